@@ -1,0 +1,968 @@
+//! The record of one swap and its lifecycle: `apply` takes a fact in, `next` says what is to be done.
+
+use std::cmp::max;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::{SignedDuration, Timestamp};
+use ulid::Ulid;
+
+use crate::{
+    EmailAddress, Iccid, Imsi, Language, Line, Malformed, Msisdn, NetworkName, SmDpAddress,
+    SubscriptionId,
+};
+
+/// Name of an activation: opaque, of `[A-Za-z0-9_-]`, with 80 random bits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ActivationId(String);
+
+impl ActivationId {
+    /// A new one: a ULID, which sorts by its time and takes 80 of the given bits.
+    pub fn from_random(at: Timestamp, random: u128) -> Self {
+        let millis = u64::try_from(at.as_millisecond()).unwrap_or(0);
+        Self(Ulid::from_parts(millis, random).to_string())
+    }
+
+    /// Takes one from outside: 1 to 64 of `[A-Za-z0-9_-]`.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let fits = (1..=64).contains(&text.len())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        fits.then(|| Self(text.to_owned()))
+            .ok_or(Malformed("must be 1 to 64 of A-Z, a-z, 0-9, _ and -"))
+    }
+
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ActivationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the line moves to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A profile, ordered at the SM-DP+ and sent by mail.
+    Esim,
+    /// A card that the customer has or gets.
+    Physical,
+}
+
+/// Where a swap is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Written; nobody outside knows of it.
+    Accepted,
+    /// Calls to the SM-DP+ and the network may be under way.
+    Ordering,
+    /// Ordered on both sides; an eSIM waits for the phone.
+    Ordered,
+    /// The network moves the number: no way back from our side.
+    Started,
+    /// On its way to ERROR: both sides are being told.
+    Ending,
+    /// The new SIM works.
+    Done,
+    /// The old SIM still works.
+    Error,
+}
+
+impl Phase {
+    const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::Ordering,
+        Self::Ordered,
+        Self::Started,
+        Self::Ending,
+        Self::Done,
+        Self::Error,
+    ];
+
+    /// As stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Ordering => "ordering",
+            Self::Ordered => "ordered",
+            Self::Started => "started",
+            Self::Ending => "ending",
+            Self::Done => "done",
+            Self::Error => "error",
+        }
+    }
+
+    /// Whether the swap has not ended.
+    pub fn is_open(self) -> bool {
+        !matches!(self, Self::Done | Self::Error)
+    }
+}
+
+impl FromStr for Phase {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        Self::ALL
+            .into_iter()
+            .find(|phase| phase.as_str() == text)
+            .ok_or(Malformed("must be a phase"))
+    }
+}
+
+/// What the outside sees of the phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Accepted, not ordered yet.
+    Init,
+    /// Ordered.
+    Busy,
+    /// Ended well.
+    Done,
+    /// Ended badly.
+    Error,
+}
+
+impl Status {
+    /// As the dialect writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Init => "INIT",
+            Self::Busy => "BUSY",
+            Self::Done => "DONE",
+            Self::Error => "ERROR",
+        }
+    }
+}
+
+impl FromStr for Status {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        [Self::Init, Self::Busy, Self::Done, Self::Error]
+            .into_iter()
+            .find(|status| status.as_str().eq_ignore_ascii_case(text))
+            .ok_or(Malformed("must be INIT, BUSY, DONE or ERROR"))
+    }
+}
+
+/// How far the profile is, as the SM-DP+ reported it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProfileState {
+    /// Ready to be fetched.
+    Released,
+    /// On a phone (notification point 3).
+    Downloaded,
+    /// Installed on a phone (notification point 4).
+    Installed,
+}
+
+impl ProfileState {
+    /// As the dialect writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Released => "released",
+            Self::Downloaded => "downloaded",
+            Self::Installed => "installed",
+        }
+    }
+}
+
+impl FromStr for ProfileState {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        [Self::Released, Self::Downloaded, Self::Installed]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or(Malformed("must be a profile state"))
+    }
+}
+
+/// What we know of our order at the SM-DP+.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProfileOrder {
+    /// Not known to exist. It may, while the swap is being ordered.
+    None,
+    /// Confirmed and released.
+    Placed,
+    /// Certainly not fetchable by anyone any more.
+    Settled,
+}
+
+impl ProfileOrder {
+    /// As stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Placed => "placed",
+            Self::Settled => "settled",
+        }
+    }
+}
+
+impl FromStr for ProfileOrder {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        [Self::None, Self::Placed, Self::Settled]
+            .into_iter()
+            .find(|order| order.as_str() == text)
+            .ok_or(Malformed("must be a profile order"))
+    }
+}
+
+/// What we know of our order at the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NetworkOrder {
+    /// Not known to exist. It may, while the swap is being ordered.
+    None,
+    /// Taken and held.
+    Placed,
+    /// Under way.
+    Started,
+    /// The number stayed where it was: failed, rejected, cancelled, or certainly never placed.
+    Settled,
+    /// The number is on the new SIM.
+    Completed,
+}
+
+impl NetworkOrder {
+    /// As stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Placed => "placed",
+            Self::Started => "started",
+            Self::Settled => "settled",
+            Self::Completed => "completed",
+        }
+    }
+}
+
+impl FromStr for NetworkOrder {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        [
+            Self::None,
+            Self::Placed,
+            Self::Started,
+            Self::Settled,
+            Self::Completed,
+        ]
+        .into_iter()
+        .find(|order| order.as_str() == text)
+        .ok_or(Malformed("must be a network order"))
+    }
+}
+
+/// Why a swap ended in ERROR. The code is for programs; the message is constant for its code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The caller cancelled it.
+    Cancelled,
+    /// The eSIM was not installed in time.
+    Expired,
+    /// The SM-DP+ refused the order.
+    ProfileRefused,
+    /// The SM-DP+ gave the profile up.
+    ProfileFailed,
+    /// The network refused the order.
+    NetworkRejected,
+    /// The network could not carry the order out.
+    NetworkFailed,
+    /// The network cancelled the order by itself.
+    NetworkCancelled,
+    /// A peer could not be reached in time.
+    Unavailable,
+    /// We could not go on.
+    Internal,
+}
+
+impl Failure {
+    const ALL: [Self; 9] = [
+        Self::Cancelled,
+        Self::Expired,
+        Self::ProfileRefused,
+        Self::ProfileFailed,
+        Self::NetworkRejected,
+        Self::NetworkFailed,
+        Self::NetworkCancelled,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+
+    /// `info.failure.code`, and as stored.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::ProfileRefused => "profileRefused",
+            Self::ProfileFailed => "profileFailed",
+            Self::NetworkRejected => "networkRejected",
+            Self::NetworkFailed => "networkFailed",
+            Self::NetworkCancelled => "networkCancelled",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// `info.failure.message`.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Cancelled => "The swap was cancelled.",
+            Self::Expired => "The eSIM was not installed in time.",
+            Self::ProfileRefused => "The eSIM could not be ordered.",
+            Self::ProfileFailed => "The eSIM could not be installed.",
+            Self::NetworkRejected => "The network refused the swap.",
+            Self::NetworkFailed => "The network could not carry out the swap.",
+            Self::NetworkCancelled => "The network cancelled the swap.",
+            Self::Unavailable => "The network could not be reached in time.",
+            Self::Internal => "The swap could not be carried out.",
+        }
+    }
+}
+
+impl FromStr for Failure {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        Self::ALL
+            .into_iter()
+            .find(|failure| failure.code() == text)
+            .ok_or(Malformed("must be a failure code"))
+    }
+}
+
+/// The right to call out for a swap, for as long as the lease lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Tells this holder from every other one.
+    pub token: String,
+    /// End of the lease.
+    pub until: Timestamp,
+}
+
+/// One line of the timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// Who and what, in words of ours: `smdp downloaded`.
+    pub what: String,
+}
+
+/// Lines of the timeline at most; later ones are dropped, the ending is always kept.
+pub const TIMELINE_CAP: usize = 40;
+
+/// The optional fields of the request, as they are echoed. The confirmation code is not here: it is sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Requested {
+    /// `referenceNumber`, `""` when absent.
+    pub reference: String,
+    /// `eSim`, when it was given.
+    pub e_sim: Option<bool>,
+    /// `email`, when it was given.
+    pub email: Option<EmailAddress>,
+    /// Whether a `confirmationCode` was given.
+    pub has_code: bool,
+    /// `newSimCardNumber`, when it was given.
+    pub new_sim: Option<Iccid>,
+}
+
+/// The record of one swap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activation {
+    /// Its name; also `externalId` at the network.
+    pub id: ActivationId,
+    /// The line.
+    pub subscription: SubscriptionId,
+    /// The line's number when the swap was asked.
+    pub phone: Msisdn,
+    /// The line's customer when the swap was asked.
+    pub customer: String,
+    /// The line's reseller when the swap was asked.
+    pub reseller: Option<String>,
+    /// The line's network.
+    pub network: NetworkName,
+    /// The customer's language.
+    pub language: Language,
+    /// What the line moves to.
+    pub kind: Kind,
+    /// What the caller asked, for the echo.
+    pub requested: Requested,
+    /// The SIM that the number is on until the swap is DONE.
+    pub old_sim: Iccid,
+    /// The SIM that the number goes to.
+    pub new_sim: Iccid,
+    /// Its subscriber identity, when known.
+    pub new_imsi: Option<Imsi>,
+    /// When the swap was asked.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub modified_at: Timestamp,
+    /// When the new SIM took the number.
+    pub activated_at: Option<Timestamp>,
+    /// When it ended, well or badly.
+    pub ended_at: Option<Timestamp>,
+    /// Where it is.
+    pub phase: Phase,
+    /// Why it ends or ended badly.
+    pub failure: Option<Failure>,
+    /// Counts the changes; every change is conditioned on it.
+    pub version: u64,
+    /// Who calls out for it now.
+    pub claim: Option<Claim>,
+    /// Tries in this phase that brought nothing.
+    pub tries: u32,
+    /// Not to be touched again before.
+    pub wake_at: Option<Timestamp>,
+    /// When it was first claimed: nothing outside can be older and be about this swap.
+    pub ordering_since: Option<Timestamp>,
+    /// Our order at the SM-DP+.
+    pub profile_order: ProfileOrder,
+    /// The profile there.
+    pub profile: Option<ProfileState>,
+    /// Where phones find the profile.
+    pub smdp: Option<SmDpAddress>,
+    /// Our order at the network.
+    pub network_order: NetworkOrder,
+    /// The network's name for it: `providerOrderNumber`.
+    pub order_number: Option<String>,
+    /// What happened, oldest first.
+    pub timeline: Vec<Event>,
+}
+
+impl Activation {
+    /// A swap that was asked at `at` by `who` (words for the timeline: `OWNER anna`).
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a fact that only the caller knows, named at the one call"
+    )]
+    pub fn accept(
+        id: ActivationId,
+        line: &Line,
+        kind: Kind,
+        new_sim: Iccid,
+        new_imsi: Option<Imsi>,
+        requested: Requested,
+        who: &str,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            subscription: line.id.clone(),
+            phone: line.phone.clone(),
+            customer: line.customer.clone(),
+            reseller: line.reseller.clone(),
+            network: line.network.clone(),
+            language: line.language,
+            kind,
+            requested,
+            old_sim: line.current_sim.clone(),
+            new_sim,
+            new_imsi,
+            created_at: at,
+            modified_at: at,
+            activated_at: None,
+            ended_at: None,
+            phase: Phase::Accepted,
+            failure: None,
+            version: 1,
+            claim: None,
+            tries: 0,
+            wake_at: None,
+            ordering_since: None,
+            profile_order: ProfileOrder::None,
+            profile: None,
+            smdp: None,
+            network_order: NetworkOrder::None,
+            order_number: None,
+            timeline: vec![Event {
+                at,
+                what: format!("{who} asked"),
+            }],
+        }
+    }
+
+    /// What the outside sees of the phase. A swap that ends still shows how far it had come.
+    pub fn status(&self) -> Status {
+        match self.phase {
+            Phase::Accepted | Phase::Ordering => Status::Init,
+            Phase::Ordered | Phase::Started => Status::Busy,
+            Phase::Ending if self.order_number.is_some() => Status::Busy,
+            Phase::Ending => Status::Init,
+            Phase::Done => Status::Done,
+            Phase::Error => Status::Error,
+        }
+    }
+
+    /// Whether everything outside is back as it was, so that the swap can end in ERROR.
+    fn is_settled(&self) -> bool {
+        let untouched = self.ordering_since.is_none();
+        let profile = self.kind == Kind::Physical || self.profile_order == ProfileOrder::Settled;
+        untouched || (profile && self.network_order == NetworkOrder::Settled)
+    }
+
+    /// Whether a claim on it is in force.
+    fn is_claimed(&self, now: Timestamp) -> bool {
+        self.claim.as_ref().is_some_and(|claim| claim.until > now)
+    }
+
+    fn note(&mut self, at: Timestamp, what: impl Into<String>) {
+        let closing = !self.phase.is_open();
+        if self.timeline.len() < TIMELINE_CAP || closing {
+            self.timeline.push(Event {
+                at,
+                what: what.into(),
+            });
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.tries = 0;
+        self.wake_at = None;
+    }
+
+    fn end(&mut self, failure: Failure, at: Timestamp) {
+        self.failure = Some(failure);
+        self.enter(Phase::Ending);
+        self.note(at, format!("ending: {}", failure.code()));
+    }
+}
+
+/// The deadlines of the lifecycle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deadlines {
+    /// How long a claim holds.
+    pub lease: SignedDuration,
+    /// Before a try that brought nothing is repeated; doubles to `ask_at_most`.
+    pub retry_after: SignedDuration,
+    /// Before a peer that is silent is asked; doubles to `ask_at_most`.
+    pub ask_after: SignedDuration,
+    /// The longest wait between two questions.
+    pub ask_at_most: SignedDuration,
+    /// Tries to order before it is given up.
+    pub order_tries: u32,
+    /// Time to order before it is given up.
+    pub order_within: SignedDuration,
+    /// Time to install an eSIM.
+    pub install_within: SignedDuration,
+    /// How long a SIM rests after a swap that failed.
+    pub rest: SignedDuration,
+    /// How long the confirmation code is kept after the end.
+    pub code_kept: SignedDuration,
+}
+
+impl Deadlines {
+    /// `first`, doubled `times` times, `ask_at_most` at most.
+    fn backoff(&self, first: SignedDuration, times: u32) -> SignedDuration {
+        let doubled = first
+            .checked_mul(1 << times.min(20))
+            .unwrap_or(self.ask_at_most);
+        doubled.min(self.ask_at_most)
+    }
+}
+
+/// Something that happened to a swap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// Somebody took the right to call out.
+    Claimed(Claim),
+    /// Both orders stand (of a physical swap: the network's, started).
+    Ordered {
+        /// The network's name for its order.
+        order_number: String,
+        /// Where phones find the profile.
+        smdp: Option<SmDpAddress>,
+    },
+    /// A call out brought no answer, or an answer for now: again later.
+    TryFailed,
+    /// A peer's answer ends the swap.
+    Refused(Failure),
+    /// Tries or time are used up.
+    GivenUp(Failure),
+    /// A caller wants it cancelled.
+    CancelWanted,
+    /// A phone fetched the profile.
+    Downloaded {
+        /// The SM-DP+'s date.
+        dated: Timestamp,
+    },
+    /// A phone installed the profile.
+    Installed {
+        /// The SM-DP+'s date.
+        dated: Timestamp,
+    },
+    /// The SM-DP+ gave the profile up.
+    ProfileFailed {
+        /// The SM-DP+'s date.
+        dated: Timestamp,
+    },
+    /// A customer typed a wrong confirmation code.
+    WrongCode {
+        /// The SM-DP+'s date.
+        dated: Timestamp,
+    },
+    /// The network holds the order.
+    NetworkPlaced {
+        /// The network's name for it.
+        order_number: String,
+    },
+    /// The network carries the order out.
+    NetworkStarted,
+    /// The number is on the new SIM.
+    NetworkCompleted {
+        /// Since when.
+        since: Timestamp,
+        /// The network's name for its order.
+        order_number: String,
+    },
+    /// The network is finished with the order and the number stayed where it was.
+    NetworkEnded(Failure),
+    /// The network's report decides nothing: ask it now.
+    NetworkUnclear,
+    /// A peer was asked, and nothing is new.
+    Asked,
+    /// The SM-DP+ took the cancel, or never had the order.
+    ProfileSettled {
+        /// It refused because the profile is on a phone.
+        on_phone: bool,
+    },
+    /// The end is written: line, SIMs and swap in one transaction.
+    Finished,
+}
+
+/// Why a fact changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It is known already, or something later is.
+    #[error("already known")]
+    Known,
+    /// The swap has ended.
+    #[error("the swap has ended")]
+    Ended,
+    /// It is older than this swap's order: about an earlier life of that SIM.
+    #[error("dated before this swap")]
+    EarlierLife,
+    /// Somebody else has the claim.
+    #[error("claimed by another")]
+    Claimed,
+    /// The network has started, or the swap is ending for another reason.
+    #[error("too late")]
+    TooLate,
+    /// It cannot happen to such a swap.
+    #[error("not possible in this phase")]
+    Misplaced,
+}
+
+/// What is to be done for a swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Claim it and order.
+    Order,
+    /// Claim it and let the network start.
+    Start,
+    /// Claim it and ask the network how its order is.
+    Ask,
+    /// Claim it and settle the end with both peers.
+    Cancel,
+    /// Write that it is given up.
+    GiveUp(Failure),
+    /// Write the end.
+    Finish,
+    /// Work is held by a claim or waits after a try that failed: come back then.
+    RetryAt(Timestamp),
+    /// A phone or a peer has the word: look again then.
+    WaitUntil(Timestamp),
+    /// Nothing, ever.
+    Rest,
+}
+
+/// Takes a fact into a swap. The result has the next version; `Err` leaves the swap as it is.
+pub fn apply(
+    activation: &Activation,
+    fact: &Fact,
+    deadlines: &Deadlines,
+    at: Timestamp,
+) -> Result<Activation, Refused> {
+    let mut a = activation.clone();
+    if !a.phase.is_open() {
+        return Err(match fact {
+            Fact::CancelWanted if a.failure == Some(Failure::Cancelled) => Refused::Known,
+            Fact::CancelWanted => Refused::TooLate,
+            _ => Refused::Ended,
+        });
+    }
+    match fact {
+        Fact::Claimed(claim) => {
+            if a.is_claimed(at) {
+                return Err(Refused::Claimed);
+            }
+            if a.phase == Phase::Accepted {
+                a.enter(Phase::Ordering);
+                a.ordering_since = Some(at);
+                a.note(at, "ordering");
+            }
+            a.claim = Some(claim.clone());
+        }
+        Fact::Ordered { order_number, smdp } => {
+            a.claim = None;
+            a.order_number.get_or_insert_with(|| order_number.clone());
+            if a.kind == Kind::Esim {
+                a.profile_order = ProfileOrder::Placed;
+                a.profile = max(a.profile, Some(ProfileState::Released));
+                a.smdp = smdp.clone();
+            }
+            let reached = match a.kind {
+                Kind::Esim => NetworkOrder::Placed,
+                Kind::Physical => NetworkOrder::Started,
+            };
+            a.network_order = max(a.network_order, reached);
+            match a.phase {
+                Phase::Ordering => {
+                    a.enter(match a.kind {
+                        Kind::Esim => Phase::Ordered,
+                        Kind::Physical => Phase::Started,
+                    });
+                    a.wake_at = Some(at + deadlines.ask_after);
+                    a.note(at, format!("ordered as {order_number}"));
+                }
+                Phase::Ending => a.note(at, format!("ordered as {order_number}, to be cancelled")),
+                _ => return Err(Refused::Known),
+            }
+        }
+        Fact::TryFailed => {
+            a.claim = None;
+            a.wake_at = Some(at + deadlines.backoff(deadlines.retry_after, a.tries));
+            a.tries += 1;
+        }
+        Fact::Refused(failure) | Fact::GivenUp(failure) => {
+            a.claim = None;
+            match a.phase {
+                Phase::Ordering | Phase::Ordered | Phase::Started => a.end(*failure, at),
+                // Cancelling is not refused into another end: it is tried again.
+                Phase::Ending => return apply(activation, &Fact::TryFailed, deadlines, at),
+                _ => return Err(Refused::Misplaced),
+            }
+        }
+        Fact::CancelWanted => match (a.phase, a.kind) {
+            (Phase::Accepted, _) | (Phase::Ordering | Phase::Ordered, Kind::Esim) => {
+                a.end(Failure::Cancelled, at);
+            }
+            (Phase::Ending, _) if a.failure == Some(Failure::Cancelled) => {
+                return Err(Refused::Known);
+            }
+            _ => return Err(Refused::TooLate),
+        },
+        Fact::Downloaded { dated } => {
+            reported(&a, *dated)?;
+            advance_profile(&mut a, ProfileState::Downloaded)?;
+            a.note(at, "smdp: downloaded");
+        }
+        Fact::Installed { dated } => {
+            reported(&a, *dated)?;
+            advance_profile(&mut a, ProfileState::Installed)?;
+            if a.phase == Phase::Ordered {
+                a.tries = 0;
+                a.wake_at = None;
+            }
+            a.note(at, "smdp: installed");
+        }
+        Fact::ProfileFailed { dated } => {
+            reported(&a, *dated)?;
+            match a.phase {
+                Phase::Ordering | Phase::Ordered if a.profile != Some(ProfileState::Installed) => {
+                    a.note(at, "smdp: profile failed");
+                    a.end(Failure::ProfileFailed, at);
+                }
+                _ => return Err(Refused::Known),
+            }
+        }
+        Fact::WrongCode { dated } => {
+            reported(&a, *dated)?;
+            let line = Event {
+                at: *dated,
+                what: "smdp: wrong confirmation code".to_owned(),
+            };
+            if a.timeline.contains(&line) || a.timeline.len() >= TIMELINE_CAP {
+                return Err(Refused::Known);
+            }
+            a.timeline.push(line);
+        }
+        Fact::NetworkPlaced { order_number } => {
+            placed(&a)?;
+            if a.network_order >= NetworkOrder::Placed {
+                return Err(Refused::Known);
+            }
+            a.network_order = NetworkOrder::Placed;
+            a.order_number.get_or_insert_with(|| order_number.clone());
+        }
+        Fact::NetworkStarted => {
+            placed(&a)?;
+            if a.network_order >= NetworkOrder::Started {
+                return Err(Refused::Known);
+            }
+            a.network_order = NetworkOrder::Started;
+            if a.phase == Phase::Ordered {
+                a.enter(Phase::Started);
+                a.wake_at = Some(at + deadlines.ask_after);
+                a.claim = None;
+            }
+            a.note(at, "network: started");
+        }
+        Fact::NetworkCompleted {
+            since,
+            order_number,
+        } => {
+            placed(&a)?;
+            if a.network_order == NetworkOrder::Completed {
+                return Err(Refused::Known);
+            }
+            a.network_order = NetworkOrder::Completed;
+            a.order_number.get_or_insert_with(|| order_number.clone());
+            // A date from before the swap or from the future is nonsense; ours is then the better one.
+            let sane = *since >= a.created_at && *since <= at;
+            a.activated_at = Some(if sane { *since } else { at });
+            a.wake_at = None;
+            a.note(at, "network: completed");
+        }
+        Fact::NetworkEnded(failure) => {
+            placed(&a)?;
+            if a.network_order >= NetworkOrder::Settled {
+                return Err(Refused::Known);
+            }
+            a.network_order = NetworkOrder::Settled;
+            a.note(at, format!("network: {}", failure.code()));
+            if a.phase == Phase::Ending {
+                a.wake_at = None;
+            } else {
+                a.end(*failure, at);
+            }
+        }
+        Fact::NetworkUnclear => {
+            placed(&a)?;
+            if a.wake_at.is_none() {
+                return Err(Refused::Known);
+            }
+            a.wake_at = None;
+        }
+        Fact::Asked => {
+            a.claim = None;
+            a.wake_at = Some(at + deadlines.backoff(deadlines.ask_after, a.tries));
+            a.tries += 1;
+        }
+        Fact::ProfileSettled { on_phone } => {
+            if a.phase != Phase::Ending || a.kind != Kind::Esim {
+                return Err(Refused::Misplaced);
+            }
+            if a.profile_order == ProfileOrder::Settled {
+                return Err(Refused::Known);
+            }
+            a.profile_order = ProfileOrder::Settled;
+            if *on_phone {
+                a.profile = max(a.profile, Some(ProfileState::Downloaded));
+            }
+            a.note(
+                at,
+                if *on_phone {
+                    "smdp: on a phone"
+                } else {
+                    "smdp: cancelled"
+                },
+            );
+        }
+        Fact::Finished => {
+            a.claim = None;
+            if a.network_order == NetworkOrder::Completed {
+                a.enter(Phase::Done);
+                a.failure = None;
+                a.note(at, "done");
+            } else if a.phase == Phase::Ending && a.is_settled() {
+                a.enter(Phase::Error);
+                a.note(at, "error");
+            } else {
+                return Err(Refused::Misplaced);
+            }
+            a.ended_at = Some(at);
+        }
+    }
+    a.modified_at = at;
+    a.version += 1;
+    Ok(a)
+}
+
+/// Whether the SM-DP+ can mean this swap: SGP.22 dates have whole seconds, so ours is cut to them.
+fn reported(a: &Activation, dated: Timestamp) -> Result<(), Refused> {
+    if a.kind == Kind::Physical {
+        return Err(Refused::Misplaced);
+    }
+    let since = a.ordering_since.ok_or(Refused::EarlierLife)?;
+    if dated.as_second() < since.as_second() {
+        return Err(Refused::EarlierLife);
+    }
+    Ok(())
+}
+
+/// Whether the network can mean this swap: an order exists only after the first claim.
+fn placed(a: &Activation) -> Result<(), Refused> {
+    a.ordering_since.map(|_| ()).ok_or(Refused::Misplaced)
+}
+
+fn advance_profile(a: &mut Activation, state: ProfileState) -> Result<(), Refused> {
+    if a.profile >= Some(state) {
+        return Err(Refused::Known);
+    }
+    a.profile = Some(state);
+    Ok(())
+}
+
+/// What is to be done for a swap now.
+pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
+    if !a.phase.is_open() {
+        return Step::Rest;
+    }
+    if let Some(claim) = &a.claim
+        && claim.until > now
+    {
+        return Step::RetryAt(claim.until);
+    }
+    if a.network_order == NetworkOrder::Completed {
+        return Step::Finish;
+    }
+    if a.phase == Phase::Ending && a.is_settled() {
+        return Step::Finish;
+    }
+    let asleep = a.wake_at.filter(|wake_at| *wake_at > now);
+    match a.phase {
+        Phase::Accepted | Phase::Ordering => {
+            let late = a.created_at + deadlines.order_within <= now;
+            let tried = a.tries >= deadlines.order_tries;
+            if a.phase == Phase::Ordering && (late || tried) {
+                Step::GiveUp(Failure::Unavailable)
+            } else {
+                asleep.map_or(Step::Order, Step::RetryAt)
+            }
+        }
+        Phase::Ordered if a.profile == Some(ProfileState::Installed) => {
+            asleep.map_or(Step::Start, Step::RetryAt)
+        }
+        Phase::Ordered => {
+            let expiry = a.created_at + deadlines.install_within;
+            if expiry <= now {
+                Step::GiveUp(Failure::Expired)
+            } else {
+                asleep.map_or(Step::Ask, |wake_at| Step::WaitUntil(wake_at.min(expiry)))
+            }
+        }
+        Phase::Started => asleep.map_or(Step::Ask, Step::WaitUntil),
+        Phase::Ending => asleep.map_or(Step::Cancel, Step::RetryAt),
+        Phase::Done | Phase::Error => Step::Rest,
+    }
+}

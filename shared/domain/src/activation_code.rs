@@ -1,0 +1,168 @@
+//! The activation code of SGP.22 section 4.1, and the links that open it on a phone.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::{Malformed, MatchingId};
+
+/// Host name of an SM-DP+, at most 128 characters; no `$`, which separates the code's fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmDpAddress(String);
+
+impl SmDpAddress {
+    /// Takes a fully qualified host name.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let fits = (1..=128).contains(&text.len())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+        fits.then(|| Self(text.to_owned()))
+            .ok_or(Malformed("must be a host name"))
+    }
+
+    /// The host name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What the QR code holds. Whoever has it, and the confirmation code if one is asked, can take the line.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ActivationCode {
+    smdp: SmDpAddress,
+    matching_id: MatchingId,
+    asks_confirmation: bool,
+}
+
+/// Unreserved characters of RFC 3986 stay as they are.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+impl ActivationCode {
+    /// `asks_confirmation` sets the flag that makes the phone ask for a confirmation code.
+    pub fn new(smdp: SmDpAddress, matching_id: MatchingId, asks_confirmation: bool) -> Self {
+        Self {
+            smdp,
+            matching_id,
+            asks_confirmation,
+        }
+    }
+
+    /// Takes `LPA:1$…` or `1$…`, the prefix in any case, an object identifier in the fourth field ignored.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        const WHAT: Malformed =
+            Malformed("must be an activation code, LPA:1$<SM-DP+>$<matching id>");
+        let prefixed = text
+            .get(..4)
+            .is_some_and(|p| p.eq_ignore_ascii_case("LPA:"));
+        let code = if prefixed { &text[4..] } else { text };
+        let fields: Vec<&str> = code.split('$').collect();
+        let asks_confirmation = match fields.as_slice() {
+            ["1", _, _] | ["1", _, _, _] => false,
+            ["1", _, _, _, "1"] => true,
+            _ => return Err(WHAT),
+        };
+        Ok(Self {
+            smdp: SmDpAddress::parse(fields[1]).map_err(|_| WHAT)?,
+            matching_id: MatchingId::parse(fields[2]).map_err(|_| WHAT)?,
+            asks_confirmation,
+        })
+    }
+
+    /// Host name of the SM-DP+: the first half of the pair for manual entry.
+    pub fn smdp(&self) -> &SmDpAddress {
+        &self.smdp
+    }
+
+    /// The profile's name there: the second half of the pair for manual entry.
+    pub fn matching_id(&self) -> &MatchingId {
+        &self.matching_id
+    }
+
+    /// Whether the phone will ask for a confirmation code.
+    pub fn asks_confirmation(&self) -> bool {
+        self.asks_confirmation
+    }
+
+    /// The text of the QR code, with its `LPA:`.
+    pub fn expose(&self) -> String {
+        let flag = if self.asks_confirmation { "$$1" } else { "" };
+        format!("LPA:1${}${}{flag}", self.smdp.0, self.matching_id.expose())
+    }
+
+    /// One tap on an iPhone or iPad, iOS 17.4 and later.
+    pub fn apple_link(&self) -> String {
+        self.link("esimsetup.apple.com")
+    }
+
+    /// One tap on Android.
+    pub fn android_link(&self) -> String {
+        self.link("esimsetup.android.com")
+    }
+
+    fn link(&self, host: &str) -> String {
+        let code = self.expose();
+        let carddata = utf8_percent_encode(&code, ENCODED);
+        format!("https://{host}/esim_qrcode_provisioning?carddata={carddata}")
+    }
+}
+
+impl fmt::Debug for ActivationCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LPA:1${}$##########", self.smdp.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_of_the_standard() {
+        let base = "1$SMDP.EXAMPLE.COM$04386-AGYFT-A74Y8-3F815";
+        for (tail, asks) in [
+            ("", false),
+            ("$$1", true),
+            ("$1.3.6.1.4.1.31746$1", true),
+            ("$1.3.6.1.4.1.31746", false),
+        ] {
+            for prefix in ["", "LPA:", "lpa:"] {
+                let code = ActivationCode::parse(&format!("{prefix}{base}{tail}")).unwrap();
+                assert_eq!(code.asks_confirmation(), asks);
+                let flag = if asks { "$$1" } else { "" };
+                assert_eq!(code.expose(), format!("LPA:{base}{flag}"));
+            }
+        }
+        for text in [
+            "",
+            "1$",
+            "LPA:1$",
+            "1$SMDP.EXAMPLE.COM",
+            "2$SMDP.EXAMPLE.COM$A",
+            "1$$A",
+            "1$a b$A",
+            "1$SMDP.EXAMPLE.COM$A$$2",
+            "1$SMDP.EXAMPLE.COM$A$$1$",
+            "LPÄ:1$A$B",
+        ] {
+            assert!(ActivationCode::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn links_encode_the_whole_code() {
+        let code = ActivationCode::parse("LPA:1$smdp.example.test$QX7PD-3M8ZK-A91TR$$1").unwrap();
+        assert_eq!(
+            code.apple_link(),
+            "https://esimsetup.apple.com/esim_qrcode_provisioning?carddata=LPA%3A1%24smdp.example.test%24QX7PD-3M8ZK-A91TR%24%241"
+        );
+        assert!(code.android_link().starts_with(
+            "https://esimsetup.android.com/esim_qrcode_provisioning?carddata=LPA%3A1%24"
+        ));
+        assert!(!format!("{code:?}").contains("QX7PD"));
+    }
+}

@@ -1,0 +1,95 @@
+//! Who asks, and what exists for them.
+
+use crate::Line;
+
+/// A caller whose token was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's subject.
+    pub subject: String,
+    /// What exists for this caller.
+    pub scope: Scope,
+}
+
+/// A role with the claim it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// The subscriptions of one customer.
+    Owner {
+        /// The customer.
+        customer: String,
+    },
+    /// The subscriptions of the customers of one reseller.
+    Reseller {
+        /// The reseller.
+        reseller: String,
+    },
+    /// All.
+    Admin,
+}
+
+impl Caller {
+    /// Whether something of this customer and reseller exists for the caller.
+    pub fn may_see(&self, customer: &str, reseller: Option<&str>) -> bool {
+        match &self.scope {
+            Scope::Owner { customer: own } => own == customer,
+            Scope::Reseller { reseller: own } => reseller == Some(own),
+            Scope::Admin => true,
+        }
+    }
+
+    /// Whether the line exists for the caller.
+    pub fn may_see_line(&self, line: &Line) -> bool {
+        self.may_see(&line.customer, line.reseller.as_deref())
+    }
+
+    /// Subject, role and claim in one text: what "the same caller" means. Lengths are written first, so that no two
+    /// callers share it.
+    pub fn identity(&self) -> String {
+        let (role, claim) = match &self.scope {
+            Scope::Owner { customer } => ("OWNER", customer.as_str()),
+            Scope::Reseller { reseller } => ("RESELLER", reseller.as_str()),
+            Scope::Admin => ("ADMIN", ""),
+        };
+        format!(
+            "{}:{}{role}{}:{claim}",
+            self.subject.len(),
+            self.subject,
+            claim.len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(scope: Scope) -> Caller {
+        Caller {
+            subject: "s".into(),
+            scope,
+        }
+    }
+
+    #[test]
+    fn what_exists_for_whom() {
+        let owner = caller(Scope::Owner {
+            customer: "C-100".into(),
+        });
+        let reseller = caller(Scope::Reseller {
+            reseller: "R-10".into(),
+        });
+        let admin = caller(Scope::Admin);
+        for (customer, line_reseller, seen) in [
+            ("C-100", Some("R-10"), [true, true, true]),
+            ("C-200", Some("R-10"), [false, true, true]),
+            ("C-300", Some("R-20"), [false, false, true]),
+            ("C-100", None, [true, false, true]),
+        ] {
+            let sees = [&owner, &reseller, &admin].map(|c| c.may_see(customer, line_reseller));
+            assert_eq!(sees, seen, "{customer} {line_reseller:?}");
+        }
+        assert_ne!(owner.identity(), reseller.identity());
+        assert_ne!(reseller.identity(), admin.identity());
+    }
+}

@@ -1,0 +1,32 @@
+//! What a SIM swap is: identifiers, lines, SIMs, activations and their lifecycle. Pure: no HTTP, no JSON, no table, no clock, no randomness.
+
+mod activation;
+mod activation_code;
+mod caller;
+mod delivery;
+mod email;
+mod line;
+mod msisdn;
+mod secret;
+mod sim;
+
+pub use activation::{
+    Activation, ActivationId, Claim, Deadlines, Event, Fact, Failure, Kind, NetworkOrder, Phase,
+    ProfileOrder, ProfileState, Refused, Requested, Status, Step, TIMELINE_CAP, apply, next,
+};
+pub use activation_code::{ActivationCode, SmDpAddress};
+pub use caller::{Caller, Scope};
+pub use delivery::{
+    Attempt, Delivery, DeliveryFact, DeliveryState, DeliveryStep, Outcome, Patience,
+    apply_delivery, next_delivery,
+};
+pub use email::EmailAddress;
+pub use line::{Barrier, Language, Line, LineState, SubscriptionId};
+pub use msisdn::Msisdn;
+pub use secret::{ConfirmationCode, MatchingId, Secret};
+pub use sim::{FormFactor, Holder, Iccid, Imsi, NetworkName, Sim, SimState};
+
+/// Outside text that is not what it should be: the words say what it should have been, and never repeat the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub &'static str);

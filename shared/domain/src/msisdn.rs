@@ -1,0 +1,131 @@
+//! Phone numbers: stored as E.164, read and shown as the contract's dialects write them.
+
+use std::fmt;
+
+use crate::Malformed;
+
+/// A phone number in E.164: `+`, then 5 to 15 digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Msisdn(String);
+
+impl Msisdn {
+    /// Takes E.164 with `+` or `00` before it, or a Dutch national number with its `0`. Spaces and single dashes
+    /// between digits are ignored.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        const WHAT: Malformed =
+            Malformed("must be a Dutch number (06-12345678) or E.164 (+31612345678)");
+        if text.contains("--") || text.starts_with('-') || text.ends_with('-') {
+            return Err(WHAT);
+        }
+        let compact: String = text.chars().filter(|c| *c != ' ' && *c != '-').collect();
+        let international = if let Some(rest) = compact.strip_prefix('+') {
+            rest.to_owned()
+        } else if let Some(rest) = compact.strip_prefix("00") {
+            rest.to_owned()
+        } else if let Some(rest) = compact.strip_prefix('0') {
+            format!("31{rest}")
+        } else {
+            return Err(WHAT);
+        };
+        let digits = international.as_bytes();
+        let fits = (5..=15).contains(&digits.len())
+            && digits.iter().all(u8::is_ascii_digit)
+            && digits[0] != b'0';
+        // A Dutch number has nine digits after its zero; the machine numbers, 097, have eleven.
+        let dutch_fits = match international.strip_prefix("31") {
+            Some(national) if national.starts_with("97") => national.len() == 11,
+            Some(national) => national.len() == 9 && !national.starts_with('0'),
+            None => true,
+        };
+        (fits && dutch_fits)
+            .then(|| Self(format!("+{international}")))
+            .ok_or(WHAT)
+    }
+
+    /// E.164, as stored.
+    pub fn as_e164(&self) -> &str {
+        &self.0
+    }
+}
+
+/// As the "subscription" dialect shows it: Dutch numbers national with a dash after the mobile prefix, others in E.164.
+impl fmt::Display for Msisdn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.strip_prefix("+31") {
+            Some(national) if national.starts_with("97") => {
+                write!(f, "0{}-{}", &national[..2], &national[2..])
+            }
+            Some(national) if national.starts_with('6') => write!(f, "06-{}", &national[1..]),
+            Some(national) => write!(f, "0{national}"),
+            None => f.write_str(&self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contract_s_spellings_are_one_number() {
+        for text in [
+            "06-12345678",
+            "0612345678",
+            "+31612345678",
+            "0031612345678",
+            "+31 6 1234 5678",
+            "06 12 34 56 78",
+            "+31-6-12345678",
+        ] {
+            let number = Msisdn::parse(text).unwrap();
+            assert_eq!(number.as_e164(), "+31612345678", "{text}");
+            assert_eq!(number.to_string(), "06-12345678", "{text}");
+        }
+    }
+
+    #[test]
+    fn other_countries_and_other_dutch_numbers() {
+        for (text, shown) in [
+            ("+4520123401", "+4520123401"),
+            ("0045 20123401", "+4520123401"),
+            ("+31201234567", "0201234567"),
+            ("097012345678", "097-012345678"),
+        ] {
+            assert_eq!(Msisdn::parse(text).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn malformed() {
+        for text in [
+            "",
+            "+",
+            "0",
+            "061234567",
+            "06123456789",
+            "+310612345678",
+            "31612345678",
+            "612345678",
+            "06_12345678",
+            "06--12345678",
+            "-0612345678",
+            "06-######969",
+            "+0612345678",
+            "+1234567890123456",
+            "+1234",
+            "٠٦12345678",
+            "+316 1234567a",
+        ] {
+            assert!(Msisdn::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics_and_round_trips(text in "[0-9+ -]{0,18}") {
+            if let Ok(number) = Msisdn::parse(&text) {
+                proptest::prop_assert_eq!(Msisdn::parse(&number.to_string()).unwrap(), number);
+            }
+        }
+    }
+}

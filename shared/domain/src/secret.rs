@@ -1,0 +1,129 @@
+//! Values that must not be printed: they have no `Display`, a masked `Debug`, and are read only by `expose`.
+
+use std::fmt;
+
+use crate::Malformed;
+
+/// Text that is sealed in the table and shown to nobody by accident: a PIN, a PUK, a supplier's activation code.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes any text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself. Each call is a place where a secret leaves its type.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("##########")
+    }
+}
+
+/// The code a customer types while installing an eSIM: 1 to 10 printable ASCII characters, no space. The SM-DP+ checks
+/// it (SGP.22 section 5.3.2); we only pass it on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfirmationCode(Secret);
+
+impl ConfirmationCode {
+    /// Characters at most.
+    pub const MAX_LENGTH: usize = 10;
+
+    /// Takes what a caller sent.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let fits = (1..=Self::MAX_LENGTH).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_graphic());
+        fits.then(|| Self(Secret::new(text))).ok_or(Malformed(
+            "must be 1 to 10 printable ASCII characters without space",
+        ))
+    }
+
+    /// The code itself: for ES2+, for the sealed field, and for the echo that the contract promises.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
+
+/// Names one ordered profile at the SM-DP+ (SGP.22 section 4.1.1). Whoever has it can fetch the profile, so it is a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatchingId(Secret);
+
+impl MatchingId {
+    /// 32 symbols that cannot be mistaken for one another.
+    const ALPHABET: &[u8; 32] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZ";
+
+    /// A new one, `XXXXX-XXXXX-XXXXX`: 75 of the given bits.
+    pub fn from_random(random: u128) -> Self {
+        let mut text = String::with_capacity(17);
+        for position in 0..15 {
+            if position == 5 || position == 10 {
+                text.push('-');
+            }
+            let symbol = (random >> (5 * position)) & 31;
+            text.push(char::from(Self::ALPHABET[symbol as usize]));
+        }
+        Self(Secret::new(text))
+    }
+
+    /// Takes one from the table or the wire: 1 to 64 of `[0-9A-Z-]`.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let fits = (1..=64).contains(&text.len())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b.is_ascii_uppercase() || b == b'-');
+        fits.then(|| Self(Secret::new(text)))
+            .ok_or(Malformed("must be 1 to 64 of 0-9, A-Z and dash"))
+    }
+
+    /// The id itself: for ES2+, the sealed field and the activation code.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn confirmation_code_rule() {
+        for (text, fits) in [
+            ("8E9!#", true),
+            ("1234567890", true),
+            ("~", true),
+            ("", false),
+            ("12345678901", false),
+            ("a b", false),
+            ("é", false),
+            ("a\n", false),
+        ] {
+            assert_eq!(ConfirmationCode::parse(text).is_ok(), fits, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_prints_a_secret() {
+        let code = ConfirmationCode::parse("8E9!#").unwrap();
+        assert!(!format!("{code:?}").contains("8E9!#"));
+        let id = MatchingId::from_random(7);
+        assert!(!format!("{id:?}").contains(id.expose()));
+    }
+
+    #[test]
+    fn matching_ids_have_the_shape_of_the_standard_and_75_bits() {
+        let id = MatchingId::from_random(u128::MAX);
+        assert_eq!(id.expose(), "ZZZZZ-ZZZZZ-ZZZZZ");
+        assert_eq!(MatchingId::parse(id.expose()).unwrap(), id);
+        assert_eq!(
+            MatchingId::from_random(1 << 74).expose(),
+            "22222-22222-2222J"
+        );
+        assert!(MatchingId::parse("abc").is_err());
+    }
+}
