@@ -1,1 +1,146 @@
-//! Filled in below.
+//! Sends the eSIM's QR code by e-mail: nothing is sent without a claim that is written, and what came of it is written
+//! after. The only one that calls SES.
+
+mod mail;
+mod qr;
+mod send;
+mod words;
+
+use aws_lambda_events::event::dynamodb::Event;
+use aws_lambda_events::streams::DynamoDbEventResponse;
+use domain::{
+    ActivationCode, ActivationId, Delivery, DeliveryFact, DeliveryStep, Patience, Phase,
+    apply_delivery, next_delivery,
+};
+use edge::{Ambient, SettingError, Settings, Standing, for_each_row};
+use jiff::SignedDuration;
+use store::{ChangedRow, Saved, Store, StoreError, StoredSwap};
+
+pub use mail::{Letter, Sender, compose};
+pub use qr::{QrImage, draw};
+
+use crate::send::Post;
+
+/// The function with all it needs, built once a process.
+#[derive(Debug)]
+pub struct DeliverEsim {
+    store: Store,
+    post: Post,
+    from: Sender,
+    brand: String,
+    ambient: Ambient,
+    lease: SignedDuration,
+    patience: Patience,
+}
+
+impl DeliverEsim {
+    /// Reads `MAIL_FROM`, `BRAND`, `MAIL_CONFIGURATION_SET` (optional), `LEASE` and the patience with mails.
+    pub fn new(
+        store: Store,
+        ses: &aws_sdk_ses::Config,
+        ambient: Ambient,
+        settings: &Settings,
+    ) -> Result<Self, SettingError> {
+        let lease = settings.lease()?;
+        Ok(Self {
+            store,
+            post: Post::new(ses, lease, settings.text_or("MAIL_CONFIGURATION_SET", "")),
+            from: settings.parsed("MAIL_FROM", Sender::parse)?,
+            brand: settings.text("BRAND")?,
+            ambient,
+            lease,
+            patience: settings.patience()?,
+        })
+    }
+
+    /// Takes every mail of the batch as far as it goes now.
+    pub async fn handle(&self, event: Event) -> DynamoDbEventResponse {
+        for_each_row(event, async |pk, sk| {
+            match ChangedRow::from_keys(&pk, &sk) {
+                ChangedRow::Delivery(id, number) => self.deliver(&id, number).await,
+                _ => Ok(Standing::Settled),
+            }
+        })
+        .await
+    }
+
+    async fn deliver(&self, id: &ActivationId, number: u32) -> Result<Standing, StoreError> {
+        loop {
+            let Some(swap) = self.store.swap_with_deliveries(id).await? else {
+                return Ok(Standing::Settled);
+            };
+            let Some(mail) = swap.deliveries.iter().find(|mail| mail.number == number) else {
+                return Ok(Standing::Settled);
+            };
+            match next_delivery(mail, self.ambient.now()) {
+                DeliveryStep::Rest => return Ok(Standing::Settled),
+                DeliveryStep::RetryAt(_) => return Ok(Standing::Later),
+                DeliveryStep::Doubt => {
+                    tracing::warn!(activation = %id, mail = number, "a mail's fate is unknown");
+                    self.save(mail, &DeliveryFact::Lapsed).await?;
+                }
+                DeliveryStep::Send => match swap.activation.phase {
+                    Phase::Ending | Phase::Error => {
+                        self.save(mail, &DeliveryFact::Void).await?;
+                    }
+                    _ => self.claim_and_send(&swap, mail).await?,
+                },
+            }
+        }
+    }
+
+    async fn claim_and_send(&self, swap: &StoredSwap, mail: &Delivery) -> Result<(), StoreError> {
+        // All that can fail on our side comes before the claim: a claim that lapses is a mail in doubt.
+        let a = &swap.activation;
+        let message = compose(&Letter {
+            from: &self.from,
+            to: &mail.to,
+            language: mail.language,
+            phone: &a.phone,
+            code: &ActivationCode::new(
+                a.smdp.clone().ok_or(StoreError::Corrupt("smdp"))?,
+                self.store.matching_id(swap).await?,
+                a.requested.has_code,
+            ),
+            brand: &self.brand,
+            activation: &a.id,
+            delivery: mail.number,
+            sent_at: self.ambient.now(),
+        });
+        let token = self.ambient.token();
+        let deadline = self.ambient.now() + self.lease;
+        let claim = DeliveryFact::Claimed {
+            token: token.clone(),
+            deadline,
+        };
+        let Some(claimed) = self.save(mail, &claim).await? else {
+            return Ok(());
+        };
+        let outcome = self.post.send(&claimed, message).await;
+        tracing::info!(activation = %a.id, mail = mail.number, to = %mail.to, ?outcome, "a mail was handed to SES");
+        let ended = DeliveryFact::Ended { token, outcome };
+        let mut current = Some(claimed);
+        while let Some(mail) = current {
+            if self.save(&mail, &ended).await?.is_some() {
+                break;
+            }
+            let changed = self.store.delivery(&mail.activation, mail.number).await?;
+            // The same row again: the fact changes nothing in it.
+            current = changed.filter(|changed| changed.version != mail.version);
+        }
+        Ok(())
+    }
+
+    /// The mail with the fact in it, if the fact changes it and nobody changed it first.
+    async fn save(
+        &self,
+        before: &Delivery,
+        fact: &DeliveryFact,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let Some(after) = apply_delivery(before, fact, &self.patience, self.ambient.now()) else {
+            return Ok(None);
+        };
+        let saved = self.store.save_delivery(before, &after).await?;
+        Ok((saved == Saved::Written).then_some(after))
+    }
+}

@@ -1,1 +1,181 @@
-//! Filled in below.
+//! Takes a swap further: reads its row, asks the domain what is next, does it, writes the outcome. The only one that calls
+//! the SM-DP+ and the network.
+
+mod call;
+
+use std::time::Duration;
+
+use aws_lambda_events::event::dynamodb::Event;
+use aws_lambda_events::streams::DynamoDbEventResponse;
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use domain::{
+    ActivationId, Claim, Deadlines, Delivery, Fact, Kind, Phase, SmDpAddress, Step, apply, next,
+};
+use edge::{Ambient, SettingError, Settings, Standing, for_each_row};
+use network::{Es2Plus, ServiceOrdering};
+use store::{ChangedRow, Saved, Store, StoreError, StoredSwap};
+
+/// The function with all it needs, built once a process.
+#[derive(Debug)]
+pub struct FulfilSwap {
+    store: Store,
+    smdp: Es2Plus,
+    /// Where phones find profiles, unless the SM-DP+ names another place.
+    smdp_address: SmDpAddress,
+    network: ServiceOrdering,
+    ambient: Ambient,
+    deadlines: Deadlines,
+}
+
+/// Steps of one swap in one invocation at most. A swap has fewer; the bound is against a defect that would spin.
+const STEPS: usize = 20;
+
+impl FulfilSwap {
+    /// Reads `SMDP_URL`, `SMDP_ADDRESS`, `SMDP_REQUESTER_ID`, `NETWORK_URL` and the deadlines.
+    pub fn new(
+        store: Store,
+        connector: SharedHttpConnector,
+        ambient: Ambient,
+        settings: &Settings,
+    ) -> Result<Self, SettingError> {
+        let requester = settings.text("SMDP_REQUESTER_ID")?;
+        Ok(Self {
+            store,
+            smdp: Es2Plus::new(connector.clone(), &settings.text("SMDP_URL")?, &requester),
+            smdp_address: settings.parsed("SMDP_ADDRESS", SmDpAddress::parse)?,
+            network: ServiceOrdering::new(connector, &settings.text("NETWORK_URL")?),
+            ambient,
+            deadlines: settings.deadlines()?,
+        })
+    }
+
+    /// Takes every swap of the batch as far as it goes now.
+    pub async fn handle(&self, event: Event) -> DynamoDbEventResponse {
+        for_each_row(event, async |pk, sk| {
+            match ChangedRow::from_keys(&pk, &sk) {
+                ChangedRow::Swap(id) => self.advance(&id).await,
+                _ => Ok(Standing::Settled),
+            }
+        })
+        .await
+    }
+
+    async fn advance(&self, id: &ActivationId) -> Result<Standing, StoreError> {
+        for _ in 0..STEPS {
+            let Some(swap) = self.store.swap(id).await? else {
+                tracing::warn!(activation = %id, "there is no such swap");
+                return Ok(Standing::Settled);
+            };
+            let step = next(&swap.activation, &self.deadlines, self.ambient.now());
+            match step {
+                Step::Rest | Step::WaitUntil(_) => return Ok(Standing::Settled),
+                Step::RetryAt(_) => return Ok(Standing::Later),
+                Step::GiveUp(failure) => {
+                    self.save(&swap, &[Fact::GivenUp(failure)]).await?;
+                }
+                Step::Finish => self.finish(&swap).await?,
+                Step::Order | Step::Start | Step::Ask | Step::Cancel => {
+                    self.claim_and_call(&swap, step).await?;
+                }
+            }
+        }
+        tracing::error!(activation = %id, "a swap took too many steps at once");
+        Ok(Standing::Later)
+    }
+
+    /// Nobody calls out without a claim that is written. Whoever does not get it has nothing to do.
+    async fn claim_and_call(&self, swap: &StoredSwap, step: Step) -> Result<(), StoreError> {
+        let claim = Claim {
+            token: self.ambient.token(),
+            until: self.ambient.now() + self.deadlines.lease,
+        };
+        let token = claim.token.clone();
+        if self.save(swap, &[Fact::Claimed(claim)]).await? != Some(Saved::Written) {
+            return Ok(());
+        }
+        let calls = async {
+            match step {
+                Step::Order => self.order(swap).await,
+                Step::Start => Ok(self.start(swap).await),
+                Step::Ask => Ok(self.ask(swap).await),
+                _ => self.cancel(swap).await,
+            }
+        };
+        // A call that outlived the claim could reach a peer when the swap has ended.
+        let within = Duration::try_from(self.deadlines.lease).unwrap_or_default() * 4 / 5;
+        let mut facts = match tokio::time::timeout(within, calls).await {
+            Ok(facts) => facts?,
+            Err(_) => vec![Fact::TryFailed],
+        };
+        loop {
+            let Some(now) = self.store.swap(&swap.activation.id).await? else {
+                return Ok(());
+            };
+            if now
+                .activation
+                .claim
+                .as_ref()
+                .is_none_or(|claim| claim.token != token)
+            {
+                // A fact ended the claim, or it lapsed: what to make of our tries is another's now, but an order that
+                // stands has to be known.
+                facts.retain(|fact| matches!(fact, Fact::Ordered { .. }));
+            }
+            match self.save(&now, &facts).await? {
+                Some(Saved::Stale) => {}
+                Some(Saved::Written) | None => return Ok(()),
+            }
+        }
+    }
+
+    /// Writes what the facts make of a swap; `None` if they change nothing.
+    async fn save(&self, before: &StoredSwap, facts: &[Fact]) -> Result<Option<Saved>, StoreError> {
+        let at = self.ambient.now();
+        let mut after = before.activation.clone();
+        for fact in facts {
+            match apply(&after, fact, &self.deadlines, at) {
+                Ok(next) => after = next,
+                Err(refused) => {
+                    tracing::debug!(activation = %after.id, %refused, "a fact changes nothing")
+                }
+            }
+        }
+        if after.version == before.activation.version {
+            return Ok(None);
+        }
+        let newly_ordered = before.activation.phase == Phase::Ordering
+            && matches!(after.phase, Phase::Ordered | Phase::Started);
+        let saved = match &after.requested.email {
+            Some(email) if newly_ordered && after.kind == Kind::Esim => {
+                let mail = Delivery::new(after.id.clone(), 1, email.clone(), after.language, at);
+                self.store.save_ordered(before, &after, &mail).await?
+            }
+            _ => self.store.save(before, &after).await?,
+        };
+        if saved == Saved::Written && before.activation.phase != after.phase {
+            tracing::info!(activation = %after.id, phase = after.phase.as_str(), "swap moved");
+        }
+        Ok(Some(saved))
+    }
+
+    async fn finish(&self, swap: &StoredSwap) -> Result<(), StoreError> {
+        let at = self.ambient.now();
+        let Ok(after) = apply(&swap.activation, &Fact::Finished, &self.deadlines, at) else {
+            return Ok(());
+        };
+        let saved = match after.phase {
+            Phase::Done => self.store.finish_done(swap, &after).await?,
+            _ => {
+                let sim = self.store.sim(&after.new_sim).await?;
+                let sim = sim.ok_or(StoreError::Corrupt("newSim"))?;
+                self.store
+                    .finish_error(swap, &after, &sim, self.deadlines.rest)
+                    .await?
+            }
+        };
+        if saved == Saved::Written {
+            tracing::info!(activation = %after.id, phase = after.phase.as_str(), "swap ended");
+        }
+        Ok(())
+    }
+}

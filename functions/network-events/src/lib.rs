@@ -1,1 +1,140 @@
-//! Filled in below.
+//! Callbacks of the SM-DP+ (ES2+) and the network (TMF641): each is one fact, written into its swap's row. What follows
+//! from it is done elsewhere.
+
+use domain::{ActivationId, Deadlines, Fact, Holder, Refused, apply};
+use edge::{Ambient, SettingError, Settings, answer, log_cause};
+use lambda_http::http::{HeaderValue, StatusCode};
+use lambda_http::{Body, Request, RequestExt, Response};
+use network::es2plus::{ADMIN_PROTOCOL, DownloadProgressInfo};
+use network::tmf641::{EventSubscription, LISTENER, OrderState, ServiceOrderStateChangeEvent};
+use serde_json::json;
+use store::{Saved, Store, StoreError};
+
+/// The function with all it needs, built once a process.
+#[derive(Debug)]
+pub struct NetworkEvents {
+    store: Store,
+    ambient: Ambient,
+    deadlines: Deadlines,
+}
+
+/// How often a fact is written anew because the row changed under it.
+const ROUNDS: usize = 8;
+
+impl NetworkEvents {
+    /// Reads the deadlines.
+    pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
+        Ok(Self {
+            store,
+            ambient,
+            deadlines: settings.deadlines()?,
+        })
+    }
+
+    /// Answers one callback; never fails. A peer that gets 503 sends it again.
+    pub async fn handle(&self, request: Request) -> Response<Body> {
+        let written = if request.raw_http_path().ends_with(LISTENER) {
+            self.order_changed(&request).await
+        } else {
+            self.download_progressed(&request).await
+        };
+        written.unwrap_or_else(|error| {
+            log_cause("a callback was not written", &error);
+            let message = json!({"message": "Try again in a moment."});
+            answer(StatusCode::SERVICE_UNAVAILABLE, &message)
+        })
+    }
+
+    /// ES2+ `handleDownloadProgressInfo` (SGP.22 section 5.3.5): 204 whatever it says.
+    async fn download_progressed(&self, request: &Request) -> Result<Response<Body>, StoreError> {
+        let Ok(info) = serde_json::from_slice::<DownloadProgressInfo>(bytes(request)) else {
+            return Ok(not_understood("handleDownloadProgressInfo"));
+        };
+        let point = info.notification_point_id;
+        let holder = self
+            .store
+            .sim(&info.iccid)
+            .await?
+            .and_then(|sim| sim.holder);
+        match (holder, info.fact()) {
+            (Some(Holder::Swap(id)), Some(fact)) => self.write(&id, &fact).await?,
+            (holder, fact) => {
+                tracing::info!(iccid = %info.iccid, point, ?holder, ?fact, "a callback moves no swap");
+            }
+        }
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let (name, value) = ADMIN_PROTOCOL;
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+        Ok(response)
+    }
+
+    /// TMF641 `serviceOrderStateChangeEvent`: 201 whatever it says.
+    async fn order_changed(&self, request: &Request) -> Result<Response<Body>, StoreError> {
+        let Ok(event) = serde_json::from_slice::<ServiceOrderStateChangeEvent>(bytes(request))
+        else {
+            return Ok(not_understood("serviceOrderStateChangeEvent"));
+        };
+        let order = &event.event.service_order;
+        let id = order
+            .external_id
+            .as_deref()
+            .and_then(|id| ActivationId::parse(id).ok());
+        let fact = match order.settled_state() {
+            // The event tells no more: its one item is to be read from the order.
+            OrderState::Partial => Some(Fact::NetworkUnclear),
+            _ => order.fact(self.ambient.now()),
+        };
+        match (id, fact) {
+            (Some(id), Some(fact)) => self.write(&id, &fact).await?,
+            (id, fact) => tracing::info!(order = order.id, ?id, ?fact, "an event moves no swap"),
+        }
+        let notified = EventSubscription {
+            id: Some(event.event_id.clone().unwrap_or_else(|| order.id.clone())),
+            callback: request.raw_http_path().to_owned(),
+            query: None,
+        };
+        Ok(answer(StatusCode::CREATED, &notified))
+    }
+
+    async fn write(&self, id: &ActivationId, fact: &Fact) -> Result<(), StoreError> {
+        for _ in 0..ROUNDS {
+            let Some(swap) = self.store.swap(id).await? else {
+                tracing::info!(activation = %id, ?fact, "there is no such swap");
+                return Ok(());
+            };
+            let after = match apply(&swap.activation, fact, &self.deadlines, self.ambient.now()) {
+                Ok(after) => after,
+                Err(refused @ Refused::EarlierLife) => {
+                    tracing::warn!(activation = %id, ?fact, %refused, "a callback is not acted on");
+                    return Ok(());
+                }
+                Err(refused) => {
+                    tracing::info!(activation = %id, ?fact, %refused, "a callback changes nothing");
+                    return Ok(());
+                }
+            };
+            if self.store.save(&swap, &after).await? == Saved::Written {
+                tracing::info!(activation = %id, ?fact, "a callback is written");
+                return Ok(());
+            }
+        }
+        Err(StoreError::Unavailable("the row keeps changing".into()))
+    }
+}
+
+fn bytes(request: &Request) -> &[u8] {
+    match request.body() {
+        Body::Text(text) => text.as_bytes(),
+        Body::Binary(bytes) => bytes,
+        _ => &[],
+    }
+}
+
+fn not_understood(what: &str) -> Response<Body> {
+    tracing::warn!(what, "a callback is not understood");
+    let message = json!({"code": "400", "reason": format!("The body is not a {what}.")});
+    answer(StatusCode::BAD_REQUEST, &message)
+}

@@ -1,1 +1,283 @@
-//! Filled in below.
+//! `GET /api/QueryActivation`: swaps as they are now, those that exist for the caller. It touches the table and nothing else.
+
+mod cursor;
+mod query;
+
+use domain::{ActivationId, Caller, Scope, SubscriptionId};
+use edge::{
+    ActivationView, Ambient, Fault, Presenter, Refusal, SettingError, Settings, answer, caller,
+    log_cause,
+};
+use jiff::Timestamp;
+use lambda_http::http::StatusCode;
+use lambda_http::{Body, Request, RequestExt, Response};
+use serde::Serialize;
+use store::{Entry, Listing, Span, Store, StoreError, StoredSwap};
+
+use crate::cursor::Place;
+use crate::query::Query;
+
+/// The function with all it needs, built once a process.
+#[derive(Debug)]
+pub struct QueryActivation {
+    store: Store,
+    ambient: Ambient,
+    presenter: Presenter,
+}
+
+/// Why there is no 200.
+enum Failure {
+    Refused(Refusal),
+    Store(StoreError),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Entries of a listing that a page looks at, after those it skips.
+const LOOKED_AT: usize = 1000;
+
+#[derive(Serialize)]
+struct Page {
+    offset: usize,
+    total: usize,
+    results: Vec<ActivationView>,
+    meta: Meta,
+}
+
+#[derive(Serialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Meta {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    total_is_lower_bound: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// What a look into a listing brought.
+struct Found {
+    entries: Vec<Entry>,
+    total: usize,
+    total_is_lower_bound: bool,
+    /// Place after which the next page begins.
+    next_after: Option<String>,
+}
+
+impl QueryActivation {
+    /// Reads `TIME_ZONE`, `CONFIRMATION_CODE_ECHO` and `CODE_KEPT`.
+    pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
+        let presenter = Presenter {
+            zone: settings.time_zone()?,
+            echo: settings.echo()?,
+            code_kept: settings.code_kept()?,
+        };
+        Ok(Self {
+            store,
+            ambient,
+            presenter,
+        })
+    }
+
+    /// Answers one call; never fails.
+    pub async fn handle(&self, request: Request) -> Response<Body> {
+        match self.query(&request).await {
+            Ok(response) => response,
+            Err(Failure::Refused(refusal)) => refusal.into_response(),
+            Err(Failure::Store(error)) => {
+                log_cause("query failed", &error);
+                match error {
+                    StoreError::Unavailable(_) => Refusal::unavailable().into_response(),
+                    _ => Refusal::internal().into_response(),
+                }
+            }
+        }
+    }
+
+    async fn query(&self, request: &Request) -> Result<Response<Body>, Failure> {
+        let caller = caller(request).map_err(|_| Refusal::forbidden())?;
+        let parameters = request.query_string_parameters();
+        let query = query::parse(parameters.iter(), &self.presenter.zone)?;
+        let now = self.ambient.now();
+        let page = match &query.id {
+            Some(id) => self.one(&caller, &query, id, now).await?,
+            None => self.page(&caller, &query, now).await?,
+        };
+        Ok(answer(StatusCode::OK, &page))
+    }
+
+    /// By id it is one read, whatever comes of it.
+    async fn one(
+        &self,
+        caller: &Caller,
+        query: &Query,
+        id: &ActivationId,
+        now: Timestamp,
+    ) -> Result<Page, StoreError> {
+        let found = self.store.swap_with_deliveries(id).await?.filter(|stored| {
+            let a = &stored.activation;
+            let place = caller.may_see(&a.customer, a.reseller.as_deref());
+            place && query.matches(a)
+        });
+        let total = usize::from(found.is_some());
+        let shown = found.filter(|_| query.skip == 0);
+        Ok(Page {
+            offset: query.skip,
+            total,
+            results: self.views(shown.as_slice(), now).await?,
+            meta: Meta::default(),
+        })
+    }
+
+    async fn page(&self, caller: &Caller, query: &Query, now: Timestamp) -> Result<Page, Failure> {
+        let filters = query.canonical();
+        let after = match &query.cursor {
+            None => None,
+            Some(text) => {
+                let place = cursor::open(self.store.keyring(), caller, &filters, text).await?;
+                let fault = || Fault::invalid("cursor", "must be the 'meta.next' of such a page");
+                Some(place.ok_or_else(|| Refusal::invalid(vec![fault()]))?)
+            }
+        };
+        let line = self.line_of(caller, query).await?;
+        let found = self
+            .look(caller, query, line.as_ref(), after.as_ref())
+            .await?;
+        let ids: Vec<ActivationId> = found.entries.iter().map(|entry| entry.id.clone()).collect();
+        let mut stored = self.store.swaps_with_deliveries(&ids).await?;
+        // The index may be a moment behind the rows.
+        stored.retain(|stored| query.matches(&stored.activation));
+        // Counting is the first page's work; its cursor carries the count on.
+        let (total, total_is_lower_bound) = match &after {
+            Some(place) => (place.total, place.total_is_lower_bound),
+            None => (found.total, found.total_is_lower_bound),
+        };
+        let next = match found.next_after {
+            None => None,
+            Some(after) => {
+                let place = Place {
+                    after,
+                    total,
+                    total_is_lower_bound,
+                };
+                Some(cursor::seal(self.store.keyring(), caller, &filters, &place).await?)
+            }
+        };
+        Ok(Page {
+            offset: query.skip,
+            total,
+            results: self.views(&stored, now).await?,
+            meta: Meta {
+                total_is_lower_bound,
+                next,
+            },
+        })
+    }
+
+    /// The line that the query is about, if it names one. A number that does not exist for the caller, or is another
+    /// line's than `subscriptionId`, leads to a line that has no swaps, by the same reads.
+    async fn line_of(
+        &self,
+        caller: &Caller,
+        query: &Query,
+    ) -> Result<Option<SubscriptionId>, StoreError> {
+        let Some(phone) = &query.phone else {
+            return Ok(query.subscription.clone());
+        };
+        let entry = self.store.phone(phone).await?;
+        let line = entry
+            .filter(|entry| caller.may_see(&entry.customer, entry.reseller.as_deref()))
+            .map(|entry| entry.subscription)
+            .filter(|line| {
+                query
+                    .subscription
+                    .as_ref()
+                    .is_none_or(|asked| asked == line)
+            });
+        Ok(Some(line.unwrap_or_else(|| {
+            SubscriptionId::parse("-").expect("a dash is well-formed, and no line's name")
+        })))
+    }
+
+    /// Looks through the listing for a page's entries, and counts.
+    async fn look(
+        &self,
+        caller: &Caller,
+        query: &Query,
+        line: Option<&SubscriptionId>,
+        after: Option<&Place>,
+    ) -> Result<Found, StoreError> {
+        let listing = match (line, &caller.scope) {
+            (Some(line), _) => Listing::Line(line),
+            (None, Scope::Owner { customer }) => Listing::Customer(customer),
+            (None, Scope::Reseller { reseller }) => Listing::Reseller(reseller),
+            (None, Scope::Admin) => Listing::All,
+        };
+        let span = Span {
+            from: query.from,
+            until: query.until,
+            after: after.map(|place| place.after.clone()),
+            oldest_first: query.oldest_first,
+        };
+        let budget = LOOKED_AT + query.skip;
+        // A page by cursor needs no count: it stops as soon as it is full.
+        let looked = match after {
+            Some(_) if !query.filters_entries() => query.take + 1,
+            _ => budget + 1,
+        };
+        let mut entries = self.store.list(listing, &span, looked).await?;
+        let more = entries.len() == looked;
+        entries.truncate(looked - 1);
+        let last_looked_at = entries.last().map(|entry| entry.place.clone());
+        entries.retain(|entry| {
+            let visible = match line {
+                Some(_) => {
+                    let customer = entry.customer.as_deref().unwrap_or_default();
+                    caller.may_see(customer, entry.reseller.as_deref())
+                }
+                None => true,
+            };
+            visible && query.matches_entry(entry)
+        });
+        let total = entries.len();
+        let end = (query.skip + query.take).min(total);
+        let next_after = match (end < total, more) {
+            (true, _) => Some(entries[end - 1].place.clone()),
+            (false, true) => last_looked_at,
+            (false, false) => None,
+        };
+        entries.truncate(end);
+        entries.drain(..query.skip.min(end));
+        Ok(Found {
+            entries,
+            total,
+            total_is_lower_bound: more,
+            next_after,
+        })
+    }
+
+    async fn views(
+        &self,
+        swaps: &[StoredSwap],
+        now: Timestamp,
+    ) -> Result<Vec<ActivationView>, StoreError> {
+        let mut views = Vec::with_capacity(swaps.len());
+        for swap in swaps {
+            let code = match self.presenter.reveals_code(&swap.activation, now) {
+                true => self.store.confirmation_code(swap).await?,
+                false => None,
+            };
+            let mail = swap.deliveries.last();
+            views.push(self.presenter.view(&swap.activation, mail, code.as_ref()));
+        }
+        Ok(views)
+    }
+}

@@ -1,1 +1,313 @@
-//! Filled in below.
+//! `POST /api/SimSwapSubscription`: takes a swap, or says why not. It touches the table and nothing else.
+
+mod request;
+
+use domain::{Activation, ActivationId, Caller, Kind, Line, MatchingId, Scope};
+use edge::{
+    Ambient, Fault, Presenter, Refusal, SettingError, Settings, answer, caller, log_cause,
+    read_body,
+};
+use jiff::Timestamp;
+use lambda_http::http::{HeaderValue, StatusCode};
+use lambda_http::{Body, Request, Response};
+use store::{
+    IdempotencyKey, KeptAnswer, NewSwap, Store, StoreError, StoredLine, StoredSwap, Submitted,
+};
+
+use crate::request::{Swap, Target};
+
+/// The function with all it needs, built once a process.
+#[derive(Debug)]
+pub struct SubmitSwap {
+    store: Store,
+    ambient: Ambient,
+    presenter: Presenter,
+}
+
+/// Why there is no 200.
+enum Failure {
+    Refused(Refusal),
+    Store(StoreError),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// How often a submit decides anew because the line changed under it.
+const ROUNDS: usize = 3;
+
+impl SubmitSwap {
+    /// Reads `TIME_ZONE`, `CONFIRMATION_CODE_ECHO` and `CODE_KEPT`.
+    pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
+        let presenter = Presenter {
+            zone: settings.time_zone()?,
+            echo: settings.echo()?,
+            code_kept: settings.code_kept()?,
+        };
+        Ok(Self {
+            store,
+            ambient,
+            presenter,
+        })
+    }
+
+    /// Answers one call; never fails.
+    pub async fn handle(&self, request: Request) -> Response<Body> {
+        match self.submit(&request).await {
+            Ok(response) => response,
+            Err(Failure::Refused(refusal)) => refusal.into_response(),
+            Err(Failure::Store(error)) => {
+                log_cause("submit failed", &error);
+                match error {
+                    StoreError::Unavailable(_) => Refusal::unavailable().into_response(),
+                    _ => Refusal::internal().into_response(),
+                }
+            }
+        }
+    }
+
+    async fn submit(&self, request: &Request) -> Result<Response<Body>, Failure> {
+        let caller = caller(request).map_err(|_| Refusal::forbidden())?;
+        let (swap, key) = request::parse(read_body(request)?, request.headers())?;
+        let key = key.map(|key| IdempotencyKey::new(&caller, &key));
+        let now = self.ambient.now();
+
+        let (mut found, kept) = self
+            .find_line(&caller, &swap.target, key.as_ref(), now)
+            .await?;
+        let asked = swap.canonical(&found.line.id);
+        if let Some(kept) = kept {
+            return self.replay_first(&kept, &asked, now).await;
+        }
+        for _ in 0..ROUNDS {
+            if key.is_none()
+                && let Some(open) = &found.open
+                && self.store.is_same_caller(open, &caller)
+                && self.store.is_same_request(&open.request, &asked).await?
+            {
+                return self.replay_open(&open.id, now).await;
+            }
+            if let Some(barrier) = found.line.barrier() {
+                return Err(Refusal::barrier(&barrier).into());
+            }
+            let (stored, submitted) = self
+                .begin(&caller, &found.line, &swap, key.as_ref(), &asked, now)
+                .await?;
+            match submitted {
+                Submitted::Accepted => return self.accepted(&stored, &swap, now),
+                Submitted::Kept(kept) => return self.replay_first(&kept, &asked, now).await,
+                Submitted::SimTaken => return Err(Refusal::not_found(swap.sim_field()).into()),
+                Submitted::LineChanged(Some(line)) if caller.may_see_line(&line.line) => {
+                    found = *line
+                }
+                Submitted::LineChanged(_) => {
+                    return Err(Refusal::not_found(swap.target.field()).into());
+                }
+            }
+        }
+        Err(Refusal::unavailable().into())
+    }
+
+    /// The line, as far as it exists for the caller, and what the key was used for. What is a stranger's and what is
+    /// not there take the same reads and get the same answer.
+    async fn find_line(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        key: Option<&IdempotencyKey>,
+        now: Timestamp,
+    ) -> Result<(StoredLine, Option<KeptAnswer>), Failure> {
+        let kept = async {
+            match key {
+                Some(key) => self.store.kept_answer(key, now).await,
+                None => Ok(None),
+            }
+        };
+        let visible_line = |line: Option<StoredLine>, field| {
+            line.filter(|line| caller.may_see_line(&line.line))
+                .ok_or(Refusal::not_found(field))
+        };
+        match target {
+            Target::Id(id) => {
+                let (line, kept) = tokio::try_join!(self.store.line(id), kept)?;
+                Ok((visible_line(line, "subscriptionId")?, kept))
+            }
+            Target::Phone(phone) => {
+                let (entry, kept) = tokio::try_join!(self.store.phone(phone), kept)?;
+                let entry = entry
+                    .filter(|entry| caller.may_see(&entry.customer, entry.reseller.as_deref()))
+                    .ok_or(Refusal::not_found("phoneNumber"))?;
+                let line = self.store.line(&entry.subscription).await?;
+                Ok((visible_line(line, "phoneNumber")?, kept))
+            }
+            Target::Both(id, phone) => {
+                let (line, entry, kept) =
+                    tokio::try_join!(self.store.line(id), self.store.phone(phone), kept)?;
+                let line = visible_line(line, "subscriptionId")?;
+                let entry = entry
+                    .filter(|entry| caller.may_see(&entry.customer, entry.reseller.as_deref()))
+                    .ok_or(Refusal::not_found("phoneNumber"))?;
+                if entry.subscription != line.line.id {
+                    let fault =
+                        Fault::invalid("phoneNumber", "must be the number of 'subscriptionId'");
+                    return Err(Refusal::invalid(vec![fault]).into());
+                }
+                Ok((line, kept))
+            }
+        }
+    }
+
+    /// Writes the swap. An eSIM comes from a page of free ones, tried from a random place on, so that callers who
+    /// come at once do not fight for the first; a page that is all taken by then is read once more.
+    async fn begin(
+        &self,
+        caller: &Caller,
+        line: &Line,
+        swap: &Swap,
+        key: Option<&IdempotencyKey>,
+        asked: &str,
+        now: Timestamp,
+    ) -> Result<(StoredSwap, Submitted), StoreError> {
+        const PAGES: usize = 2;
+        let id = ActivationId::from_random(now, self.ambient.random());
+        let matching_id =
+            (swap.kind == Kind::Esim).then(|| MatchingId::from_random(self.ambient.random()));
+        let request = match &swap.code {
+            Some(_) => self.store.signed_fingerprint(asked).await?,
+            None => self.store.fingerprint(asked),
+        };
+        let activation = Activation::accept(
+            id,
+            line,
+            swap.kind,
+            swap.requested
+                .new_sim
+                .clone()
+                .unwrap_or_else(|| line.current_sim.clone()),
+            swap.requested.clone(),
+            &named(caller),
+            now,
+        );
+        let mut stored = self
+            .store
+            .seal_swap(activation, swap.code.as_ref(), matching_id.as_ref())
+            .await?;
+        for _ in 0..PAGES {
+            let mut candidates = match swap.kind {
+                Kind::Esim => self.store.free_esims(line, now).await?,
+                Kind::Physical => swap.requested.new_sim.iter().cloned().collect(),
+            };
+            if candidates.is_empty() {
+                break;
+            }
+            let start = self.ambient.random() % candidates.len() as u128;
+            candidates.rotate_left(start as usize);
+            for candidate in candidates {
+                stored.activation.new_sim = candidate;
+                let new = NewSwap {
+                    swap: &stored,
+                    caller,
+                    request: &request,
+                    key,
+                };
+                match self.store.submit(new).await? {
+                    Submitted::SimTaken if swap.kind == Kind::Esim => {}
+                    submitted => return Ok((stored, submitted)),
+                }
+            }
+        }
+        Ok((stored, Submitted::SimTaken))
+    }
+
+    fn accepted(
+        &self,
+        stored: &StoredSwap,
+        swap: &Swap,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Failure> {
+        let a = &stored.activation;
+        tracing::info!(activation = %a.id, kind = ?a.kind, "swap accepted");
+        let code = swap
+            .code
+            .as_ref()
+            .filter(|_| self.presenter.reveals_code(a, now));
+        Ok(answer(StatusCode::OK, &self.presenter.first_view(a, code)))
+    }
+
+    /// The first answer again, byte for byte.
+    async fn replay_first(
+        &self,
+        kept: &KeptAnswer,
+        asked: &str,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Failure> {
+        if !self.store.is_same_request(&kept.request, asked).await? {
+            return Err(Refusal::idempotency_mismatch().into());
+        }
+        let stored = self.store.swap(&kept.activation).await?;
+        let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
+        let code = match self.presenter.reveals_code(&stored.activation, now) {
+            true => self.store.confirmation_code(&stored).await?,
+            false => None,
+        };
+        Ok(replayed(answer(
+            StatusCode::OK,
+            &self.presenter.first_view(&stored.activation, code.as_ref()),
+        )))
+    }
+
+    /// The open swap as it is now.
+    async fn replay_open(
+        &self,
+        open: &ActivationId,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Failure> {
+        let stored = self.store.swap_with_deliveries(open).await?;
+        let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
+        let code = match self.presenter.reveals_code(&stored.activation, now) {
+            true => self.store.confirmation_code(&stored).await?,
+            false => None,
+        };
+        let view = self
+            .presenter
+            .view(&stored.activation, stored.deliveries.last(), code.as_ref());
+        Ok(replayed(answer(StatusCode::OK, &view)))
+    }
+}
+
+impl Target {
+    /// The field to blame when there is no such line.
+    fn field(&self) -> &'static str {
+        match self {
+            Self::Phone(_) => "phoneNumber",
+            Self::Id(_) | Self::Both(..) => "subscriptionId",
+        }
+    }
+}
+
+/// The caller's name in the timeline; a subject may be of any length.
+fn named(caller: &Caller) -> String {
+    let role = match caller.scope {
+        Scope::Owner { .. } => "OWNER",
+        Scope::Reseller { .. } => "RESELLER",
+        Scope::Admin => "ADMIN",
+    };
+    let subject: String = caller.subject.chars().take(32).collect();
+    format!("{role} {subject}")
+}
+
+fn replayed(mut response: Response<Body>) -> Response<Body> {
+    response
+        .headers_mut()
+        .insert("Idempotency-Replayed", HeaderValue::from_static("true"));
+    response
+}

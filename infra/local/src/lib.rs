@@ -1,1 +1,22 @@
-//! x
+//! The local stack: plays what AWS plays around the functions, in one process. The functions themselves are elsewhere, and do not know it.
+
+pub mod args;
+pub mod data_dir;
+pub mod endpoints;
+pub mod filter;
+pub mod functions;
+pub mod gateway;
+pub mod kms;
+pub mod mailbox;
+pub mod pump;
+pub mod stack;
+pub mod tokens;
+
+mod durable;
+mod http_client;
+mod request_id;
+
+/// Why the stack or a command cannot go on: one line that a person can act on, without secrets.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(pub String);

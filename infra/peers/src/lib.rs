@@ -1,1 +1,35 @@
-//! x
+//! A simulated SM-DP+ and a simulated network, which keep their books over a kill. Nothing of a swap's life is here.
+
+mod book;
+mod carrier;
+#[cfg(test)]
+mod operator;
+mod outbox;
+mod smdp;
+
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+pub use carrier::Carrier;
+pub use smdp::{InstallError, ProfileState, Smdp};
+
+/// Serves for ever. When the future is dropped, the open connections end with it, as in a crash.
+async fn serve(mut listener: TcpListener, router: Router) -> Infallible {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            (stream, _) = Listener::accept(&mut listener) => {
+                let router = TowerToHyperService::new(router.clone());
+                connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), router));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use ulid::Ulid;
 
 use crate::{
-    EmailAddress, Iccid, Imsi, Language, Line, Malformed, Msisdn, NetworkName, SmDpAddress,
+    EmailAddress, Iccid, Language, Line, Malformed, Msisdn, NetworkName, SmDpAddress,
     SubscriptionId,
 };
 
@@ -357,7 +357,7 @@ pub struct Event {
     pub what: String,
 }
 
-/// Lines of the timeline at most; later ones are dropped, the ending is always kept.
+/// Lines of the timeline at most; later ones are dropped, but for why and how the swap ended.
 pub const TIMELINE_CAP: usize = 40;
 
 /// The optional fields of the request, as they are echoed. The confirmation code is not here: it is sealed.
@@ -400,8 +400,6 @@ pub struct Activation {
     pub old_sim: Iccid,
     /// The SIM that the number goes to.
     pub new_sim: Iccid,
-    /// Its subscriber identity, when known.
-    pub new_imsi: Option<Imsi>,
     /// When the swap was asked.
     pub created_at: Timestamp,
     /// When it last changed.
@@ -418,9 +416,9 @@ pub struct Activation {
     pub version: u64,
     /// Who calls out for it now.
     pub claim: Option<Claim>,
-    /// Tries in this phase that brought nothing.
+    /// Tries and waits in this phase that brought nothing.
     pub tries: u32,
-    /// Not to be touched again before.
+    /// Not to be touched again before. A claim begins with none, so one that is there when the claim is let go was set meanwhile.
     pub wake_at: Option<Timestamp>,
     /// When it was first claimed: nothing outside can be older and be about this swap.
     pub ordering_since: Option<Timestamp>,
@@ -440,16 +438,11 @@ pub struct Activation {
 
 impl Activation {
     /// A swap that was asked at `at` by `who` (words for the timeline: `OWNER anna`).
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is a fact that only the caller knows, named at the one call"
-    )]
     pub fn accept(
         id: ActivationId,
         line: &Line,
         kind: Kind,
         new_sim: Iccid,
-        new_imsi: Option<Imsi>,
         requested: Requested,
         who: &str,
         at: Timestamp,
@@ -466,7 +459,6 @@ impl Activation {
             requested,
             old_sim: line.current_sim.clone(),
             new_sim,
-            new_imsi,
             created_at: at,
             modified_at: at,
             activated_at: None,
@@ -509,18 +501,10 @@ impl Activation {
         untouched || (profile && self.network_order == NetworkOrder::Settled)
     }
 
-    /// Whether a claim on it is in force.
-    fn is_claimed(&self, now: Timestamp) -> bool {
-        self.claim.as_ref().is_some_and(|claim| claim.until > now)
-    }
-
     fn note(&mut self, at: Timestamp, what: impl Into<String>) {
-        let closing = !self.phase.is_open();
-        if self.timeline.len() < TIMELINE_CAP || closing {
-            self.timeline.push(Event {
-                at,
-                what: what.into(),
-            });
+        if self.timeline.len() < TIMELINE_CAP {
+            let what = what.into();
+            self.timeline.push(Event { at, what });
         }
     }
 
@@ -533,7 +517,18 @@ impl Activation {
     fn end(&mut self, failure: Failure, at: Timestamp) {
         self.failure = Some(failure);
         self.enter(Phase::Ending);
-        self.note(at, format!("ending: {}", failure.code()));
+        self.wake_at = Some(at);
+        let what = format!("ending: {}", failure.code());
+        self.timeline.push(Event { at, what });
+    }
+
+    /// Lets go of the claim and waits, unless something came meanwhile that is to be looked at now.
+    fn pause(&mut self, first: SignedDuration, deadlines: &Deadlines, at: Timestamp) {
+        let called = self.claim.take().is_some() && self.wake_at.is_some();
+        if !called {
+            self.wake_at = Some(at + deadlines.backoff(first, self.tries));
+        }
+        self.tries += 1;
     }
 }
 
@@ -624,7 +619,7 @@ pub enum Fact {
         /// The network's name for its order.
         order_number: String,
     },
-    /// The network is finished with the order and the number stayed where it was.
+    /// The network is finished with the order, or never had it, and the number stayed where it was.
     NetworkEnded(Failure),
     /// The network's report decides nothing: ask it now.
     NetworkUnclear,
@@ -651,10 +646,10 @@ pub enum Refused {
     /// It is older than this swap's order: about an earlier life of that SIM.
     #[error("dated before this swap")]
     EarlierLife,
-    /// Somebody else has the claim.
+    /// Somebody else has the claim, or nothing is to be called out for now.
     #[error("claimed by another")]
     Claimed,
-    /// The network has started, or the swap is ending for another reason.
+    /// The network has started, or may have, or the swap ends for another reason.
     #[error("too late")]
     TooLate,
     /// It cannot happen to such a swap.
@@ -702,7 +697,17 @@ pub fn apply(
     }
     match fact {
         Fact::Claimed(claim) => {
-            if a.is_claimed(at) {
+            if a.claim
+                .as_ref()
+                .is_some_and(|held| held.token == claim.token)
+            {
+                return Err(Refused::Known);
+            }
+            // Who lost a race must not call out for a step that is done.
+            if !matches!(
+                next(&a, deadlines, at),
+                Step::Order | Step::Start | Step::Ask | Step::Cancel
+            ) {
                 return Err(Refused::Claimed);
             }
             if a.phase == Phase::Accepted {
@@ -710,9 +715,17 @@ pub fn apply(
                 a.ordering_since = Some(at);
                 a.note(at, "ordering");
             }
+            // The claim before this one lapsed: its holder fell over, which is a try too.
+            a.tries += u32::from(a.claim.is_some());
             a.claim = Some(claim.clone());
+            a.wake_at = None;
         }
         Fact::Ordered { order_number, smdp } => {
+            match a.phase {
+                Phase::Ordering | Phase::Ending => {}
+                Phase::Accepted => return Err(Refused::Misplaced),
+                _ => return Err(Refused::Known),
+            }
             a.claim = None;
             a.order_number.get_or_insert_with(|| order_number.clone());
             if a.kind == Kind::Esim {
@@ -724,43 +737,60 @@ pub fn apply(
                 Kind::Esim => NetworkOrder::Placed,
                 Kind::Physical => NetworkOrder::Started,
             };
-            a.network_order = max(a.network_order, reached);
-            match a.phase {
-                Phase::Ordering => {
-                    a.enter(match a.kind {
-                        Kind::Esim => Phase::Ordered,
-                        Kind::Physical => Phase::Started,
-                    });
-                    a.wake_at = Some(at + deadlines.ask_after);
-                    a.note(at, format!("ordered as {order_number}"));
+            // An order that comes after the cancel that settled it has to be settled again.
+            a.network_order = match a.network_order {
+                NetworkOrder::Settled => reached,
+                known => max(known, reached),
+            };
+            if a.phase == Phase::Ending {
+                a.wake_at = Some(at);
+                a.note(at, format!("ordered as {order_number}, to be cancelled"));
+            } else {
+                a.note(at, format!("ordered as {order_number}"));
+                a.enter(if a.network_order >= NetworkOrder::Started {
+                    Phase::Started
+                } else {
+                    Phase::Ordered
+                });
+                // A profile that is installed already lets the network start at once.
+                if a.phase == Phase::Started || a.profile != Some(ProfileState::Installed) {
+                    a.pause(deadlines.ask_after, deadlines, at);
                 }
-                Phase::Ending => a.note(at, format!("ordered as {order_number}, to be cancelled")),
-                _ => return Err(Refused::Known),
             }
         }
-        Fact::TryFailed => {
-            a.claim = None;
-            a.wake_at = Some(at + deadlines.backoff(deadlines.retry_after, a.tries));
-            a.tries += 1;
+        Fact::TryFailed => a.pause(deadlines.retry_after, deadlines, at),
+        Fact::GivenUp(failure)
+            if *failure != Failure::Internal
+                && next(&a, deadlines, at) != Step::GiveUp(*failure) =>
+        {
+            return Err(Refused::Misplaced);
         }
         Fact::Refused(failure) | Fact::GivenUp(failure) => {
-            a.claim = None;
-            match a.phase {
-                Phase::Ordering | Phase::Ordered | Phase::Started => a.end(*failure, at),
+            if a.phase == Phase::Ending {
                 // Cancelling is not refused into another end: it is tried again.
-                Phase::Ending => return apply(activation, &Fact::TryFailed, deadlines, at),
-                _ => return Err(Refused::Misplaced),
+                return apply(activation, &Fact::TryFailed, deadlines, at);
+            }
+            a.claim = None;
+            a.end(*failure, at);
+        }
+        Fact::CancelWanted => {
+            // The call that starts the network may have reached it, though nobody knows yet.
+            let starting = a.phase == Phase::Ordered
+                && a.profile == Some(ProfileState::Installed)
+                && (a.claim.is_some() || a.tries > 0);
+            let started = starting || a.network_order >= NetworkOrder::Started;
+            match (a.phase, a.kind) {
+                (Phase::Accepted, _) | (Phase::Ordering | Phase::Ordered, Kind::Esim)
+                    if !started =>
+                {
+                    a.end(Failure::Cancelled, at);
+                }
+                (Phase::Ending, _) if a.failure == Some(Failure::Cancelled) => {
+                    return Err(Refused::Known);
+                }
+                _ => return Err(Refused::TooLate),
             }
         }
-        Fact::CancelWanted => match (a.phase, a.kind) {
-            (Phase::Accepted, _) | (Phase::Ordering | Phase::Ordered, Kind::Esim) => {
-                a.end(Failure::Cancelled, at);
-            }
-            (Phase::Ending, _) if a.failure == Some(Failure::Cancelled) => {
-                return Err(Refused::Known);
-            }
-            _ => return Err(Refused::TooLate),
-        },
         Fact::Downloaded { dated } => {
             reported(&a, *dated)?;
             advance_profile(&mut a, ProfileState::Downloaded)?;
@@ -771,7 +801,7 @@ pub fn apply(
             advance_profile(&mut a, ProfileState::Installed)?;
             if a.phase == Phase::Ordered {
                 a.tries = 0;
-                a.wake_at = None;
+                a.wake_at = Some(at);
             }
             a.note(at, "smdp: installed");
         }
@@ -787,14 +817,15 @@ pub fn apply(
         }
         Fact::WrongCode { dated } => {
             reported(&a, *dated)?;
-            let line = Event {
-                at: *dated,
-                what: "smdp: wrong confirmation code".to_owned(),
-            };
-            if a.timeline.contains(&line) || a.timeline.len() >= TIMELINE_CAP {
+            let what = "smdp: wrong confirmation code";
+            // The timeline is kept in milliseconds, the date may be finer.
+            let known = a.timeline.iter().any(|line| {
+                line.what == what && line.at.as_millisecond() == dated.as_millisecond()
+            });
+            if known || a.timeline.len() >= TIMELINE_CAP {
                 return Err(Refused::Known);
             }
-            a.timeline.push(line);
+            a.note(*dated, what);
         }
         Fact::NetworkPlaced { order_number } => {
             placed(&a)?;
@@ -811,9 +842,9 @@ pub fn apply(
             }
             a.network_order = NetworkOrder::Started;
             if a.phase == Phase::Ordered {
-                a.enter(Phase::Started);
-                a.wake_at = Some(at + deadlines.ask_after);
                 a.claim = None;
+                a.enter(Phase::Started);
+                a.pause(deadlines.ask_after, deadlines, at);
             }
             a.note(at, "network: started");
         }
@@ -830,7 +861,7 @@ pub fn apply(
             // A date from before the swap or from the future is nonsense; ours is then the better one.
             let sane = *since >= a.created_at && *since <= at;
             a.activated_at = Some(if sane { *since } else { at });
-            a.wake_at = None;
+            a.wake_at = Some(at);
             a.note(at, "network: completed");
         }
         Fact::NetworkEnded(failure) => {
@@ -840,24 +871,25 @@ pub fn apply(
             }
             a.network_order = NetworkOrder::Settled;
             a.note(at, format!("network: {}", failure.code()));
-            if a.phase == Phase::Ending {
-                a.wake_at = None;
-            } else {
-                a.end(*failure, at);
+            match a.phase {
+                Phase::Ending => a.wake_at = Some(at),
+                // Who orders may be at the SM-DP+ still: the cancel waits for it.
+                Phase::Ordering => a.end(*failure, at),
+                _ => {
+                    a.claim = None;
+                    a.end(*failure, at);
+                }
             }
         }
         Fact::NetworkUnclear => {
             placed(&a)?;
-            if a.wake_at.is_none() {
+            let due = a.wake_at.map_or(a.claim.is_none(), |wake_at| wake_at <= at);
+            if due {
                 return Err(Refused::Known);
             }
-            a.wake_at = None;
+            a.wake_at = Some(at);
         }
-        Fact::Asked => {
-            a.claim = None;
-            a.wake_at = Some(at + deadlines.backoff(deadlines.ask_after, a.tries));
-            a.tries += 1;
-        }
+        Fact::Asked => a.pause(deadlines.ask_after, deadlines, at),
         Fact::ProfileSettled { on_phone } => {
             if a.phase != Phase::Ending || a.kind != Kind::Esim {
                 return Err(Refused::Misplaced);
@@ -879,18 +911,19 @@ pub fn apply(
             );
         }
         Fact::Finished => {
+            if next(&a, deadlines, at) != Step::Finish {
+                return Err(Refused::Misplaced);
+            }
             a.claim = None;
             if a.network_order == NetworkOrder::Completed {
                 a.enter(Phase::Done);
                 a.failure = None;
-                a.note(at, "done");
-            } else if a.phase == Phase::Ending && a.is_settled() {
-                a.enter(Phase::Error);
-                a.note(at, "error");
             } else {
-                return Err(Refused::Misplaced);
+                a.enter(Phase::Error);
             }
             a.ended_at = Some(at);
+            let what = a.phase.as_str().to_owned();
+            a.timeline.push(Event { at, what });
         }
     }
     a.modified_at = at;
@@ -928,26 +961,34 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
     if !a.phase.is_open() {
         return Step::Rest;
     }
-    if let Some(claim) = &a.claim
-        && claim.until > now
-    {
-        return Step::RetryAt(claim.until);
-    }
-    if a.network_order == NetworkOrder::Completed {
+    let held = a.claim.as_ref().filter(|claim| claim.until > now);
+    // Writing the end needs no claim; but who orders still brings the profile and its mail.
+    let awaited = held.is_some() && a.phase == Phase::Ordering;
+    if a.network_order == NetworkOrder::Completed && !awaited {
         return Step::Finish;
     }
     if a.phase == Phase::Ending && a.is_settled() {
         return Step::Finish;
     }
+    if let Some(claim) = held {
+        return Step::RetryAt(claim.until);
+    }
+    let lapsed = a.claim.is_some();
     let asleep = a.wake_at.filter(|wake_at| *wake_at > now);
     match a.phase {
         Phase::Accepted | Phase::Ordering => {
-            let late = a.created_at + deadlines.order_within <= now;
-            let tried = a.tries >= deadlines.order_tries;
-            if a.phase == Phase::Ordering && (late || tried) {
+            let expiry = a.created_at + deadlines.order_within;
+            if a.tries + u32::from(lapsed) >= deadlines.order_tries {
+                // A last try that vanished is our fault, one that failed is a peer's.
+                Step::GiveUp(if lapsed {
+                    Failure::Internal
+                } else {
+                    Failure::Unavailable
+                })
+            } else if expiry <= now {
                 Step::GiveUp(Failure::Unavailable)
             } else {
-                asleep.map_or(Step::Order, Step::RetryAt)
+                asleep.map_or(Step::Order, |wake_at| Step::RetryAt(wake_at.min(expiry)))
             }
         }
         Phase::Ordered if a.profile == Some(ProfileState::Installed) => {
@@ -966,3 +1007,6 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
         Phase::Done | Phase::Error => Step::Rest,
     }
 }
+
+#[cfg(test)]
+mod tests;

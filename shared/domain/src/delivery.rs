@@ -82,11 +82,11 @@ pub struct Delivery {
     pub language: Language,
     /// Where it is.
     pub state: DeliveryState,
-    /// The attempt that is being made, or was made last.
+    /// The attempt that is being made, or the last one, as long as an answer to it can tell something new.
     pub attempt: Option<Attempt>,
     /// Attempts of which we never learnt the outcome.
     pub doubts: u32,
-    /// Attempts that SES surely did not take.
+    /// Attempts that SES surely did not take. `REFUSALS_AT_MOST`: there will be no further attempt.
     pub refusals: u32,
     /// Not to be touched again before.
     pub wake_at: Option<Timestamp>,
@@ -112,7 +112,7 @@ pub struct Attempt {
 impl Delivery {
     /// Attempts of unknown outcome at most: the first one and one more.
     pub const DOUBTS_AT_MOST: u32 = 2;
-    /// Attempts surely refused for now at most.
+    /// Attempts that SES surely did not take at most.
     pub const REFUSALS_AT_MOST: u32 = 6;
 
     /// A mail to be sent.
@@ -201,15 +201,16 @@ pub struct Patience {
 /// What is to be done for a mail now.
 pub fn next_delivery(delivery: &Delivery, now: Timestamp) -> DeliveryStep {
     let asleep = delivery.wake_at.filter(|wake_at| *wake_at > now);
+    let spent = delivery.doubts >= Delivery::DOUBTS_AT_MOST
+        || delivery.refusals >= Delivery::REFUSALS_AT_MOST;
     match (delivery.state, &delivery.attempt) {
-        (DeliveryState::Pending, _) => asleep.map_or(DeliveryStep::Send, DeliveryStep::RetryAt),
+        (DeliveryState::Pending | DeliveryState::Ambiguous, _) if !spent => {
+            asleep.map_or(DeliveryStep::Send, DeliveryStep::RetryAt)
+        }
         (DeliveryState::Claimed, Some(attempt)) if attempt.deadline > now => {
             DeliveryStep::RetryAt(attempt.deadline)
         }
         (DeliveryState::Claimed, _) => DeliveryStep::Doubt,
-        (DeliveryState::Ambiguous, _) if delivery.doubts < Delivery::DOUBTS_AT_MOST => {
-            asleep.map_or(DeliveryStep::Send, DeliveryStep::RetryAt)
-        }
         _ => DeliveryStep::Rest,
     }
 }
@@ -227,13 +228,13 @@ pub fn apply_delivery(
             if next_delivery(&d, at) != DeliveryStep::Send {
                 return None;
             }
-            let number = d.attempt.map_or(1, |last| last.number + 1);
             d.attempt = Some(Attempt {
-                number,
+                number: d.doubts + d.refusals + 1,
                 token: token.clone(),
                 deadline: *deadline,
             });
             d.state = DeliveryState::Claimed;
+            d.wake_at = None;
         }
         DeliveryFact::Ended { token, outcome } => {
             // An answer that comes after the lapse still counts, as long as no later attempt began.
@@ -254,22 +255,21 @@ pub fn apply_delivery(
                 Outcome::Lost if lapsed => return None,
                 Outcome::Lost => doubt(&mut d, patience, at),
                 Outcome::Released | Outcome::Refused => {
-                    if lapsed {
-                        d.doubts -= 1;
-                    }
-                    d.refusals += 1;
-                    let last =
-                        *outcome == Outcome::Refused || d.refusals >= Delivery::REFUSALS_AT_MOST;
-                    d.wake_at = Some(at + patience.refusal * (1 << (d.refusals - 1).min(10)));
-                    d.state = match (d.doubts, last) {
-                        (0, true) => DeliveryState::Failed,
-                        (0, false) => DeliveryState::Pending,
+                    // Nothing more can be learnt of this attempt: the same answer again changes nothing.
+                    d.attempt = None;
+                    d.doubts -= u32::from(lapsed);
+                    d.refusals = match outcome {
+                        Outcome::Refused => Delivery::REFUSALS_AT_MOST,
+                        _ => Delivery::REFUSALS_AT_MOST.min(d.refusals + 1),
+                    };
+                    d.wake_at = Some(at + patience.refusal * (1 << (d.refusals - 1)));
+                    d.state = if d.doubts > 0 {
                         // An earlier attempt may have arrived: that stays the last word.
-                        (_, true) => {
-                            d.doubts = Delivery::DOUBTS_AT_MOST;
-                            DeliveryState::Ambiguous
-                        }
-                        (_, false) => DeliveryState::Ambiguous,
+                        DeliveryState::Ambiguous
+                    } else if d.refusals < Delivery::REFUSALS_AT_MOST {
+                        DeliveryState::Pending
+                    } else {
+                        DeliveryState::Failed
                     };
                 }
             }
@@ -280,13 +280,19 @@ pub fn apply_delivery(
             }
             doubt(&mut d, patience, at);
         }
-        DeliveryFact::Void => match d.state {
-            DeliveryState::Pending => d.state = DeliveryState::Failed,
-            DeliveryState::Ambiguous if d.doubts < Delivery::DOUBTS_AT_MOST => {
-                d.doubts = Delivery::DOUBTS_AT_MOST;
+        DeliveryFact::Void => {
+            let open = matches!(
+                d.state,
+                DeliveryState::Pending | DeliveryState::Claimed | DeliveryState::Ambiguous
+            );
+            if !open || d.refusals >= Delivery::REFUSALS_AT_MOST {
+                return None;
             }
-            _ => return None,
-        },
+            d.refusals = Delivery::REFUSALS_AT_MOST;
+            if d.state == DeliveryState::Pending {
+                d.state = DeliveryState::Failed;
+            }
+        }
     }
     d.modified_at = at;
     d.version += 1;
@@ -298,3 +304,6 @@ fn doubt(d: &mut Delivery, patience: &Patience, at: Timestamp) {
     d.state = DeliveryState::Ambiguous;
     d.wake_at = Some(at + patience.doubt);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,21 @@
-//! Filled in below.
+//! What the functions share at their edge: the caller, bodies, answers of the "subscription" dialect, settings, logs, clients.
+
+mod ambient;
+mod aws;
+mod body;
+mod caller;
+mod present;
+mod refusal;
+mod settings;
+mod stream;
+mod telemetry;
+
+pub use ambient::Ambient;
+pub use aws::sdk_config;
+pub use body::{Fields, read_body};
+pub use caller::{NoCaller, caller};
+pub use present::{ActivationView, Echo, Presenter};
+pub use refusal::{Fault, Refusal, answer, log_cause};
+pub use settings::{SettingError, Settings};
+pub use stream::{Standing, for_each_row};
+pub use telemetry::start_logging;

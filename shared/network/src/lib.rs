@@ -1,1 +1,10 @@
-//! Filled in below.
+//! The two peers on the wire: the SM-DP+ (ES2+) and the network (TMF641). What an answer means for a swap is not here.
+
+pub mod es2plus;
+mod facts;
+pub mod http;
+pub mod tmf641;
+
+pub use es2plus::{Confirmed, Es2Plus, Es2PlusError, FinalStatus};
+pub use http::connector;
+pub use tmf641::{NewOrder, Order, OrderState, OrderingError, ServiceOrdering};

@@ -1,1 +1,54 @@
-//! Filled in below.
+//! Every DynamoDB call the service makes, and the sealing of secret fields. No decision is taken here: conditions state what the domain decided.
+
+mod advance;
+mod error;
+mod item;
+mod keyring;
+mod listing;
+mod read;
+mod schema;
+mod stock;
+mod submit;
+
+pub use advance::Saved;
+pub use error::StoreError;
+pub use item::{ChangedRow, Fingerprint, OpenSwap, PhoneEntry, StoredLine, StoredSwap};
+pub use keyring::{Keyring, Sealed};
+pub use listing::{Entry, Listing, Span};
+pub use read::KeptAnswer;
+pub use schema::create_table;
+pub use stock::Written;
+pub use submit::{IdempotencyKey, NewSwap, Submitted};
+
+use aws_sdk_dynamodb::Client;
+
+/// The table, and the keys that seal its secret fields. One a process, built once; cloning it is cheap.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dynamodb: Client,
+    table: String,
+    keyring: Keyring,
+}
+
+impl Store {
+    /// `master_key` is the id, alias or ARN of the KMS key that wraps the data keys.
+    pub fn new(
+        dynamodb: Client,
+        kms: aws_sdk_kms::Client,
+        table: impl Into<String>,
+        master_key: impl Into<String>,
+    ) -> Self {
+        let table = table.into();
+        let keyring = Keyring::new(dynamodb.clone(), kms, table.clone(), master_key.into());
+        Self {
+            dynamodb,
+            table,
+            keyring,
+        }
+    }
+
+    /// The keys that seal secret fields and sign what leaves the service to come back.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+}

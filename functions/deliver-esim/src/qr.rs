@@ -1,0 +1,121 @@
+//! The QR code of an activation code, drawn as a PNG. Not here: what the code says, and how the mail shows the image.
+
+use domain::ActivationCode;
+use fast_qr::{ECL, QRBuilder};
+use png::{BitDepth, ColorType, DeflateCompression, Encoder, Filter};
+
+/// White modules around the symbol, ISO/IEC 18004 section 9.1.
+const QUIET_ZONE: usize = 4;
+/// The image is at least this wide, in pixels.
+const SIDE_AT_LEAST: usize = 300;
+
+/// A QR code as a PNG: black on white, one bit a pixel, quiet zone included.
+pub struct QrImage {
+    /// The PNG.
+    pub png: Vec<u8>,
+    /// Its width and its height in pixels, 300 to 400. Shown at this size every module is a whole number of pixels.
+    pub side: u32,
+}
+
+/// Draws the code at error correction level M.
+pub fn draw(code: &ActivationCode) -> QrImage {
+    let symbol = QRBuilder::new(code.expose())
+        .ecl(ECL::M)
+        .build()
+        .expect("the longest activation code is 202 bytes, a symbol holds 2,331");
+    let modules = symbol.size + 2 * QUIET_ZONE;
+    let scale = SIDE_AT_LEAST.div_ceil(modules);
+    let side = modules * scale;
+
+    // One bit a pixel, 1 is white; each row of pixels begins on a byte.
+    let stride = side.div_ceil(8);
+    let mut pixels = vec![0xff; stride * side];
+    for y in 0..symbol.size {
+        let top = (y + QUIET_ZONE) * scale * stride;
+        for x in (0..symbol.size).filter(|&x| symbol[y][x].value()) {
+            let left = (x + QUIET_ZONE) * scale;
+            for column in left..left + scale {
+                pixels[top + column / 8] &= !(0x80 >> (column % 8));
+            }
+        }
+        for copy in 1..scale {
+            pixels.copy_within(top..top + stride, top + copy * stride);
+        }
+    }
+
+    let side = u32::try_from(side).expect("the largest symbol is 177 modules");
+    let mut png = Vec::with_capacity(1024);
+    let mut encoder = Encoder::new(&mut png, side, side);
+    encoder.set_color(ColorType::Grayscale);
+    encoder.set_depth(BitDepth::One);
+    encoder.set_filter(Filter::NoFilter);
+    // Level 9 takes twice the time and makes more bytes of such pixels; filters do too.
+    encoder.set_deflate_compression(DeflateCompression::Level(4));
+    encoder
+        .write_header()
+        .and_then(|mut writer| writer.write_image_data(&pixels))
+        .expect("a Vec takes everything, and the pixels fill the image");
+    QrImage { png, side }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The text that a phone's camera reads from the PNG.
+    pub(crate) fn read(png: &[u8]) -> String {
+        let mut decoder = png::Decoder::new(std::io::Cursor::new(png));
+        decoder.set_transformations(png::Transformations::EXPAND);
+        let mut reader = decoder.read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let frame = reader.next_frame(&mut pixels).unwrap();
+        let (width, height) = (frame.width as usize, frame.height as usize);
+        let mut image = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| {
+            pixels[y * frame.line_size + x]
+        });
+        let grids = image.detect_grids();
+        assert_eq!(grids.len(), 1);
+        grids[0].decode().unwrap().1
+    }
+
+    #[test]
+    fn reads_back_is_large_enough_and_small() {
+        let long_host = format!("{}.example", "smdp-".repeat(24));
+        for (smdp, tail, at_most) in [
+            ("smdp.example.test", "", 600),
+            ("smdp.example.test", "$$1", 600),
+            ("rsp-0042.prod.ondemandconnectivity.example", "$$1", 750),
+            ("a.nl", "", 600),
+            (long_host.as_str(), "$$1", 1400),
+        ] {
+            let text = format!("LPA:1${smdp}$QX7PD-3M8ZK-A91TR{tail}");
+            let image = draw(&ActivationCode::parse(&text).unwrap());
+            assert_eq!(read(&image.png), text);
+            assert!((300..=400).contains(&image.side), "{}", image.side);
+            assert!(image.png.len() <= at_most, "{smdp}: {}", image.png.len());
+        }
+    }
+
+    #[test]
+    fn four_white_modules_lie_around_the_symbol() {
+        let code = ActivationCode::parse("LPA:1$smdp.example.test$QX7PD-3M8ZK-A91TR$$1").unwrap();
+        let image = draw(&code);
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&image.png))
+            .read_info()
+            .unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let frame = reader.next_frame(&mut pixels).unwrap();
+        assert_eq!(
+            (frame.color_type, frame.bit_depth),
+            (ColorType::Grayscale, BitDepth::One)
+        );
+        // Version 4: 33 modules and the quiet zone, 8 pixels each, so a byte of the row is a module.
+        assert_eq!(image.side, (33 + 8) * 8);
+        for (index, row) in pixels.chunks(frame.line_size).enumerate() {
+            let inside = (32..32 + 33 * 8).contains(&index);
+            let (left, right) = (&row[..4], &row[37..]);
+            assert!(left.iter().chain(right).all(|&module| module == 0xff));
+            assert_eq!(row.contains(&0), inside, "row {index}");
+        }
+    }
+}

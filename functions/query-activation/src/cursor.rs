@@ -1,0 +1,71 @@
+//! Cursors: a place in a listing, signed, and bound to the caller and the filters.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::Caller;
+use serde::{Deserialize, Serialize};
+use store::{Keyring, StoreError};
+
+/// Where a page begins, and what the first page counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) after: String,
+    pub(crate) total: usize,
+    pub(crate) total_is_lower_bound: bool,
+}
+
+const NUMBER_LEN: usize = 4;
+const TAG_LEN: usize = 32;
+
+/// Makes the opaque text.
+pub(crate) async fn seal(
+    keyring: &Keyring,
+    caller: &Caller,
+    filters: &str,
+    place: &Place,
+) -> Result<String, StoreError> {
+    let body = serde_json::to_string(place).expect("our own type becomes JSON");
+    let (number, tag) = keyring
+        .sign("cursor", &signed(caller, filters, &body))
+        .await?;
+    let mut bytes = number.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&tag);
+    bytes.extend_from_slice(body.as_bytes());
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// `None`: it was altered, or made for another caller or other filters.
+pub(crate) async fn open(
+    keyring: &Keyring,
+    caller: &Caller,
+    filters: &str,
+    text: &str,
+) -> Result<Option<Place>, StoreError> {
+    let Some((number, tag, body)) = split(text) else {
+        return Ok(None);
+    };
+    let ours = keyring
+        .verify(number, "cursor", &signed(caller, filters, &body), &tag)
+        .await?;
+    Ok(serde_json::from_str(&body).ok().filter(|_| ours))
+}
+
+fn split(text: &str) -> Option<(u32, Vec<u8>, String)> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (number, rest) = bytes.split_first_chunk::<NUMBER_LEN>()?;
+    let (tag, body) = rest.split_first_chunk::<TAG_LEN>()?;
+    Some((
+        u32::from_be_bytes(*number),
+        tag.to_vec(),
+        String::from_utf8(body.to_vec()).ok()?,
+    ))
+}
+
+fn signed(caller: &Caller, filters: &str, body: &str) -> String {
+    let identity = caller.identity();
+    format!(
+        "{}:{identity}{}:{filters}{body}",
+        identity.len(),
+        filters.len()
+    )
+}

@@ -1,0 +1,282 @@
+//! The parameters as contract section 1.2 reads them.
+
+use std::collections::BTreeSet;
+
+use domain::{Activation, ActivationId, Malformed, Msisdn, Status, SubscriptionId};
+use edge::{Fault, Refusal};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+use store::Entry;
+
+/// What is asked.
+#[derive(Debug, Default)]
+pub(crate) struct Query {
+    pub(crate) id: Option<ActivationId>,
+    pub(crate) subscription: Option<SubscriptionId>,
+    pub(crate) phone: Option<Msisdn>,
+    reference: Option<String>,
+    /// Any of these; empty for all.
+    statuses: Vec<Status>,
+    pub(crate) from: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
+    pub(crate) take: usize,
+    pub(crate) skip: usize,
+    pub(crate) oldest_first: bool,
+    pub(crate) cursor: Option<String>,
+}
+
+const TAKE_DEFAULT: usize = 25;
+const TAKE_AT_MOST: usize = 100;
+const SKIP_AT_MOST: usize = 1000;
+
+/// The parameters by name; a fault names them as they are written here.
+const NAMES: [&str; 13] = [
+    "id",
+    "subscriptionId",
+    "phoneNumber",
+    "referenceNumber",
+    "status",
+    "statusIn",
+    "activationType",
+    "createdAtFrom",
+    "createdAtTo",
+    "take",
+    "skip",
+    "orderBy",
+    "orderByDesc",
+];
+const CURSOR: &str = "cursor";
+
+/// Reads all parameters; all faults are told at once.
+pub(crate) fn parse<'a>(
+    parameters: impl Iterator<Item = (&'a str, &'a str)>,
+    zone: &TimeZone,
+) -> Result<Query, Refusal> {
+    let mut query = Query {
+        take: TAKE_DEFAULT,
+        ..Query::default()
+    };
+    let mut faults = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (given, value) in parameters {
+        let known = NAMES
+            .iter()
+            .chain([&CURSOR])
+            .find(|name| name.eq_ignore_ascii_case(given));
+        let fault = match known {
+            None => Some(Fault::unknown(given)),
+            Some(name) if !seen.insert(*name) => Some(Fault::invalid(name, "must be given once")),
+            Some(name) => query
+                .read(name, value, zone)
+                .err()
+                .map(|what| Fault::invalid(name, what.0)),
+        };
+        faults.extend(fault);
+    }
+    if query.cursor.is_some() && query.skip > 0 {
+        faults.push(Fault::invalid("skip", "cannot be given with a cursor"));
+    }
+    if seen.contains("orderBy") && seen.contains("orderByDesc") {
+        faults.push(Fault::invalid(
+            "orderBy",
+            "cannot be given with orderByDesc",
+        ));
+    }
+    if faults.is_empty() {
+        Ok(query)
+    } else {
+        Err(Refusal::invalid(faults))
+    }
+}
+
+impl Query {
+    fn read(&mut self, name: &str, value: &str, zone: &TimeZone) -> Result<(), Malformed> {
+        match name {
+            "id" => self.id = Some(ActivationId::parse(value)?),
+            "subscriptionId" => self.subscription = Some(SubscriptionId::parse(value)?),
+            "phoneNumber" => self.phone = Some(phone(value)?),
+            "referenceNumber" => self.reference = Some(value.to_owned()),
+            "status" => self.statuses = merge(&self.statuses, &[value.trim().parse()?])?,
+            "statusIn" => {
+                let listed: Result<Vec<Status>, _> = value
+                    .split(',')
+                    .map(|status| status.trim().parse())
+                    .collect();
+                self.statuses = merge(&self.statuses, &listed?)?;
+            }
+            "activationType" if value.eq_ignore_ascii_case("SIMSWAP") => {}
+            "activationType" => return Err(Malformed("must be SIMSWAP")),
+            "createdAtFrom" => self.from = Some(day(value, zone, 0)?),
+            "createdAtTo" => self.until = Some(day(value, zone, 1)?),
+            "take" => {
+                const WHAT: Malformed = Malformed("must be 1 to 100");
+                self.take = number(value, 1, TAKE_AT_MOST).ok_or(WHAT)?;
+            }
+            "skip" => {
+                const WHAT: Malformed = Malformed("must be 0 to 1000; go further with 'cursor'");
+                self.skip = number(value, 0, SKIP_AT_MOST).ok_or(WHAT)?;
+            }
+            "orderBy" | "orderByDesc" if !value.eq_ignore_ascii_case("createdAt") => {
+                return Err(Malformed("must be createdAt"));
+            }
+            "orderBy" => self.oldest_first = true,
+            "orderByDesc" => self.oldest_first = false,
+            _ => self.cursor = Some(value.to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Whether entries of the listing have to be looked at one by one.
+    pub(crate) fn filters_entries(&self) -> bool {
+        self.reference.is_some()
+            || !self.statuses.is_empty()
+            || self.subscription.is_some()
+            || self.phone.is_some()
+    }
+
+    /// Whether an entry of the listing matches; line and time are the listing's own.
+    pub(crate) fn matches_entry(&self, entry: &Entry) -> bool {
+        self.matches_status(entry.status) && self.matches_reference(&entry.reference)
+    }
+
+    /// Whether a swap matches.
+    pub(crate) fn matches(&self, a: &Activation) -> bool {
+        self.matches_status(a.status())
+            && self.matches_reference(&a.requested.reference)
+            && self
+                .subscription
+                .as_ref()
+                .is_none_or(|asked| *asked == a.subscription)
+            && self
+                .phone
+                .as_ref()
+                .is_none_or(|asked| self.id.is_none() || *asked == a.phone)
+            && self.from.is_none_or(|from| a.created_at >= from)
+            && self.until.is_none_or(|until| a.created_at < until)
+    }
+
+    fn matches_status(&self, status: Status) -> bool {
+        self.statuses.is_empty() || self.statuses.contains(&status)
+    }
+
+    fn matches_reference(&self, reference: &str) -> bool {
+        self.reference
+            .as_ref()
+            .is_none_or(|asked| asked == reference)
+    }
+
+    /// What a cursor is bound to: everything but the page's size.
+    pub(crate) fn canonical(&self) -> String {
+        let Self {
+            subscription,
+            phone,
+            reference,
+            statuses,
+            from,
+            until,
+            oldest_first,
+            ..
+        } = self;
+        format!(
+            "{subscription:?} {phone:?} {reference:?} {statuses:?} {from:?} {until:?} {oldest_first}"
+        )
+    }
+}
+
+/// `status` and `statusIn` together mean both: what one leaves is narrowed by the other.
+fn merge(before: &[Status], listed: &[Status]) -> Result<Vec<Status>, Malformed> {
+    let mut merged: Vec<Status> = listed.to_vec();
+    merged.retain(|status| before.is_empty() || before.contains(status));
+    if merged.is_empty() {
+        return Err(Malformed("must not contradict the other status filter"));
+    }
+    Ok(merged)
+}
+
+/// A `+` that the client forgot to encode arrives as a space.
+fn phone(value: &str) -> Result<Msisdn, Malformed> {
+    match value.strip_prefix(' ') {
+        Some(rest) if !rest.starts_with(['0', '+']) => Msisdn::parse(&format!("+{rest}")),
+        _ => Msisdn::parse(value),
+    }
+}
+
+/// Midnight at the begin of a day, or of the day after.
+fn day(value: &str, zone: &TimeZone, days_after: i64) -> Result<Timestamp, Malformed> {
+    const WHAT: Malformed = Malformed("must be a day, YYYY-MM-DD");
+    if value.len() != "YYYY-MM-DD".len() {
+        return Err(WHAT);
+    }
+    let date: Date = value.parse().map_err(|_| WHAT)?;
+    let date = date.checked_add(days_after.days()).map_err(|_| WHAT)?;
+    let midnight = date.to_zoned(zone.clone()).map_err(|_| WHAT)?;
+    Ok(midnight.timestamp())
+}
+
+fn number(value: &str, least: usize, most: usize) -> Option<usize> {
+    let digits = value.bytes().all(|b| b.is_ascii_digit());
+    value
+        .parse()
+        .ok()
+        .filter(|number| digits && (least..=most).contains(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(parameters: &[(&str, &str)]) -> Result<Query, Refusal> {
+        let zone = TimeZone::get("Europe/Amsterdam").unwrap();
+        parse(parameters.iter().copied(), &zone)
+    }
+
+    #[test]
+    fn each_rule() {
+        for (name, value, fits) in [
+            ("ID", "01JD", true),
+            ("id", "#", false),
+            ("SubscriptionID", "abc", true),
+            ("subscriptionId", "a b", false),
+            ("phoneNumber", " 31612345601", true),
+            ("phoneNumber", "06-12345601", true),
+            ("phoneNumber", "31612345601", false),
+            ("status", "busy", true),
+            ("status", "NEW", false),
+            ("statusIn", "BUSY, done", true),
+            ("statusIn", "BUSY,", false),
+            ("activationType", "SIMSWAP", true),
+            ("activationType", "PORTIN", false),
+            ("createdAtFrom", "2025-02-03", true),
+            ("createdAtFrom", "2025-02-30", false),
+            ("createdAtTo", "2025-02-03T00:00", false),
+            ("take", "1", true),
+            ("take", "100", true),
+            ("take", "0", false),
+            ("take", "101", false),
+            ("take", "+5", false),
+            ("skip", "1000", true),
+            ("skip", "1001", false),
+            ("orderBy", "createdAt", true),
+            ("orderByDesc", "createdat", true),
+            ("orderBy", "id", false),
+            ("colour", "red", false),
+        ] {
+            assert_eq!(parsed(&[(name, value)]).is_ok(), fits, "{name}={value}");
+        }
+        assert!(parsed(&[("take", "1"), ("TAKE", "2")]).is_err());
+        assert!(parsed(&[("skip", "1"), ("cursor", "x")]).is_err());
+        assert!(parsed(&[("orderBy", "createdAt"), ("orderByDesc", "createdAt")]).is_err());
+    }
+
+    #[test]
+    fn days_are_whole_days_of_the_zone() {
+        let query = parsed(&[
+            ("createdAtFrom", "2025-03-30"),
+            ("createdAtTo", "2025-03-30"),
+        ])
+        .unwrap();
+        assert_eq!(query.from.unwrap().to_string(), "2025-03-29T23:00:00Z");
+        assert_eq!(query.until.unwrap().to_string(), "2025-03-30T22:00:00Z");
+    }
+}

@@ -1,0 +1,234 @@
+//! The request as contract section 1.1 reads it: every field checked, all faults told at once.
+
+use domain::{
+    ConfirmationCode, EmailAddress, Iccid, Kind, Malformed, Msisdn, Requested, SubscriptionId,
+};
+use edge::{Fault, Fields, Refusal};
+use lambda_http::http::HeaderMap;
+use serde_json::json;
+
+/// A swap as it was asked.
+#[derive(Debug)]
+pub(crate) struct Swap {
+    pub(crate) target: Target,
+    pub(crate) kind: Kind,
+    pub(crate) requested: Requested,
+    pub(crate) code: Option<ConfirmationCode>,
+}
+
+/// How the line is named.
+#[derive(Debug)]
+pub(crate) enum Target {
+    Id(SubscriptionId),
+    Phone(Msisdn),
+    Both(SubscriptionId, Msisdn),
+}
+
+const REFERENCE_MAX_LENGTH: usize = 15;
+const ICCID_MAX_LENGTH: usize = 20;
+const KEY_MAX_LENGTH: usize = 255;
+
+/// Reads all fields, and the idempotency key.
+pub(crate) fn parse(
+    mut fields: Fields,
+    headers: &HeaderMap,
+) -> Result<(Swap, Option<String>), Refusal> {
+    let id = text(
+        &mut fields,
+        "subscriptionId",
+        1,
+        SubscriptionId::MAX_LENGTH,
+        SubscriptionId::parse,
+    );
+    let phone = parsed(&mut fields, "phoneNumber", Msisdn::parse);
+    if id.is_none()
+        && phone.is_none()
+        && !fields.is_faulty("subscriptionId")
+        && !fields.is_faulty("phoneNumber")
+    {
+        fields.fault(Fault::not_empty("subscriptionId"));
+    }
+    let reference = text(
+        &mut fields,
+        "referenceNumber",
+        0,
+        REFERENCE_MAX_LENGTH,
+        |text| Ok::<_, Malformed>(text.to_owned()),
+    );
+    let new_sim = new_sim(&mut fields);
+    let e_sim = fields.boolean("eSim", "esim");
+    let kind = if e_sim == Some(true) {
+        Kind::Esim
+    } else {
+        Kind::Physical
+    };
+    if kind == Kind::Physical
+        && new_sim.is_none()
+        && !fields.is_faulty("newSimCardNumber")
+        && !fields.is_faulty("eSim")
+    {
+        fields.fault(Fault::not_empty("newSimCardNumber"));
+    }
+    let email = text(
+        &mut fields,
+        "email",
+        1,
+        EmailAddress::MAX_LENGTH,
+        EmailAddress::parse,
+    );
+    require_for_esim(&mut fields, "email", kind, email.is_none());
+    let code = confirmation_code(&mut fields);
+    require_for_esim(&mut fields, "confirmationCode", kind, code.is_none());
+    let key = idempotency_key(&mut fields, headers);
+    fields.finish()?;
+
+    let target = match (id, phone) {
+        (Some(id), Some(phone)) => Target::Both(id, phone),
+        (Some(id), None) => Target::Id(id),
+        (None, Some(phone)) => Target::Phone(phone),
+        (None, None) => return Err(Refusal::invalid(vec![Fault::not_empty("subscriptionId")])),
+    };
+    let requested = Requested {
+        reference: reference.unwrap_or_default(),
+        e_sim,
+        email,
+        has_code: code.is_some(),
+        new_sim,
+    };
+    Ok((
+        Swap {
+            target,
+            kind,
+            requested,
+            code,
+        },
+        key,
+    ))
+}
+
+/// A text field with a greatest length, in characters.
+fn text<T>(
+    fields: &mut Fields,
+    name: &'static str,
+    min: usize,
+    max: usize,
+    parse: impl Fn(&str) -> Result<T, Malformed>,
+) -> Option<T> {
+    let given = fields.text(name)?;
+    let total = given.chars().count();
+    if total > max {
+        fields.fault(Fault::too_long(name, min, max, total, &given));
+        return None;
+    }
+    read(fields, name, &given, parse)
+}
+
+fn parsed<T>(
+    fields: &mut Fields,
+    name: &'static str,
+    parse: impl Fn(&str) -> Result<T, Malformed>,
+) -> Option<T> {
+    let given = fields.text(name)?;
+    read(fields, name, &given, parse)
+}
+
+fn read<T>(
+    fields: &mut Fields,
+    name: &'static str,
+    given: &str,
+    parse: impl Fn(&str) -> Result<T, Malformed>,
+) -> Option<T> {
+    parse(given)
+        .map_err(|malformed| fields.fault(Fault::invalid(name, malformed.0)))
+        .ok()
+}
+
+/// The filler `F` is not counted.
+fn new_sim(fields: &mut Fields) -> Option<Iccid> {
+    const NAME: &str = "newSimCardNumber";
+    let given = fields.text(NAME)?;
+    let total = given
+        .strip_suffix(['F', 'f'])
+        .unwrap_or(&given)
+        .chars()
+        .count();
+    if total > ICCID_MAX_LENGTH {
+        fields.fault(Fault::too_long(NAME, 11, ICCID_MAX_LENGTH, total, &given));
+        return None;
+    }
+    let iccid = read(fields, NAME, &given, Iccid::parse)?;
+    if !iccid.passes_luhn() {
+        tracing::warn!(%iccid, "newSimCardNumber has a wrong check digit");
+    }
+    Some(iccid)
+}
+
+/// Its value stands in no fault.
+fn confirmation_code(fields: &mut Fields) -> Option<ConfirmationCode> {
+    const NAME: &str = "confirmationCode";
+    let given = fields.text(NAME)?;
+    let total = given.chars().count();
+    if total > ConfirmationCode::MAX_LENGTH {
+        fields.fault(Fault::too_long(
+            NAME,
+            1,
+            ConfirmationCode::MAX_LENGTH,
+            total,
+            "##########",
+        ));
+        return None;
+    }
+    read(fields, NAME, &given, ConfirmationCode::parse)
+}
+
+fn require_for_esim(fields: &mut Fields, name: &'static str, kind: Kind, missing: bool) {
+    if kind == Kind::Esim && missing && !fields.is_faulty(name) {
+        fields.fault(Fault::not_empty(name));
+    }
+}
+
+/// 1 to 255 visible characters, quoted or bare: both spellings are the same key.
+fn idempotency_key(fields: &mut Fields, headers: &HeaderMap) -> Option<String> {
+    const NAME: &str = "Idempotency-Key";
+    let given = headers.get(NAME)?.to_str().unwrap_or_default().trim();
+    let key = given
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(given);
+    if key.is_empty() {
+        fields.fault(Fault::invalid(
+            NAME,
+            "must be 1 to 255 visible ASCII characters",
+        ));
+        return None;
+    }
+    if key.len() > KEY_MAX_LENGTH {
+        fields.fault(Fault::too_long(NAME, 1, KEY_MAX_LENGTH, key.len(), key));
+        return None;
+    }
+    Some(key.to_owned())
+}
+
+impl Swap {
+    /// What makes two requests the same: the parsed fields, with the line resolved. It holds the confirmation code.
+    pub(crate) fn canonical(&self, line: &SubscriptionId) -> String {
+        let r = &self.requested;
+        json!([
+            line.as_str(),
+            r.reference,
+            r.e_sim,
+            r.email.as_ref().map(EmailAddress::as_str),
+            self.code.as_ref().map(ConfirmationCode::expose),
+            r.new_sim.as_ref().map(Iccid::as_str),
+        ])
+        .to_string()
+    }
+
+    /// The field to blame when there is no SIM.
+    pub(crate) fn sim_field(&self) -> &'static str {
+        match self.kind {
+            Kind::Esim => "eSim",
+            Kind::Physical => "newSimCardNumber",
+        }
+    }
+}

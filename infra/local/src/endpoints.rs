@@ -1,0 +1,183 @@
+//! What only the local stack serves, under `/local`: the mail box, the customer's phone, and where each part listens.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::http_client::HttpClient;
+use crate::mailbox::{Listed, Mailbox};
+
+/// Where each part listens: URLs without a slash at their end, and the table's name.
+#[derive(Debug, Clone, Serialize)]
+pub struct Endpoints {
+    /// The embedded DynamoDB.
+    pub dynamodb: String,
+    /// The mail box, which takes SES's `SendRawEmail`.
+    pub ses: String,
+    /// The KMS.
+    pub kms: String,
+    /// The SM-DP+.
+    pub smdp: String,
+    /// The network.
+    pub network: String,
+    /// The API.
+    pub api: String,
+    /// The table.
+    pub table: String,
+}
+
+#[derive(Clone)]
+struct Local {
+    endpoints: Endpoints,
+    mailbox: Mailbox,
+    client: HttpClient,
+}
+
+/// The routes under `/local`. The phone's is the simulated SM-DP+'s: it is passed on to it.
+pub fn router(endpoints: Endpoints, mailbox: Mailbox) -> Router {
+    Router::new()
+        .route("/local/mail", get(list_mail))
+        .route("/local/mail/{id}", get(show_mail))
+        .route("/local/phone/install", post(install))
+        .route(
+            "/local/endpoints",
+            get(async |State(local): State<Local>| Json(local.endpoints)),
+        )
+        .with_state(Local {
+            endpoints,
+            mailbox,
+            client: HttpClient::new(),
+        })
+}
+
+async fn list_mail(State(local): State<Local>) -> Json<Vec<Listed>> {
+    Json(local.mailbox.list())
+}
+
+async fn show_mail(State(local): State<Local>, Path(id): Path<String>) -> Response {
+    match local.mailbox.raw(&id) {
+        Some(raw) => ([(CONTENT_TYPE, "message/rfc822")], raw).into_response(),
+        None => refuse(StatusCode::NOT_FOUND, "there is no such mail"),
+    }
+}
+
+async fn install(State(local): State<Local>, body: Bytes) -> Response {
+    let url = format!("{}/local/phone/install", local.endpoints.smdp);
+    match local.client.post_json(&url, body).await {
+        Ok(answer) => {
+            let content_type = answer.headers.get(CONTENT_TYPE).cloned();
+            let mut response = (answer.status, answer.body).into_response();
+            if let Some(content_type) = content_type {
+                response.headers_mut().insert(CONTENT_TYPE, content_type);
+            }
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "the SM-DP+ does not answer");
+            refuse(StatusCode::BAD_GATEWAY, "the SM-DP+ does not answer")
+        }
+    }
+}
+
+fn refuse(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({"message": message}))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use lambda_http::tower::ServiceExt;
+    use serde_json::Value;
+
+    fn endpoints(smdp: String) -> Endpoints {
+        Endpoints {
+            dynamodb: "http://d".to_owned(),
+            ses: "http://s".to_owned(),
+            kms: "http://k".to_owned(),
+            smdp,
+            network: "http://n".to_owned(),
+            api: "http://a".to_owned(),
+            table: "simswap".to_owned(),
+        }
+    }
+
+    async fn call(
+        router: &Router,
+        method: &str,
+        path: &str,
+        body: &'static str,
+    ) -> (u16, String, String) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::from(body))
+            .unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let content_type = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (
+            status,
+            content_type,
+            String::from_utf8(body.into()).unwrap(),
+        )
+    }
+
+    #[tokio::test]
+    async fn the_phone_is_passed_on_to_the_smdp() {
+        let smdp = Router::new().route(
+            "/local/phone/install",
+            post(async |Json(asked): Json<Value>| (StatusCode::CONFLICT, Json(asked))),
+        );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async { axum::serve(listener, smdp).await });
+
+        let mailbox = Mailbox::open(None).unwrap();
+        let stack = router(endpoints(url), mailbox.clone());
+        let answer = call(&stack, "POST", "/local/phone/install", r#"{"a":1}"#).await;
+        assert_eq!(
+            answer,
+            (409, "application/json".to_owned(), r#"{"a":1}"#.to_owned())
+        );
+
+        let silent = router(endpoints("http://127.0.0.1:1".to_owned()), mailbox);
+        assert_eq!(
+            call(&silent, "POST", "/local/phone/install", "{}").await.0,
+            502
+        );
+    }
+
+    #[tokio::test]
+    async fn the_rest() {
+        let stack = router(
+            endpoints("http://p".to_owned()),
+            Mailbox::open(None).unwrap(),
+        );
+        let (status, _, body) = call(&stack, "GET", "/local/endpoints", "").await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            (status, &body["table"], &body["smdp"]),
+            (200, &json!("simswap"), &json!("http://p"))
+        );
+        assert_eq!(call(&stack, "GET", "/local/mail", "").await.2, "[]");
+        assert_eq!(
+            call(&stack, "GET", "/local/mail/..%2Fjwt.pem", "").await.0,
+            404
+        );
+    }
+}

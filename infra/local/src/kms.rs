@@ -1,0 +1,354 @@
+//! Plays KMS: wraps and unwraps data keys over HTTP, with one key. Sealing with a data key is the functions' business.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::StartError;
+use crate::data_dir::{self, KMS_KEY};
+use crate::durable;
+
+/// The name by which a function asks for the one key here.
+pub const ALIAS: &str = "alias/simswap";
+
+/// Bytes of the key's id at the start of a wrapped data key.
+const ID_BYTES: usize = 16;
+
+/// One master key.
+#[derive(Clone)]
+pub struct Kms(Arc<Master>);
+
+struct Master {
+    key: LessSafeKey,
+    id: [u8; ID_BYTES],
+    random: SystemRandom,
+}
+
+/// The fields of the three operations.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Input {
+    key_id: Option<String>,
+    key_spec: Option<String>,
+    number_of_bytes: Option<usize>,
+    /// Sorted by name: the order in which a caller sends it does not matter.
+    encryption_context: BTreeMap<String, String>,
+    ciphertext_blob: Option<String>,
+}
+
+/// An error's type and its text.
+type Refusal = (&'static str, &'static str);
+
+const BAD_CIPHERTEXT: Refusal = ("InvalidCiphertextException", "");
+
+impl Kms {
+    /// Reads the master key of the data directory, or makes both. Without a data directory the key lives as long as this value.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, or its key is not 32 bytes.
+    pub fn open(data_dir: Option<&Path>) -> Result<Self, StartError> {
+        let random = SystemRandom::new();
+        let new_key = || {
+            let mut bytes = vec![0; 32];
+            random
+                .fill(&mut bytes)
+                .expect("the system has random bytes");
+            Ok(bytes)
+        };
+        let (bytes, path) = match data_dir {
+            None => (new_key(), Path::new(KMS_KEY).to_owned()),
+            Some(directory) => {
+                data_dir::create(directory)?;
+                let path = directory.join(KMS_KEY);
+                (durable::read_or_create(&path, new_key), path)
+            }
+        };
+        let bytes = bytes.map_err(|error| data_dir::unusable(&path, &error))?;
+        let key = UnboundKey::new(&AES_256_GCM, &bytes)
+            .map_err(|_| StartError(format!("{} is not a key of 32 bytes", path.display())))?;
+        let mut id = [0; ID_BYTES];
+        id.copy_from_slice(&digest(&SHA256, &bytes).as_ref()[..ID_BYTES]);
+        Ok(Self(Arc::new(Master {
+            key: LessSafeKey::new(key),
+            id,
+            random,
+        })))
+    }
+
+    /// KMS's endpoint: `POST /` in JSON 1.1.
+    pub fn router(self) -> Router {
+        Router::new().fallback(answer).with_state(self)
+    }
+}
+
+async fn answer(State(kms): State<Kms>, headers: HeaderMap, body: Bytes) -> Response {
+    let target = headers
+        .get("x-amz-target")
+        .and_then(|target| target.to_str().ok());
+    let operation = target.and_then(|target| target.strip_prefix("TrentService."));
+    let answer = serde_json::from_slice(&body)
+        .map_err(|_| ("SerializationException", "The request is not one of KMS"))
+        .and_then(|input| kms.0.answer(operation.unwrap_or_default(), &input));
+    let (status, body) = match answer {
+        Ok(output) => (StatusCode::OK, output),
+        Err((kind, message)) => {
+            let body = json!({"__type": kind, "message": message});
+            (StatusCode::BAD_REQUEST, body)
+        }
+    };
+    (
+        status,
+        [(CONTENT_TYPE, "application/x-amz-json-1.1")],
+        body.to_string(),
+    )
+        .into_response()
+}
+
+impl Master {
+    fn answer(&self, operation: &str, input: &Input) -> Result<Value, Refusal> {
+        let key_is_ours = match &input.key_id {
+            None => operation == "Decrypt",
+            Some(id) => {
+                *id == ALIAS
+                    || *id == self.id()
+                    || *id == self.arn()
+                    || id.ends_with(&format!(":{ALIAS}"))
+            }
+        };
+        match (operation, key_is_ours) {
+            ("GenerateDataKey" | "GenerateDataKeyWithoutPlaintext", true) => {
+                let key =
+                    self.random_bytes(match (input.key_spec.as_deref(), input.number_of_bytes) {
+                        (Some("AES_256"), None) => 32,
+                        (Some("AES_128"), None) => 16,
+                        (None, Some(count @ 1..=1024)) => count,
+                        _ => {
+                            return Err((
+                                "ValidationException",
+                                "Please specify either number of bytes or key spec.",
+                            ));
+                        }
+                    });
+                let wrapped = STANDARD.encode(self.wrap(&key, input));
+                let mut output = json!({"CiphertextBlob": wrapped, "KeyId": self.arn()});
+                if operation == "GenerateDataKey" {
+                    output["Plaintext"] = STANDARD.encode(&key).into();
+                }
+                Ok(output)
+            }
+            ("Decrypt", true) => {
+                let blob = input.ciphertext_blob.as_deref().unwrap_or_default();
+                let blob = STANDARD.decode(blob).map_err(|_| BAD_CIPHERTEXT)?;
+                let key = self.unwrap(&blob, input).ok_or(BAD_CIPHERTEXT)?;
+                Ok(json!({
+                    "Plaintext": STANDARD.encode(key),
+                    "KeyId": self.arn(),
+                    "EncryptionAlgorithm": "SYMMETRIC_DEFAULT",
+                }))
+            }
+            ("Decrypt", false) => Err((
+                "IncorrectKeyException",
+                "The key ID in the request does not identify a CMK that can perform this operation.",
+            )),
+            ("GenerateDataKey" | "GenerateDataKeyWithoutPlaintext", false) => Err((
+                "NotFoundException",
+                "The key does not exist; this one is alias/simswap",
+            )),
+            _ => Err(("UnknownOperationException", "")),
+        }
+    }
+
+    fn id(&self) -> String {
+        let hex = format!("{:032x}", u128::from_be_bytes(self.id));
+        [
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..],
+        ]
+        .join("-")
+    }
+
+    fn arn(&self) -> String {
+        format!("arn:aws:kms:eu-central-1:000000000000:key/{}", self.id())
+    }
+
+    fn random_bytes(&self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.random
+            .fill(&mut bytes)
+            .expect("the system has random bytes");
+        bytes
+    }
+
+    /// Key id, nonce, ciphertext, tag. The context is authenticated, and so must be given again to unwrap.
+    fn wrap(&self, key: &[u8], input: &Input) -> Vec<u8> {
+        let nonce = self.random_bytes(NONCE_LEN);
+        let mut sealed = key.to_vec();
+        let nonce_value = Nonce::try_assume_unique_for_key(&nonce).expect("a nonce has its length");
+        self.key
+            .seal_in_place_append_tag(nonce_value, context(input), &mut sealed)
+            .expect("a data key is short enough");
+        [&self.id[..], &nonce, &sealed].concat()
+    }
+
+    fn unwrap(&self, blob: &[u8], input: &Input) -> Option<Vec<u8>> {
+        let sealed = blob.strip_prefix(&self.id)?;
+        let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut sealed = sealed.to_vec();
+        let key = self
+            .key
+            .open_in_place(nonce, context(input), &mut sealed)
+            .ok()?;
+        Some(key.to_vec())
+    }
+}
+
+fn context(input: &Input) -> Aad<Vec<u8>> {
+    Aad::from(json!(input.encryption_context).to_string().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_kms::Client;
+    use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region};
+    use aws_sdk_kms::error::ProvideErrorMetadata;
+    use aws_sdk_kms::primitives::Blob;
+    use aws_sdk_kms::types::DataKeySpec;
+    use aws_smithy_http_client::Builder;
+    use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+    async fn client(kms: Kms) -> Client {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async { axum::serve(listener, kms.router()).await });
+        let http = Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build_https();
+        Client::from_conf(
+            aws_sdk_kms::Config::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::new("eu-central-1"))
+                .credentials_provider(Credentials::new("local", "local", None, None, "test"))
+                .endpoint_url(url)
+                .http_client(http)
+                .build(),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_data_key_comes_back_after_a_restart_and_only_with_its_context() {
+        let directory = tempfile::tempdir().unwrap();
+        let before = client(Kms::open(Some(directory.path())).unwrap()).await;
+        let wrapped = before
+            .generate_data_key_without_plaintext()
+            .key_id(ALIAS)
+            .key_spec(DataKeySpec::Aes256)
+            .encryption_context("purpose", "simswap")
+            .encryption_context("number", "1")
+            .send()
+            .await
+            .unwrap();
+        let blob = wrapped.ciphertext_blob.unwrap();
+        let key_id = wrapped.key_id.unwrap();
+
+        let client = client(Kms::open(Some(directory.path())).unwrap()).await;
+        let decrypt = |blob: &Blob, context: &[(&str, &str)]| {
+            let start = client.decrypt().ciphertext_blob(blob.clone());
+            context
+                .iter()
+                .fold(start, |call, (k, v)| call.encryption_context(*k, *v))
+        };
+        let ours = [("number", "1"), ("purpose", "simswap")];
+        let key = decrypt(&blob, &ours).key_id(&key_id).send().await.unwrap();
+        assert_eq!(key.plaintext.unwrap().as_ref().len(), 32);
+        assert_eq!(key.key_id.unwrap(), key_id);
+
+        let mut bent = blob.clone().into_inner();
+        *bent.last_mut().unwrap() ^= 1;
+        for (what, blob, context) in [
+            ("no context", &blob, &ours[..0]),
+            ("half the context", &blob, &ours[..1]),
+            (
+                "another context",
+                &blob,
+                &[("number", "2"), ("purpose", "simswap")],
+            ),
+            ("a bent blob", &Blob::new(bent), &ours),
+            ("a short blob", &Blob::new([1, 2, 3]), &ours),
+        ] {
+            let error = decrypt(blob, context)
+                .send()
+                .await
+                .unwrap_err()
+                .into_service_error();
+            assert!(error.is_invalid_ciphertext_exception(), "{what}: {error:?}");
+        }
+        let error = decrypt(&blob, &ours).key_id("alias/other").send().await;
+        assert!(
+            error
+                .unwrap_err()
+                .into_service_error()
+                .is_incorrect_key_exception()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_plaintext_key_is_the_one_that_is_wrapped() {
+        let client = client(Kms::open(None).unwrap()).await;
+        let made = client
+            .generate_data_key()
+            .key_id(ALIAS)
+            .number_of_bytes(64)
+            .send()
+            .await
+            .unwrap();
+        let opened = client
+            .decrypt()
+            .ciphertext_blob(made.ciphertext_blob.unwrap())
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(made.plaintext, opened.plaintext);
+        assert_eq!(made.plaintext.unwrap().as_ref().len(), 64);
+    }
+
+    #[tokio::test]
+    async fn what_kms_refuses() {
+        let client = client(Kms::open(None).unwrap()).await;
+        let unknown = client
+            .generate_data_key_without_plaintext()
+            .key_id("alias/other");
+        let error = unknown
+            .key_spec(DataKeySpec::Aes256)
+            .send()
+            .await
+            .unwrap_err();
+        assert!(error.into_service_error().is_not_found_exception());
+        let sizeless = client
+            .generate_data_key_without_plaintext()
+            .key_id(ALIAS)
+            .send()
+            .await;
+        assert_eq!(sizeless.unwrap_err().code(), Some("ValidationException"));
+        let other = client.list_keys().send().await.unwrap_err();
+        assert_eq!(other.code(), Some("UnknownOperationException"));
+    }
+}

@@ -1,0 +1,274 @@
+//! Plays the identity provider and API Gateway's JWT authorizer: issues and checks bearer tokens. What a role may do is not here.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use jiff::Timestamp;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use ring::digest::{SHA256, digest};
+use rsa::RsaPrivateKey;
+use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding};
+use serde_json::{Map, Value, json};
+
+use crate::StartError;
+use crate::data_dir::{self, TOKEN_KEY};
+use crate::durable;
+
+/// The `iss` of every token issued here.
+pub const ISSUER: &str = "https://simswap.local";
+/// The `aud` of every token issued here.
+pub const AUDIENCE: &str = "simswap";
+
+/// One RSA key of 2048 bits, for both sides.
+pub struct Tokens {
+    sign: EncodingKey,
+    verify: DecodingKey,
+    kid: String,
+}
+
+impl Tokens {
+    /// Reads the key of the data directory, or makes both. Without a data directory the key lives as long as this value.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, or its key is not an RSA key.
+    pub fn open(data_dir: Option<&Path>) -> Result<Self, StartError> {
+        let (pem, path) = match data_dir {
+            None => (new_key(), Path::new(TOKEN_KEY).to_owned()),
+            Some(directory) => {
+                data_dir::create(directory)?;
+                let path = directory.join(TOKEN_KEY);
+                (durable::read_or_create(&path, new_key), path)
+            }
+        };
+        let pem = pem.map_err(|error| data_dir::unusable(&path, &error))?;
+        Self::from_pem(&pem)
+            .ok_or_else(|| StartError(format!("{} is not an RSA key in PKCS #8", path.display())))
+    }
+
+    fn from_pem(pem: &[u8]) -> Option<Self> {
+        let private = RsaPrivateKey::from_pkcs8_pem(str::from_utf8(pem).ok()?).ok()?;
+        let public = private.to_public_key();
+        let public_der = public.to_public_key_der().ok()?;
+        let public_pem = public.to_public_key_pem(LineEnding::LF).ok()?;
+        let fingerprint = digest(&SHA256, public_der.as_bytes());
+        let kid = fingerprint.as_ref()[..8].iter().map(|b| format!("{b:02x}"));
+        Some(Self {
+            sign: EncodingKey::from_rsa_pem(pem).ok()?,
+            verify: DecodingKey::from_rsa_pem(public_pem.as_bytes()).ok()?,
+            kid: kid.collect(),
+        })
+    }
+
+    /// A token (RS256). It ends `expires_in` seconds after `now`, or before it when negative.
+    pub fn issue(
+        &self,
+        role: &str,
+        customer: Option<&str>,
+        reseller: Option<&str>,
+        subject: &str,
+        expires_in: i64,
+        now: Timestamp,
+    ) -> String {
+        let now = now.as_second();
+        // A token has no time before 1970: there, `exp` is not a number that readers of tokens agree on.
+        let expires = now.saturating_add(expires_in).max(0);
+        let mut claims = json!({
+            "iss": ISSUER, "aud": AUDIENCE, "sub": subject, "role": role, "iat": now, "exp": expires,
+        });
+        for (name, value) in [("customer", customer), ("reseller", reseller)] {
+            if let Some(value) = value {
+                claims[name] = value.into();
+            }
+        }
+        let mut header = Header::new(Algorithm::RS256);
+        header.kid = Some(self.kid.clone());
+        jsonwebtoken::encode(&header, &claims, &self.sign).expect("an RSA key signs any claims")
+    }
+
+    /// The claims of a good token, as API Gateway hands them to a function: every value is text, a list is `[a b]`.
+    /// Good means: RS256 by this key and its `kid`, `iss` and `aud` of this issuer, `exp` in the future, `nbf` and `iat` not.
+    pub fn check(&self, token: &str, now: Timestamp) -> Option<BTreeMap<String, String>> {
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["iss", "aud"]);
+        // The library would look at the clock; the times are compared below with the given one.
+        validation.validate_exp = false;
+        let decoded =
+            jsonwebtoken::decode::<Map<String, Value>>(token, &self.verify, &validation).ok()?;
+        if decoded.header.kid.as_deref() != Some(&self.kid) {
+            return None;
+        }
+        let claims = decoded.claims;
+        let now = now.as_second() as f64;
+        let not_after_now = |name| match claims.get(name) {
+            None => true,
+            Some(time) => time.as_f64().is_some_and(|time| time <= now),
+        };
+        let expires = claims.get("exp").and_then(Value::as_f64)?;
+        (expires > now && not_after_now("nbf") && not_after_now("iat"))
+            .then(|| claims.iter().map(|(k, v)| (k.clone(), text(v))).collect())
+    }
+}
+
+fn new_key() -> io::Result<Vec<u8>> {
+    let key = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).map_err(io::Error::other)?;
+    let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other)?;
+    Ok(pem.as_bytes().to_vec())
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => {
+            let texts: Vec<String> = values.iter().map(text).collect();
+            format!("[{}]", texts.join(" "))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::constant(1_738_589_930, 0);
+
+    fn signed(tokens: &Tokens, header: &Header, change: impl FnOnce(&mut Value)) -> String {
+        let now = NOW.as_second();
+        let mut claims =
+            json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "s", "iat": now, "exp": now + 60});
+        change(&mut claims);
+        jsonwebtoken::encode(header, &claims, &tokens.sign).unwrap()
+    }
+
+    #[test]
+    fn the_issued_is_accepted_by_a_second_process_and_says_what_was_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new");
+        let first = Tokens::open(Some(&path)).unwrap();
+        let second = Tokens::open(Some(&path)).unwrap();
+        let token = first.issue("OWNER", Some("C-100"), None, "anna", 3600, NOW);
+        let claims = second.check(&token, NOW).unwrap();
+        let expected = [
+            ("aud", AUDIENCE),
+            ("customer", "C-100"),
+            ("exp", "1738593530"),
+            ("iat", "1738589930"),
+            ("iss", ISSUER),
+            ("role", "OWNER"),
+            ("sub", "anna"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(claims, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn what_the_authorizer_refuses() {
+        let tokens = Tokens::open(None).unwrap();
+        let stranger = Tokens::open(None).unwrap();
+        let now = NOW.as_second();
+        let mut header = Header::new(Algorithm::RS256);
+        header.kid = Some(tokens.kid.clone());
+        let mut other_kid = header.clone();
+        other_kid.kid = Some("other".to_owned());
+        let mut no_kid = header.clone();
+        no_kid.kid = None;
+        let mut rs512 = header.clone();
+        rs512.alg = Algorithm::RS512;
+        let good = signed(&tokens, &header, |_| {});
+        let [head, claims, signature] = good.split('.').collect::<Vec<_>>()[..] else {
+            panic!("three parts");
+        };
+        // {"alg":"none","typ":"JWT"}
+        let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
+        for (what, token, accepted) in [
+            ("good", good.clone(), true),
+            (
+                "in a list of audiences",
+                signed(&tokens, &header, |c| c["aud"] = json!(["x", AUDIENCE])),
+                true,
+            ),
+            (
+                "expired",
+                tokens.issue("ADMIN", None, None, "s", -1, NOW),
+                false,
+            ),
+            (
+                "expires now",
+                tokens.issue("ADMIN", None, None, "s", 0, NOW),
+                false,
+            ),
+            (
+                "long expired",
+                tokens.issue("ADMIN", None, None, "s", i64::MIN, NOW),
+                false,
+            ),
+            (
+                "no exp",
+                signed(&tokens, &header, |c| c["exp"] = Value::Null),
+                false,
+            ),
+            (
+                "not yet",
+                signed(&tokens, &header, |c| c["nbf"] = json!(now + 1)),
+                false,
+            ),
+            (
+                "nbf is text",
+                signed(&tokens, &header, |c| c["nbf"] = json!("soon")),
+                false,
+            ),
+            (
+                "issued later",
+                signed(&tokens, &header, |c| c["iat"] = json!(now + 1)),
+                false,
+            ),
+            (
+                "other issuer",
+                signed(&tokens, &header, |c| c["iss"] = json!("x")),
+                false,
+            ),
+            (
+                "other audience",
+                signed(&tokens, &header, |c| c["aud"] = json!("x")),
+                false,
+            ),
+            (
+                "no audience",
+                signed(&tokens, &header, |c| c["aud"] = Value::Null),
+                false,
+            ),
+            ("other key", signed(&stranger, &header, |_| {}), false),
+            ("other kid", signed(&tokens, &other_kid, |_| {}), false),
+            ("no kid", signed(&tokens, &no_kid, |_| {}), false),
+            ("other algorithm", signed(&tokens, &rs512, |_| {}), false),
+            ("unsigned", format!("{none}.{claims}."), false),
+            ("two parts", format!("{head}.{claims}"), false),
+            (
+                "signature of nothing",
+                format!("{head}.{none}.{signature}"),
+                false,
+            ),
+            ("empty", String::new(), false),
+        ] {
+            assert_eq!(tokens.check(&token, NOW).is_some(), accepted, "{what}");
+        }
+        let claims = signed(&tokens, &header, |c| c["groups"] = json!(["a", "b"]));
+        assert_eq!(tokens.check(&claims, NOW).unwrap()["groups"], "[a b]");
+    }
+
+    #[test]
+    fn a_file_that_is_no_key_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(TOKEN_KEY), "nothing").unwrap();
+        let Err(error) = Tokens::open(Some(directory.path())) else {
+            panic!("took it");
+        };
+        assert!(
+            error.to_string().ends_with("is not an RSA key in PKCS #8"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,856 @@
+//! The two tables of the lifecycle, stories between them, and what holds whatever happens. A swap is asked at minute 0.
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use super::*;
+use crate::LineState;
+
+const DEADLINES: Deadlines = Deadlines {
+    lease: SignedDuration::from_secs(60),
+    retry_after: SignedDuration::from_secs(10),
+    ask_after: SignedDuration::from_mins(5),
+    ask_at_most: SignedDuration::from_hours(1),
+    order_tries: 8,
+    order_within: SignedDuration::from_hours(24),
+    install_within: SignedDuration::from_hours(14 * 24),
+    rest: SignedDuration::from_hours(24),
+    code_kept: SignedDuration::from_hours(30 * 24),
+};
+
+/// Every fact by its name here. `old-…` is dated before the swap was asked.
+const FACTS: [&str; 25] = [
+    "claimed",
+    "ordered",
+    "try-failed",
+    "refused",
+    "unavailable",
+    "expired",
+    "internal",
+    "cancel",
+    "downloaded",
+    "installed",
+    "profile-failed",
+    "wrong-code",
+    "old-downloaded",
+    "old-installed",
+    "old-profile-failed",
+    "old-wrong-code",
+    "placed",
+    "started",
+    "completed",
+    "ended",
+    "unclear",
+    "asked",
+    "profile-settled",
+    "on-phone",
+    "finished",
+];
+
+/// What the peers tell by themselves, as often as they like.
+const OF_PEERS: std::ops::Range<usize> = 8..21;
+
+fn asked_at() -> Timestamp {
+    "2026-03-01T12:00:00.5Z".parse().unwrap()
+}
+
+fn number() -> String {
+    "N-1".to_owned()
+}
+
+fn fact(name: &str, at: Timestamp) -> Fact {
+    let dated = match name.strip_prefix("old-") {
+        Some(_) => asked_at() - SignedDuration::from_secs(1),
+        None => at,
+    };
+    match name.strip_prefix("old-").unwrap_or(name) {
+        "claimed" => Fact::Claimed(Claim {
+            token: at.to_string(),
+            until: at + DEADLINES.lease,
+        }),
+        "ordered" => Fact::Ordered {
+            order_number: number(),
+            smdp: Some(SmDpAddress::parse("smdp.example.test").unwrap()),
+        },
+        "try-failed" => Fact::TryFailed,
+        "refused" => Fact::Refused(Failure::ProfileRefused),
+        "unavailable" => Fact::GivenUp(Failure::Unavailable),
+        "expired" => Fact::GivenUp(Failure::Expired),
+        "internal" => Fact::GivenUp(Failure::Internal),
+        "cancel" => Fact::CancelWanted,
+        "downloaded" => Fact::Downloaded { dated },
+        "installed" => Fact::Installed { dated },
+        "profile-failed" => Fact::ProfileFailed { dated },
+        "wrong-code" => Fact::WrongCode { dated },
+        "placed" => Fact::NetworkPlaced {
+            order_number: number(),
+        },
+        "started" => Fact::NetworkStarted,
+        "completed" => Fact::NetworkCompleted {
+            since: at,
+            order_number: number(),
+        },
+        "ended" => Fact::NetworkEnded(Failure::NetworkFailed),
+        "unclear" => Fact::NetworkUnclear,
+        "asked" => Fact::Asked,
+        "profile-settled" => Fact::ProfileSettled { on_phone: false },
+        "on-phone" => Fact::ProfileSettled { on_phone: true },
+        "finished" => Fact::Finished,
+        _ => panic!("no fact is named {name}"),
+    }
+}
+
+fn asked(kind: Kind) -> Activation {
+    let iccid = |text| Iccid::parse(text).unwrap();
+    let line = Line {
+        id: SubscriptionId::parse("line-1").unwrap(),
+        phone: Msisdn::parse("0612345601").unwrap(),
+        customer: "C-100".to_owned(),
+        reseller: None,
+        network: NetworkName::parse("KPN").unwrap(),
+        current_sim: iccid("8931086000000000013"),
+        email: None,
+        language: Language::Nl,
+        state: LineState::Active,
+        porting: false,
+        locked: false,
+        open_swap: None,
+    };
+    Activation::accept(
+        ActivationId::from_random(asked_at(), 7),
+        &line,
+        kind,
+        iccid("8931086000000002019"),
+        None,
+        Requested::default(),
+        "OWNER anna",
+        asked_at(),
+    )
+}
+
+fn refusal(refused: Refused) -> &'static str {
+    match refused {
+        Refused::Known => "known",
+        Refused::Ended => "over",
+        Refused::EarlierLife => "earlier",
+        Refused::Claimed => "held",
+        Refused::TooLate => "late",
+        Refused::Misplaced => "never",
+    }
+}
+
+/// `5s`, `5m`, `5h`, `5d`.
+fn duration(text: &str) -> SignedDuration {
+    let (count, unit) = text.split_at(text.len() - 1);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => panic!("no unit in {text}"),
+    };
+    SignedDuration::from_secs(count.parse::<i64>().unwrap() * seconds)
+}
+
+/// Plays a story from the moment the swap was asked: facts that all change something, facts with what they are refused
+/// with (`cancel!late`), and time that goes by (`+5m`).
+fn play(kind: Kind, story: &str) -> (Activation, Timestamp) {
+    let (mut a, mut at) = (asked(kind), asked_at());
+    for word in story.split_whitespace() {
+        if let Some(time) = word.strip_prefix('+') {
+            at += duration(time);
+        } else if let Some((name, refused)) = word.split_once('!') {
+            let found = apply(&a, &fact(name, at), &DEADLINES, at).map_err(refusal);
+            assert_eq!(found.map(|a| a.phase), Err(refused), "{word} of: {story}");
+        } else {
+            a = apply(&a, &fact(word, at), &DEADLINES, at)
+                .unwrap_or_else(|refused| panic!("{word} of: {story}: {refused}"));
+        }
+    }
+    (a, at)
+}
+
+/// A step in a word; a time is what is left until it, in seconds.
+fn step(step: Step, now: Timestamp) -> String {
+    let left = |until: Timestamp| until.duration_since(now).as_secs();
+    match step {
+        Step::Order => "order".to_owned(),
+        Step::Start => "start".to_owned(),
+        Step::Ask => "ask".to_owned(),
+        Step::Cancel => "cancel".to_owned(),
+        Step::GiveUp(failure) => format!("give-up:{}", failure.code()),
+        Step::Finish => "finish".to_owned(),
+        Step::RetryAt(until) => format!("retry:{}", left(until)),
+        Step::WaitUntil(until) => format!("wait:{}", left(until)),
+        Step::Rest => "rest".to_owned(),
+    }
+}
+
+/// `expected` is the phase and the step after the story.
+fn check(kind: Kind, story: &str, expected: &str) {
+    let (a, now) = play(kind, story);
+    let found = format!(
+        "{} {}",
+        a.phase.as_str(),
+        step(next(&a, &DEADLINES, now), now)
+    );
+    assert_eq!(found, expected, "{kind:?}: {story}");
+}
+
+/// The cells of a table: one line a row, `#` opens a comment.
+fn rows(table: &str) -> Vec<Vec<&str>> {
+    table
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or(line))
+        .map(|line| line.split_whitespace().collect())
+        .filter(|row: &Vec<&str>| !row.is_empty())
+        .collect()
+}
+
+/// The first row names the phases, the second column on says what follows: the phase if it is another one, `.` if it is
+/// the same, or the refusal. Each phase is reached by its story.
+fn check_apply(kind: Kind, stories: &[&str], table: &str) {
+    let rows = rows(table);
+    let (phases, rows) = rows.split_first().unwrap();
+    assert!(
+        rows.iter().map(|row| row[0]).eq(FACTS),
+        "a row for each fact"
+    );
+    for row in rows {
+        assert_eq!(
+            (row.len(), stories.len()),
+            (phases.len() + 1, phases.len()),
+            "{row:?}"
+        );
+        for ((cell, story), phase) in row[1..].iter().zip(stories).zip(phases) {
+            let (before, at) = play(kind, story);
+            assert_eq!(before.phase.as_str(), *phase, "{story}");
+            let found = match apply(&before, &fact(row[0], at), &DEADLINES, at) {
+                Ok(after) if after.phase == before.phase => ".",
+                Ok(after) => after.phase.as_str(),
+                Err(refused) => refusal(refused),
+            };
+            assert_eq!(found, *cell, "{} while {phase}, {kind:?}", row[0]);
+        }
+    }
+}
+
+#[test]
+fn every_fact_in_every_phase_of_an_esim_swap() {
+    check_apply(
+        Kind::Esim,
+        &[
+            "",
+            "claimed +61s",
+            "claimed ordered +5m",
+            "claimed ordered installed claimed started +5m",
+            "claimed ordered cancel",
+            "claimed ordered installed claimed started completed finished",
+            "claimed ordered cancel profile-settled ended finished",
+        ],
+        "
+                            accepted  ordering  ordered  started  ending  done  error
+        claimed             ordering  .         .        .        .       over  over
+        ordered             never     ordered   known    known    .       over  over
+        try-failed          .         .         .        .        .       over  over
+        refused             ending    ending    ending   ending   .       over  over
+        unavailable         never     never     never    never    never   over  over   # not due yet
+        expired             never     never     never    never    never   over  over   # not due yet
+        internal            ending    ending    ending   ending   .       over  over
+        cancel              ending    ending    ending   late     known   late  known
+        downloaded          earlier   .         .        known    .       over  over
+        installed           earlier   .         .        known    .       over  over
+        profile-failed      earlier   ending    ending   known    known   over  over
+        wrong-code          earlier   .         .        .        .       over  over
+        old-downloaded      earlier   earlier   earlier  earlier  earlier over  over
+        old-installed       earlier   earlier   earlier  earlier  earlier over  over
+        old-profile-failed  earlier   earlier   earlier  earlier  earlier over  over
+        old-wrong-code      earlier   earlier   earlier  earlier  earlier over  over
+        placed              never     .         known    known    known   over  over
+        started             never     .         started  known    .       over  over
+        completed           never     .         .        .        .       over  over
+        ended               never     ending    ending   ending   .       over  over
+        unclear             never     .         known    known    known   over  over
+        asked               .         .         .        .        .       over  over
+        profile-settled     never     never     never    never    .       over  over
+        on-phone            never     never     never    never    .       over  over
+        finished            never     never     never    never    never   over  over
+        ",
+    );
+}
+
+#[test]
+fn every_fact_in_every_phase_of_a_physical_swap() {
+    check_apply(
+        Kind::Physical,
+        &[
+            "",
+            "claimed +61s",
+            "claimed ordered +5m",
+            "claimed refused",
+            "claimed ordered completed finished",
+            "claimed refused ended finished",
+        ],
+        "
+                            accepted  ordering  started  ending  done  error
+        claimed             ordering  .         .        .       over  over
+        ordered             never     started   known    .       over  over
+        try-failed          .         .         .        .       over  over
+        refused             ending    ending    ending   .       over  over
+        unavailable         never     never     never    never   over  over
+        expired             never     never     never    never   over  over
+        internal            ending    ending    ending   .       over  over
+        cancel              ending    late      late     late    late  late
+        downloaded          never     never     never    never   over  over
+        installed           never     never     never    never   over  over
+        profile-failed      never     never     never    never   over  over
+        wrong-code          never     never     never    never   over  over
+        old-downloaded      never     never     never    never   over  over
+        old-installed       never     never     never    never   over  over
+        old-profile-failed  never     never     never    never   over  over
+        old-wrong-code      never     never     never    never   over  over
+        placed              never     .         known    .       over  over
+        started             never     .         known    .       over  over
+        completed           never     .         .        .       over  over
+        ended               never     ending    ending   .       over  over
+        unclear             never     .         known    known   over  over
+        asked               .         .         .        .       over  over
+        profile-settled     never     never     never    never   over  over
+        on-phone            never     never     never    never   over  over
+        finished            never     never     never    never   over  over
+        ",
+    );
+}
+
+/// What `next` looks at, and every value that makes a difference. Times are at their edges: `due` and `lapsed` are this
+/// very moment, `day` and `fortnight` are when the time to order and to install are just up.
+const COLUMNS: [(&str, &[&str]); 9] = [
+    (
+        "phase",
+        &[
+            "accepted", "ordering", "ordered", "started", "ending", "done", "error",
+        ],
+    ),
+    ("claimed-once", &["no", "yes"]),
+    ("kind", &["esim", "physical"]),
+    ("profile", &["none", "placed", "installed", "settled"]),
+    (
+        "network",
+        &["none", "placed", "started", "settled", "completed"],
+    ),
+    ("claim", &["none", "lapsed", "live"]),
+    ("wake", &["none", "due", "later"]),
+    ("tries", &["0", "7", "8"]),
+    ("age", &["hour", "day", "fortnight"]),
+];
+
+#[test]
+fn the_next_step_of_every_state() {
+    // The first row that fits says what is next; `*` fits all, `a|b` either, `!a` all others.
+    let table = rows(
+        "
+        phase             claimed-once kind     profile   network   claim  wake  tries age        step
+        done|error        *            *        *         *         *      *     *     *          rest
+        ordering          *            *        *         completed live   *     *     *          retry:30
+        *                 *            *        *         completed *      *     *     *          finish
+        ending            no           *        *         *         *      *     *     *          finish
+        ending            *            physical *         settled   *      *     *     *          finish
+        ending            *            *        settled   settled   *      *     *     *          finish
+        *                 *            *        *         *         live   *     *     *          retry:30
+        accepted|ordering *            *        *         *         lapsed *     !0    *          give-up:internal
+        accepted|ordering *            *        *         *         *      *     8     *          give-up:unavailable
+        accepted|ordering *            *        *         *         *      *     *     !hour      give-up:unavailable
+        accepted|ordering *            *        *         *         *      later *     *          retry:60
+        accepted|ordering *            *        *         *         *      *     *     *          order
+        ordered           *            *        installed *         *      later *     *          retry:60
+        ordered           *            *        installed *         *      *     *     *          start
+        ordered           *            *        *         *         *      *     *     fortnight  give-up:expired
+        ordered|started   *            *        *         *         *      later *     *          wait:60
+        ordered|started   *            *        *         *         *      *     *     *          ask
+        ending            *            *        *         *         *      later *     *          retry:60
+        ending            *            *        *         *         *      *     *     *          cancel
+        ",
+    );
+    let (names, rows) = table.split_first().unwrap();
+    assert!(
+        COLUMNS
+            .iter()
+            .map(|column| column.0)
+            .eq(names[..9].iter().copied())
+    );
+    let fits = |cell: &str, value: &str| match cell.strip_prefix('!') {
+        Some(other) => value != other,
+        None => cell == "*" || cell.split('|').any(|one| one == value),
+    };
+    let mut used = vec![false; rows.len()];
+    let mut a = asked(Kind::Esim);
+    for index in 0..COLUMNS.iter().map(|column| column.1.len()).product() {
+        let mut rest: usize = index;
+        let state = COLUMNS.map(|(_, values)| {
+            let value = values[rest % values.len()];
+            rest /= values.len();
+            value
+        });
+        let row = rows
+            .iter()
+            .position(|row| row.iter().zip(state).all(|(cell, value)| fits(cell, value)))
+            .unwrap_or_else(|| panic!("no row fits {state:?}"));
+        used[row] = true;
+
+        let [
+            phase,
+            claimed_once,
+            kind,
+            profile,
+            network,
+            claim,
+            wake,
+            tries,
+            age,
+        ] = state;
+        let now = asked_at()
+            + match age {
+                "hour" => SignedDuration::from_hours(1),
+                "day" => DEADLINES.order_within,
+                _ => DEADLINES.install_within,
+            };
+        a.phase = phase.parse().unwrap();
+        a.ordering_since = (claimed_once == "yes").then(asked_at);
+        a.kind = if kind == "esim" {
+            Kind::Esim
+        } else {
+            Kind::Physical
+        };
+        a.profile = (profile == "installed").then_some(ProfileState::Installed);
+        a.profile_order = match profile {
+            "none" => ProfileOrder::None,
+            "settled" => ProfileOrder::Settled,
+            _ => ProfileOrder::Placed,
+        };
+        a.network_order = network.parse().unwrap();
+        a.claim = (claim != "none").then(|| Claim {
+            token: String::new(),
+            until: now + SignedDuration::from_secs(if claim == "live" { 30 } else { 0 }),
+        });
+        a.wake_at = (wake != "none")
+            .then(|| now + SignedDuration::from_secs(if wake == "later" { 60 } else { 0 }));
+        a.tries = tries.parse().unwrap();
+        assert_eq!(
+            step(next(&a, &DEADLINES, now), now),
+            rows[row][9],
+            "{state:?}"
+        );
+    }
+    let unused: Vec<_> = rows.iter().zip(used).filter(|(_, used)| !used).collect();
+    assert!(unused.is_empty(), "{unused:?}");
+}
+
+#[test]
+fn stories() {
+    let table = "
+        # The straight ways.
+        esim      => accepted order
+        esim      claimed => ordering retry:60
+        esim      claimed ordered => ordered wait:300
+        esim      claimed ordered downloaded installed => ordered start
+        esim      claimed ordered installed claimed started => started wait:300
+        esim      claimed ordered installed claimed started completed => started finish
+        physical  claimed ordered => started wait:300
+        physical  claimed ordered completed finished => done rest
+        # Claims: one holder at a time, one who knows itself, and none who comes when nothing is due.
+        esim      claimed claimed!known +59s claimed!held => ordering retry:1
+        esim      claimed +60s => ordering order
+        esim      claimed ordered claimed!held => ordered wait:300
+        esim      claimed ordered +5m claimed asked claimed!held => ordered wait:600
+        # Asking when nothing comes: after 5 minutes, doubling to an hour.
+        esim      claimed ordered +5m => ordered ask
+        esim      claimed ordered +5m claimed asked +10m claimed asked => ordered wait:1200
+        physical  claimed ordered +5m claimed asked +10m claimed asked +20m claimed asked +40m claimed asked => started wait:3600
+        physical  claimed ordered +5m claimed asked +10m claimed asked +20m claimed asked +40m claimed asked +1h claimed asked => started wait:3600
+        physical  claimed ordered unclear unclear!known => started ask
+        # Trying again: after 10 seconds, doubling; each phase begins anew.
+        esim      claimed try-failed => ordering retry:10
+        esim      claimed try-failed +10s claimed try-failed => ordering retry:20
+        esim      claimed try-failed +10s claimed +60s claimed try-failed => ordering retry:40
+        esim      claimed try-failed +10s claimed try-failed +20s claimed ordered installed claimed try-failed => ordered retry:10
+        # Giving up: eight tries, or a day; a last try that vanished is our fault.
+        esim      claimed try-failed +10s claimed try-failed +20s claimed try-failed +40s claimed try-failed +80s claimed try-failed +160s claimed try-failed +320s claimed try-failed +640s claimed try-failed => ordering give-up:unavailable
+        esim      claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed => ordering retry:60
+        esim      claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m => ordering give-up:internal
+        esim      claimed try-failed +24h => ordering give-up:unavailable
+        esim      +86390s claimed try-failed => ordering retry:10
+        esim      +86395s claimed try-failed => ordering retry:5
+        esim      +24h unavailable => ending finish
+        esim      claimed try-failed +24h unavailable => ending cancel
+        physical  claimed try-failed +24h unavailable claimed started => ending retry:60
+        physical  claimed try-failed +24h unavailable claimed completed finished => done rest
+        esim      claimed +24h claimed!held => ordering give-up:unavailable
+        # The time to install.
+        esim      claimed ordered +14d expired => ending cancel
+        esim      claimed ordered +1209599s claimed asked => ordered wait:1
+        esim      claimed ordered +14d claimed!held => ordered give-up:expired
+        esim      claimed ordered installed +14d expired!never => ordered start
+        # What comes before the answer to the order is written.
+        esim      claimed installed ordered => ordered start
+        esim      claimed installed downloaded!known ordered installed!known => ordered start
+        esim      claimed placed ordered => ordered wait:300
+        esim      claimed started cancel!late ordered => started wait:300
+        esim      claimed completed => ordering retry:60
+        esim      claimed completed ordered => started finish
+        physical  claimed completed => ordering retry:60
+        physical  claimed completed ordered finished => done rest
+        physical  claimed completed +60s finished => done rest
+        physical  claimed started ordered => started wait:300
+        physical  claimed ended => ending finish
+        esim      claimed ended => ending retry:60
+        esim      claimed ended refused => ending cancel
+        # What comes while somebody calls out is not slept over.
+        esim      claimed ordered +5m claimed installed asked => ordered start
+        esim      claimed ordered +5m claimed installed try-failed => ordered start
+        esim      claimed ordered +5m claimed installed asked claimed try-failed => ordered retry:20
+        esim      claimed ordered +5m claimed cancel => ending retry:60
+        esim      claimed ordered +5m claimed cancel asked => ending cancel
+        esim      claimed cancel try-failed => ending cancel
+        physical  claimed ordered +5m claimed unclear asked => started ask
+        physical  claimed ordered +5m claimed unclear asked claimed asked => started wait:1200
+        physical  claimed ordered +5m claimed completed => started finish
+        esim      claimed ordered +5m claimed ended => ending cancel
+        # Cancelling: while the network has surely not started.
+        esim      cancel finished => error rest
+        physical  cancel finished cancel!known => error rest
+        physical  claimed cancel!late => ordering retry:60
+        esim      claimed ordered installed cancel => ending cancel
+        esim      claimed ordered installed claimed cancel!late +60s cancel!late => ordered start
+        esim      claimed ordered installed claimed try-failed cancel!late => ordered retry:10
+        esim      claimed ordered completed cancel!late => ordered finish
+        esim      claimed ordered expired!never +14d expired cancel!late => ending cancel
+        # Ending: both peers, in either order, tried until each is settled.
+        esim      claimed ordered cancel claimed profile-settled => ending retry:60
+        esim      claimed ordered cancel claimed profile-settled asked => ending retry:300
+        esim      claimed ordered cancel claimed profile-settled asked ended => ending finish
+        esim      claimed ordered cancel claimed ended profile-settled => ending finish
+        esim      claimed ordered cancel claimed try-failed => ending retry:10
+        esim      claimed ordered cancel claimed refused => ending retry:10
+        esim      claimed ordered cancel claimed on-phone on-phone!known ended => ending finish
+        esim      claimed ordered cancel profile-settled ended finished => error rest
+        # A network that ends the order by itself, and one that has the last word.
+        esim      claimed ordered ended ended!known => ending cancel
+        physical  claimed ordered ended finished => error rest
+        physical  claimed ordered ended completed ended!known finished => done rest
+        esim      claimed ordered cancel completed finished cancel!late => done rest
+        esim      claimed ordered cancel profile-settled ended completed finished => done rest
+        # An order that is written when the swap ends: settled again, whatever was settled before.
+        esim      claimed cancel ordered => ending cancel
+        esim      claimed cancel +60s claimed profile-settled ended ordered => ending cancel
+        esim      claimed cancel +60s claimed profile-settled asked ordered => ending cancel
+        physical  claimed refused ended ordered => ending cancel
+        esim      claimed cancel ordered completed ordered => ending finish
+        ";
+    for line in table.lines().map(str::trim) {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (kind, rest) = line.split_once(' ').unwrap();
+        let (story, expected) = rest.split_once("=> ").unwrap();
+        let kind = match kind {
+            "esim" => Kind::Esim,
+            "physical" => Kind::Physical,
+            _ => panic!("no kind is named {kind}"),
+        };
+        check(kind, story, expected);
+    }
+}
+
+#[test]
+fn a_date_is_compared_in_whole_seconds() {
+    let (a, at) = play(Kind::Esim, "claimed");
+    for (back, expected) in [(500, None), (501, Some("earlier"))] {
+        let dated = asked_at() - SignedDuration::from_millis(back);
+        let found = apply(&a, &Fact::Installed { dated }, &DEADLINES, at);
+        assert_eq!(found.err().map(refusal), expected, "{dated}");
+    }
+}
+
+#[test]
+fn the_new_sim_took_the_number_when_the_network_says_so_if_that_can_be() {
+    let (a, at) = play(Kind::Physical, "claimed ordered +1h");
+    for (since, expected) in [
+        (asked_at(), asked_at()),
+        (at, at),
+        (
+            at - SignedDuration::from_secs(5),
+            at - SignedDuration::from_secs(5),
+        ),
+        (asked_at() - SignedDuration::from_secs(1), at),
+        (at + SignedDuration::from_secs(1), at),
+    ] {
+        let order_number = number();
+        let fact = Fact::NetworkCompleted {
+            since,
+            order_number,
+        };
+        let found = apply(&a, &fact, &DEADLINES, at).unwrap();
+        assert_eq!(found.activated_at, Some(expected), "{since}");
+    }
+}
+
+#[test]
+fn a_wrong_code_is_written_once_and_never_crowds_out_the_end() {
+    let (mut a, at) = play(Kind::Esim, "claimed ordered");
+    let wrong = |dated| Fact::WrongCode { dated };
+    let repeated = at + SignedDuration::from_micros(123_456);
+    a = apply(&a, &wrong(repeated), &DEADLINES, at).unwrap();
+    // The table keeps milliseconds.
+    a.timeline.last_mut().unwrap().at =
+        Timestamp::from_millisecond(repeated.as_millisecond()).unwrap();
+    assert_eq!(
+        apply(&a, &wrong(repeated), &DEADLINES, at),
+        Err(Refused::Known)
+    );
+    for second in 1..100 {
+        let dated = at + SignedDuration::from_secs(second);
+        match apply(&a, &wrong(dated), &DEADLINES, at) {
+            Ok(next) => a = next,
+            Err(refused) => assert_eq!((refused, a.timeline.len()), (Refused::Known, TIMELINE_CAP)),
+        }
+    }
+    for name in ["cancel", "profile-settled", "ended", "finished"] {
+        a = apply(&a, &fact(name, at), &DEADLINES, at).unwrap();
+    }
+    let ending: Vec<_> = a.timeline[TIMELINE_CAP..]
+        .iter()
+        .map(|line| line.what.as_str())
+        .collect();
+    assert_eq!(ending, ["ending: cancelled", "error"]);
+}
+
+#[test]
+fn the_outside_sees_four_statuses() {
+    for (kind, story, expected) in [
+        (Kind::Esim, "", "INIT"),
+        (Kind::Esim, "claimed", "INIT"),
+        (Kind::Esim, "claimed cancel", "INIT"),
+        (Kind::Esim, "claimed ordered", "BUSY"),
+        (Kind::Physical, "claimed ordered", "BUSY"),
+        (Kind::Esim, "claimed ordered cancel", "BUSY"),
+        (Kind::Physical, "claimed ordered completed", "BUSY"),
+        (Kind::Physical, "claimed ordered completed finished", "DONE"),
+        (Kind::Esim, "cancel finished", "ERROR"),
+    ] {
+        assert_eq!(play(kind, story).0.status().as_str(), expected, "{story}");
+    }
+}
+
+#[test]
+fn stored_names_are_read_again() {
+    for phase in Phase::ALL {
+        assert_eq!(phase.as_str().parse(), Ok(phase));
+    }
+    for failure in Failure::ALL {
+        assert_eq!(failure.code().parse(), Ok(failure));
+        assert!(failure.message().ends_with('.'));
+    }
+    for text in ["none", "placed", "settled"] {
+        assert_eq!(text.parse::<ProfileOrder>().unwrap().as_str(), text);
+    }
+    for text in ["none", "placed", "started", "settled", "completed"] {
+        assert_eq!(text.parse::<NetworkOrder>().unwrap().as_str(), text);
+    }
+    for text in ["released", "downloaded", "installed"] {
+        assert_eq!(text.parse::<ProfileState>().unwrap().as_str(), text);
+    }
+    for (text, status) in [
+        ("INIT", Status::Init),
+        ("busy", Status::Busy),
+        ("Done", Status::Done),
+        ("error", Status::Error),
+    ] {
+        assert_eq!(text.parse(), Ok(status));
+    }
+    assert!("".parse::<Status>().is_err());
+}
+
+#[test]
+fn an_id_sorts_by_its_time_and_takes_eighty_random_bits() {
+    let early = ActivationId::from_random(asked_at(), u128::MAX);
+    let late = ActivationId::from_random(asked_at() + SignedDuration::from_millis(1), 0);
+    assert!(early.as_str() < late.as_str());
+    assert_ne!(
+        late,
+        ActivationId::from_random(asked_at() + SignedDuration::from_millis(1), 1)
+    );
+    for (text, fits) in [
+        (late.as_str(), true),
+        ("a_B-1", true),
+        ("", false),
+        ("a b", false),
+        ("é", false),
+    ] {
+        assert_eq!(ActivationId::parse(text).is_ok(), fits, "{text:?}");
+    }
+    assert!(ActivationId::parse(&"a".repeat(64)).is_ok());
+    assert!(ActivationId::parse(&"a".repeat(65)).is_err());
+}
+
+/// How far a phase may move in one fact.
+fn may_follow(from: Phase, to: Phase) -> bool {
+    from == to
+        || match from {
+            Phase::Accepted => matches!(to, Phase::Ordering | Phase::Ending),
+            Phase::Ordering => matches!(
+                to,
+                Phase::Ordered | Phase::Started | Phase::Ending | Phase::Done
+            ),
+            Phase::Ordered => matches!(to, Phase::Started | Phase::Ending | Phase::Done),
+            Phase::Started => matches!(to, Phase::Ending | Phase::Done),
+            Phase::Ending => matches!(to, Phase::Done | Phase::Error),
+            Phase::Done | Phase::Error => false,
+        }
+}
+
+/// Any facts in any order, each a while after the one before.
+fn history() -> impl Strategy<Value = (Kind, Vec<(&'static str, i64)>)> {
+    let kind = prop_oneof![Just(Kind::Esim), Just(Kind::Physical)];
+    let pause = prop::sample::select(vec![0, 0, 0, 1, 10, 60, 300, 3600, 86_400, 1_209_600]);
+    let named = (prop::sample::select(FACTS.to_vec()), pause);
+    (kind, prop::collection::vec(named, 0..40))
+}
+
+/// Lets it all happen; what is refused changes nothing.
+fn live((kind, facts): &(Kind, Vec<(&'static str, i64)>)) -> (Activation, Timestamp) {
+    let (mut a, mut at) = (asked(*kind), asked_at());
+    for (name, seconds) in facts {
+        at += SignedDuration::from_secs(*seconds);
+        if let Ok(after) = apply(&a, &fact(name, at), &DEADLINES, at) {
+            a = after;
+        }
+    }
+    (a, at)
+}
+
+/// What goes wrong with one call out.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// Who calls falls over.
+    Crash,
+    /// No answer.
+    Silence,
+    /// The answer decides nothing.
+    Nothing,
+}
+
+fn faults(at_most: usize) -> impl Strategy<Value = Vec<Fault>> {
+    let fault = prop::sample::select(vec![Fault::Crash, Fault::Silence, Fault::Nothing]);
+    prop::collection::vec(fault, 0..at_most)
+}
+
+/// Does what `next` says, with peers that answer once the faults are used up, until nothing is next. `customer` installs
+/// the profile; `network` completes whatever it has started.
+fn run(
+    mut a: Activation,
+    mut at: Timestamp,
+    mut faults: Vec<Fault>,
+    customer: bool,
+    network: bool,
+) -> Activation {
+    // Two weeks of asking once an hour are 700 steps.
+    for _ in 0..1_000 {
+        let due = next(&a, &DEADLINES, at);
+        let facts: &[&str] = match due {
+            Step::Rest => return a,
+            Step::RetryAt(until) | Step::WaitUntil(until) => {
+                assert!(
+                    until > at && until <= at + SignedDuration::from_hours(1),
+                    "sleeps too long: {a:?}"
+                );
+                at = until;
+                continue;
+            }
+            Step::GiveUp(Failure::Unavailable) => &["unavailable"],
+            Step::GiveUp(Failure::Expired) => &["expired"],
+            Step::GiveUp(_) => &["internal"],
+            Step::Finish => &["finished"],
+            Step::Order | Step::Start | Step::Ask | Step::Cancel => {
+                a = apply(&a, &fact("claimed", at), &DEADLINES, at).unwrap();
+                at += SignedDuration::from_millis(200);
+                match (due, faults.pop()) {
+                    (_, Some(Fault::Crash)) => &[],
+                    (_, Some(Fault::Silence)) => &["try-failed"],
+                    (_, Some(Fault::Nothing)) => &["asked"],
+                    (Step::Order, None) => &["ordered"],
+                    (Step::Start, None) => &["started"],
+                    (Step::Ask, None) if a.phase == Phase::Started && network => &["completed"],
+                    (Step::Ask, None) if a.phase == Phase::Started => &["ended"],
+                    (Step::Ask, None) if customer => &["asked", "installed"],
+                    (Step::Cancel, None) if a.network_order == NetworkOrder::Started && network => {
+                        &["profile-settled", "completed"]
+                    }
+                    (Step::Cancel, None) => &["profile-settled", "ended"],
+                    _ => &["asked"],
+                }
+            }
+        };
+        for name in facts {
+            match apply(&a, &fact(name, at), &DEADLINES, at) {
+                Ok(after) => a = after,
+                Err(Refused::Known) => {}
+                Err(Refused::Misplaced) if *name == "profile-settled" => {
+                    assert_eq!(a.kind, Kind::Physical)
+                }
+                Err(refused) => panic!("{name}: {refused}: {a:?}"),
+            }
+        }
+    }
+    panic!("never ends: {a:?}")
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens((kind, facts) in history()) {
+        let (mut a, mut at) = (asked(kind), asked_at());
+        for (name, seconds) in facts {
+            at += SignedDuration::from_secs(seconds);
+            let fact = fact(name, at);
+            let Ok(b) = apply(&a, &fact, &DEADLINES, at) else { continue };
+            prop_assert!(a.phase.is_open(), "an ended swap never changes");
+            prop_assert!(may_follow(a.phase, b.phase), "{:?} to {:?}", a.phase, b.phase);
+            prop_assert_eq!((b.version, b.modified_at), (a.version + 1, at));
+            prop_assert_eq!(b.ended_at.is_some(), !b.phase.is_open());
+            prop_assert!(b.timeline.starts_with(&a.timeline) && b.timeline.len() <= TIMELINE_CAP + 2);
+            match b.phase {
+                Phase::Done => prop_assert!(b.network_order == NetworkOrder::Completed && b.activated_at.is_some() && b.failure.is_none()),
+                Phase::Error => prop_assert!(b.is_settled() && b.failure.is_some() && b.network_order != NetworkOrder::Completed),
+                Phase::Ending => prop_assert!(b.failure.is_some()),
+                _ => prop_assert!(b.failure.is_none()),
+            }
+            if b.phase.is_open() {
+                match next(&b, &DEADLINES, at) {
+                    Step::RetryAt(until) | Step::WaitUntil(until) => prop_assert!(until > at && until <= at + SignedDuration::from_hours(1)),
+                    step => prop_assert_ne!(step, Step::Rest),
+                }
+            } else {
+                prop_assert_eq!(next(&b, &DEADLINES, at), Step::Rest);
+                prop_assert_eq!((&b.claim, b.wake_at), (&None, None));
+            }
+            if FACTS[OF_PEERS].contains(&name) {
+                for again in [at, at + SignedDuration::from_secs(1)] {
+                    prop_assert!(apply(&b, &fact, &DEADLINES, again).is_err(), "{} told twice", name);
+                }
+            }
+            a = b;
+        }
+    }
+
+    #[test]
+    fn every_swap_ends_once_faults_stop(history in history(), faults in faults(12), customer: bool, network: bool) {
+        let (a, at) = live(&history);
+        let ended = run(a, at, faults, customer, network);
+        prop_assert!(!ended.phase.is_open());
+    }
+
+    #[test]
+    fn fewer_than_eight_faults_cost_nobody_the_swap(history in history(), faults in faults(8)) {
+        let ended = run(asked(history.0), asked_at(), faults, true, true);
+        prop_assert_eq!(ended.phase, Phase::Done);
+    }
+}

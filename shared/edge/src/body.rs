@@ -1,0 +1,131 @@
+//! Request bodies of the "subscription" dialect: JSON objects whose faults are told all at once.
+
+use lambda_http::http::header::CONTENT_TYPE;
+use lambda_http::{Body, Request};
+use serde_json::{Map, Value};
+
+use crate::{Fault, Refusal};
+
+/// Bytes of a body at most.
+const LIMIT: usize = 10 * 1024;
+
+/// Reads the body: 413 before 415 before what is no JSON object.
+pub fn read_body(request: &Request) -> Result<Fields, Refusal> {
+    let bytes: &[u8] = match request.body() {
+        Body::Empty => &[],
+        Body::Text(text) => text.as_bytes(),
+        Body::Binary(bytes) => bytes,
+        _ => return Err(Refusal::not_json()),
+    };
+    if bytes.len() > LIMIT {
+        return Err(Refusal::too_large(LIMIT));
+    }
+    if let Some(content_type) = request.headers().get(CONTENT_TYPE)
+        && !content_type.to_str().is_ok_and(is_json)
+    {
+        return Err(Refusal::unsupported_media_type());
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(fields)) => Ok(Fields {
+            fields,
+            faults: Vec::new(),
+        }),
+        _ => Err(Refusal::not_json()),
+    }
+}
+
+/// `application/json`, `text/json` and every `+json`, parameters aside (RFC 6839 section 3.1).
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let subtype = essence.split_once('/').map(|(_, subtype)| subtype);
+    subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
+}
+
+/// The fields of a body, and the faults that were found so far. `null` and `""` are as good as absent.
+#[derive(Debug)]
+pub struct Fields {
+    fields: Map<String, Value>,
+    faults: Vec<Fault>,
+}
+
+impl Fields {
+    /// A text field, if it is given.
+    pub fn text(&mut self, name: &'static str) -> Option<String> {
+        match self.fields.get(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) if text.is_empty() => None,
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(_) => {
+                self.fault(Fault::invalid(name, "must be a string"));
+                None
+            }
+        }
+    }
+
+    /// A boolean field, if it is given. `spelled` is the same field in the seed's other spelling.
+    pub fn boolean(&mut self, name: &'static str, spelled: &str) -> Option<bool> {
+        let mut given = None;
+        for spelling in [name, spelled] {
+            match self.fields.get(spelling) {
+                None | Some(Value::Null) => {}
+                Some(Value::Bool(value)) if given.is_none_or(|other| other == *value) => {
+                    given = Some(*value);
+                }
+                Some(Value::Bool(_)) => {
+                    self.fault(Fault::invalid(name, "is given twice with different values"));
+                    return None;
+                }
+                Some(_) => {
+                    self.fault(Fault::invalid(name, "must be a boolean"));
+                    return None;
+                }
+            }
+        }
+        given
+    }
+
+    /// Notes a fault.
+    pub fn fault(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
+    /// Whether a fault of this field is noted.
+    pub fn is_faulty(&self, field: &str) -> bool {
+        self.faults.iter().any(|fault| fault.is_of(field))
+    }
+
+    /// All faults, if there are any.
+    pub fn finish(self) -> Result<(), Refusal> {
+        if self.faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal::invalid(self.faults))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_types() {
+        for (text, fits) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/problem+json", true),
+            ("text/json", true),
+            ("text/plain", false),
+            ("application/x-www-form-urlencoded", false),
+            ("json", false),
+            ("", false),
+        ] {
+            assert_eq!(is_json(text), fits, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! An activation as the "subscription" dialect shows it, its fields in the seed's order.
+
+use domain::{Activation, ConfirmationCode, Delivery, Phase};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+/// Stands for a confirmation code that is not shown.
+const MASK: &str = "##########";
+
+/// Whether the confirmation code is echoed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Echo {
+    /// As given, until it is erased.
+    Given,
+    /// Never.
+    Masked,
+}
+
+/// How activations are shown.
+#[derive(Debug, Clone)]
+pub struct Presenter {
+    /// The zone of every time.
+    pub zone: TimeZone,
+    /// Whether the confirmation code is echoed.
+    pub echo: Echo,
+    /// How long it is echoed after the end.
+    pub code_kept: SignedDuration,
+}
+
+/// An activation in JSON. It may hold a confirmation code, so it has no `Debug`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActivationView {
+    id: String,
+    created_at: String,
+    modified_at: String,
+    status: &'static str,
+    activation_type: &'static str,
+    reference_number: String,
+    subscription_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_order_number: Option<String>,
+    phone_number: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activated_date: Option<String>,
+    info: InfoView,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InfoView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    e_sim: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmation_code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_sim_card_number: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<FailureView>,
+}
+
+#[derive(Serialize)]
+struct FailureView {
+    code: &'static str,
+    message: &'static str,
+}
+
+impl Presenter {
+    /// Whether the confirmation code of this activation is shown; if not, it need not be opened.
+    pub fn reveals_code(&self, activation: &Activation, now: Timestamp) -> bool {
+        let erased = activation
+            .ended_at
+            .is_some_and(|ended| ended + self.code_kept <= now);
+        activation.requested.has_code && self.echo == Echo::Given && !erased
+    }
+
+    /// The activation with its last mail. `code` is shown where it is given.
+    pub fn view(
+        &self,
+        activation: &Activation,
+        mail: Option<&Delivery>,
+        code: Option<&ConfirmationCode>,
+    ) -> ActivationView {
+        let a = activation;
+        let r = &a.requested;
+        let modified_at = mail.map_or(a.modified_at, |mail| mail.modified_at.max(a.modified_at));
+        let code = r
+            .has_code
+            .then(|| code.map_or(MASK, ConfirmationCode::expose).to_owned());
+        ActivationView {
+            id: a.id.to_string(),
+            created_at: self.time(a.created_at),
+            modified_at: self.time(modified_at),
+            status: a.status().as_str(),
+            activation_type: "SIMSWAP",
+            reference_number: r.reference.clone(),
+            subscription_id: a.subscription.to_string(),
+            provider_order_number: a.order_number.clone(),
+            phone_number: a.phone.to_string(),
+            activated_date: a.ended_at.and(a.activated_at).map(|at| self.time(at)),
+            info: InfoView {
+                e_sim: r.e_sim,
+                email: r.email.as_ref().map(|email| email.as_str().to_owned()),
+                confirmation_code: code,
+                new_sim_card_number: r.new_sim.as_ref().map(ToString::to_string),
+                delivery: mail.map(|mail| mail.state.shown()),
+                profile: a.profile.map(|profile| profile.as_str()),
+                failure: a.ended_at.and(a.failure).map(|failure| FailureView {
+                    code: failure.code(),
+                    message: failure.message(),
+                }),
+            },
+        }
+    }
+
+    /// The activation as it was first answered. All that this shows never changes, so it need not be kept.
+    pub fn first_view(
+        &self,
+        activation: &Activation,
+        code: Option<&ConfirmationCode>,
+    ) -> ActivationView {
+        let first = Activation {
+            phase: Phase::Accepted,
+            modified_at: activation.created_at,
+            activated_at: None,
+            ended_at: None,
+            failure: None,
+            profile: None,
+            order_number: None,
+            ..activation.clone()
+        };
+        self.view(&first, None, code)
+    }
+
+    /// RFC 3339 with milliseconds and the zone's offset.
+    pub fn time(&self, at: Timestamp) -> String {
+        at.to_zoned(self.zone.clone())
+            .strftime("%FT%T%.3f%:z")
+            .to_string()
+    }
+}

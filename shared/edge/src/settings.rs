@@ -1,0 +1,168 @@
+//! Settings by name: the process's environment in production, a table of the local stack's or a test's elsewhere.
+
+use std::fmt;
+
+use domain::{Deadlines, Malformed, Patience};
+use jiff::SignedDuration;
+use jiff::tz::TimeZone;
+
+use crate::Echo;
+
+/// Where settings come from.
+pub struct Settings(Box<dyn Fn(&str) -> Option<String> + Send + Sync>);
+
+/// A setting that is missing or not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the setting {name} {what}")]
+pub struct SettingError {
+    name: &'static str,
+    what: &'static str,
+}
+
+impl Settings {
+    /// The process's environment.
+    pub fn from_environment() -> Self {
+        Self::new(|name| std::env::var(name).ok())
+    }
+
+    /// Any other source.
+    pub fn new(source: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Box::new(source))
+    }
+
+    /// A setting that must be there.
+    pub fn text(&self, name: &'static str) -> Result<String, SettingError> {
+        self.maybe(name).ok_or(SettingError {
+            name,
+            what: "is missing",
+        })
+    }
+
+    /// A setting with a default.
+    pub fn text_or(&self, name: &str, default: &str) -> String {
+        self.maybe(name).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// A setting that must be there and be what `parse` takes.
+    pub fn parsed<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, Malformed>,
+    ) -> Result<T, SettingError> {
+        parse(&self.text(name)?).map_err(|Malformed(what)| SettingError { name, what })
+    }
+
+    /// Empty is as good as absent.
+    fn maybe(&self, name: &str) -> Option<String> {
+        (self.0)(name).filter(|text| !text.is_empty())
+    }
+
+    fn duration_or(
+        &self,
+        name: &'static str,
+        default: SignedDuration,
+    ) -> Result<SignedDuration, SettingError> {
+        match self.maybe(name) {
+            None => Ok(default),
+            Some(text) => {
+                text.parse()
+                    .ok()
+                    .filter(SignedDuration::is_positive)
+                    .ok_or(SettingError {
+                        name,
+                        what: "must be a duration like 90s or 336h",
+                    })
+            }
+        }
+    }
+
+    /// `TIME_ZONE`, an IANA name; Europe/Amsterdam by default.
+    pub fn time_zone(&self) -> Result<TimeZone, SettingError> {
+        TimeZone::get(&self.text_or("TIME_ZONE", "Europe/Amsterdam")).map_err(|_| SettingError {
+            name: "TIME_ZONE",
+            what: "must be the name of a time zone",
+        })
+    }
+
+    /// `CONFIRMATION_CODE_ECHO`: `given` (default) or `masked`.
+    pub fn echo(&self) -> Result<Echo, SettingError> {
+        match self.text_or("CONFIRMATION_CODE_ECHO", "given").as_str() {
+            "given" => Ok(Echo::Given),
+            "masked" => Ok(Echo::Masked),
+            _ => Err(SettingError {
+                name: "CONFIRMATION_CODE_ECHO",
+                what: "must be given or masked",
+            }),
+        }
+    }
+
+    /// `CODE_KEPT`: how long the confirmation code is shown after the end.
+    pub fn code_kept(&self) -> Result<SignedDuration, SettingError> {
+        self.duration_or("CODE_KEPT", SignedDuration::from_hours(30 * 24))
+    }
+
+    /// `LEASE`, `RETRY_AFTER`, `ASK_AFTER`, `ASK_AT_MOST`, `ORDER_WITHIN`, `INSTALL_WITHIN`, `SIM_REST`.
+    pub fn deadlines(&self) -> Result<Deadlines, SettingError> {
+        Ok(Deadlines {
+            lease: self.lease()?,
+            retry_after: self.duration_or("RETRY_AFTER", SignedDuration::from_mins(1))?,
+            ask_after: self.duration_or("ASK_AFTER", SignedDuration::from_mins(5))?,
+            ask_at_most: self.duration_or("ASK_AT_MOST", SignedDuration::from_hours(1))?,
+            order_tries: 8,
+            order_within: self.duration_or("ORDER_WITHIN", SignedDuration::from_hours(24))?,
+            install_within: self
+                .duration_or("INSTALL_WITHIN", SignedDuration::from_hours(14 * 24))?,
+            rest: self.duration_or("SIM_REST", SignedDuration::from_hours(24))?,
+            code_kept: self.code_kept()?,
+        })
+    }
+
+    /// `LEASE`: how long a claim holds, on a swap or a mail.
+    pub fn lease(&self) -> Result<SignedDuration, SettingError> {
+        self.duration_or("LEASE", SignedDuration::from_mins(1))
+    }
+
+    /// `MAIL_DOUBT` and `MAIL_RETRY_AFTER`.
+    pub fn patience(&self) -> Result<Patience, SettingError> {
+        Ok(Patience {
+            doubt: self.duration_or("MAIL_DOUBT", SignedDuration::from_mins(15))?,
+            refusal: self.duration_or("MAIL_RETRY_AFTER", SignedDuration::from_mins(1))?,
+        })
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Settings")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let with = |name: &'static str, value: &'static str| {
+            Settings::new(move |asked| (asked == name).then(|| value.to_owned()))
+        };
+        assert_eq!(
+            with("LEASE", "5s").lease().unwrap(),
+            SignedDuration::from_secs(5)
+        );
+        assert_eq!(
+            with("LEASE", "").lease().unwrap(),
+            SignedDuration::from_secs(60)
+        );
+        assert_eq!(
+            with("LEASE", "soon").lease().unwrap_err().to_string(),
+            "the setting LEASE must be a duration like 90s or 336h"
+        );
+        assert_eq!(
+            with("X", "").text("TABLE").unwrap_err().to_string(),
+            "the setting TABLE is missing"
+        );
+        assert!(with("TIME_ZONE", "Mars/Base").time_zone().is_err());
+        assert!(with("CONFIRMATION_CODE_ECHO", "no").echo().is_err());
+    }
+}

@@ -1,0 +1,120 @@
+//! Stream events: each changed row once a batch, and for each record whether it has to come again.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+
+use aws_lambda_events::event::dynamodb::{Event, EventRecord};
+use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use serde_dynamo::AttributeValue;
+
+/// How a row stands after it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing is to be done until somebody else has done something.
+    Settled,
+    /// Work is left for later: the record has to come again.
+    Later,
+}
+
+/// Calls `look` with the keys (pk, sk) of each row of the batch, all at once. A look that fails or panics leaves its own
+/// records to come again, and no other's.
+pub async fn for_each_row<F, E>(
+    event: Event,
+    look: impl Fn(String, String) -> F,
+) -> DynamoDbEventResponse
+where
+    F: Future<Output = Result<Standing, E>>,
+    E: std::error::Error + 'static,
+{
+    let mut rows: BTreeMap<(String, String), Vec<Option<String>>> = BTreeMap::new();
+    let mut failures = Vec::new();
+    for record in event.records {
+        let sequence = record.change.sequence_number.clone();
+        match keys(&record) {
+            Some(row) => rows.entry(row).or_default().push(sequence),
+            None => failures.push(sequence),
+        }
+    }
+    let looks = rows.into_iter().map(|((pk, sk), sequences)| {
+        let looked = AssertUnwindSafe(look(pk.clone(), sk)).catch_unwind();
+        async move {
+            match looked.await {
+                Ok(Ok(Standing::Settled)) => Vec::new(),
+                Ok(Ok(Standing::Later)) => sequences,
+                Ok(Err(error)) => {
+                    crate::log_cause(&format!("row {pk} could not be looked at"), &error);
+                    sequences
+                }
+                Err(panic) => {
+                    tracing::error!(row = pk, panic = words(&panic), "a row made us panic");
+                    sequences
+                }
+            }
+        }
+    });
+    failures.extend(join_all(looks).await.into_iter().flatten());
+    let mut response = DynamoDbEventResponse::default();
+    response.batch_item_failures = failures
+        .into_iter()
+        .map(|sequence| {
+            let mut failure = DynamoDbBatchItemFailure::default();
+            failure.item_identifier = sequence;
+            failure
+        })
+        .collect();
+    response
+}
+
+fn keys(record: &EventRecord) -> Option<(String, String)> {
+    let key = |name| match record.change.keys.get(name) {
+        Some(AttributeValue::S(text)) => Some(text.clone()),
+        _ => None,
+    };
+    Some((key("pk")?, key("sk")?))
+}
+
+fn words(panic: &Box<dyn Any + Send>) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no words")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_bad_row_is_its_own_failure() {
+        let record = |sequence: &str, pk: &str| {
+            json!({"eventName": "MODIFY", "dynamodb": {
+                "Keys": {"pk": {"S": pk}, "sk": {"S": "activation"}}, "SequenceNumber": sequence,
+                "ApproximateCreationDateTime": 1_700_000_000, "SizeBytes": 1, "StreamViewType": "KEYS_ONLY"
+            }})
+        };
+        let event = json!({"Records": [
+            record("1", "good"), record("2", "panics"), record("3", "later"), record("4", "fails"), record("5", "later"),
+        ]});
+        let response = for_each_row(
+            serde_json::from_value(event).unwrap(),
+            async |pk, _| match pk.as_str() {
+                "good" => Ok(Standing::Settled),
+                "later" => Ok(Standing::Later),
+                "fails" => Err(std::fmt::Error),
+                _ => panic!("on purpose"),
+            },
+        )
+        .await;
+        let mut failed: Vec<_> = response
+            .batch_item_failures
+            .into_iter()
+            .filter_map(|failure| failure.item_identifier)
+            .collect();
+        failed.sort();
+        assert_eq!(failed, ["2", "3", "4", "5"]);
+    }
+}

@@ -1,0 +1,225 @@
+//! Moves of a swap that stands: each is conditioned on the version that was read.
+
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+};
+use domain::{Activation, Delivery, ProfileState, Sim, SimState};
+use jiff::SignedDuration;
+
+use crate::item::{self, Item};
+use crate::submit::{failed, put, text, update};
+use crate::{Store, StoreError, StoredSwap};
+
+/// What became of a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saved {
+    /// It stands.
+    Written,
+    /// Somebody moved first: read again.
+    Stale,
+}
+
+impl Store {
+    /// Writes what a fact made of a swap.
+    pub async fn save(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
+        self.put_version(next_row(before, after), before.activation.version)
+            .await
+    }
+
+    /// Writes that a swap is ordered, and with it the mail that is to be sent.
+    pub async fn save_ordered(
+        &self,
+        before: &StoredSwap,
+        after: &Activation,
+        mail: &Delivery,
+    ) -> Result<Saved, StoreError> {
+        let row = next_row(before, after);
+        let mail = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item::from_delivery(mail)))
+            .condition_expression("attribute_not_exists(pk)")
+            .build()
+            .map_err(|error| StoreError::Refused(error.into()))?;
+        let swap = self.put_in_transaction(row.clone(), before.activation.version)?;
+        self.commit(row, vec![put(swap), put(mail)]).await
+    }
+
+    /// Writes that a swap ended well: the line is on the new SIM and free for another swap, the old SIM is used up.
+    pub async fn finish_done(
+        &self,
+        before: &StoredSwap,
+        after: &Activation,
+    ) -> Result<Saved, StoreError> {
+        let line_holder = format!("L#{}", after.subscription);
+        let since = after.activated_at.unwrap_or(after.modified_at);
+        let line = self
+            .update_of(item::line_key(&after.subscription))
+            .update_expression(
+                "SET sim = :new, simSince = :since REMOVE swap, swapCaller, swapRequest",
+            )
+            .condition_expression("swap = :swap AND sim = :old")
+            .expression_attribute_values(":swap", text(after.id.as_str()))
+            .expression_attribute_values(":old", text(after.old_sim.as_str()))
+            .expression_attribute_values(":new", text(after.new_sim.as_str()))
+            .expression_attribute_values(
+                ":since",
+                AttributeValue::N(since.as_millisecond().to_string()),
+            );
+        let new_sim = self
+            .update_of(item::sim_key(&after.new_sim))
+            .update_expression("SET #state = :activated, holder = :line")
+            .condition_expression("holder = :swap")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":activated", text(SimState::Activated.as_str()))
+            .expression_attribute_values(":line", text(&line_holder))
+            .expression_attribute_values(":swap", text(item::activation_pk(&after.id)));
+        let old_sim = self
+            .update_of(item::sim_key(&after.old_sim))
+            .update_expression("SET #state = :disabled REMOVE holder")
+            .condition_expression("holder = :line")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":disabled", text(SimState::Disabled.as_str()))
+            .expression_attribute_values(":line", text(&line_holder));
+        self.finish(before, after, [line, new_sim, old_sim].into())
+            .await
+    }
+
+    /// Writes that a swap ended badly: the line is free for another swap, the new SIM rests, or is used up if a phone
+    /// has it. `new_sim` is how it was read.
+    pub async fn finish_error(
+        &self,
+        before: &StoredSwap,
+        after: &Activation,
+        new_sim: &Sim,
+        rest: SignedDuration,
+    ) -> Result<Saved, StoreError> {
+        let line = self
+            .update_of(item::line_key(&after.subscription))
+            .update_expression("REMOVE swap, swapCaller, swapRequest")
+            .condition_expression("swap = :swap")
+            .expression_attribute_values(":swap", text(after.id.as_str()));
+        let mut sim = self
+            .update_of(item::sim_key(&after.new_sim))
+            .condition_expression("holder = :swap")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":swap", text(item::activation_pk(&after.id)));
+        if after.profile >= Some(ProfileState::Downloaded) {
+            sim = sim
+                .update_expression("SET #state = :disabled REMOVE holder")
+                .expression_attribute_values(":disabled", text(SimState::Disabled.as_str()));
+        } else {
+            let free_from = after.modified_at + rest;
+            let shelf = item::free_shelf(new_sim);
+            let on_shelf = if shelf.is_some() {
+                ", free = :shelf"
+            } else {
+                ""
+            };
+            sim = sim
+                .update_expression(format!(
+                    "SET #state = :free, freeFrom = :from{on_shelf} REMOVE holder"
+                ))
+                .expression_attribute_values(":free", text(SimState::Free.as_str()))
+                .expression_attribute_values(":from", text(item::free_from(free_from)));
+            if let Some(shelf) = shelf {
+                sim = sim.expression_attribute_values(":shelf", text(shelf));
+            }
+        }
+        self.finish(before, after, [line, sim].into()).await
+    }
+
+    async fn finish(
+        &self,
+        before: &StoredSwap,
+        after: &Activation,
+        updates: Vec<UpdateBuilder>,
+    ) -> Result<Saved, StoreError> {
+        let row = next_row(before, after);
+        let mut writes = vec![put(
+            self.put_in_transaction(row.clone(), before.activation.version)?
+        )];
+        for built in updates {
+            writes.push(update(
+                built
+                    .build()
+                    .map_err(|error| StoreError::Refused(error.into()))?,
+            ));
+        }
+        self.commit(row, writes).await
+    }
+
+    /// Runs a transaction whose first write is the swap's row.
+    async fn commit(&self, row: Item, writes: Vec<TransactWriteItem>) -> Result<Saved, StoreError> {
+        let Some(reasons) = self.transact(writes).await? else {
+            return Ok(Saved::Written);
+        };
+        if reasons[0].item.as_ref() == Some(&row) {
+            return Ok(Saved::Written);
+        }
+        if failed(&reasons, 0) {
+            return Ok(Saved::Stale);
+        }
+        // The swap is as we read it, but a line or a SIM that it holds is not: no repeat will mend that.
+        Err(StoreError::Corrupt("holder"))
+    }
+
+    /// Writes what a fact made of a mail.
+    pub async fn save_delivery(
+        &self,
+        before: &Delivery,
+        after: &Delivery,
+    ) -> Result<Saved, StoreError> {
+        self.put_version(item::from_delivery(after), before.version)
+            .await
+    }
+
+    async fn put_version(&self, row: Item, version: u64) -> Result<Saved, StoreError> {
+        let sent = self
+            .dynamodb
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(row.clone()))
+            .condition_expression("version = :version")
+            .expression_attribute_values(":version", AttributeValue::N(version.to_string()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let Err(error) = sent else {
+            return Ok(Saved::Written);
+        };
+        match error.as_service_error() {
+            // A retry inside the SDK meets what its first try wrote: the row is the one we wanted.
+            Some(PutItemError::ConditionalCheckFailedException(now))
+                if now.item() == Some(&row) =>
+            {
+                Ok(Saved::Written)
+            }
+            Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(Saved::Stale),
+            _ => Err(error.into()),
+        }
+    }
+
+    fn put_in_transaction(&self, row: Item, version: u64) -> Result<Put, StoreError> {
+        Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(row))
+            .condition_expression("version = :version")
+            .expression_attribute_values(":version", AttributeValue::N(version.to_string()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| StoreError::Refused(error.into()))
+    }
+
+    fn update_of(&self, key: Item) -> UpdateBuilder {
+        Update::builder().table_name(&self.table).set_key(Some(key))
+    }
+}
+
+fn next_row(before: &StoredSwap, after: &Activation) -> Item {
+    item::from_swap(&StoredSwap {
+        activation: after.clone(),
+        ..before.clone()
+    })
+}

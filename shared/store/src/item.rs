@@ -1,0 +1,638 @@
+//! Rows: their keys, and how each becomes a domain value and back.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::AttributeValue::{B, Bool, L, N, S};
+use domain::{
+    Activation, ActivationId, Attempt, Claim, Delivery, EmailAddress, Event, Holder, Iccid, Imsi,
+    Kind, Line, Msisdn, NetworkName, Requested, Sim, SmDpAddress, SubscriptionId,
+};
+use jiff::Timestamp;
+
+use crate::{Sealed, StoreError};
+
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// Sort keys: one a kind of row, so that a stream filter needs no more.
+pub(crate) const ACTIVATION: &str = "activation";
+const LINE: &str = "line";
+const PHONE: &str = "phone";
+const SIM: &str = "sim";
+const IDEMPOTENCY: &str = "idempotency";
+pub(crate) const DATA_KEYS: &str = "K#";
+
+/// Hash keys.
+pub(crate) fn activation_pk(id: &ActivationId) -> String {
+    format!("A#{id}")
+}
+
+pub(crate) fn sim_pk(iccid: &Iccid) -> String {
+    format!("S#{iccid}")
+}
+
+fn key(pk: String, sk: &str) -> Item {
+    HashMap::from([
+        ("pk".to_owned(), S(pk)),
+        ("sk".to_owned(), S(sk.to_owned())),
+    ])
+}
+
+pub(crate) fn activation_key(id: &ActivationId) -> Item {
+    key(activation_pk(id), ACTIVATION)
+}
+
+pub(crate) fn delivery_key(id: &ActivationId, number: u32) -> Item {
+    key(activation_pk(id), &format!("delivery#{number}"))
+}
+
+pub(crate) fn line_key(id: &SubscriptionId) -> Item {
+    key(format!("L#{id}"), LINE)
+}
+
+pub(crate) fn phone_key(phone: &Msisdn) -> Item {
+    key(format!("P#{}", phone.as_e164()), PHONE)
+}
+
+pub(crate) fn sim_key(iccid: &Iccid) -> Item {
+    key(sim_pk(iccid), SIM)
+}
+
+/// `digest` is of the caller and the key together: neither can be read from the table.
+pub(crate) fn idempotency_key(digest: &str) -> Item {
+    key(format!("I#{digest}"), IDEMPOTENCY)
+}
+
+pub(crate) fn data_key(number: u32) -> Item {
+    key(DATA_KEYS.to_owned(), &format!("key#{number:010}"))
+}
+
+pub(crate) fn data_key_number(item: &Item) -> Result<u32, StoreError> {
+    let sk = Row(item).text("sk")?;
+    sk.strip_prefix("key#")
+        .and_then(|number| number.parse().ok())
+        .ok_or(StoreError::Corrupt("sk"))
+}
+
+/// A row that a stream tells of, by its keys alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangedRow {
+    /// A swap.
+    Swap(ActivationId),
+    /// A mail of a swap, by its number.
+    Delivery(ActivationId, u32),
+    /// Any other.
+    Other,
+}
+
+impl ChangedRow {
+    /// Reads the keys.
+    pub fn from_keys(pk: &str, sk: &str) -> Self {
+        let Some(id) = pk
+            .strip_prefix("A#")
+            .and_then(|id| ActivationId::parse(id).ok())
+        else {
+            return Self::Other;
+        };
+        match sk.strip_prefix("delivery#").map(str::parse) {
+            Some(Ok(number)) => Self::Delivery(id, number),
+            None if sk == ACTIVATION => Self::Swap(id),
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Reads attributes; each error names the attribute.
+pub(crate) struct Row<'a>(pub(crate) &'a Item);
+
+impl<'a> Row<'a> {
+    pub(crate) fn text(&self, name: &'static str) -> Result<&'a str, StoreError> {
+        self.maybe_text(name).ok_or(StoreError::Corrupt(name))
+    }
+
+    pub(crate) fn maybe_text(&self, name: &str) -> Option<&'a str> {
+        self.0.get(name)?.as_s().ok().map(String::as_str)
+    }
+
+    fn owned(&self, name: &str) -> Option<String> {
+        self.maybe_text(name).map(str::to_owned)
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.0
+            .get(name)
+            .and_then(|v| v.as_bool().ok())
+            .copied()
+            .unwrap_or(false)
+    }
+
+    fn maybe_flag(&self, name: &str) -> Option<bool> {
+        self.0.get(name)?.as_bool().ok().copied()
+    }
+
+    pub(crate) fn number<T: FromStr>(&self, name: &'static str) -> Result<T, StoreError> {
+        self.maybe_number(name).ok_or(StoreError::Corrupt(name))
+    }
+
+    fn maybe_number<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.0.get(name)?.as_n().ok()?.parse().ok()
+    }
+
+    pub(crate) fn bytes(&self, name: &'static str) -> Result<Vec<u8>, StoreError> {
+        self.sealed(name)
+            .map(|sealed| sealed.0)
+            .ok_or(StoreError::Corrupt(name))
+    }
+
+    pub(crate) fn sealed(&self, name: &str) -> Option<Sealed> {
+        let bytes = self.0.get(name)?.as_b().ok()?;
+        Some(Sealed(bytes.as_ref().to_vec()))
+    }
+
+    fn time(&self, name: &'static str) -> Result<Timestamp, StoreError> {
+        self.maybe_time(name).ok_or(StoreError::Corrupt(name))
+    }
+
+    fn maybe_time(&self, name: &str) -> Option<Timestamp> {
+        Timestamp::from_millisecond(self.maybe_number(name)?).ok()
+    }
+
+    fn parsed<T, E>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<T, StoreError> {
+        parse(self.text(name)?).map_err(|_| StoreError::Corrupt(name))
+    }
+
+    fn maybe_parsed<T, E>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, StoreError> {
+        self.maybe_text(name)
+            .map(|text| parse(text).map_err(|_| StoreError::Corrupt(name)))
+            .transpose()
+    }
+
+    /// The rest of the hash key after its prefix.
+    fn name(&self, prefix: &str) -> Result<&'a str, StoreError> {
+        self.text("pk")?
+            .strip_prefix(prefix)
+            .ok_or(StoreError::Corrupt("pk"))
+    }
+}
+
+/// Builds a row; what is absent leaves no attribute.
+struct Build(Item);
+
+impl Build {
+    fn put(mut self, name: &str, value: AttributeValue) -> Self {
+        self.0.insert(name.to_owned(), value);
+        self
+    }
+
+    fn text(self, name: &str, text: impl Into<String>) -> Self {
+        self.put(name, S(text.into()))
+    }
+
+    fn maybe_text(self, name: &str, text: Option<&str>) -> Self {
+        match text {
+            Some(text) => self.text(name, text),
+            None => self,
+        }
+    }
+
+    fn number(self, name: &str, number: impl ToString) -> Self {
+        self.put(name, N(number.to_string()))
+    }
+
+    /// A counter: zero leaves no attribute.
+    fn count(self, name: &str, count: u32) -> Self {
+        match count {
+            0 => self,
+            _ => self.number(name, count),
+        }
+    }
+
+    fn time(self, name: &str, at: Timestamp) -> Self {
+        self.number(name, at.as_millisecond())
+    }
+
+    fn maybe_time(self, name: &str, at: Option<Timestamp>) -> Self {
+        match at {
+            Some(at) => self.time(name, at),
+            None => self,
+        }
+    }
+
+    fn maybe_sealed(self, name: &str, sealed: Option<&Sealed>) -> Self {
+        match sealed {
+            Some(sealed) => self.put(name, B(sealed.0.clone().into())),
+            None => self,
+        }
+    }
+}
+
+/// A swap's row: the activation, and its secrets still sealed.
+#[derive(Debug, Clone)]
+pub struct StoredSwap {
+    /// The activation.
+    pub activation: Activation,
+    /// The confirmation code, until it is erased.
+    pub code: Option<Sealed>,
+    /// The matching id of an eSIM swap.
+    pub matching_id: Option<Sealed>,
+    /// Its e-mails, oldest first; empty where only the swap was read.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// Field names under which a swap's secrets are sealed.
+pub(crate) const CODE: &str = "code";
+pub(crate) const MATCHING_ID: &str = "matchingId";
+
+/// Where the listings find a swap: its time, then its id.
+pub(crate) fn listed(activation: &Activation) -> String {
+    format!("{}#{}", listed_from(activation.created_at), activation.id)
+}
+
+/// The first possible place of a swap asked at `at`.
+pub(crate) fn listed_from(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
+    let a = &swap.activation;
+    let r = &a.requested;
+    let timeline = a
+        .timeline
+        .iter()
+        .map(|event| S(format!("{} {}", event.at.as_millisecond(), event.what)))
+        .collect();
+    let kind = match a.kind {
+        Kind::Esim => "esim",
+        Kind::Physical => "physical",
+    };
+    let mut build = Build(activation_key(&a.id))
+        .text("type", "SIMSWAP")
+        .text("listed", listed(a))
+        .text("status", a.status().as_str())
+        .text("line", a.subscription.as_str())
+        .text("phone", a.phone.as_e164())
+        .text("customer", &a.customer)
+        .maybe_text("reseller", a.reseller.as_deref())
+        .text("network", a.network.as_str())
+        .text("language", a.language.as_str())
+        .text("kind", kind)
+        .maybe_text("email", r.email.as_ref().map(EmailAddress::as_str))
+        .maybe_text("newSimGiven", r.new_sim.as_ref().map(Iccid::as_str))
+        .text("oldSim", a.old_sim.as_str())
+        .text("newSim", a.new_sim.as_str())
+        .time("createdAt", a.created_at)
+        .time("modifiedAt", a.modified_at)
+        .maybe_time("activatedAt", a.activated_at)
+        .maybe_time("endedAt", a.ended_at)
+        .text("phase", a.phase.as_str())
+        .maybe_text("failure", a.failure.map(|failure| failure.code()))
+        .number("version", a.version)
+        .maybe_text("token", a.claim.as_ref().map(|claim| claim.token.as_str()))
+        .maybe_time("until", a.claim.as_ref().map(|claim| claim.until))
+        .count("tries", a.tries)
+        .maybe_time("wakeAt", a.wake_at)
+        .maybe_time("since", a.ordering_since)
+        .text("smdpOrder", a.profile_order.as_str())
+        .maybe_text("profile", a.profile.map(|profile| profile.as_str()))
+        .maybe_text("smdp", a.smdp.as_ref().map(SmDpAddress::as_str))
+        .text("order", a.network_order.as_str())
+        .maybe_text("orderNumber", a.order_number.as_deref())
+        .put("timeline", L(timeline))
+        .maybe_sealed(CODE, swap.code.as_ref())
+        .maybe_sealed(MATCHING_ID, swap.matching_id.as_ref());
+    if !r.reference.is_empty() {
+        build = build.text("reference", &r.reference);
+    }
+    if let Some(given) = r.e_sim {
+        build = build.put("eSim", Bool(given));
+    }
+    if r.has_code {
+        build = build.put("hasCode", Bool(true));
+    }
+    build.0
+}
+
+pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
+    let row = Row(item);
+    let kind = row.parsed("kind", |text| match text {
+        "esim" => Ok(Kind::Esim),
+        "physical" => Ok(Kind::Physical),
+        _ => Err(()),
+    })?;
+    let claim = row
+        .owned("token")
+        .map(|token| row.time("until").map(|until| Claim { token, until }))
+        .transpose()?;
+    let activation = Activation {
+        id: ActivationId::parse(row.name("A#")?).map_err(|_| StoreError::Corrupt("pk"))?,
+        subscription: row.parsed("line", SubscriptionId::parse)?,
+        phone: row.parsed("phone", Msisdn::parse)?,
+        customer: row.text("customer")?.to_owned(),
+        reseller: row.owned("reseller"),
+        network: row.parsed("network", NetworkName::parse)?,
+        language: row.parsed("language", str::parse)?,
+        kind,
+        requested: Requested {
+            reference: row.owned("reference").unwrap_or_default(),
+            e_sim: row.maybe_flag("eSim"),
+            email: row.maybe_parsed("email", EmailAddress::parse)?,
+            has_code: row.flag("hasCode"),
+            new_sim: row.maybe_parsed("newSimGiven", Iccid::parse)?,
+        },
+        old_sim: row.parsed("oldSim", Iccid::parse)?,
+        new_sim: row.parsed("newSim", Iccid::parse)?,
+        created_at: row.time("createdAt")?,
+        modified_at: row.time("modifiedAt")?,
+        activated_at: row.maybe_time("activatedAt"),
+        ended_at: row.maybe_time("endedAt"),
+        phase: row.parsed("phase", str::parse)?,
+        failure: row.maybe_parsed("failure", str::parse)?,
+        version: row.number("version")?,
+        claim,
+        tries: row.maybe_number("tries").unwrap_or(0),
+        wake_at: row.maybe_time("wakeAt"),
+        ordering_since: row.maybe_time("since"),
+        profile_order: row.parsed("smdpOrder", str::parse)?,
+        profile: row.maybe_parsed("profile", str::parse)?,
+        smdp: row.maybe_parsed("smdp", SmDpAddress::parse)?,
+        network_order: row.parsed("order", str::parse)?,
+        order_number: row.owned("orderNumber"),
+        timeline: timeline(item)?,
+    };
+    Ok(StoredSwap {
+        activation,
+        code: row.sealed(CODE),
+        matching_id: row.sealed(MATCHING_ID),
+        deliveries: Vec::new(),
+    })
+}
+
+fn timeline(item: &Item) -> Result<Vec<Event>, StoreError> {
+    const WHAT: StoreError = StoreError::Corrupt("timeline");
+    let list = item
+        .get("timeline")
+        .and_then(|v| v.as_l().ok())
+        .ok_or(WHAT)?;
+    list.iter()
+        .map(|entry| {
+            let text = entry.as_s().map_err(|_| WHAT)?;
+            let (at, what) = text.split_once(' ').ok_or(WHAT)?;
+            let at = at
+                .parse()
+                .ok()
+                .and_then(|at| Timestamp::from_millisecond(at).ok())
+                .ok_or(WHAT)?;
+            Ok(Event {
+                at,
+                what: what.to_owned(),
+            })
+        })
+        .collect()
+}
+
+pub(crate) fn from_delivery(d: &Delivery) -> Item {
+    Build(delivery_key(&d.activation, d.number))
+        .text("to", d.to.as_str())
+        .text("language", d.language.as_str())
+        .text("state", d.state.as_str())
+        .maybe_text(
+            "token",
+            d.attempt.as_ref().map(|attempt| attempt.token.as_str()),
+        )
+        .maybe_time("until", d.attempt.as_ref().map(|attempt| attempt.deadline))
+        .count(
+            "attempt",
+            d.attempt.as_ref().map_or(0, |attempt| attempt.number),
+        )
+        .count("doubts", d.doubts)
+        .count("refusals", d.refusals)
+        .maybe_time("wakeAt", d.wake_at)
+        .maybe_text("messageId", d.message_id.as_deref())
+        .time("modifiedAt", d.modified_at)
+        .number("version", d.version)
+        .0
+}
+
+pub(crate) fn to_delivery(item: &Item) -> Result<Delivery, StoreError> {
+    let row = Row(item);
+    let number = row
+        .text("sk")?
+        .strip_prefix("delivery#")
+        .and_then(|number| number.parse().ok())
+        .ok_or(StoreError::Corrupt("sk"))?;
+    let attempt = row
+        .owned("token")
+        .map(|token| {
+            Ok::<_, StoreError>(Attempt {
+                number: row.number("attempt")?,
+                token,
+                deadline: row.time("until")?,
+            })
+        })
+        .transpose()?;
+    Ok(Delivery {
+        activation: ActivationId::parse(row.name("A#")?).map_err(|_| StoreError::Corrupt("pk"))?,
+        number,
+        to: row.parsed("to", EmailAddress::parse)?,
+        language: row.parsed("language", str::parse)?,
+        state: row.parsed("state", str::parse)?,
+        attempt,
+        doubts: row.maybe_number("doubts").unwrap_or(0),
+        refusals: row.maybe_number("refusals").unwrap_or(0),
+        wake_at: row.maybe_time("wakeAt"),
+        message_id: row.owned("messageId"),
+        modified_at: row.time("modifiedAt")?,
+        version: row.number("version")?,
+    })
+}
+
+/// What makes two requests the same request. Of a request with a confirmation code it is signed with a data key, so
+/// that nobody who reads the table can try codes against it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint(pub(crate) String);
+
+/// Who asked the open swap of a line, and what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenSwap {
+    /// The swap.
+    pub id: ActivationId,
+    /// Digest of the caller's identity.
+    pub caller: String,
+    /// The request.
+    pub request: Fingerprint,
+}
+
+/// A line's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredLine {
+    /// The line.
+    pub line: Line,
+    /// Its open swap, the same that `line.open_swap` names.
+    pub open: Option<OpenSwap>,
+}
+
+/// A new line's row. Its open swap is written by `submit` alone.
+pub(crate) fn from_line(line: &Line) -> Item {
+    Build(line_key(&line.id))
+        .text("phone", line.phone.as_e164())
+        .text("customer", &line.customer)
+        .maybe_text("reseller", line.reseller.as_deref())
+        .text("network", line.network.as_str())
+        .text("sim", line.current_sim.as_str())
+        .maybe_text("email", line.email.as_ref().map(EmailAddress::as_str))
+        .text("language", line.language.as_str())
+        .text("state", line.state.as_str())
+        .put("porting", Bool(line.porting))
+        .put("locked", Bool(line.locked))
+        .0
+}
+
+pub(crate) fn to_line(item: &Item) -> Result<StoredLine, StoreError> {
+    let row = Row(item);
+    let open = row
+        .maybe_parsed("swap", ActivationId::parse)?
+        .map(|id| {
+            Ok::<_, StoreError>(OpenSwap {
+                id,
+                caller: row.text("swapCaller")?.to_owned(),
+                request: Fingerprint(row.text("swapRequest")?.to_owned()),
+            })
+        })
+        .transpose()?;
+    let line = Line {
+        id: SubscriptionId::parse(row.name("L#")?).map_err(|_| StoreError::Corrupt("pk"))?,
+        phone: row.parsed("phone", Msisdn::parse)?,
+        customer: row.text("customer")?.to_owned(),
+        reseller: row.owned("reseller"),
+        network: row.parsed("network", NetworkName::parse)?,
+        current_sim: row.parsed("sim", Iccid::parse)?,
+        email: row.maybe_parsed("email", EmailAddress::parse)?,
+        language: row.parsed("language", str::parse)?,
+        state: row.parsed("state", str::parse)?,
+        porting: row.flag("porting"),
+        locked: row.flag("locked"),
+        open_swap: open.as_ref().map(|open| open.id.clone()),
+    };
+    Ok(StoredLine { line, open })
+}
+
+/// A phone number's row: which line has it, and enough to refuse a stranger without reading the line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhoneEntry {
+    /// The line.
+    pub subscription: SubscriptionId,
+    /// The line's customer.
+    pub customer: String,
+    /// The line's reseller.
+    pub reseller: Option<String>,
+}
+
+pub(crate) fn from_phone(line: &Line) -> Item {
+    Build(phone_key(&line.phone))
+        .text("line", line.id.as_str())
+        .text("customer", &line.customer)
+        .maybe_text("reseller", line.reseller.as_deref())
+        .0
+}
+
+pub(crate) fn to_phone(item: &Item) -> Result<PhoneEntry, StoreError> {
+    let row = Row(item);
+    Ok(PhoneEntry {
+        subscription: row.parsed("line", SubscriptionId::parse)?,
+        customer: row.text("customer")?.to_owned(),
+        reseller: row.owned("reseller"),
+    })
+}
+
+/// Fields under which a SIM's secrets are sealed.
+pub(crate) const SIM_SECRETS: [&str; 5] = ["pin1", "pin2", "puk1", "puk2", "supplierCode"];
+
+/// Where a free SIM waits to be assigned; `None` for a card that only its number assigns.
+pub(crate) fn free_shelf(sim: &Sim) -> Option<String> {
+    let esim = sim.form_factor == domain::FormFactor::Esim;
+    (esim || sim.auto_assign).then(|| shelf(&sim.network, sim.reseller.as_deref(), esim))
+}
+
+pub(crate) fn shelf(network: &NetworkName, reseller: Option<&str>, esim: bool) -> String {
+    let kind = if esim { "esim" } else { "card" };
+    format!("{}#{}#{kind}", network.as_str(), reseller.unwrap_or(""))
+}
+
+/// Times in `freeFrom`, in an order that text has too.
+pub(crate) fn free_from(at: Timestamp) -> String {
+    format!("{:014}", at.as_millisecond().max(0))
+}
+
+pub(crate) fn holder(holder: &Holder) -> String {
+    match holder {
+        Holder::Swap(id) => activation_pk(id),
+        Holder::Line(id) => format!("L#{id}"),
+    }
+}
+
+/// `sealed` are its secrets, by field name.
+pub(crate) fn from_sim(sim: &Sim, sealed: &[(&'static str, Sealed)]) -> Item {
+    let mut build = Build(sim_key(&sim.iccid))
+        .text("network", sim.network.as_str())
+        .text("form", sim.form_factor.as_str())
+        .text("state", sim.state.as_str())
+        .text("freeFrom", free_from(sim.free_from))
+        .put("auto", Bool(sim.auto_assign))
+        .maybe_text("imsi", sim.imsi.as_ref().map(Imsi::as_str))
+        .maybe_text("reseller", sim.reseller.as_deref())
+        .maybe_text("tag", sim.tag.as_deref())
+        .maybe_text("holder", sim.holder.as_ref().map(holder).as_deref());
+    if sim.state == domain::SimState::Free {
+        build = build.maybe_text("free", free_shelf(sim).as_deref());
+    }
+    for (field, value) in sealed {
+        build = build.maybe_sealed(field, Some(value));
+    }
+    build.0
+}
+
+/// The SIM without its secrets, which stay sealed.
+pub(crate) fn to_sim(item: &Item) -> Result<Sim, StoreError> {
+    let row = Row(item);
+    let holder = row.maybe_parsed("holder", |text| {
+        let (prefix, name) = text
+            .split_at_checked(2)
+            .ok_or(domain::Malformed("holder"))?;
+        match prefix {
+            "A#" => ActivationId::parse(name).map(Holder::Swap),
+            _ => SubscriptionId::parse(name).map(Holder::Line),
+        }
+    })?;
+    let free_from = row.parsed("freeFrom", |text| {
+        text.parse()
+            .ok()
+            .and_then(|at| Timestamp::from_millisecond(at).ok())
+            .ok_or(())
+    })?;
+    Ok(Sim {
+        iccid: Iccid::parse(row.name("S#")?).map_err(|_| StoreError::Corrupt("pk"))?,
+        imsi: row.maybe_parsed("imsi", Imsi::parse)?,
+        network: row.parsed("network", NetworkName::parse)?,
+        reseller: row.owned("reseller"),
+        form_factor: row.parsed("form", str::parse)?,
+        auto_assign: row.flag("auto"),
+        state: row.parsed("state", str::parse)?,
+        free_from,
+        holder,
+        pin1: None,
+        pin2: None,
+        puk1: None,
+        puk2: None,
+        supplier_code: None,
+        tag: row.owned("tag"),
+    })
+}

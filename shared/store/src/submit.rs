@@ -1,0 +1,392 @@
+//! The one transaction that begins a swap, and what makes requests the same.
+
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure,
+    TransactWriteItem, Update,
+};
+use domain::{Activation, Caller, ConfirmationCode, Iccid, Kind, Line, MatchingId, NetworkName};
+use jiff::{SignedDuration, Timestamp};
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::item::{self, OpenSwap, StoredLine};
+use crate::read::to_kept;
+use crate::{Fingerprint, KeptAnswer, Sealed, Store, StoreError, StoredSwap};
+
+/// How long an answer is kept for its key: a day, and an hour for clocks that differ.
+const KEPT: SignedDuration = SignedDuration::from_hours(25);
+
+/// A caller's key for one request, 1 to 255 characters. Two callers never share one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// The key `key` of this caller.
+    pub fn new(caller: &Caller, key: &str) -> Self {
+        Self(hex(digest(
+            &SHA256,
+            format!("{}\n{key}", caller.identity()).as_bytes(),
+        )
+        .as_ref()))
+    }
+
+    pub(crate) fn digest(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Everything that the transaction writes.
+#[derive(Debug)]
+pub struct NewSwap<'a> {
+    /// The swap, in its first phase.
+    pub swap: &'a StoredSwap,
+    /// Who asked.
+    pub caller: &'a Caller,
+    /// What they asked.
+    pub request: &'a Fingerprint,
+    /// Their key for it.
+    pub key: Option<&'a IdempotencyKey>,
+}
+
+/// What became of a new swap. All but `Accepted` wrote nothing.
+#[derive(Debug)]
+pub enum Submitted {
+    /// It stands.
+    Accepted,
+    /// The idempotency key was used in the meantime.
+    Kept(KeptAnswer),
+    /// The line is not as it was read; this is how it is now, unless it is gone.
+    LineChanged(Option<Box<StoredLine>>),
+    /// The SIM is not there, not free, or not for this line.
+    SimTaken,
+}
+
+impl Store {
+    /// The fingerprint of a request without secrets.
+    pub fn fingerprint(&self, request: &str) -> Fingerprint {
+        Fingerprint(format!(
+            "0:{}",
+            hex(digest(&SHA256, request.as_bytes()).as_ref())
+        ))
+    }
+
+    /// The fingerprint of a request that holds a confirmation code.
+    pub async fn signed_fingerprint(&self, request: &str) -> Result<Fingerprint, StoreError> {
+        let (number, tag) = self.keyring.sign("request", request).await?;
+        Ok(Fingerprint(format!("{number}:{}", hex(&tag))))
+    }
+
+    /// Whether `request` is the one that `kept` was made of.
+    pub async fn is_same_request(
+        &self,
+        kept: &Fingerprint,
+        request: &str,
+    ) -> Result<bool, StoreError> {
+        let corrupt = StoreError::Corrupt("request");
+        let (number, tag) = kept.0.split_once(':').ok_or(corrupt)?;
+        match number.parse().map_err(|_| StoreError::Corrupt("request"))? {
+            0 => Ok(self.fingerprint(request) == *kept),
+            number => {
+                let tag = unhex(tag).ok_or(StoreError::Corrupt("request"))?;
+                self.keyring.verify(number, "request", request, &tag).await
+            }
+        }
+    }
+
+    /// Whether `caller` is the one who asked the open swap.
+    pub fn is_same_caller(&self, open: &OpenSwap, caller: &Caller) -> bool {
+        open.caller == caller_digest(caller)
+    }
+
+    /// A new swap with its secrets sealed.
+    pub async fn seal_swap(
+        &self,
+        activation: Activation,
+        code: Option<&ConfirmationCode>,
+        matching_id: Option<&MatchingId>,
+    ) -> Result<StoredSwap, StoreError> {
+        let pk = item::activation_pk(&activation.id);
+        let mut sealed: [Option<Sealed>; 2] = [None, None];
+        if let Some(code) = code {
+            sealed[0] = Some(self.keyring.seal(&pk, item::CODE, code.expose()).await?);
+        }
+        if let Some(id) = matching_id {
+            sealed[1] = Some(
+                self.keyring
+                    .seal(&pk, item::MATCHING_ID, id.expose())
+                    .await?,
+            );
+        }
+        let [code, matching_id] = sealed;
+        Ok(StoredSwap {
+            activation,
+            code,
+            matching_id,
+            deliveries: Vec::new(),
+        })
+    }
+
+    /// Some free eSIMs for a line, its reseller's own before anybody's. The index may lag: each may be taken by now.
+    pub async fn free_esims(&self, line: &Line, now: Timestamp) -> Result<Vec<Iccid>, StoreError> {
+        if let Some(reseller) = &line.reseller {
+            let own = self.free_on(&line.network, Some(reseller), now).await?;
+            if !own.is_empty() {
+                return Ok(own);
+            }
+        }
+        self.free_on(&line.network, None, now).await
+    }
+
+    async fn free_on(
+        &self,
+        network: &NetworkName,
+        reseller: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Vec<Iccid>, StoreError> {
+        const CANDIDATES: i32 = 32;
+        let answer = self
+            .dynamodb
+            .query()
+            .table_name(&self.table)
+            .index_name("free")
+            .key_condition_expression("free = :shelf AND freeFrom <= :now")
+            .expression_attribute_values(
+                ":shelf",
+                AttributeValue::S(item::shelf(network, reseller, true)),
+            )
+            .expression_attribute_values(":now", AttributeValue::S(item::free_from(now)))
+            .limit(CANDIDATES)
+            .send()
+            .await?;
+        answer
+            .items()
+            .iter()
+            .map(|row| {
+                let pk = item::Row(row).text("pk")?;
+                let iccid = pk.strip_prefix("S#").ok_or(StoreError::Corrupt("pk"))?;
+                Iccid::parse(iccid).map_err(|_| StoreError::Corrupt("pk"))
+            })
+            .collect()
+    }
+
+    /// Begins a swap: activation written, line marked, SIM reserved, answer kept; all or nothing.
+    pub async fn submit(&self, new: NewSwap<'_>) -> Result<Submitted, StoreError> {
+        let now = new.swap.activation.created_at;
+        let mut writes = vec![
+            put(self.put_new_activation(new.swap)?),
+            update(self.mark_line(&new)?),
+            update(self.reserve_sim(&new.swap.activation)?),
+        ];
+        if let Some(key) = new.key {
+            writes.push(put(self.keep_answer(&new, key)?));
+        }
+        let Some(reasons) = self.transact(writes).await? else {
+            return Ok(Submitted::Accepted);
+        };
+        // A retry inside the SDK meets what its first try wrote: our own activation is there already.
+        if failed(&reasons, 0) {
+            return Ok(Submitted::Accepted);
+        }
+        if failed(&reasons, 3)
+            && let Some(row) = &reasons[3].item
+            && let Some(kept) = to_kept(row, now)?
+        {
+            return Ok(Submitted::Kept(kept));
+        }
+        if failed(&reasons, 1) {
+            let line = reasons[1].item.as_ref().map(item::to_line).transpose()?;
+            return Ok(Submitted::LineChanged(line.map(Box::new)));
+        }
+        Ok(Submitted::SimTaken)
+    }
+
+    fn put_new_activation(&self, swap: &StoredSwap) -> Result<Put, StoreError> {
+        Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item::from_swap(swap)))
+            .condition_expression("attribute_not_exists(pk)")
+            .build()
+            .map_err(|error| StoreError::Refused(error.into()))
+    }
+
+    fn mark_line(&self, new: &NewSwap<'_>) -> Result<Update, StoreError> {
+        let a = &new.swap.activation;
+        let mut condition = "attribute_not_exists(swap) AND #state = :active AND porting = :no \
+                             AND locked = :no AND sim = :sim AND customer = :customer"
+            .to_owned();
+        condition += match a.reseller {
+            Some(_) => " AND reseller = :reseller",
+            None => " AND attribute_not_exists(reseller)",
+        };
+        let reseller = a.reseller.clone().map(AttributeValue::S);
+        let mut update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(item::line_key(&a.subscription)))
+            .update_expression("SET swap = :swap, swapCaller = :caller, swapRequest = :request")
+            .condition_expression(condition)
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":swap", text(a.id.as_str()))
+            .expression_attribute_values(":caller", text(caller_digest(new.caller)))
+            .expression_attribute_values(":request", text(&new.request.0))
+            .expression_attribute_values(":active", text("ACTIVE"))
+            .expression_attribute_values(":no", AttributeValue::Bool(false))
+            .expression_attribute_values(":sim", text(a.old_sim.as_str()))
+            .expression_attribute_values(":customer", text(&a.customer))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        if let Some(reseller) = reseller {
+            update = update.expression_attribute_values(":reseller", reseller);
+        }
+        update
+            .build()
+            .map_err(|error| StoreError::Refused(error.into()))
+    }
+
+    /// The condition alone says whether the SIM may be used: what is not there and what is not for this line look the same.
+    fn reserve_sim(&self, a: &Activation) -> Result<Update, StoreError> {
+        let form = match a.kind {
+            Kind::Esim => "form = :esim",
+            Kind::Physical => "form <> :esim",
+        };
+        let mut reseller = "attribute_not_exists(reseller)".to_owned();
+        if a.reseller.is_some() {
+            reseller = format!("({reseller} OR reseller = :reseller)");
+        }
+        let mut update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(item::sim_key(&a.new_sim)))
+            .update_expression("SET #state = :busy, holder = :holder REMOVE free")
+            .condition_expression(format!(
+                "#state = :free AND freeFrom <= :now AND network = :network AND {form} AND {reseller}"
+            ))
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":busy", text("BUSY"))
+            .expression_attribute_values(":free", text("FREE"))
+            .expression_attribute_values(":esim", text("eSIM"))
+            .expression_attribute_values(":holder", text(item::activation_pk(&a.id)))
+            .expression_attribute_values(":now", text(item::free_from(a.created_at)))
+            .expression_attribute_values(":network", text(a.network.as_str()));
+        if let Some(of_line) = &a.reseller {
+            update = update.expression_attribute_values(":reseller", text(of_line));
+        }
+        update
+            .build()
+            .map_err(|error| StoreError::Refused(error.into()))
+    }
+
+    fn keep_answer(&self, new: &NewSwap<'_>, key: &IdempotencyKey) -> Result<Put, StoreError> {
+        let a = &new.swap.activation;
+        let expires = (a.created_at + KEPT).as_second();
+        let now = AttributeValue::N(a.created_at.as_second().to_string());
+        Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item::idempotency_key(key.digest())))
+            .item("swap", text(a.id.as_str()))
+            .item("request", text(&new.request.0))
+            .item("expires", AttributeValue::N(expires.to_string()))
+            .condition_expression("attribute_not_exists(pk) OR expires <= :now")
+            .expression_attribute_values(":now", now)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| StoreError::Refused(error.into()))
+    }
+
+    /// Runs a transaction. `None`: it stands; else the reasons, one a write, with at least one failed condition.
+    pub(crate) async fn transact(
+        &self,
+        writes: Vec<TransactWriteItem>,
+    ) -> Result<Option<Vec<CancellationReason>>, StoreError> {
+        const TRIES: u32 = 4;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let sent = self
+                .dynamodb
+                .transact_write_items()
+                .set_transact_items(Some(writes.clone()))
+                .send()
+                .await;
+            let error = match sent {
+                Ok(_) => return Ok(None),
+                Err(error) => error,
+            };
+            let reasons = match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                    cancelled.cancellation_reasons()
+                }
+                _ => return Err(error.into()),
+            };
+            if reasons.len() == writes.len() && (0..reasons.len()).any(|n| failed(reasons, n)) {
+                return Ok(Some(reasons.to_vec()));
+            }
+            let passing = reasons.iter().any(|reason| {
+                matches!(
+                    reason.code(),
+                    Some(
+                        "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded"
+                    )
+                )
+            });
+            if !passing {
+                return Err(StoreError::Refused(Box::new(error.into_service_error())));
+            }
+            if tries == TRIES {
+                return Err(StoreError::Unavailable(Box::new(error)));
+            }
+            tokio::time::sleep(pause(tries)).await;
+        }
+    }
+}
+
+/// 10 to 40 ms after the first conflict, and twice as long after each further one.
+fn pause(tries: u32) -> std::time::Duration {
+    let mut random = [0; 1];
+    // Without randomness the pause is merely less even.
+    let _ = SystemRandom::new().fill(&mut random);
+    std::time::Duration::from_millis((10 + u64::from(random[0]) * 30 / 255) << (tries - 1))
+}
+
+pub(crate) fn failed(reasons: &[CancellationReason], write: usize) -> bool {
+    reasons.get(write).and_then(CancellationReason::code) == Some("ConditionalCheckFailed")
+}
+
+pub(crate) fn put(put: Put) -> TransactWriteItem {
+    TransactWriteItem::builder().put(put).build()
+}
+
+pub(crate) fn update(update: Update) -> TransactWriteItem {
+    TransactWriteItem::builder().update(update).build()
+}
+
+pub(crate) fn text(text: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(text.into())
+}
+
+fn caller_digest(caller: &Caller) -> String {
+    hex(digest(&SHA256, caller.identity().as_bytes()).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    rest.is_empty()
+        .then(|| pairs.iter().map(byte).collect())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_round_trips() {
+        assert_eq!(hex(&[0, 255, 16]), "00ff10");
+        assert_eq!(unhex("00ff10"), Some(vec![0, 255, 16]));
+        assert_eq!(unhex("0"), None);
+        assert_eq!(unhex("zz"), None);
+    }
+}
