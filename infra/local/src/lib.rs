@@ -12,9 +12,11 @@ pub mod pump;
 pub mod stack;
 pub mod tokens;
 
+mod clients;
 mod durable;
 mod http_client;
 mod request_id;
+mod sample;
 
 /// Why the stack or a command cannot go on: one line that a person can act on, without secrets.
 #[derive(Debug, thiserror::Error)]

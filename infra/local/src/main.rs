@@ -7,12 +7,18 @@ use clap::Parser;
 use local::StartError;
 use local::args::{Args, Command, Token};
 use local::tokens::Tokens;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
     let ended = match args.command {
-        None => local::stack::run(args.start).await,
+        None => {
+            start_logging();
+            local::stack::run(args.start).await
+        }
         Some(Command::Token(token)) => print_token(&token),
     };
     match ended {
@@ -23,6 +29,26 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// For people, on standard error: what the functions log, and what goes wrong around them.
+fn start_logging() {
+    let ours = [
+        "deliver_esim",
+        "fulfil_swap",
+        "network_events",
+        "submit_swap",
+    ];
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_targets(ours.map(|function| (function, LevelFilter::INFO)));
+    let lines = tracing_subscriber::fmt::layer()
+        .compact()
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
+        .init();
 }
 
 fn print_token(token: &Token) -> Result<(), StartError> {

@@ -1,14 +1,507 @@
 //! Starts the parts and connects them. What each part does is in its own file.
 
-use crate::StartError;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::event::dynamodb::Event;
+use axum::Router;
+use deliver_esim::DeliverEsim;
+use domain::SmDpAddress;
+use dynoxide::Database;
+use edge::{Ambient, SettingError, Settings};
+use fulfil_swap::FulfilSwap;
+use jiff::Timestamp;
+use lambda_http::Request;
+use lambda_runtime::LambdaEvent;
+use network::ServiceOrdering;
+use network_events::NetworkEvents;
+use peers::{Carrier, Smdp};
+use query_activation::QueryActivation;
+use serde_json::{Value, json};
+use store::Store;
+use submit_swap::SubmitSwap;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
 use crate::args::Start;
-use crate::data_dir::DataDir;
+use crate::clients::Clients;
+use crate::data_dir::{self, DataDir, PEERS, TABLES};
+use crate::endpoints::{self, Endpoints};
+use crate::filter::Filter;
+use crate::functions::{self, Functions, Handler};
+use crate::gateway::{self, Gateway, ROUTES};
+use crate::kms::{self, Kms};
+use crate::mailbox::Mailbox;
+use crate::pump::{self, Pump};
+use crate::tokens::Tokens;
+use crate::{StartError, sample};
+
+/// The table's name.
+const TABLE: &str = "simswap";
+/// The simulated SM-DP+'s name in activation codes.
+const SMDP_ADDRESS: &str = "smdp.example.test";
+/// The functions' settings, for `cargo lambda watch --env-file`, in the data directory.
+const SETTINGS_FILE: &str = "functions.env";
+
+/// How a stack is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the API listens on 127.0.0.1; 0 takes a free port.
+    pub port: u16,
+    /// Where data is kept; `None` keeps it in memory.
+    pub data_dir: Option<PathBuf>,
+    /// Whether data of earlier runs is forgotten.
+    pub fresh: bool,
+    /// An SM-DP+ instead of the simulated one.
+    pub smdp_url: Option<String>,
+    /// A network instead of the simulated one.
+    pub network_url: Option<String>,
+    /// How long the simulated network takes for an order.
+    pub network_delay: Duration,
+    /// A Lambda endpoint instead of the functions in this process.
+    pub functions_url: Option<String>,
+    /// Settings of the functions that differ from the local stack's.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl From<Start> for Options {
+    fn from(start: Start) -> Self {
+        Self {
+            port: start.port,
+            data_dir: Some(start.data_dir),
+            fresh: start.fresh,
+            smdp_url: start.smdp_url,
+            network_url: start.network_url,
+            network_delay: start.network_delay,
+            functions_url: start.functions_url,
+            settings: BTreeMap::new(),
+        }
+    }
+}
+
+/// A stack that runs. Dropped, it goes on; it ends with [`Stack::stop`] or with the process.
+pub struct Stack {
+    /// Where each part listens.
+    pub endpoints: Endpoints,
+    /// Makes tokens that its API accepts.
+    pub tokens: Arc<Tokens>,
+    /// The table, as the functions see it.
+    pub store: Store,
+    /// The engine under the table, for tests that look beneath.
+    pub database: Database,
+    /// The simulated SM-DP+, unless another is used.
+    pub smdp: Option<Arc<Smdp>>,
+    /// The simulated network, unless another is used.
+    pub carrier: Option<Arc<Carrier>>,
+    /// The mails.
+    pub mailbox: Mailbox,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    pumps: Vec<JoinHandle<Result<(), StartError>>>,
+    /// Held for as long as the stack runs.
+    _owned: Option<DataDir>,
+}
 
 /// Runs the local stack until Ctrl-C.
 ///
 /// # Errors
 /// When the data directory is taken or unusable, or a port is.
-pub async fn run(options: Start) -> Result<(), StartError> {
-    let _owned = DataDir::own(&options.data_dir)?;
+pub async fn run(start: Start) -> Result<(), StartError> {
+    let stack = Stack::start(start.into()).await?;
+    stack.greet()?;
+    stopped().await;
+    stack.stop().await;
     Ok(())
+}
+
+impl Stack {
+    /// Starts all parts; it is ready when this returns.
+    ///
+    /// # Errors
+    /// When the data directory is taken or unusable, or a port is.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let owned = options.data_dir.as_deref().map(DataDir::own).transpose()?;
+        if let Some(owned) = &owned
+            && options.fresh
+        {
+            owned.empty()?;
+        }
+        let data_dir = options.data_dir.as_deref();
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = Vec::new();
+
+        let api_listener = listen(options.port).await?;
+        let api = url(&api_listener)?;
+        let database = open_database(data_dir)?;
+        let mailbox = Mailbox::open(data_dir)?;
+        let kms = Kms::open(data_dir)?;
+        let tokens = Arc::new(Tokens::open(data_dir)?);
+
+        let listener = listen(0).await?;
+        let dynamodb = url(&listener)?;
+        let engine =
+            dynoxide::server::serve_with_shutdown(listener, database.clone(), told(&stopping));
+        tasks.push(tokio::spawn(async move {
+            if let Err(error) = engine.await {
+                tracing::error!(error, "the embedded DynamoDB ended");
+            }
+        }));
+        let ses = serve(mailbox.clone().router(), &mut tasks, &stopping).await?;
+        let kms = serve(kms.router(), &mut tasks, &stopping).await?;
+
+        let (smdp_url, smdp) = match options.smdp_url {
+            Some(foreign) => (foreign, None),
+            None => {
+                let address = SmDpAddress::parse(SMDP_ADDRESS).map_err(failed("the SM-DP+"))?;
+                let smdp = Smdp::open(book(data_dir, "smdp")?.as_deref(), address, &api);
+                let smdp = Arc::new(smdp.map_err(failed("the SM-DP+"))?);
+                let listener = listen(0).await?;
+                let url = url(&listener)?;
+                tasks.push(smdp.clone().serve(listener));
+                (url, Some(smdp))
+            }
+        };
+        let (network_url, carrier) = match options.network_url {
+            Some(foreign) => (foreign, None),
+            None => {
+                let book = book(data_dir, "network")?;
+                let carrier = Carrier::open(book.as_deref(), options.network_delay);
+                let carrier = Arc::new(carrier.map_err(failed("the network"))?);
+                let listener = listen(0).await?;
+                let url = url(&listener)?;
+                tasks.push(carrier.clone().serve(listener));
+                (url, Some(carrier))
+            }
+        };
+        let endpoints = Endpoints {
+            dynamodb,
+            ses,
+            kms,
+            smdp: smdp_url,
+            network: network_url,
+            api,
+            table: TABLE.to_owned(),
+        };
+
+        let clients = Clients::of(&endpoints);
+        let store = Store::new(clients.dynamodb(), clients.kms(), TABLE, kms::ALIAS);
+        if database
+            .get_table_metadata(TABLE)
+            .map_err(failed("the table"))?
+            .is_none()
+        {
+            store::create_table(&clients.dynamodb(), TABLE)
+                .await
+                .map_err(failed("the table"))?;
+            if let Some(data_dir) = data_dir {
+                pump::index_stream(&data_dir.join(TABLES))?;
+            }
+        }
+        sample::load(&store)
+            .await
+            .map_err(failed("the sample data"))?;
+
+        let settings = settings(&endpoints, options.settings);
+        if let Some(data_dir) = data_dir {
+            write_settings(data_dir, &settings)?;
+        }
+        let functions = Arc::new(match &options.functions_url {
+            Some(url) => Functions::remote(url),
+            None => Functions::InProcess(
+                in_process(&store, &clients, &settings).map_err(failed("the functions"))?,
+            ),
+        });
+        let gateway = Gateway {
+            routes: ROUTES,
+            tokens: tokens.clone(),
+            functions: functions.clone(),
+        };
+        let router =
+            endpoints::router(endpoints.clone(), mailbox.clone()).merge(gateway::router(gateway));
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let serving = axum::serve(api_listener, service).with_graceful_shutdown(told(&stopping));
+        tasks.push(tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the API ended");
+            }
+        }));
+
+        let registered = ServiceOrdering::new(network::connector(), &endpoints.network);
+        if let Err(error) = registered.register(&endpoints.api).await {
+            tracing::warn!(%error, "the network did not take our registration: its callbacks will not come");
+        }
+        let pumps = [
+            (
+                "fulfil-swap",
+                json!({"dynamodb": {"Keys": {"sk": {"S": ["activation"]}}}}),
+            ),
+            (
+                "deliver-esim",
+                json!({"dynamodb": {"Keys": {"sk": {"S": [{"prefix": "delivery#"}]}}}}),
+            ),
+        ];
+        let pumps = pumps.map(|(function, pattern)| {
+            let pump = Pump {
+                database: database.clone(),
+                table: TABLE.to_owned(),
+                functions: functions.clone(),
+                function,
+                filters: vec![changes(pattern)],
+                data_dir: options.data_dir.clone(),
+            };
+            tokio::spawn(pump.run(told(&stopping)))
+        });
+
+        Ok(Self {
+            endpoints,
+            tokens,
+            store,
+            database,
+            smdp,
+            carrier,
+            mailbox,
+            stop,
+            tasks,
+            pumps: pumps.into(),
+            _owned: owned,
+        })
+    }
+
+    /// Says where it is, and how to begin.
+    fn greet(&self) -> Result<(), StartError> {
+        const AN_HOUR: i64 = 3600;
+        let api = &self.endpoints.api;
+        let token = self.tokens.issue(
+            "OWNER",
+            Some("C-100"),
+            None,
+            "anna",
+            AN_HOUR,
+            Timestamp::now(),
+        );
+        let greeting = format!(
+            "simswap is ready at {api}\n\n\
+             A token of customer C-100, good for an hour:\n\n{token}\n\n\
+             Swap a line to an eSIM:\n\n\
+             curl -s {api}/api/SimSwapSubscription \\\n  \
+             -H 'Authorization: Bearer {token}' \\\n  \
+             -H 'Content-Type: application/json' \\\n  \
+             -d '{{\"subscriptionId\":\"65a1b2c3d4e5f60718293a01\",\"eSim\":true,\"email\":\"anna@example.com\",\"confirmationCode\":\"8E9!#\"}}'\n\n\
+             Then its mail: curl -s {api}/local/mail\n\n"
+        );
+        let mut out = std::io::stdout();
+        out.write_all(greeting.as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(failed("standard output"))
+    }
+
+    /// Ends the stack: what is under way is finished first.
+    pub async fn stop(self) {
+        // Pumps hear it before the servers they call are gone.
+        let _ = self.stop.send(true);
+        for pump in self.pumps {
+            if let Ok(Err(error)) = pump.await {
+                tracing::error!(%error, "a pump ended badly");
+            }
+        }
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// The functions, as their mains wire them.
+fn in_process(
+    store: &Store,
+    clients: &Clients,
+    settings: &BTreeMap<String, String>,
+) -> Result<BTreeMap<&'static str, Handler>, SettingError> {
+    let values = settings.clone();
+    let settings = Settings::new(move |name| values.get(name).cloned());
+    let submit = Arc::new(SubmitSwap::new(store.clone(), Ambient::real(), &settings)?);
+    let query = Arc::new(QueryActivation::new(
+        store.clone(),
+        Ambient::real(),
+        &settings,
+    )?);
+    let events = Arc::new(NetworkEvents::new(
+        store.clone(),
+        Ambient::real(),
+        &settings,
+    )?);
+    let connector = network::connector();
+    let fulfil = Arc::new(FulfilSwap::new(
+        store.clone(),
+        connector,
+        Ambient::real(),
+        &settings,
+    )?);
+    let deliver = Arc::new(DeliverEsim::new(
+        store.clone(),
+        &clients.ses(),
+        Ambient::real(),
+        &settings,
+    )?);
+    Ok(BTreeMap::from([
+        (
+            "submit-swap",
+            functions::http(move |request: Request| {
+                let submit = submit.clone();
+                async move { Ok::<_, Infallible>(submit.handle(request).await) }
+            }),
+        ),
+        (
+            "query-activation",
+            functions::http(move |request: Request| {
+                let query = query.clone();
+                async move { Ok::<_, Infallible>(query.handle(request).await) }
+            }),
+        ),
+        (
+            "network-events",
+            functions::http(move |request: Request| {
+                let events = events.clone();
+                async move { Ok::<_, Infallible>(events.handle(request).await) }
+            }),
+        ),
+        (
+            "fulfil-swap",
+            functions::events(move |event: LambdaEvent<Event>| {
+                let fulfil = fulfil.clone();
+                async move { Ok::<_, Infallible>(fulfil.handle(event.payload).await) }
+            }),
+        ),
+        (
+            "deliver-esim",
+            functions::events(move |event: LambdaEvent<Event>| {
+                let deliver = deliver.clone();
+                async move { Ok::<_, Infallible>(deliver.handle(event.payload).await) }
+            }),
+        ),
+    ]))
+}
+
+/// What the functions are told by their environment: the local stack's deadlines are short.
+fn settings(endpoints: &Endpoints, changed: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut settings: BTreeMap<String, String> = [
+        ("ASK_AFTER", "2s"),
+        ("ASK_AT_MOST", "30s"),
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", &endpoints.dynamodb),
+        ("AWS_ENDPOINT_URL_KMS", &endpoints.kms),
+        ("AWS_ENDPOINT_URL_SES", &endpoints.ses),
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+        ("BRAND", "Simswap"),
+        ("KMS_KEY_ID", kms::ALIAS),
+        ("LEASE", "5s"),
+        ("MAIL_DOUBT", "5s"),
+        ("MAIL_FROM", "Simswap <esim@simswap.example>"),
+        ("MAIL_RETRY_AFTER", "1s"),
+        ("NETWORK_URL", &endpoints.network),
+        ("RETRY_AFTER", "250ms"),
+        ("SMDP_ADDRESS", SMDP_ADDRESS),
+        ("SMDP_REQUESTER_ID", "1.3.6.1.4.1.99999.1"),
+        ("SMDP_URL", &endpoints.smdp),
+        ("TABLE", &endpoints.table),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    settings.extend(changed);
+    settings
+}
+
+fn write_settings(data_dir: &Path, settings: &BTreeMap<String, String>) -> Result<(), StartError> {
+    let text: String = settings
+        .iter()
+        .map(|(name, value)| format!("{name}={value}\n"))
+        .collect();
+    let file = data_dir.join(SETTINGS_FILE);
+    std::fs::write(&file, text).map_err(|error| data_dir::unusable(&file, &error))
+}
+
+/// New and changed rows that fit the pattern.
+fn changes(mut pattern: Value) -> Filter {
+    pattern["eventName"] = json!(["INSERT", "MODIFY"]);
+    Filter::parse(&pattern).expect("the patterns above are patterns")
+}
+
+fn open_database(data_dir: Option<&Path>) -> Result<Database, StartError> {
+    match data_dir {
+        None => Database::memory(),
+        Some(data_dir) => Database::new(&data_dir.join(TABLES).to_string_lossy()),
+    }
+    .map_err(failed("the embedded DynamoDB"))
+}
+
+/// A peer's book.
+fn book(data_dir: Option<&Path>, name: &str) -> Result<Option<PathBuf>, StartError> {
+    let Some(data_dir) = data_dir else {
+        return Ok(None);
+    };
+    let directory = data_dir.join(PEERS);
+    data_dir::create(&directory)?;
+    Ok(Some(directory.join(format!("{name}.sqlite"))))
+}
+
+async fn listen(port: u16) -> Result<TcpListener, StartError> {
+    TcpListener::bind(("127.0.0.1", port))
+        .await
+        .map_err(|error| StartError(format!("cannot listen on port {port}: {error}")))
+}
+
+fn url(listener: &TcpListener) -> Result<String, StartError> {
+    let address = listener.local_addr().map_err(failed("a port"))?;
+    Ok(format!("http://{address}"))
+}
+
+async fn serve(
+    router: Router,
+    tasks: &mut Vec<JoinHandle<()>>,
+    stopping: &watch::Receiver<bool>,
+) -> Result<String, StartError> {
+    let listener = listen(0).await?;
+    let url = url(&listener)?;
+    let serving = axum::serve(listener, router).with_graceful_shutdown(told(stopping));
+    tasks.push(tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "a part ended");
+        }
+    }));
+    Ok(url)
+}
+
+/// Ready when the stack is told to stop.
+fn told(stopping: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut stopping = stopping.clone();
+    async move {
+        // A sender that is gone is a stack that was dropped: it goes on until the process ends.
+        if stopping.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Ready at Ctrl-C, or when the system asks the process to end.
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
+    }
+}
+
+fn failed<E: Display>(what: &'static str) -> impl Fn(E) -> StartError {
+    move |error| StartError(format!("{what}: {error}"))
 }

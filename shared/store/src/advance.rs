@@ -113,7 +113,7 @@ impl Store {
             let free_from = after.modified_at + rest;
             let shelf = item::free_shelf(new_sim);
             let on_shelf = if shelf.is_some() {
-                ", free = :shelf"
+                ", shelf = :shelf"
             } else {
                 ""
             };

@@ -592,7 +592,7 @@ pub(crate) fn from_sim(sim: &Sim, sealed: &[(&'static str, Sealed)]) -> Item {
         .maybe_text("tag", sim.tag.as_deref())
         .maybe_text("holder", sim.holder.as_ref().map(holder).as_deref());
     if sim.state == domain::SimState::Free {
-        build = build.maybe_text("free", free_shelf(sim).as_deref());
+        build = build.maybe_text("shelf", free_shelf(sim).as_deref());
     }
     for (field, value) in sealed {
         build = build.maybe_sealed(field, Some(value));

@@ -45,7 +45,7 @@ const INDEXES: [Index; 5] = [
     },
     Index {
         name: "free",
-        hash: "free",
+        hash: "shelf",
         range: "freeFrom",
         carries: &[],
     },

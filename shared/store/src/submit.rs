@@ -150,7 +150,7 @@ impl Store {
             .query()
             .table_name(&self.table)
             .index_name("free")
-            .key_condition_expression("free = :shelf AND freeFrom <= :now")
+            .key_condition_expression("shelf = :shelf AND freeFrom <= :now")
             .expression_attribute_values(
                 ":shelf",
                 AttributeValue::S(item::shelf(network, reseller, true)),
@@ -255,7 +255,7 @@ impl Store {
         let mut update = Update::builder()
             .table_name(&self.table)
             .set_key(Some(item::sim_key(&a.new_sim)))
-            .update_expression("SET #state = :busy, holder = :holder REMOVE free")
+            .update_expression("SET #state = :busy, holder = :holder REMOVE shelf")
             .condition_expression(format!(
                 "#state = :free AND freeFrom <= :now AND network = :network AND {form} AND {reseller}"
             ))

@@ -1,0 +1,46 @@
+//! The functions' AWS clients, pointed at the parts of this stack. What they are used for is the functions' affair.
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::config::Credentials;
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+
+use crate::endpoints::Endpoints;
+
+/// Makes clients.
+pub(crate) struct Clients<'a> {
+    sdk: SdkConfig,
+    endpoints: &'a Endpoints,
+}
+
+impl<'a> Clients<'a> {
+    /// The parts speak HTTP, so that these clients need no certificates.
+    pub(crate) fn of(endpoints: &'a Endpoints) -> Self {
+        let sdk = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::from_static("eu-central-1"))
+            .credentials_provider(aws_sdk_dynamodb::config::SharedCredentialsProvider::new(
+                Credentials::new("local", "local", None, None, "local"),
+            ))
+            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        Self { sdk, endpoints }
+    }
+
+    pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        let config = aws_sdk_dynamodb::config::Builder::from(&self.sdk);
+        aws_sdk_dynamodb::Client::from_conf(config.endpoint_url(&self.endpoints.dynamodb).build())
+    }
+
+    pub(crate) fn kms(&self) -> aws_sdk_kms::Client {
+        let config = aws_sdk_kms::config::Builder::from(&self.sdk);
+        aws_sdk_kms::Client::from_conf(config.endpoint_url(&self.endpoints.kms).build())
+    }
+
+    /// SES's configuration: its client is the sender's own.
+    pub(crate) fn ses(&self) -> aws_sdk_ses::Config {
+        aws_sdk_ses::config::Builder::from(&self.sdk)
+            .endpoint_url(&self.endpoints.ses)
+            .build()
+    }
+}

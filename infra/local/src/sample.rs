@@ -1,0 +1,314 @@
+//! The sample data of an empty local stack: eight lines with their SIMs, and stock.
+
+use domain::{
+    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, LineState, Msisdn, NetworkName, Secret,
+    Sim, SimState, SubscriptionId,
+};
+use jiff::Timestamp;
+use store::{Store, StoreError};
+
+/// One sample line.
+struct SampleLine {
+    id: &'static str,
+    phone: &'static str,
+    customer: &'static str,
+    reseller: &'static str,
+    network: &'static str,
+    sim: &'static str,
+    email: &'static str,
+    language: Language,
+}
+
+const LINES: [SampleLine; 8] = [
+    line(
+        "65a1b2c3d4e5f60718293a01",
+        "+31612345601",
+        "C-100",
+        "R-10",
+        "KPN",
+        "8931086000000000013",
+        "anna@example.com",
+        Language::Nl,
+    ),
+    line(
+        "65a1b2c3d4e5f60718293a02",
+        "+31612345602",
+        "C-100",
+        "R-10",
+        "KPN",
+        "8931086000000000021",
+        "bram@example.com",
+        Language::En,
+    ),
+    line(
+        "65a1b2c3d4e5f60718293a03",
+        "+31612345603",
+        "C-200",
+        "R-10",
+        "KPN",
+        "8931086000000000039",
+        "carla@example.com",
+        Language::De,
+    ),
+    line(
+        "1234567890abcdef12345678",
+        "+4520123401",
+        "C-300",
+        "R-20",
+        "TELENOR",
+        "8945020000000000012",
+        "dorte@example.com",
+        Language::Da,
+    ),
+    line(
+        "65a1b2c3d4e5f60718293a05",
+        "+4520123405",
+        "C-300",
+        "R-20",
+        "TDC",
+        "8945010000000000014",
+        "emil@example.com",
+        Language::Da,
+    ),
+    line(
+        BLOCKED,
+        "+31612345606",
+        "C-100",
+        "R-10",
+        "KPN",
+        "8931086000000000047",
+        "fleur@example.com",
+        Language::Fr,
+    ),
+    line(
+        PORTING,
+        "+31612345607",
+        "C-100",
+        "R-10",
+        "KPN",
+        "8931086000000000054",
+        "gijs@example.com",
+        Language::Nl,
+    ),
+    line(
+        LOCKED,
+        "+31612345608",
+        "C-100",
+        "R-10",
+        "KPN",
+        "8931086000000000062",
+        "hanna@example.com",
+        Language::Nl,
+    ),
+];
+const BLOCKED: &str = "65a1b2c3d4e5f60718293a06";
+const PORTING: &str = "65a1b2c3d4e5f60718293a07";
+const LOCKED: &str = "65a1b2c3d4e5f60718293a08";
+
+/// Some free SIMs whose account parts count up.
+struct Stock {
+    count: u64,
+    /// The first ICCID without its check digit.
+    first: u64,
+    form: FormFactor,
+    network: &'static str,
+    reseller: &'static str,
+    auto_assigned: u64,
+}
+
+const STOCK: [Stock; 5] = [
+    stock(20, 893108600000000101, FormFactor::Nano, "KPN", "R-10", 10),
+    stock(20, 893108600000000201, FormFactor::Esim, "KPN", "R-10", 20),
+    stock(
+        20,
+        894502000000000101,
+        FormFactor::MiniMicroNano,
+        "TELENOR",
+        "R-20",
+        10,
+    ),
+    stock(
+        20,
+        894502000000000201,
+        FormFactor::Esim,
+        "TELENOR",
+        "R-20",
+        20,
+    ),
+    stock(
+        10,
+        894501000000000101,
+        FormFactor::MiniMicro,
+        "TDC",
+        "R-20",
+        0,
+    ),
+];
+
+/// Seed A's example call names it. It is loaded last: where it is, all is.
+const LAST: &str = "1234567890123456789";
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the columns of the contract's table, a row a line"
+)]
+const fn line(
+    id: &'static str,
+    phone: &'static str,
+    customer: &'static str,
+    reseller: &'static str,
+    network: &'static str,
+    sim: &'static str,
+    email: &'static str,
+    language: Language,
+) -> SampleLine {
+    SampleLine {
+        id,
+        phone,
+        customer,
+        reseller,
+        network,
+        sim,
+        email,
+        language,
+    }
+}
+
+const fn stock(
+    count: u64,
+    first: u64,
+    form: FormFactor,
+    network: &'static str,
+    reseller: &'static str,
+    auto_assigned: u64,
+) -> Stock {
+    Stock {
+        count,
+        first,
+        form,
+        network,
+        reseller,
+        auto_assigned,
+    }
+}
+
+const WELL_FORMED: &str = "the sample data is well-formed";
+
+/// Loads what is not there yet. What is there stays as it is.
+pub(crate) async fn load(store: &Store) -> Result<(), StoreError> {
+    let last = Iccid::parse(LAST).expect(WELL_FORMED);
+    if store.sim(&last).await?.is_some() {
+        return Ok(());
+    }
+    for sample in &LINES {
+        let line = sample.line();
+        let sim = free(
+            line.current_sim.clone(),
+            FormFactor::Nano,
+            sample.network,
+            sample.reseller,
+        );
+        store.add_line(&line, sim).await?;
+    }
+    for stock in &STOCK {
+        for place in 0..stock.count {
+            let sim = free(
+                with_check_digit(stock.first + place),
+                stock.form,
+                stock.network,
+                stock.reseller,
+            );
+            store
+                .add_sim(&Sim {
+                    auto_assign: place < stock.auto_assigned,
+                    ..sim
+                })
+                .await?;
+        }
+    }
+    store
+        .add_sim(&free(last, FormFactor::MiniMicro, "TELENOR", "R-20"))
+        .await?;
+    Ok(())
+}
+
+impl SampleLine {
+    fn line(&self) -> Line {
+        Line {
+            id: SubscriptionId::parse(self.id).expect(WELL_FORMED),
+            phone: Msisdn::parse(self.phone).expect(WELL_FORMED),
+            customer: self.customer.to_owned(),
+            reseller: Some(self.reseller.to_owned()),
+            network: NetworkName::parse(self.network).expect(WELL_FORMED),
+            current_sim: Iccid::parse(self.sim).expect(WELL_FORMED),
+            email: Some(EmailAddress::parse(self.email).expect(WELL_FORMED)),
+            language: self.language,
+            state: if self.id == BLOCKED {
+                LineState::Blocked
+            } else {
+                LineState::Active
+            },
+            porting: self.id == PORTING,
+            locked: self.id == LOCKED,
+            open_swap: None,
+        }
+    }
+}
+
+fn free(iccid: Iccid, form_factor: FormFactor, network: &str, reseller: &str) -> Sim {
+    let mobile_codes = match network {
+        "KPN" => "20408",
+        "TELENOR" => "23802",
+        _ => "23801",
+    };
+    // The account part of the ICCID, without the check digit, is the subscriber's number.
+    let digits = iccid.as_str();
+    let subscriber = &digits[digits.len() - 11..digits.len() - 1];
+    Sim {
+        imsi: Some(Imsi::parse(&format!("{mobile_codes}{subscriber}")).expect(WELL_FORMED)),
+        network: NetworkName::parse(network).expect(WELL_FORMED),
+        reseller: Some(reseller.to_owned()),
+        form_factor,
+        auto_assign: false,
+        state: SimState::Free,
+        free_from: Timestamp::UNIX_EPOCH,
+        holder: None,
+        pin1: Some(Secret::new("1234")),
+        pin2: Some(Secret::new("5678")),
+        puk1: Some(Secret::new("12345678")),
+        puk2: Some(Secret::new("87654321")),
+        supplier_code: None,
+        tag: None,
+        iccid,
+    }
+}
+
+fn with_check_digit(account: u64) -> Iccid {
+    (0..10)
+        .map(|digit| Iccid::parse(&format!("{account}{digit}")).expect(WELL_FORMED))
+        .find(Iccid::passes_luhn)
+        .expect("one digit of ten is the check digit")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stock_begins_where_the_contract_says() {
+        let firsts = STOCK.map(|stock| with_check_digit(stock.first).to_string());
+        assert_eq!(
+            firsts,
+            [
+                "8931086000000001011",
+                "8931086000000002019",
+                "8945020000000001010",
+                "8945020000000002018",
+                "8945010000000001012",
+            ]
+        );
+        for line in &LINES {
+            assert!(line.line().current_sim.passes_luhn(), "{}", line.sim);
+        }
+    }
+}
