@@ -1,1 +1,363 @@
-//! Tests of the whole.
+//! The world of a journey: a whole stack of its own in memory, callers with tokens, and a phone. What is expected of it is in the journeys.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use domain::{ActivationId, Iccid, Line, Sim, SubscriptionId};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{HeaderMap, Request};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use jiff::Timestamp;
+use local::stack::{Options, Stack};
+use serde_json::{Value, json};
+
+/// Sample lines, by what is special about them.
+pub mod line {
+    /// Of C-100 and R-10, Dutch.
+    pub const ANNA: &str = "65a1b2c3d4e5f60718293a01";
+    /// Of C-100 and R-10, English.
+    pub const BRAM: &str = "65a1b2c3d4e5f60718293a02";
+    /// Of C-200 and R-10, German.
+    pub const CARLA: &str = "65a1b2c3d4e5f60718293a03";
+    /// Of C-300 and R-20, on TELENOR.
+    pub const DORTE: &str = "1234567890abcdef12345678";
+    /// Of C-300 and R-20, on TDC, for which there is no eSIM.
+    pub const EMIL: &str = "65a1b2c3d4e5f60718293a05";
+    /// BLOCKED.
+    pub const FLEUR: &str = "65a1b2c3d4e5f60718293a06";
+    /// Porting.
+    pub const GIJS: &str = "65a1b2c3d4e5f60718293a07";
+    /// Locked.
+    pub const HANNA: &str = "65a1b2c3d4e5f60718293a08";
+}
+
+/// The first free card of KPN and R-10.
+pub const FREE_CARD: &str = "8931086000000001011";
+
+/// A stack with its callers.
+pub struct World {
+    /// What is under test.
+    pub stack: Stack,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+/// An answer over HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: String,
+}
+
+impl Answer {
+    /// The body as JSON; `null` if it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// Status, top error code, and each fault's code and field.
+    pub fn refusal(&self) -> (u16, String, Vec<(String, String)>) {
+        let status = &self.json()["responseStatus"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let faults = status["errors"].as_array().cloned().unwrap_or_default();
+        let faults = faults
+            .iter()
+            .map(|f| (text(&f["errorCode"]), text(&f["fieldName"])));
+        (self.status, text(&status["errorCode"]), faults.collect())
+    }
+}
+
+impl World {
+    /// A fresh stack with the sample data, whose network takes no time.
+    pub async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// A fresh stack with some of the functions' settings changed.
+    pub async fn with(settings: &[(&str, &str)]) -> Self {
+        let settings = settings
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        Self::start(Options {
+            settings: settings.collect(),
+            ..Self::options()
+        })
+        .await
+    }
+
+    /// The options of [`World::new`].
+    pub fn options() -> Options {
+        Options {
+            port: 0,
+            data_dir: None,
+            fresh: false,
+            smdp_url: None,
+            network_url: None,
+            network_delay: Duration::ZERO,
+            functions_url: None,
+            settings: BTreeMap::new(),
+        }
+    }
+
+    /// A stack with these options.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start(options: Options) -> Self {
+        let stack = Stack::start(options).await.expect("the stack starts");
+        Self {
+            stack,
+            client: Client::builder(TokioExecutor::new()).build_http(),
+        }
+    }
+
+    /// A token of an OWNER.
+    pub fn owner(&self, customer: &str) -> String {
+        self.token("OWNER", Some(customer), None)
+    }
+
+    /// A token of a RESELLER.
+    pub fn reseller(&self, reseller: &str) -> String {
+        self.token("RESELLER", None, Some(reseller))
+    }
+
+    /// A token of an ADMIN.
+    pub fn admin(&self) -> String {
+        self.token("ADMIN", None, None)
+    }
+
+    /// A token good for an hour, of the subject `test`.
+    pub fn token(&self, role: &str, customer: Option<&str>, reseller: Option<&str>) -> String {
+        self.stack
+            .tokens
+            .issue(role, customer, reseller, "test", 3600, Timestamp::now())
+    }
+
+    /// Sends a request to the API.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.stack.endpoints.api));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(Full::new(body.into()))
+            .expect("the request is well-formed");
+        let response = self.client.request(request).await.expect("the API answers");
+        let (parts, body) = response.into_parts();
+        let body = body
+            .collect()
+            .await
+            .expect("the answer is whole")
+            .to_bytes();
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        }
+    }
+
+    /// `POST /api/SimSwapSubscription`.
+    pub async fn submit(&self, token: &str, body: &Value) -> Answer {
+        self.submit_with(token, &[], body).await
+    }
+
+    /// The same with more headers.
+    pub async fn submit_with(&self, token: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let mut all = vec![
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        all.extend(headers);
+        self.send("POST", "/api/SimSwapSubscription", &all, body.to_string())
+            .await
+    }
+
+    /// `GET /api/QueryActivation?{query}`.
+    pub async fn query(&self, token: &str, query: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        self.send(
+            "GET",
+            &format!("/api/QueryActivation?{query}"),
+            &[("authorization", &bearer)],
+            "",
+        )
+        .await
+    }
+
+    /// The activation as an ADMIN sees it now.
+    pub async fn activation(&self, id: &str) -> Value {
+        self.query(&self.admin(), &format!("id={id}")).await.json()["results"][0].clone()
+    }
+
+    /// The activation as soon as `fits` says so.
+    ///
+    /// # Panics
+    /// When that takes more than 20 seconds.
+    pub async fn await_activation(&self, id: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let mut seen = Value::Null;
+        for _ in 0..2000 {
+            seen = self.activation(id).await;
+            if fits(&seen) {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it stays {seen}");
+    }
+
+    /// The activation as soon as it has this status.
+    pub async fn await_status(&self, id: &str, status: &str) -> Value {
+        self.await_activation(id, |activation| activation["status"] == status)
+            .await
+    }
+
+    /// The raw mail of an activation, as soon as it is there.
+    ///
+    /// # Panics
+    /// When that takes more than 20 seconds.
+    pub async fn await_mail(&self, activation: &str) -> Vec<u8> {
+        for _ in 0..2000 {
+            if let Some(mail) = self.mails(activation).pop() {
+                return mail;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no mail comes");
+    }
+
+    /// The raw mails of an activation that are there now, newest first.
+    pub fn mails(&self, activation: &str) -> Vec<Vec<u8>> {
+        let listed = self.stack.mailbox.list().into_iter();
+        listed
+            .filter(|mail| mail.activation_id.as_deref() == Some(activation))
+            .filter_map(|mail| self.stack.mailbox.raw(&mail.id))
+            .collect()
+    }
+
+    /// `POST /local/phone/install`.
+    pub async fn install(&self, activation_code: &str, confirmation_code: &str) -> Answer {
+        let body =
+            json!({"activationCode": activation_code, "confirmationCode": confirmation_code});
+        self.send("POST", "/local/phone/install", &[], body.to_string())
+            .await
+    }
+
+    /// The line's row.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub async fn line(&self, id: &str) -> Line {
+        let id = SubscriptionId::parse(id).expect("a line's id");
+        self.stack
+            .store
+            .line(&id)
+            .await
+            .expect("the table answers")
+            .expect("there is such a line")
+            .line
+    }
+
+    /// The SIM's row, without its secrets.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub async fn sim(&self, iccid: &str) -> Sim {
+        let iccid = Iccid::parse(iccid).expect("an ICCID");
+        self.stack
+            .store
+            .sim(&iccid)
+            .await
+            .expect("the table answers")
+            .expect("there is such a SIM")
+    }
+
+    /// The swap's own record.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub async fn record(&self, id: &str) -> domain::Activation {
+        let id = ActivationId::parse(id).expect("an activation's id");
+        self.stack
+            .store
+            .swap(&id)
+            .await
+            .expect("the table answers")
+            .expect("there is such a swap")
+            .activation
+    }
+
+    /// A fingerprint of everything in the table, to show that nothing changed.
+    ///
+    /// # Panics
+    /// When the table cannot be read.
+    pub fn table(&self) -> Vec<String> {
+        use local::dynoxide::actions::scan::ScanRequest;
+        let mut rows = Vec::new();
+        let mut start = None;
+        loop {
+            let request = ScanRequest {
+                table_name: self.stack.endpoints.table.clone(),
+                exclusive_start_key: start,
+                ..ScanRequest::default()
+            };
+            let page = self
+                .stack
+                .database
+                .scan(request)
+                .expect("the table can be read");
+            rows.extend(page.items.unwrap_or_default().iter().map(|row| {
+                let sorted: BTreeMap<_, _> =
+                    row.iter().map(|(k, v)| (k, format!("{v:?}"))).collect();
+                format!("{sorted:?}")
+            }));
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                rows.sort();
+                return rows;
+            }
+        }
+    }
+}
+
+/// An eSIM swap as the seed asks it.
+pub fn esim(line: &str) -> Value {
+    json!({"subscriptionId": line, "eSim": true, "email": "customer@example.com", "confirmationCode": "8E9!#"})
+}
+
+/// A swap to a card.
+pub fn card(line: &str, iccid: &str) -> Value {
+    json!({"subscriptionId": line, "newSimCardNumber": iccid})
+}
+
+/// The activation code in the plain text of a raw mail.
+///
+/// # Panics
+/// When there is none.
+pub fn activation_code(mail: &[u8]) -> String {
+    let mail = String::from_utf8_lossy(mail)
+        .replace("=\r\n", "")
+        .replace("=24", "$");
+    let start = mail.find("LPA:1$").expect("a code in the mail");
+    mail[start..]
+        .chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || ":$.-".contains(*c))
+        .collect()
+}

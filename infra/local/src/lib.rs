@@ -1,5 +1,7 @@
 //! The local stack: plays what AWS plays around the functions, in one process. The functions themselves are elsewhere, and do not know it.
 
+pub use dynoxide;
+
 pub mod args;
 pub mod data_dir;
 pub mod endpoints;
