@@ -636,3 +636,230 @@ pub(crate) fn to_sim(item: &Item) -> Result<Sim, StoreError> {
         tag: row.owned("tag"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        DeliveryState, Failure, FormFactor, Language, LineState, NetworkOrder, Phase, ProfileOrder,
+        ProfileState, SimState,
+    };
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn line() -> Line {
+        Line {
+            id: SubscriptionId::parse("65a1b2c3d4e5f60718293a01").unwrap(),
+            phone: Msisdn::parse("+31612345601").unwrap(),
+            customer: "C-100".into(),
+            reseller: Some("R-10".into()),
+            network: NetworkName::parse("KPN").unwrap(),
+            current_sim: Iccid::parse("8931086000000000013").unwrap(),
+            email: Some(EmailAddress::parse("anna@example.com").unwrap()),
+            language: Language::Nl,
+            state: LineState::Active,
+            porting: false,
+            locked: false,
+            open_swap: None,
+        }
+    }
+
+    /// A swap with everything that a row can hold, and one with as little as it can.
+    fn swaps() -> [StoredSwap; 2] {
+        let esim = Requested {
+            reference: "123456789012345".into(),
+            e_sim: Some(true),
+            email: Some(EmailAddress::parse("anna.jansen@example.com").unwrap()),
+            has_code: true,
+            new_sim: Some(Iccid::parse("8931086000000001011").unwrap()),
+        };
+        let accept = |kind, requested| {
+            Activation::accept(
+                ActivationId::parse("01J9Z7K3N5Q8R2T4V6W8X0Y1Z3").unwrap(),
+                &line(),
+                kind,
+                Iccid::parse("8931086000000002019").unwrap(),
+                requested,
+                "OWNER anna",
+                at("2026-11-22T14:05:10.707Z"),
+            )
+        };
+        let mut full = accept(Kind::Esim, esim);
+        full.phase = Phase::Done;
+        full.failure = Some(Failure::NetworkFailed);
+        full.version = 9;
+        full.claim = Some(Claim {
+            token: "0123456789abcdef".into(),
+            until: at("2026-11-22T14:06:10Z"),
+        });
+        full.tries = 3;
+        full.wake_at = Some(at("2026-11-22T14:07:00Z"));
+        full.ordering_since = Some(at("2026-11-22T14:05:11Z"));
+        full.profile_order = ProfileOrder::Placed;
+        full.profile = Some(ProfileState::Installed);
+        full.smdp = Some(SmDpAddress::parse("smdp.example.test").unwrap());
+        full.network_order = NetworkOrder::Completed;
+        full.order_number = Some("0300010-2026".into());
+        full.activated_at = Some(at("2026-11-22T15:05:10Z"));
+        full.ended_at = Some(at("2026-11-22T15:05:11Z"));
+        for what in [
+            "ordering",
+            "ordered as 0300010-2026",
+            "smdp: downloaded",
+            "smdp: installed",
+            "network: started",
+            "network: completed",
+            "done",
+        ] {
+            full.timeline.push(Event {
+                at: at("2026-11-22T15:05:11.123Z"),
+                what: what.into(),
+            });
+        }
+        let full = StoredSwap {
+            activation: full,
+            code: Some(Sealed(vec![7; 4 + 12 + 10 + 16])),
+            matching_id: Some(Sealed(vec![8; 4 + 12 + 17 + 16])),
+            deliveries: Vec::new(),
+        };
+        let bare = StoredSwap {
+            activation: Activation {
+                reseller: None,
+                ..accept(Kind::Physical, Requested::default())
+            },
+            code: None,
+            matching_id: None,
+            deliveries: Vec::new(),
+        };
+        [full, bare]
+    }
+
+    /// Bytes as DynamoDB counts them, near enough: names, values, and a byte an element of a list.
+    fn size(item: &Item) -> usize {
+        fn value(of: &AttributeValue) -> usize {
+            match of {
+                S(text) => text.len(),
+                N(digits) => digits.len().div_ceil(2) + 1,
+                B(bytes) => bytes.as_ref().len(),
+                L(list) => 3 + list.iter().map(|element| 1 + value(element)).sum::<usize>(),
+                _ => 1,
+            }
+        }
+        item.iter().map(|(name, v)| name.len() + value(v)).sum()
+    }
+
+    #[test]
+    fn swaps_round_trip() {
+        for swap in swaps() {
+            let back = to_swap(&from_swap(&swap)).unwrap();
+            assert_eq!(back.activation, swap.activation);
+            assert_eq!((back.code, back.matching_id), (swap.code, swap.matching_id));
+        }
+    }
+
+    #[test]
+    fn a_whole_swap_s_row_is_one_write_unit() {
+        let size = size(&from_swap(&swaps()[0]));
+        assert!(size <= 1024, "{size} bytes");
+    }
+
+    #[test]
+    fn mails_round_trip() {
+        let id = ActivationId::parse("01J9Z7K3N5Q8R2T4V6W8X0Y1Z3").unwrap();
+        let to = EmailAddress::parse("anna@example.com").unwrap();
+        let new = Delivery::new(id, 2, to, Language::Da, at("2026-11-22T14:05:10.707Z"));
+        let full = Delivery {
+            state: DeliveryState::Claimed,
+            attempt: Some(Attempt {
+                number: 3,
+                token: "t".into(),
+                deadline: at("2026-11-22T14:06:10Z"),
+            }),
+            doubts: 1,
+            refusals: 2,
+            wake_at: Some(at("2026-11-22T14:07:10Z")),
+            message_id: Some("m-1".into()),
+            version: 4,
+            ..new.clone()
+        };
+        for mail in [new, full] {
+            assert_eq!(to_delivery(&from_delivery(&mail)).unwrap(), mail);
+        }
+    }
+
+    #[test]
+    fn lines_and_sims_round_trip() {
+        let bare = Line {
+            reseller: None,
+            email: None,
+            locked: true,
+            porting: true,
+            ..line()
+        };
+        for line in [line(), bare] {
+            let back = to_line(&from_line(&line)).unwrap();
+            assert_eq!((back.line, back.open), (line.clone(), None));
+            let entry = to_phone(&from_phone(&line)).unwrap();
+            assert_eq!(
+                (entry.subscription, entry.reseller),
+                (line.id, line.reseller)
+            );
+        }
+        let sim = Sim {
+            iccid: Iccid::parse("8931086000000002019").unwrap(),
+            imsi: Some(Imsi::parse("204080000000201").unwrap()),
+            network: NetworkName::parse("KPN").unwrap(),
+            reseller: Some("R-10".into()),
+            form_factor: FormFactor::Esim,
+            auto_assign: true,
+            state: SimState::Free,
+            free_from: at("2026-11-22T14:05:10.707Z"),
+            holder: None,
+            pin1: None,
+            pin2: None,
+            puk1: None,
+            puk2: None,
+            supplier_code: None,
+            tag: Some("batch 7".into()),
+        };
+        let row = from_sim(&sim, &[("pin1", Sealed(vec![1]))]);
+        assert_eq!(row["shelf"], S("KPN#R-10#esim".into()));
+        assert_eq!(to_sim(&row).unwrap(), sim);
+        let held = Sim {
+            state: SimState::Busy,
+            holder: Some(Holder::Swap(ActivationId::parse("X").unwrap())),
+            ..sim
+        };
+        let row = from_sim(&held, &[]);
+        assert!(!row.contains_key("shelf"));
+        assert_eq!(to_sim(&row).unwrap(), held);
+    }
+
+    #[test]
+    fn a_row_that_is_not_ours_is_named_by_its_attribute() {
+        let mut row = from_swap(&swaps()[0]);
+        row.insert("phase".into(), S("flying".into()));
+        assert!(matches!(to_swap(&row), Err(StoreError::Corrupt("phase"))));
+        row.remove("oldSim");
+        assert!(to_swap(&row).is_err());
+        assert_eq!(
+            ChangedRow::from_keys("A#X", "activation"),
+            ChangedRow::Swap(ActivationId::parse("X").unwrap())
+        );
+        assert_eq!(
+            ChangedRow::from_keys("A#X", "delivery#2"),
+            ChangedRow::Delivery(ActivationId::parse("X").unwrap(), 2)
+        );
+        for (pk, sk) in [
+            ("L#X", "line"),
+            ("A#", "activation"),
+            ("A#X", "delivery#x"),
+            ("A#X", "other"),
+        ] {
+            assert_eq!(ChangedRow::from_keys(pk, sk), ChangedRow::Other);
+        }
+    }
+}
