@@ -42,6 +42,14 @@ impl From<StoreError> for Failure {
     }
 }
 
+/// What became of a swap that nothing stood in the way of.
+enum Begun {
+    Accepted(Box<Activation>),
+    Kept(KeptAnswer),
+    LineChanged(Option<Box<StoredLine>>),
+    NoSim,
+}
+
 /// How often a submit decides anew because the line changed under it.
 const ROUNDS: usize = 3;
 
@@ -99,17 +107,15 @@ impl SubmitSwap {
             if let Some(barrier) = found.line.barrier() {
                 return Err(Refusal::barrier(&barrier).into());
             }
-            let (stored, submitted) = self
+            match self
                 .begin(&caller, &found.line, &swap, key.as_ref(), &asked, now)
-                .await?;
-            match submitted {
-                Submitted::Accepted => return self.accepted(&stored, &swap, now),
-                Submitted::Kept(kept) => return self.replay_first(&kept, &asked, now).await,
-                Submitted::SimTaken => return Err(Refusal::not_found(swap.sim_field()).into()),
-                Submitted::LineChanged(Some(line)) if caller.may_see_line(&line.line) => {
-                    found = *line
-                }
-                Submitted::LineChanged(_) => {
+                .await?
+            {
+                Begun::Accepted(activation) => return Ok(self.accepted(&activation, &swap, now)),
+                Begun::Kept(kept) => return self.replay_first(&kept, &asked, now).await,
+                Begun::NoSim => return Err(Refusal::not_found(swap.sim_field()).into()),
+                Begun::LineChanged(Some(line)) if caller.may_see_line(&line.line) => found = *line,
+                Begun::LineChanged(_) => {
                     return Err(Refusal::not_found(swap.target.field()).into());
                 }
             }
@@ -176,7 +182,7 @@ impl SubmitSwap {
         key: Option<&IdempotencyKey>,
         asked: &str,
         now: Timestamp,
-    ) -> Result<(StoredSwap, Submitted), StoreError> {
+    ) -> Result<Begun, StoreError> {
         const PAGES: usize = 2;
         let id = ActivationId::from_random(now, self.ambient.random());
         let matching_id =
@@ -185,34 +191,34 @@ impl SubmitSwap {
             Some(_) => self.store.signed_fingerprint(asked).await?,
             None => self.store.fingerprint(asked),
         };
-        let activation = Activation::accept(
-            id,
-            line,
-            swap.kind,
-            swap.requested
-                .new_sim
-                .clone()
-                .unwrap_or_else(|| line.current_sim.clone()),
-            swap.requested.clone(),
-            &named(caller),
-            now,
-        );
-        let mut stored = self
+        let secrets = self
             .store
-            .seal_swap(activation, swap.code.as_ref(), matching_id.as_ref())
+            .seal_secrets(&id, swap.code.as_ref(), matching_id.as_ref())
             .await?;
         for _ in 0..PAGES {
             let mut candidates = match swap.kind {
                 Kind::Esim => self.store.free_esims(line, now).await?,
                 Kind::Physical => swap.requested.new_sim.iter().cloned().collect(),
             };
-            if candidates.is_empty() {
-                break;
+            if !candidates.is_empty() {
+                let start = self.ambient.random() % candidates.len() as u128;
+                candidates.rotate_left(start as usize);
             }
-            let start = self.ambient.random() % candidates.len() as u128;
-            candidates.rotate_left(start as usize);
             for candidate in candidates {
-                stored.activation.new_sim = candidate;
+                let activation = Activation::accept(
+                    id.clone(),
+                    line,
+                    swap.kind,
+                    candidate,
+                    swap.requested.clone(),
+                    &named(caller),
+                    now,
+                );
+                let stored = StoredSwap {
+                    activation,
+                    secrets: secrets.clone(),
+                    deliveries: Vec::new(),
+                };
                 let new = NewSwap {
                     swap: &stored,
                     caller,
@@ -220,27 +226,24 @@ impl SubmitSwap {
                     key,
                 };
                 match self.store.submit(new).await? {
-                    Submitted::SimTaken if swap.kind == Kind::Esim => {}
-                    submitted => return Ok((stored, submitted)),
+                    Submitted::Accepted => return Ok(Begun::Accepted(Box::new(stored.activation))),
+                    Submitted::Kept(kept) => return Ok(Begun::Kept(kept)),
+                    Submitted::LineChanged(line) => return Ok(Begun::LineChanged(line)),
+                    Submitted::SimTaken if swap.kind == Kind::Physical => return Ok(Begun::NoSim),
+                    Submitted::SimTaken => {}
                 }
             }
         }
-        Ok((stored, Submitted::SimTaken))
+        Ok(Begun::NoSim)
     }
 
-    fn accepted(
-        &self,
-        stored: &StoredSwap,
-        swap: &Swap,
-        now: Timestamp,
-    ) -> Result<Response<Body>, Failure> {
-        let a = &stored.activation;
-        tracing::info!(activation = %a.id, kind = ?a.kind, "swap accepted");
+    fn accepted(&self, activation: &Activation, swap: &Swap, now: Timestamp) -> Response<Body> {
+        tracing::info!(activation = %activation.id, kind = ?activation.kind, "swap accepted");
         let code = swap
             .code
             .as_ref()
-            .filter(|_| self.presenter.reveals_code(a, now));
-        Ok(answer(StatusCode::OK, &self.presenter.first_view(a, code)))
+            .filter(|_| self.presenter.reveals_code(activation, now));
+        answer(StatusCode::OK, &self.presenter.first_view(activation, code))
     }
 
     /// The first answer again, byte for byte.

@@ -240,12 +240,19 @@ impl Build {
 pub struct StoredSwap {
     /// The activation.
     pub activation: Activation,
+    /// Its secrets.
+    pub secrets: SwapSecrets,
+    /// Its e-mails, oldest first; empty where only the swap was read.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// The secrets of a swap, sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SwapSecrets {
     /// The confirmation code, until it is erased.
     pub code: Option<Sealed>,
     /// The matching id of an eSIM swap.
     pub matching_id: Option<Sealed>,
-    /// Its e-mails, oldest first; empty where only the swap was read.
-    pub deliveries: Vec<Delivery>,
 }
 
 /// Field names under which a swap's secrets are sealed.
@@ -307,8 +314,8 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
         .text("order", a.network_order.as_str())
         .maybe_text("orderNumber", a.order_number.as_deref())
         .put("timeline", L(timeline))
-        .maybe_sealed(CODE, swap.code.as_ref())
-        .maybe_sealed(MATCHING_ID, swap.matching_id.as_ref());
+        .maybe_sealed(CODE, swap.secrets.code.as_ref())
+        .maybe_sealed(MATCHING_ID, swap.secrets.matching_id.as_ref());
     if !r.reference.is_empty() {
         build = build.text("reference", &r.reference);
     }
@@ -370,8 +377,10 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
     };
     Ok(StoredSwap {
         activation,
-        code: row.sealed(CODE),
-        matching_id: row.sealed(MATCHING_ID),
+        secrets: SwapSecrets {
+            code: row.sealed(CODE),
+            matching_id: row.sealed(MATCHING_ID),
+        },
         deliveries: Vec::new(),
     })
 }
@@ -721,8 +730,10 @@ mod tests {
         }
         let full = StoredSwap {
             activation: full,
-            code: Some(Sealed(vec![7; 4 + 12 + 10 + 16])),
-            matching_id: Some(Sealed(vec![8; 4 + 12 + 17 + 16])),
+            secrets: SwapSecrets {
+                code: Some(Sealed(vec![7; 4 + 12 + 10 + 16])),
+                matching_id: Some(Sealed(vec![8; 4 + 12 + 17 + 16])),
+            },
             deliveries: Vec::new(),
         };
         let bare = StoredSwap {
@@ -730,8 +741,7 @@ mod tests {
                 reseller: None,
                 ..accept(Kind::Physical, Requested::default())
             },
-            code: None,
-            matching_id: None,
+            secrets: SwapSecrets::default(),
             deliveries: Vec::new(),
         };
         [full, bare]
@@ -756,7 +766,7 @@ mod tests {
         for swap in swaps() {
             let back = to_swap(&from_swap(&swap)).unwrap();
             assert_eq!(back.activation, swap.activation);
-            assert_eq!((back.code, back.matching_id), (swap.code, swap.matching_id));
+            assert_eq!(back.secrets, swap.secrets);
         }
     }
 

@@ -12,7 +12,9 @@ mod submit;
 
 pub use advance::Saved;
 pub use error::StoreError;
-pub use item::{ChangedRow, Fingerprint, OpenSwap, PhoneEntry, StoredLine, StoredSwap};
+pub use item::{
+    ChangedRow, Fingerprint, OpenSwap, PhoneEntry, StoredLine, StoredSwap, SwapSecrets,
+};
 pub use keyring::{Keyring, Sealed};
 pub use listing::{Entry, Listing, Span};
 pub use read::KeptAnswer;

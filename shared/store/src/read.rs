@@ -190,7 +190,7 @@ impl Store {
         &self,
         swap: &StoredSwap,
     ) -> Result<Option<domain::ConfirmationCode>, StoreError> {
-        let Some(sealed) = &swap.code else {
+        let Some(sealed) = &swap.secrets.code else {
             return Ok(None);
         };
         let pk = item::activation_pk(&swap.activation.id);
@@ -203,6 +203,7 @@ impl Store {
     /// The matching id of an eSIM swap.
     pub async fn matching_id(&self, swap: &StoredSwap) -> Result<domain::MatchingId, StoreError> {
         let sealed = swap
+            .secrets
             .matching_id
             .as_ref()
             .ok_or(StoreError::Corrupt(item::MATCHING_ID))?;

@@ -5,14 +5,16 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure,
     TransactWriteItem, Update,
 };
-use domain::{Activation, Caller, ConfirmationCode, Iccid, Kind, Line, MatchingId, NetworkName};
+use domain::{
+    Activation, ActivationId, Caller, ConfirmationCode, Iccid, Kind, Line, MatchingId, NetworkName,
+};
 use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::item::{self, OpenSwap, StoredLine};
 use crate::read::to_kept;
-use crate::{Fingerprint, KeptAnswer, Sealed, Store, StoreError, StoredSwap};
+use crate::{Fingerprint, KeptAnswer, Store, StoreError, StoredSwap, SwapSecrets};
 
 /// How long an answer is kept for its key: a day, and an hour for clocks that differ.
 const KEPT: SignedDuration = SignedDuration::from_hours(25);
@@ -99,32 +101,26 @@ impl Store {
         open.caller == caller_digest(caller)
     }
 
-    /// A new swap with its secrets sealed.
-    pub async fn seal_swap(
+    /// Seals the secrets of a swap for its row.
+    pub async fn seal_secrets(
         &self,
-        activation: Activation,
+        id: &ActivationId,
         code: Option<&ConfirmationCode>,
         matching_id: Option<&MatchingId>,
-    ) -> Result<StoredSwap, StoreError> {
-        let pk = item::activation_pk(&activation.id);
-        let mut sealed: [Option<Sealed>; 2] = [None, None];
+    ) -> Result<SwapSecrets, StoreError> {
+        let pk = item::activation_pk(id);
+        let mut secrets = SwapSecrets::default();
         if let Some(code) = code {
-            sealed[0] = Some(self.keyring.seal(&pk, item::CODE, code.expose()).await?);
+            secrets.code = Some(self.keyring.seal(&pk, item::CODE, code.expose()).await?);
         }
         if let Some(id) = matching_id {
-            sealed[1] = Some(
+            secrets.matching_id = Some(
                 self.keyring
                     .seal(&pk, item::MATCHING_ID, id.expose())
                     .await?,
             );
         }
-        let [code, matching_id] = sealed;
-        Ok(StoredSwap {
-            activation,
-            code,
-            matching_id,
-            deliveries: Vec::new(),
-        })
+        Ok(secrets)
     }
 
     /// Some free eSIMs for a line, its reseller's own before anybody's. The index may lag: each may be taken by now.
