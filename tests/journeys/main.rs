@@ -1,3 +1,17 @@
 //! Journeys: real HTTP in, the answer, the mail, the peers' books and the table out. Each has a stack of its own.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "all of it is tests: what panics here is a test that failed"
+)]
+
+mod callbacks;
+mod lifecycle;
+mod mail;
+mod once;
+mod query;
+mod secrets;
+mod seeds;
+mod submit;
 mod swap;
+mod tidy;

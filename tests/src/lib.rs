@@ -1,9 +1,12 @@
 //! The world of a journey: a whole stack of its own in memory, callers with tokens, and a phone. What is expected of it is in the journeys.
 
+mod wire;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{ActivationId, Iccid, Line, Sim, SubscriptionId};
+use domain::{ActivationId, Iccid, Line, Sim, SimState, SubscriptionId};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Request};
@@ -11,8 +14,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
+use local::dynoxide::actions::scan::ScanRequest;
+use local::dynoxide::{AttributeValue, Item};
 use local::stack::{Options, Stack};
 use serde_json::{Value, json};
+
+pub use wire::{Fault, Wire};
 
 /// Sample lines, by what is special about them.
 pub mod line {
@@ -190,6 +197,39 @@ impl World {
             .await
     }
 
+    /// Sends these bodies with their tokens and headers all at once; the answers are in the same order.
+    ///
+    /// # Panics
+    /// When one gets no answer.
+    pub async fn submit_at_once<'a>(
+        self: &Arc<Self>,
+        requests: impl IntoIterator<Item = (&'a str, Vec<(&'static str, String)>, Value)>,
+    ) -> Vec<Answer> {
+        let mut under_way = Vec::new();
+        for (token, headers, body) in requests {
+            let (world, token) = (self.clone(), token.to_owned());
+            under_way.push(tokio::spawn(async move {
+                let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+                world.submit_with(&token, &headers, &body).await
+            }));
+        }
+        let mut answers = Vec::new();
+        for answer in under_way {
+            answers.push(answer.await.expect("there is an answer"));
+        }
+        answers
+    }
+
+    /// The id of a swap that an ADMIN asks.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn begin(&self, body: &Value) -> String {
+        let answer = self.submit(&self.admin(), body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["id"].as_str().expect("an id").to_owned()
+    }
+
     /// `GET /api/QueryActivation?{query}`.
     pub async fn query(&self, token: &str, query: &str) -> Answer {
         let bearer = format!("Bearer {token}");
@@ -304,12 +344,58 @@ impl World {
             .activation
     }
 
+    /// The swap's own record as soon as `fits` says so.
+    ///
+    /// # Panics
+    /// When that takes more than 20 seconds.
+    pub async fn await_record(
+        &self,
+        id: &str,
+        fits: impl Fn(&domain::Activation) -> bool,
+    ) -> domain::Activation {
+        for _ in 0..2000 {
+            let record = self.record(id).await;
+            if fits(&record) {
+                return record;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it stays {:?}", self.record(id).await);
+    }
+
+    /// An eSIM swap that waits for the phone: its mail is sent, and nothing is left to be done. Gives the activation code.
+    pub async fn await_waiting(&self, id: &str) -> String {
+        let waits = |seen: &Value| seen["status"] == "BUSY" && seen["info"]["delivery"] == "sent";
+        self.await_activation(id, waits).await;
+        activation_code(&self.await_mail(id).await)
+    }
+
     /// A fingerprint of everything in the table, to show that nothing changed.
     ///
     /// # Panics
     /// When the table cannot be read.
     pub fn table(&self) -> Vec<String> {
-        use local::dynoxide::actions::scan::ScanRequest;
+        let sorted = |row: &Item| format!("{:?}", row.iter().collect::<BTreeMap<_, _>>());
+        let mut rows: Vec<_> = self.rows().iter().map(sorted).collect();
+        rows.sort();
+        rows
+    }
+
+    /// The SIMs in this state.
+    ///
+    /// # Panics
+    /// When the table cannot be read.
+    pub fn sims(&self, state: SimState) -> Vec<String> {
+        let rows = self.rows();
+        let state = AttributeValue::S(state.as_str().to_owned());
+        let sims = rows.iter().filter_map(|row| match &row["pk"] {
+            AttributeValue::S(pk) if row.get("state") == Some(&state) => pk.strip_prefix("S#"),
+            _ => None,
+        });
+        sims.map(str::to_owned).collect()
+    }
+
+    fn rows(&self) -> Vec<Item> {
         let mut rows = Vec::new();
         let mut start = None;
         loop {
@@ -323,14 +409,9 @@ impl World {
                 .database
                 .scan(request)
                 .expect("the table can be read");
-            rows.extend(page.items.unwrap_or_default().iter().map(|row| {
-                let sorted: BTreeMap<_, _> =
-                    row.iter().map(|(k, v)| (k, format!("{v:?}"))).collect();
-                format!("{sorted:?}")
-            }));
+            rows.extend(page.items.unwrap_or_default());
             start = page.last_evaluated_key;
             if start.is_none() {
-                rows.sort();
                 return rows;
             }
         }

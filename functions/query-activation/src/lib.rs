@@ -237,16 +237,15 @@ impl QueryActivation {
         let more = entries.len() == looked;
         entries.truncate(looked - 1);
         let last_looked_at = entries.last().map(|entry| entry.place.clone());
-        entries.retain(|entry| {
-            let visible = match line {
-                Some(_) => {
-                    let customer = entry.customer.as_deref().unwrap_or_default();
-                    caller.may_see(customer, entry.reseller.as_deref())
-                }
-                None => true,
-            };
-            visible && query.matches_entry(entry)
-        });
+        if line.is_some() {
+            entries.retain(|entry| {
+                let customer = entry.customer.as_deref().unwrap_or_default();
+                caller.may_see(customer, entry.reseller.as_deref())
+            });
+        }
+        // A line with nothing for the caller is like one that does not exist, however long its listing is.
+        let more = more && !entries.is_empty();
+        entries.retain(|entry| query.matches_entry(entry));
         let total = entries.len();
         let end = (query.skip + query.take).min(total);
         let next_after = match (end < total, more) {

@@ -93,6 +93,13 @@ impl SubmitSwap {
             .find_line(&caller, &swap.target, key.as_ref(), now)
             .await?;
         let asked = swap.canonical(&found.line.id);
+        // The two were read side by side: the open swap may be this key's own, begun between them.
+        let kept = match &key {
+            Some(key) if kept.is_none() && found.open.is_some() => {
+                self.store.kept_answer(key, now).await?
+            }
+            _ => kept,
+        };
         if let Some(kept) = kept {
             return self.replay_first(&kept, &asked, now).await;
         }

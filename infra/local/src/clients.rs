@@ -27,9 +27,9 @@ impl<'a> Clients<'a> {
         Self { sdk, endpoints }
     }
 
-    pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+    pub(crate) fn dynamodb(&self, url: &str) -> aws_sdk_dynamodb::Client {
         let config = aws_sdk_dynamodb::config::Builder::from(&self.sdk);
-        aws_sdk_dynamodb::Client::from_conf(config.endpoint_url(&self.endpoints.dynamodb).build())
+        aws_sdk_dynamodb::Client::from_conf(config.endpoint_url(url).build())
     }
 
     pub(crate) fn kms(&self) -> aws_sdk_kms::Client {
@@ -38,9 +38,9 @@ impl<'a> Clients<'a> {
     }
 
     /// SES's configuration: its client is the sender's own.
-    pub(crate) fn ses(&self) -> aws_sdk_ses::Config {
+    pub(crate) fn ses(&self, url: &str) -> aws_sdk_ses::Config {
         aws_sdk_ses::config::Builder::from(&self.sdk)
-            .endpoint_url(&self.endpoints.ses)
+            .endpoint_url(url)
             .build()
     }
 }

@@ -60,8 +60,10 @@ impl DataDir {
     /// When something cannot be removed.
     pub fn empty(&self) -> Result<(), StartError> {
         let database = ["", "-wal", "-shm"].map(|suffix| format!("{TABLES}{suffix}"));
-        let names = [MAIL, CHECKPOINTS, PEERS, KMS_KEY];
-        for name in names.into_iter().chain(database.iter().map(String::as_str)) {
+        // The key goes last: a table that outlived its key could never be read.
+        let names = [MAIL, CHECKPOINTS, PEERS].into_iter();
+        let names = names.chain(database.iter().map(String::as_str));
+        for name in names.chain([KMS_KEY]) {
             let entry = self.path.join(name);
             let removed = if entry.is_dir() {
                 fs::remove_dir_all(&entry)

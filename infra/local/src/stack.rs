@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,7 +93,7 @@ pub struct Stack {
     pub endpoints: Endpoints,
     /// Makes tokens that its API accepts.
     pub tokens: Arc<Tokens>,
-    /// The table, as the functions see it.
+    /// The table.
     pub store: Store,
     /// The engine under the table, for tests that look beneath.
     pub database: Database,
@@ -102,9 +103,13 @@ pub struct Stack {
     pub carrier: Option<Arc<Carrier>>,
     /// The mails.
     pub mailbox: Mailbox,
+    /// Tells the pumps and the API to take nothing new.
     stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    /// Tells the parts that they write to.
+    close: watch::Sender<bool>,
+    api: JoinHandle<()>,
     pumps: Vec<JoinHandle<Result<(), StartError>>>,
+    tasks: Vec<JoinHandle<()>>,
     /// Held for as long as the stack runs.
     _owned: Option<DataDir>,
 }
@@ -114,10 +119,20 @@ pub struct Stack {
 /// # Errors
 /// When the data directory is taken or unusable, or a port is.
 pub async fn run(start: Start) -> Result<(), StartError> {
-    let stack = Stack::start(start.into()).await?;
+    let mut asked = pin!(stopped());
+    let stack = tokio::select! {
+        biased;
+        // Listened for first: a start that is broken off is like a kill, which loses nothing.
+        () = &mut asked => return Ok(()),
+        started = Stack::start(start.into()) => started?,
+    };
     stack.greet()?;
-    stopped().await;
-    stack.stop().await;
+    asked.await;
+    tokio::select! {
+        () = stack.stop() => {}
+        // Asked twice: a function that runs elsewhere may take long.
+        () = stopped() => {}
+    }
     Ok(())
 }
 
@@ -135,6 +150,7 @@ impl Stack {
         }
         let data_dir = options.data_dir.as_deref();
         let (stop, stopping) = watch::channel(false);
+        let (close, closing) = watch::channel(false);
         let mut tasks = Vec::new();
 
         let api_listener = listen(options.port).await?;
@@ -147,14 +163,14 @@ impl Stack {
         let listener = listen(0).await?;
         let dynamodb = url(&listener)?;
         let engine =
-            dynoxide::server::serve_with_shutdown(listener, database.clone(), told(&stopping));
+            dynoxide::server::serve_with_shutdown(listener, database.clone(), told(&closing));
         tasks.push(tokio::spawn(async move {
             if let Err(error) = engine.await {
                 tracing::error!(error, "the embedded DynamoDB ended");
             }
         }));
-        let ses = serve(mailbox.clone().router(), &mut tasks, &stopping).await?;
-        let kms = serve(kms.router(), &mut tasks, &stopping).await?;
+        let ses = serve(mailbox.clone().router(), &mut tasks, &closing).await?;
+        let kms = serve(kms.router(), &mut tasks, &closing).await?;
 
         let (smdp_url, smdp) = match options.smdp_url {
             Some(foreign) => (foreign, None),
@@ -174,6 +190,7 @@ impl Stack {
                 let book = book(data_dir, "network")?;
                 let carrier = Carrier::open(book.as_deref(), options.network_delay);
                 let carrier = Arc::new(carrier.map_err(failed("the network"))?);
+                carrier.move_operator(&api).map_err(failed("the network"))?;
                 let listener = listen(0).await?;
                 let url = url(&listener)?;
                 tasks.push(carrier.clone().serve(listener));
@@ -191,18 +208,19 @@ impl Stack {
         };
 
         let clients = Clients::of(&endpoints);
-        let store = Store::new(clients.dynamodb(), clients.kms(), TABLE, kms::ALIAS);
+        let dynamodb = clients.dynamodb(&endpoints.dynamodb);
+        let store = Store::new(dynamodb.clone(), clients.kms(), TABLE, kms::ALIAS);
         if database
             .get_table_metadata(TABLE)
             .map_err(failed("the table"))?
             .is_none()
         {
-            store::create_table(&clients.dynamodb(), TABLE)
+            store::create_table(&dynamodb, TABLE)
                 .await
                 .map_err(failed("the table"))?;
-            if let Some(data_dir) = data_dir {
-                pump::index_stream(&data_dir.join(TABLES))?;
-            }
+        }
+        if let Some(data_dir) = data_dir {
+            pump::index_stream(&data_dir.join(TABLES))?;
         }
         sample::load(&store)
             .await
@@ -215,7 +233,7 @@ impl Stack {
         let functions = Arc::new(match &options.functions_url {
             Some(url) => Functions::remote(url),
             None => Functions::InProcess(
-                in_process(&store, &clients, &settings).map_err(failed("the functions"))?,
+                in_process(&clients, &settings).map_err(failed("the functions"))?,
             ),
         });
         let gateway = Gateway {
@@ -227,11 +245,11 @@ impl Stack {
             endpoints::router(endpoints.clone(), mailbox.clone()).merge(gateway::router(gateway));
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let serving = axum::serve(api_listener, service).with_graceful_shutdown(told(&stopping));
-        tasks.push(tokio::spawn(async move {
+        let api_served = tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the API ended");
             }
-        }));
+        });
 
         let registered = ServiceOrdering::new(network::connector(), &endpoints.network);
         if let Err(error) = registered.register(&endpoints.api).await {
@@ -268,8 +286,10 @@ impl Stack {
             carrier,
             mailbox,
             stop,
-            tasks,
+            close,
+            api: api_served,
             pumps: pumps.into(),
+            tasks,
             _owned: owned,
         })
     }
@@ -302,15 +322,18 @@ impl Stack {
             .map_err(failed("standard output"))
     }
 
-    /// Ends the stack: what is under way is finished first.
+    /// Ends the stack: what is under way is finished first, but for a caller who is too slow.
     pub async fn stop(self) {
-        // Pumps hear it before the servers they call are gone.
+        const SLOW_CALLER: Duration = Duration::from_secs(5);
         let _ = self.stop.send(true);
         for pump in self.pumps {
             if let Ok(Err(error)) = pump.await {
                 tracing::error!(%error, "a pump ended badly");
             }
         }
+        let _ = tokio::time::timeout(SLOW_CALLER, self.api).await;
+        // Only now: what was under way needed these, and a mail that was sent but not written down is sent again.
+        let _ = self.close.send(true);
         for task in self.tasks {
             task.abort();
         }
@@ -319,10 +342,13 @@ impl Stack {
 
 /// The functions, as their mains wire them.
 fn in_process(
-    store: &Store,
     clients: &Clients,
     settings: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<&'static str, Handler>, SettingError> {
+    // Where the table and SES are, is a setting like any other: a test puts a faulty wire before them.
+    let dynamodb = clients.dynamodb(&settings["AWS_ENDPOINT_URL_DYNAMODB"]);
+    let ses = clients.ses(&settings["AWS_ENDPOINT_URL_SES"]);
+    let store = Store::new(dynamodb, clients.kms(), TABLE, kms::ALIAS);
     let values = settings.clone();
     let settings = Settings::new(move |name| values.get(name).cloned());
     let submit = Arc::new(SubmitSwap::new(store.clone(), Ambient::real(), &settings)?);
@@ -345,7 +371,7 @@ fn in_process(
     )?);
     let deliver = Arc::new(DeliverEsim::new(
         store.clone(),
-        &clients.ses(),
+        &ses,
         Ambient::real(),
         &settings,
     )?);
@@ -419,9 +445,10 @@ fn settings(endpoints: &Endpoints, changed: BTreeMap<String, String>) -> BTreeMa
 }
 
 fn write_settings(data_dir: &Path, settings: &BTreeMap<String, String>) -> Result<(), StartError> {
+    // Quoted: bare words end at a space.
     let text: String = settings
         .iter()
-        .map(|(name, value)| format!("{name}={value}\n"))
+        .map(|(name, value)| format!("{name}={value:?}\n"))
         .collect();
     let file = data_dir.join(SETTINGS_FILE);
     std::fs::write(&file, text).map_err(|error| data_dir::unusable(&file, &error))
@@ -465,11 +492,11 @@ fn url(listener: &TcpListener) -> Result<String, StartError> {
 async fn serve(
     router: Router,
     tasks: &mut Vec<JoinHandle<()>>,
-    stopping: &watch::Receiver<bool>,
+    closing: &watch::Receiver<bool>,
 ) -> Result<String, StartError> {
     let listener = listen(0).await?;
     let url = url(&listener)?;
-    let serving = axum::serve(listener, router).with_graceful_shutdown(told(stopping));
+    let serving = axum::serve(listener, router).with_graceful_shutdown(told(closing));
     tasks.push(tokio::spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!(%error, "a part ended");
@@ -478,12 +505,12 @@ async fn serve(
     Ok(url)
 }
 
-/// Ready when the stack is told to stop.
-fn told(stopping: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    let mut stopping = stopping.clone();
+/// Ready when the signal is given.
+fn told(signal: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut signal = signal.clone();
     async move {
         // A sender that is gone is a stack that was dropped: it goes on until the process ends.
-        if stopping.wait_for(|stop| *stop).await.is_err() {
+        if signal.wait_for(|given| *given).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

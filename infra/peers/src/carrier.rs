@@ -72,6 +72,20 @@ impl Carrier {
         })
     }
 
+    /// The one operator that registered in earlier runs listens at `callback` from now on: what is still to be told goes
+    /// there. Without a registration nothing changes.
+    pub fn move_operator(&self, callback: &str) -> rusqlite::Result<()> {
+        self.book.write(|change| {
+            change.execute(
+                "DELETE FROM hubs WHERE number > (SELECT MIN(number) FROM hubs)",
+                (),
+            )?;
+            change.execute("UPDATE hubs SET callback = ?1", [callback])?;
+            change.execute("UPDATE outbox SET url = ?1", [listener_of(callback)])?;
+            Ok(())
+        })
+    }
+
     /// Serves the router, works on the orders and sends the events until the task is aborted.
     pub fn serve(self: Arc<Self>, listener: TcpListener) -> JoinHandle<()> {
         tokio::spawn(async move {
@@ -483,10 +497,13 @@ fn advance(
     for (number, callback) in hubs {
         // A registration that does not answer holds up none of the others.
         let subject = format!("{number}/{}", order.id);
-        let url = format!("{}{PATH}{LISTENER}", callback.trim_end_matches('/'));
-        outbox::put(change, &subject, &url, &event)?;
+        outbox::put(change, &subject, &listener_of(&callback), &event)?;
     }
     Ok(())
+}
+
+fn listener_of(callback: &str) -> String {
+    format!("{}{PATH}{LISTENER}", callback.trim_end_matches('/'))
 }
 
 fn set_state(order: &mut Order, state: OrderState, now: Timestamp) {

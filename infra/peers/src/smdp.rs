@@ -487,6 +487,11 @@ fn confirm_profile(
     let Some(profile) = found.filter(|profile| profile.state != ProfileState::Available) else {
         return Ok(Err(unknown_iccid()));
     };
+    if let Some(matching_id) = &order.matching_id
+        && is_confirmed_as(&profile, order)
+    {
+        return Ok(Ok(matching_id.clone()));
+    }
     if !matches!(
         profile.state,
         ProfileState::Allocated | ProfileState::Linked
@@ -524,6 +529,25 @@ fn confirm_profile(
         ],
     )?;
     Ok(Ok(matching_id))
+}
+
+/// Whether it is the same order again, whose first answer was lost: that is recognised, not made anew.
+fn is_confirmed_as(profile: &Profile, order: &ConfirmOrder) -> bool {
+    let state = if order.release_flag {
+        ProfileState::Released
+    } else {
+        ProfileState::Confirmed
+    };
+    let code = order
+        .confirmation_code
+        .as_ref()
+        .map(ConfirmationCode::expose);
+    let same_code = match &profile.code {
+        Some(asked) => asked.fits(code),
+        None => code.is_none(),
+    };
+    let id = order.matching_id.as_ref().map(MatchingId::expose);
+    profile.state == state && id == profile.matching_id.as_deref() && same_code
 }
 
 fn cancel_profile(change: &Transaction<'_>, cancel: &CancelOrder) -> rusqlite::Result<Verdict<()>> {

@@ -9,7 +9,9 @@ use jiff::tz::TimeZone;
 use crate::Echo;
 
 /// Where settings come from.
-pub struct Settings(Box<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub struct Settings(Source);
+
+type Source = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// A setting that is missing or not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -273,3 +273,34 @@ async fn timers_and_events_survive_a_kill() {
     assert_eq!(after.carrier.sim_of(&msisdn()).unwrap(), Some(new_sim()));
     assert_eq!(after.carrier.orders_of("A-1").unwrap(), 1);
 }
+
+#[tokio::test]
+async fn an_operator_that_moved_gets_what_it_missed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("network.db");
+    let before = world(Some(&path), NEVER).await;
+    for gone in ["http://127.0.0.1:1", "http://127.0.0.1:2/"] {
+        before.client.register(gone).await.unwrap();
+    }
+    let placed = before.place(true).await.unwrap();
+    before.client.start(&placed.id).await.unwrap();
+    before.task.abort();
+    assert!(before.task.await.unwrap_err().is_cancelled());
+
+    let mut operator = Operator::start(&[]).await;
+    let carrier = Arc::new(Carrier::open(Some(&path), NEVER).unwrap());
+    carrier.move_operator(&operator.url).unwrap();
+    let (url, listener) = listen().await;
+    let task = carrier.clone().serve(listener);
+    // One event for each of the two registrations.
+    for _ in 0..2 {
+        assert_eq!(operator.event().await.state, OrderState::InProgress);
+    }
+    let client = ServiceOrdering::new(network::connector(), &url);
+    client.register(&operator.url).await.unwrap();
+    let hubs = carrier
+        .book
+        .read(|book| book.query_row("SELECT COUNT(*) FROM hubs", (), |row| row.get::<_, i64>(0)));
+    assert_eq!(hubs.unwrap(), 1);
+    task.abort();
+}

@@ -121,7 +121,6 @@ fn asked(kind: Kind) -> Activation {
         &line,
         kind,
         iccid("8931086000000002019"),
-        None,
         Requested::default(),
         "OWNER anna",
         asked_at(),

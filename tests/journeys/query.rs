@@ -1,0 +1,727 @@
+//! `GET /api/QueryActivation`: every parameter, who sees what, and listings longer than a page.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+use local::dynoxide::ImportOptions;
+use local::dynoxide::actions::get_item::GetItemRequest;
+use local::dynoxide::actions::query::QueryRequest;
+use local::dynoxide::types::{AttributeValue, Item};
+use serde_json::{Value, json};
+use tests::{Answer, FREE_CARD, Wire, World, card, esim, line};
+
+/// A swap as it is put straight into the table.
+#[derive(Clone)]
+struct Past {
+    id: String,
+    created: Timestamp,
+    line: &'static str,
+    status: &'static str,
+    reference: String,
+}
+
+fn past(
+    id: &str,
+    created: &str,
+    line: &'static str,
+    status: &'static str,
+    reference: &str,
+) -> Past {
+    Past {
+        id: id.to_owned(),
+        created: created.parse().unwrap(),
+        line,
+        status,
+        reference: reference.to_owned(),
+    }
+}
+
+/// Number, customer and reseller of a sample line.
+fn owner_of(line: &str) -> (&'static str, &'static str, &'static str) {
+    match line {
+        line::ANNA => ("+31612345601", "C-100", "R-10"),
+        line::BRAM => ("+31612345602", "C-100", "R-10"),
+        line::CARLA => ("+31612345603", "C-200", "R-10"),
+        line::DORTE => ("+4520123401", "C-300", "R-20"),
+        _ => panic!("no line of these tests"),
+    }
+}
+
+/// A row as the store writes it: that of a swap to a card, from its call on the way to DONE.
+async fn template(world: &World) -> Item {
+    let id = world.begin(&card(line::ANNA, FREE_CARD)).await;
+    world.await_status(&id, "DONE").await;
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let key = HashMap::from([
+        ("pk".to_owned(), text(&format!("A#{id}"))),
+        ("sk".to_owned(), text("activation")),
+    ]);
+    let database = &world.stack.database;
+    let found = database.get_item(GetItemRequest {
+        table_name: world.stack.endpoints.table.clone(),
+        key: key.clone(),
+        ..GetItemRequest::default()
+    });
+    let row = found.unwrap().item.unwrap();
+    // It is no part of what is asked for.
+    database
+        .delete_item(local::dynoxide::actions::delete_item::DeleteItemRequest {
+            table_name: world.stack.endpoints.table.clone(),
+            key,
+            ..Default::default()
+        })
+        .unwrap();
+    row
+}
+
+/// Puts swaps into the table without a word to the functions.
+fn import(world: &World, template: &Item, swaps: &[Past]) {
+    let rows = swaps.iter().map(|swap| {
+        let (phone, customer, reseller) = owner_of(swap.line);
+        let phase = match swap.status {
+            "INIT" => "accepted",
+            "BUSY" => "started",
+            "DONE" => "done",
+            _ => "error",
+        };
+        let mut row = template.clone();
+        for (name, value) in [
+            ("pk", format!("A#{}", swap.id)),
+            ("listed", format!("{:.3}#{}", swap.created, swap.id)),
+            ("line", swap.line.to_owned()),
+            ("phone", phone.to_owned()),
+            ("customer", customer.to_owned()),
+            ("reseller", reseller.to_owned()),
+            ("status", swap.status.to_owned()),
+            ("phase", phase.to_owned()),
+        ] {
+            row.insert(name.to_owned(), AttributeValue::S(value));
+        }
+        if !swap.reference.is_empty() {
+            row.insert(
+                "reference".to_owned(),
+                AttributeValue::S(swap.reference.clone()),
+            );
+        }
+        let created = swap.created.as_millisecond().to_string();
+        row.insert("createdAt".to_owned(), AttributeValue::N(created));
+        row
+    });
+    let options = ImportOptions::default();
+    let table = &world.stack.endpoints.table;
+    world
+        .stack
+        .database
+        .import_items(table, rows.collect(), options)
+        .unwrap();
+}
+
+/// A few swaps around the night in which the clocks of Amsterdam go forward: 30 March 2025 has 23 hours.
+fn few() -> Vec<Past> {
+    vec![
+        past("a1", "2025-03-29T22:59:59.999Z", line::ANNA, "DONE", "R1"),
+        past("a2", "2025-03-29T23:00:00.000Z", line::ANNA, "ERROR", ""),
+        past("a3", "2025-03-30T21:59:59.999Z", line::ANNA, "BUSY", "R1"),
+        past("b1", "2025-03-30T22:00:00.000Z", line::BRAM, "INIT", "r1"),
+        past(
+            "c1",
+            "2025-04-01T12:00:00.000Z",
+            line::CARLA,
+            "DONE",
+            "R 1&x",
+        ),
+        past("d1", "2025-04-02T12:00:00.000Z", line::DORTE, "DONE", ""),
+    ]
+}
+
+fn ids(page: &Value) -> Vec<String> {
+    let results = page["results"].as_array().unwrap();
+    results
+        .iter()
+        .map(|swap| swap["id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// A page: 200.
+async fn page(world: &World, token: &str, query: &str) -> Value {
+    let answer = world.query(token, query).await;
+    assert_eq!(answer.status, 200, "{query}: {answer:?}");
+    answer.json()
+}
+
+/// All swaps that `next` leads to, page by page; the totals of all pages are the same, and no page is longer than asked.
+async fn walk(world: &World, token: &str, query: &str, take: usize) -> (Vec<String>, Value) {
+    let first = page(world, token, &format!("{query}&take={take}")).await;
+    let (mut found, mut meta) = (ids(&first), first["meta"].clone());
+    while let Some(next) = meta["next"].as_str() {
+        let query = format!("{query}&take={take}&cursor={next}");
+        let page = page(world, token, &query).await;
+        assert!(ids(&page).len() <= take);
+        assert_eq!(
+            (&page["total"], &page["offset"]),
+            (&first["total"], &json!(0))
+        );
+        assert_eq!(
+            page["meta"]["totalIsLowerBound"],
+            first["meta"]["totalIsLowerBound"]
+        );
+        found.extend(ids(&page));
+        meta = page["meta"].clone();
+    }
+    (found, first["total"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_each_parameter_finds() {
+    let world = World::new().await;
+    let template = template(&world).await;
+    import(&world, &template, &few());
+    let all = "d1 c1 b1 a3 a2 a1";
+    // The query, what matches in the order of the page, and what of it the page shows when that is not all.
+    for (query, matches, shown) in [
+        ("", all, None),
+        ("orderByDesc=createdAt", all, None),
+        ("orderBy=createdAt", "a1 a2 a3 b1 c1 d1", None),
+        ("ORDERBY=CREATEDAT", "a1 a2 a3 b1 c1 d1", None),
+        ("id=a1", "a1", None),
+        ("ID=a1", "a1", None),
+        ("id=A1", "", None),
+        ("id=nosuch", "", None),
+        ("id=a1&subscriptionId=65a1b2c3d4e5f60718293a01", "a1", None),
+        ("id=a1&subscriptionId=65a1b2c3d4e5f60718293a02", "", None),
+        ("id=a1&phoneNumber=06-12345601", "a1", None),
+        ("id=a1&phoneNumber=06-12345602", "", None),
+        ("id=a1&status=DONE&referenceNumber=R1", "a1", None),
+        ("id=a1&status=ERROR", "", None),
+        ("id=a1&referenceNumber=R2", "", None),
+        ("id=a1&createdAtFrom=2025-03-30", "", None),
+        ("id=a1&skip=1", "a1", Some("")),
+        ("subscriptionId=65a1b2c3d4e5f60718293a01", "a3 a2 a1", None),
+        ("SUBSCRIPTIONID=65A1B2C3D4E5F60718293A01", "a3 a2 a1", None),
+        ("subscriptionId=1234567890ABCDEF12345678", "d1", None),
+        ("subscriptionId=nosuch", "", None),
+        ("phoneNumber=06-12345601", "a3 a2 a1", None),
+        ("phonenumber=0612345601", "a3 a2 a1", None),
+        ("phoneNumber=0031612345601", "a3 a2 a1", None),
+        ("phoneNumber=%2B31612345601", "a3 a2 a1", None),
+        ("phoneNumber=+31612345601", "a3 a2 a1", None),
+        ("phoneNumber=%2031612345601", "a3 a2 a1", None),
+        ("phoneNumber=06%2012345601", "a3 a2 a1", None),
+        ("phoneNumber=+4520123401", "d1", None),
+        ("phoneNumber=06-99999999", "", None),
+        (
+            "phoneNumber=06-12345601&subscriptionId=65a1b2c3d4e5f60718293a01",
+            "a3 a2 a1",
+            None,
+        ),
+        (
+            "phoneNumber=06-12345601&subscriptionId=65a1b2c3d4e5f60718293a02",
+            "",
+            None,
+        ),
+        ("referenceNumber=R1", "a3 a1", None),
+        ("ReferenceNumber=r1", "b1", None),
+        ("referenceNumber=R+1%26x", "c1", None),
+        ("referenceNumber=R", "", None),
+        ("referenceNumber=", "d1 a2", None),
+        ("status=DONE", "d1 c1 a1", None),
+        ("Status=done", "d1 c1 a1", None),
+        ("statusIn=BUSY,INIT", "b1 a3", None),
+        ("statusIn=BUSY%2C%20error", "a3 a2", None),
+        ("STATUSIN=INIT", "b1", None),
+        ("statusIn=BUSY,DONE&status=BUSY", "a3", None),
+        ("activationType=SIMSWAP", all, None),
+        ("ActivationType=simswap&status=INIT", "b1", None),
+        ("createdAtFrom=2025-03-30", "d1 c1 b1 a3 a2", None),
+        ("createdAtTo=2025-03-30", "a3 a2 a1", None),
+        (
+            "createdatfrom=2025-03-30&CREATEDATTO=2025-03-30",
+            "a3 a2",
+            None,
+        ),
+        (
+            "createdAtFrom=2025-03-31&createdAtTo=2025-03-31",
+            "b1",
+            None,
+        ),
+        ("createdAtFrom=2025-04-03", "", None),
+        ("createdAtFrom=2025-04-02&createdAtTo=2025-04-01", "", None),
+        ("take=2", all, Some("d1 c1")),
+        ("take=100", all, None),
+        ("skip=4", all, Some("a2 a1")),
+        ("SKIP=1&TAKE=1", all, Some("c1")),
+        ("skip=6", all, Some("")),
+        ("skip=1000", all, Some("")),
+        ("skip=0", all, None),
+        (
+            "subscriptionId=65a1b2c3d4e5f60718293a01&orderBy=createdAt&take=1&skip=1",
+            "a1 a2 a3",
+            Some("a2"),
+        ),
+        (
+            "subscriptionId=65a1b2c3d4e5f60718293a01&status=DONE&referenceNumber=R1",
+            "a1",
+            None,
+        ),
+    ] {
+        let page = page(&world, &world.admin(), query).await;
+        let fields: Vec<&str> = page
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(fields, ["offset", "total", "results", "meta"], "{query}");
+        assert_eq!(ids(&page).join(" "), shown.unwrap_or(matches), "{query}");
+        assert_eq!(page["total"], matches.split_whitespace().count(), "{query}");
+        assert!(page["meta"].get("totalIsLowerBound").is_none(), "{query}");
+        let more = shown.is_some_and(|shown| !shown.is_empty() && !matches.ends_with(shown));
+        assert_eq!(page["meta"].get("next").is_some(), more, "{query}: {page}");
+        let skip = query.to_lowercase();
+        let skip = skip.split('&').find_map(|pair| pair.strip_prefix("skip="));
+        assert_eq!(
+            page["offset"],
+            skip.unwrap_or("0").parse::<u64>().unwrap(),
+            "{query}"
+        );
+    }
+    let found = page(&world, &world.admin(), "id=a3").await;
+    assert_eq!(
+        found["results"][0]["createdAt"],
+        "2025-03-30T23:59:59.999+02:00"
+    );
+    let found = page(&world, &world.admin(), "id=a1").await;
+    assert_eq!(
+        found["results"][0]["createdAt"],
+        "2025-03-29T23:59:59.999+01:00"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_malformed_is_refused_by_name() {
+    let world = World::new().await;
+    for (query, fields) in [
+        ("colour=red", "colour"),
+        ("Colour=", "Colour"),
+        ("id=a1&include=total", "include"),
+        ("$top=1&filter=x", "$top filter"),
+        ("id=%23", "id"),
+        ("id=", "id"),
+        ("subscriptionId=a%20b", "subscriptionId"),
+        ("SUBSCRIPTIONID=", "subscriptionId"),
+        ("phoneNumber=31612345601", "phoneNumber"),
+        ("phoneNumber=+", "phoneNumber"),
+        ("phonenumber=06-123", "phoneNumber"),
+        ("status=NEW", "status"),
+        ("status=DONE,BUSY", "status"),
+        ("statusIn=DONE,", "statusIn"),
+        ("statusIn=", "statusIn"),
+        ("statusIn=DONE&status=BUSY", "status"),
+        ("activationType=PORTIN", "activationType"),
+        ("createdAtFrom=2025-02-30", "createdAtFrom"),
+        ("createdAtFrom=2025-02-03T00:00:00Z", "createdAtFrom"),
+        ("createdAtTo=03-02-2025", "createdAtTo"),
+        ("take=0", "take"),
+        ("take=101", "take"),
+        ("take=-1", "take"),
+        ("take=ten", "take"),
+        ("take=", "take"),
+        ("skip=-1", "skip"),
+        ("skip=1.5", "skip"),
+        ("orderBy=id", "orderBy"),
+        ("orderByDesc=createdAt,id", "orderByDesc"),
+        ("orderBy=createdAt&orderByDesc=createdAt", "orderBy"),
+        ("cursor=", "cursor"),
+        ("cursor=AAAA", "cursor"),
+        ("cursor=x%20y", "cursor"),
+        ("id=a&ID=b", "id"),
+        (
+            "take=0&skip=1001&colour=red&status=NEW",
+            "take skip colour status",
+        ),
+    ] {
+        let answer = world.query(&world.admin(), query).await;
+        let (status, code, faults) = answer.refusal();
+        assert_eq!(
+            (status, code.as_str()),
+            (400, "InvalidValue"),
+            "{query}: {answer:?}"
+        );
+        let mut named: Vec<&str> = faults.iter().map(|(_, field)| field.as_str()).collect();
+        let mut expected: Vec<&str> = fields.split(' ').collect();
+        named.sort_unstable();
+        expected.sort_unstable();
+        // Both halves of a contradiction may be named.
+        if query == "statusIn=DONE&status=BUSY" {
+            assert!(
+                named.iter().all(|field| field.starts_with("status")),
+                "{answer:?}"
+            );
+        } else {
+            assert_eq!(named, expected, "{query}");
+        }
+        assert!(faults.iter().all(|(code, _)| code == "InvalidValue"));
+    }
+    let too_far = world.query(&world.admin(), "skip=1001").await;
+    assert_eq!(too_far.status, 400);
+    assert!(too_far.body.contains("cursor"), "{too_far:?}");
+    let stranger = world.token("AUDITOR", None, None);
+    assert_eq!(
+        world.query(&stranger, "id=a1").await.refusal().1,
+        "Forbidden"
+    );
+    let ownerless = world.token("OWNER", None, None);
+    assert_eq!(world.query(&ownerless, "").await.status, 403);
+    assert_eq!(world.query("nonsense", "").await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_role_sees_its_own_and_nothing_of_the_rest() {
+    let world = World::new().await;
+    let template = template(&world).await;
+    import(&world, &template, &few());
+    let callers = [
+        (world.owner("C-100"), "b1 a3 a2 a1"),
+        (world.owner("C-200"), "c1"),
+        (world.owner("C-300"), "d1"),
+        (world.owner("C-999"), ""),
+        (world.owner("R-10"), ""),
+        (world.reseller("R-10"), "c1 b1 a3 a2 a1"),
+        (world.reseller("R-20"), "d1"),
+        (world.reseller("C-100"), ""),
+        (world.admin(), "d1 c1 b1 a3 a2 a1"),
+    ];
+    for (token, visible) in &callers {
+        let listed = page(&world, token, "").await;
+        assert_eq!(ids(&listed).join(" "), *visible);
+        let visible: Vec<&str> = visible.split_whitespace().collect();
+        assert_eq!(listed["total"], visible.len());
+        let done = page(&world, token, "status=DONE").await;
+        let own_done = visible.iter().filter(|id| ["a1", "c1", "d1"].contains(id));
+        assert_eq!(done["total"], own_done.count());
+
+        for swap in few() {
+            let own = visible.contains(&swap.id.as_str());
+            let of_line: Vec<String> = few()
+                .iter()
+                .rev()
+                .filter(|other| own && other.line == swap.line)
+                .map(|other| other.id.clone())
+                .collect();
+            let (phone, ..) = owner_of(swap.line);
+            for (query, missing, expected) in [
+                (
+                    format!("id={}", swap.id),
+                    "id=nosuch",
+                    if own { vec![swap.id.clone()] } else { vec![] },
+                ),
+                (
+                    format!("subscriptionId={}", swap.line),
+                    "subscriptionId=nosuch",
+                    of_line.clone(),
+                ),
+                (
+                    format!("phoneNumber={phone}"),
+                    "phoneNumber=06-99999999",
+                    of_line.clone(),
+                ),
+                (
+                    format!("phoneNumber={phone}&subscriptionId={}", swap.line),
+                    "phoneNumber=06-99999999&subscriptionId=nosuch",
+                    of_line,
+                ),
+            ] {
+                let answer = world.query(token, &query).await;
+                assert_eq!(ids(&answer.json()), expected, "{query}");
+                if !own {
+                    let missing = world.query(token, missing).await;
+                    assert_eq!(told(answer), told(missing), "{query}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_s_long_listing_is_like_none() {
+    let world = World::new().await;
+    let template = template(&world).await;
+    import(&world, &template, &many(2002));
+    let stranger = world.owner("C-300");
+    for query in [
+        "",
+        "&orderBy=createdAt",
+        "&status=ERROR",
+        "&skip=1000",
+        "&take=1",
+    ] {
+        let line = format!("subscriptionId={}{query}", line::ANNA);
+        let foreign = world.query(&stranger, &line).await;
+        let missing = world
+            .query(&stranger, &format!("subscriptionId=nosuch{query}"))
+            .await;
+        assert_eq!(told(foreign), told(missing), "{query}");
+    }
+    let own = page(
+        &world,
+        &world.owner("C-100"),
+        &format!("subscriptionId={}", line::ANNA),
+    )
+    .await;
+    assert_eq!(
+        (&own["total"], &own["meta"]["totalIsLowerBound"]),
+        (&json!(1000), &json!(true))
+    );
+}
+
+/// The answer but for what API Gateway and the clock make of each.
+fn told(mut answer: Answer) -> Answer {
+    answer.headers.remove("date");
+    answer.headers.remove("apigw-requestid");
+    answer
+}
+
+/// Swaps of C-100, three at a time in the same millisecond, newest last.
+fn many(count: usize) -> Vec<Past> {
+    let first: Timestamp = "2024-05-01T08:00:00.123Z".parse().unwrap();
+    (0..count)
+        .map(|n| Past {
+            id: format!("m{n:04}"),
+            created: first + SignedDuration::from_secs((n / 3) as i64),
+            line: [line::ANNA, line::BRAM][n % 2],
+            status: ["DONE", "ERROR"][n % 5 / 4],
+            reference: if n < 2 {
+                "rare".to_owned()
+            } else {
+                String::new()
+            },
+        })
+        .collect()
+}
+
+fn ids_of(swaps: &[Past], fits: impl Fn(&Past) -> bool) -> Vec<String> {
+    let fitting = swaps.iter().filter(|swap| fits(swap));
+    fitting.map(|swap| swap.id.clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_walk_by_cursor_meets_each_swap_once() {
+    let world = World::new().await;
+    let template = template(&world).await;
+    let swaps = many(130);
+    import(&world, &template, &swaps);
+    import(&world, &template, &few()[4..]);
+    let everything = ids_of(&swaps, |_| true);
+    let of_anna = ids_of(&swaps, |swap| swap.line == line::ANNA);
+    let errors = ids_of(&swaps, |swap| swap.status == "ERROR");
+    let (owner, anna) = (
+        world.owner("C-100"),
+        format!("subscriptionId={}", line::ANNA),
+    );
+    for (query, expected) in [
+        ("", &everything),
+        (&anna, &of_anna),
+        ("phoneNumber=06-12345601", &of_anna),
+        ("status=ERROR", &errors),
+        (
+            "createdAtFrom=2024-05-01&createdAtTo=2024-05-01",
+            &everything,
+        ),
+        ("createdAtTo=2024-04-30", &Vec::new()),
+    ] {
+        for take in [7, 100] {
+            let (found, total) =
+                walk(&world, &owner, &format!("{query}&orderBy=createdAt"), take).await;
+            assert_eq!(&found, expected, "{query} {take}");
+            assert_eq!(total, expected.len());
+            let (mut found, total) = walk(&world, &owner, query, take).await;
+            found.reverse();
+            assert_eq!(&found, expected, "{query} {take}");
+            assert_eq!(total, expected.len());
+        }
+    }
+    let (found, _) = walk(&world, &world.admin(), "", 50).await;
+    assert_eq!(found.len(), 132);
+
+    // What is asked meanwhile does not come between.
+    let first = page(&world, &owner, "take=100").await;
+    import(
+        &world,
+        &template,
+        &[past("new", "2026-01-01T00:00:00Z", line::ANNA, "DONE", "")],
+    );
+    let next = first["meta"]["next"].as_str().unwrap();
+    let second = page(&world, &owner, &format!("take=30&cursor={next}")).await;
+    let newest_first: Vec<String> = everything.into_iter().rev().collect();
+    assert_eq!(ids(&second), newest_first[100..130]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_serves_one_caller_and_one_question() {
+    let world = World::new().await;
+    let template = template(&world).await;
+    import(&world, &template, &few());
+    let owner = world.owner("C-100");
+    let first = page(&world, &owner, "statusIn=DONE,BUSY,ERROR&take=1").await;
+    let cursor = first["meta"]["next"].as_str().unwrap();
+    let question = "statusIn=DONE,BUSY,ERROR";
+    let next = page(
+        &world,
+        &owner,
+        &format!("{question}&take=5&cursor={cursor}"),
+    )
+    .await;
+    assert_eq!(ids(&next), ["a2", "a1"]);
+    let again = page(&world, &owner, &format!("CURSOR={cursor}&{question}")).await;
+    assert_eq!(ids(&again), ["a2", "a1"]);
+
+    let refused = async |token: &str, query: &str| {
+        let answer = world.query(token, query).await;
+        let cursor = vec![("InvalidValue".to_owned(), "cursor".to_owned())];
+        assert_eq!(
+            answer.refusal(),
+            (400, "InvalidValue".to_owned(), cursor),
+            "{query}"
+        );
+    };
+    let now = Timestamp::now();
+    let other_subject = world
+        .stack
+        .tokens
+        .issue("OWNER", Some("C-100"), None, "another", 60, now);
+    for token in [
+        &world.owner("C-200"),
+        &world.reseller("R-10"),
+        &world.admin(),
+        &other_subject,
+    ] {
+        refused(token, &format!("{question}&cursor={cursor}")).await;
+    }
+    for other in [
+        "",
+        "status=DONE",
+        "statusIn=DONE,BUSY",
+        "subscriptionId=65a1b2c3d4e5f60718293a01",
+    ] {
+        refused(&owner, &format!("{other}&cursor={cursor}")).await;
+    }
+    for more in [
+        "orderBy=createdAt",
+        "referenceNumber=R1",
+        "createdAtFrom=2025-01-01",
+        "phoneNumber=06-12345601",
+    ] {
+        refused(&owner, &format!("{question}&{more}&cursor={cursor}")).await;
+    }
+    for place in (0..cursor.len()).step_by(5) {
+        let mut altered = cursor.as_bytes().to_vec();
+        altered[place] = if altered[place] == b'A' { b'B' } else { b'A' };
+        let altered = String::from_utf8(altered).unwrap();
+        refused(&owner, &format!("{question}&cursor={altered}")).await;
+    }
+    for altered in [
+        &cursor[1..],
+        &cursor[..cursor.len() - 4],
+        &format!("{cursor}AAAA"),
+    ] {
+        refused(&owner, &format!("{question}&cursor={altered}")).await;
+    }
+    let skipping = world
+        .query(&owner, &format!("{question}&skip=1&cursor={cursor}"))
+        .await;
+    assert_eq!(skipping.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_total_is_exact_up_to_a_thousand() {
+    let world = World::new().await;
+    let template = template(&world).await;
+    let swaps = many(1500);
+    let (old, new) = swaps.split_at(500);
+    import(&world, &template, new);
+    let owner = world.owner("C-100");
+    let first = page(&world, &owner, "").await;
+    assert_eq!(
+        (&first["total"], &first["meta"]["totalIsLowerBound"]),
+        (&json!(1000), &Value::Null)
+    );
+    let far = page(&world, &owner, "skip=975").await;
+    assert_eq!((ids(&far).len(), &far["meta"]), (25, &json!({})));
+
+    import(&world, &template, &old[499..]);
+    let first = page(&world, &owner, "").await;
+    assert_eq!(
+        (&first["total"], &first["meta"]["totalIsLowerBound"]),
+        (&json!(1000), &json!(true))
+    );
+    import(&world, &template, &old[..499]);
+    let far = page(&world, &owner, "skip=1000&take=2").await;
+    assert_eq!(
+        (ids(&far), &far["offset"]),
+        (vec!["m0499".to_owned(), "m0498".to_owned()], &json!(1000))
+    );
+    let (found, total) = walk(&world, &owner, "", 100).await;
+    assert_eq!((found.len(), total), (1500, json!(1000)));
+
+    // The two that match are behind the first thousand: the first page is empty, and leads to them.
+    let rare = page(&world, &owner, "referenceNumber=rare").await;
+    assert_eq!(
+        (
+            ids(&rare).len(),
+            &rare["total"],
+            &rare["meta"]["totalIsLowerBound"]
+        ),
+        (0, &json!(0), &json!(true))
+    );
+    let (found, _) = walk(&world, &owner, "referenceNumber=rare", 25).await;
+    assert_eq!(found, ["m0001", "m0000"]);
+    let (found, _) = walk(&world, &owner, "referenceNumber=rare&orderBy=createdAt", 1).await;
+    assert_eq!(found, ["m0000", "m0001"]);
+    let (found, _) = walk(&world, &owner, "status=ERROR", 100).await;
+    assert_eq!(found.len(), 300);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_by_id_is_one_read_of_one_unit() {
+    let table = Wire::new().await;
+    let world = World::with(&[
+        ("AWS_ENDPOINT_URL_DYNAMODB", &table.url),
+        ("CONFIRMATION_CODE_ECHO", "masked"),
+    ])
+    .await;
+    table.connect(&world.stack.endpoints.dynamodb);
+    let id = world.begin(&esim(line::ANNA)).await;
+    let code = world.await_waiting(&id).await;
+    assert_eq!(world.install(&code, "8E9!#").await.status, 200);
+    world.await_status(&id, "DONE").await;
+
+    let (own, foreign) = (world.owner("C-100"), world.owner("C-300"));
+    let (rows, calls) = (world.table(), table.count("POST"));
+    for (token, id) in [
+        (&own, id.as_str()),
+        (&foreign, &id),
+        (&own, "nosuch"),
+        (&own, &id),
+    ] {
+        assert_eq!(world.query(token, &format!("id={id}")).await.status, 200);
+    }
+    assert_eq!(table.count("POST") - calls, 4);
+    assert_eq!(world.table(), rows);
+
+    // What that one call reads: the swap and its mail, at the end of their life.
+    let pk = AttributeValue::S(format!("A#{id}"));
+    let read = world.stack.database.query(QueryRequest {
+        table_name: world.stack.endpoints.table.clone(),
+        key_condition_expression: Some("pk = :pk".to_owned()),
+        expression_attribute_values: Some(HashMap::from([(":pk".to_owned(), pk)])),
+        consistent_read: Some(true),
+        return_consumed_capacity: Some("TOTAL".to_owned()),
+        scan_index_forward: true,
+        ..QueryRequest::default()
+    });
+    let read = read.unwrap();
+    assert_eq!(
+        (read.count, read.consumed_capacity.unwrap().capacity_units),
+        (2, 1.0)
+    );
+}

@@ -1,0 +1,552 @@
+//! Where secrets are not: the table's files, logs, stream, mails, links and refusals are searched for those of whole swaps.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use domain::{
+    EmailAddress, FormFactor, Iccid, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim,
+    SimState, SubscriptionId,
+};
+use jiff::Timestamp;
+use local::dynoxide::actions::describe_stream::DescribeStreamRequest;
+use local::dynoxide::actions::get_item::GetItemRequest;
+use local::dynoxide::actions::get_records::GetRecordsRequest;
+use local::dynoxide::actions::get_shard_iterator::GetShardIteratorRequest;
+use local::dynoxide::actions::list_streams::ListStreamsRequest;
+use local::dynoxide::types::{AttributeValue, Item};
+use local::stack::Options;
+use mail_parser::MessageParser;
+use serde_json::{Value, json};
+use store::{StoreError, StoredSwap};
+use tests::{Answer, Fault, Wire, World, activation_code};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The confirmation code, of characters that no encoding of a text changes.
+const CODE: &str = "ZQ7KW9VXT3";
+const OTHER_CODE: &str = "YR8LX2WUS4";
+const PINS_AND_PUKS: [&str; 4] = ["60482917", "71593826", "82604735", "93715648"];
+const SUPPLIER_CODE: &str = "LPA:1$SUPPLIER.EXAMPLE$KP5NQ8RTVX";
+const EMAIL: &str = "findable@example.com";
+
+/// All that our crates log in this process, at every level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+static LOG: LazyLock<Log> = LazyLock::new(|| {
+    let log = Log::default();
+    let ours = [
+        "domain",
+        "store",
+        "network",
+        "edge",
+        "submit_swap",
+        "query_activation",
+        "fulfil_swap",
+        "deliver_esim",
+        "network_events",
+        "local",
+        "peers",
+    ];
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_targets(ours.map(|target| (target, LevelFilter::TRACE)));
+    let lines = tracing_subscriber::fmt::layer()
+        .json()
+        .with_writer(log.clone());
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
+        .init();
+    log
+});
+
+/// Whether the bytes hold a text: as it is, in base64 from any place on, or in hex of either case.
+fn holds(bytes: &[u8], text: &str) -> bool {
+    let mut forms = vec![text.to_owned()];
+    for before in 0..3 {
+        let encoded = STANDARD_NO_PAD.encode([&b"xx"[..before], text.as_bytes()].concat());
+        // What its neighbours have no part in.
+        let (from, to) = ((before * 8).div_ceil(6), (before + text.len()) * 8 / 6);
+        forms.push(encoded[from..to].to_owned());
+    }
+    let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    forms.extend([hex.to_uppercase(), hex]);
+    forms.iter().any(|form| {
+        bytes
+            .windows(form.len())
+            .any(|window| window == form.as_bytes())
+    })
+}
+
+#[test]
+fn a_text_is_found_in_every_form() {
+    for text in [CODE, PINS_AND_PUKS[0]] {
+        assert!(holds(format!("a{text}b").as_bytes(), text));
+        for before in ["", "x", "xy", "xyz"] {
+            let whole = format!("{before}{text}z");
+            assert!(
+                holds(STANDARD_NO_PAD.encode(&whole).as_bytes(), text),
+                "{before}"
+            );
+        }
+        assert!(!holds(b"ZQ7KW9VXT4 60482918", text));
+    }
+}
+
+/// A network of the test's own, so that only its SIMs are taken.
+fn network() -> NetworkName {
+    NetworkName::parse("CANARY").unwrap()
+}
+
+fn sim(iccid: &str, form_factor: FormFactor) -> Sim {
+    let [pin1, pin2, puk1, puk2] = PINS_AND_PUKS.map(|secret| Some(Secret::new(secret)));
+    Sim {
+        iccid: Iccid::parse(iccid).unwrap(),
+        imsi: None,
+        network: network(),
+        reseller: None,
+        form_factor,
+        auto_assign: false,
+        state: SimState::Free,
+        free_from: Timestamp::UNIX_EPOCH,
+        holder: None,
+        pin1,
+        pin2,
+        puk1,
+        puk2,
+        supplier_code: Some(Secret::new(SUPPLIER_CODE)),
+        tag: None,
+    }
+}
+
+async fn add_line(world: &World, id: &str, phone: &str, iccid: &str) {
+    let line = Line {
+        id: SubscriptionId::parse(id).unwrap(),
+        phone: Msisdn::parse(phone).unwrap(),
+        customer: "C-900".to_owned(),
+        reseller: None,
+        network: network(),
+        current_sim: Iccid::parse(iccid).unwrap(),
+        email: Some(EmailAddress::parse(EMAIL).unwrap()),
+        language: Language::En,
+        state: LineState::Active,
+        porting: false,
+        locked: false,
+        open_swap: None,
+    };
+    let store = &world.stack.store;
+    store
+        .add_line(&line, sim(iccid, FormFactor::Nano))
+        .await
+        .unwrap();
+}
+
+/// A world with two lines, some eSIMs and a card of the network of these tests.
+async fn world(data_dir: Option<PathBuf>, settings: &[(&str, &str)]) -> World {
+    LazyLock::force(&LOG);
+    let settings = settings
+        .iter()
+        .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+    let world = World::start(Options {
+        data_dir,
+        settings: settings.collect(),
+        ..World::options()
+    })
+    .await;
+    add_line(&world, "LINE-1", "+31612349901", "8931999000000000001").await;
+    add_line(&world, "LINE-2", "+31612349902", "8931999000000000002").await;
+    for n in 0..6 {
+        let esim = sim(&format!("893199900000000100{n}"), FormFactor::Esim);
+        world.stack.store.add_sim(&esim).await.unwrap();
+    }
+    let card = sim("8931999000000002000", FormFactor::Nano);
+    world.stack.store.add_sim(&card).await.unwrap();
+    world
+}
+
+fn esim(line: &str, code: &str) -> Value {
+    json!({"subscriptionId": line, "eSim": true, "email": EMAIL, "confirmationCode": code})
+}
+
+/// A refusal of this status, for the search.
+fn refused(answer: Answer, status: u16) -> Vec<u8> {
+    assert_eq!(answer.status, status, "{answer:?}");
+    format!("{answer:?}").into_bytes()
+}
+
+/// All that can be asked amiss with a secret in it, while a swap is open on LINE-1 under the key `k`.
+async fn refusals(world: &World) -> Vec<Vec<u8>> {
+    let admin = world.admin();
+    let keyed = [("idempotency-key", "k")];
+    let long = format!("{CODE}{CODE}");
+    let mut found = vec![
+        refused(world.submit(&admin, &esim("LINE-1", OTHER_CODE)).await, 409),
+        refused(
+            world
+                .submit_with(&admin, &keyed, &esim("LINE-1", OTHER_CODE))
+                .await,
+            422,
+        ),
+        refused(world.submit(&admin, &esim("LINE-1", &long)).await, 400),
+        refused(
+            world
+                .submit(&admin, &esim("LINE-1", &format!("{CODE} ")))
+                .await,
+            400,
+        ),
+        refused(world.submit(&admin, &esim("no line", CODE)).await, 400),
+        refused(world.submit(&admin, &esim("nosuch", CODE)).await, 404),
+        refused(
+            world
+                .submit(&world.owner("C-1"), &esim("LINE-1", CODE))
+                .await,
+            404,
+        ),
+        refused(world.submit("nobody", &esim("LINE-1", CODE)).await, 401),
+        refused(
+            world
+                .query(&admin, &format!("confirmationCode={CODE}"))
+                .await,
+            400,
+        ),
+        refused(world.query(&admin, &format!("take={CODE}")).await, 400),
+    ];
+    let mut not_text = esim("LINE-1", CODE);
+    not_text["confirmationCode"] = json!([CODE]);
+    found.push(refused(world.submit(&admin, &not_text).await, 400));
+    let bearer = format!("Bearer {admin}");
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let broken = format!("{{\"confirmationCode\":\"{CODE}\"");
+    let submit = "/api/SimSwapSubscription";
+    found.push(refused(
+        world.send("POST", submit, &headers, broken.clone()).await,
+        400,
+    ));
+    let large = format!("{broken}{}", " ".repeat(11_000));
+    found.push(refused(
+        world.send("POST", submit, &headers, large).await,
+        413,
+    ));
+    let plain = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "text/plain"),
+    ];
+    found.push(refused(
+        world.send("POST", submit, &plain, broken.clone()).await,
+        415,
+    ));
+    let callback = "/gsma/rsp2/es2plus/handleDownloadProgressInfo";
+    found.push(refused(
+        world.send("POST", callback, &[], broken).await,
+        400,
+    ));
+    found
+}
+
+/// Every record of the table's stream, as the functions get them.
+fn stream(world: &World) -> Vec<Value> {
+    let database = &world.stack.database;
+    let request = ListStreamsRequest {
+        table_name: Some(world.stack.endpoints.table.clone()),
+        ..Default::default()
+    };
+    let stream_arn = database
+        .list_streams(request)
+        .unwrap()
+        .streams
+        .remove(0)
+        .stream_arn;
+    let request = DescribeStreamRequest {
+        stream_arn: stream_arn.clone(),
+        ..Default::default()
+    };
+    let shard_id = database
+        .describe_stream(request)
+        .unwrap()
+        .stream_description
+        .shards
+        .remove(0)
+        .shard_id;
+    let request = GetShardIteratorRequest {
+        stream_arn,
+        shard_id,
+        shard_iterator_type: "TRIM_HORIZON".to_owned(),
+        sequence_number: None,
+    };
+    let mut iterator = database
+        .get_shard_iterator(request)
+        .unwrap()
+        .shard_iterator
+        .unwrap();
+    let mut found = Vec::new();
+    loop {
+        let request = GetRecordsRequest {
+            shard_iterator: iterator.clone(),
+            limit: Some(1000),
+        };
+        let page = database.get_records(request).unwrap();
+        if page.records.is_empty() {
+            return found;
+        }
+        found.extend(page.records.iter().map(|record| json!(record)));
+        iterator = page.next_shard_iterator.unwrap();
+    }
+}
+
+/// All files below a directory, with what they hold.
+fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push((path.clone(), std::fs::read(&path).unwrap()));
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_of_a_swap_is_where_it_should_not_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let (smdp, network) = (Wire::new().await, Wire::new().await);
+    let settings = [
+        ("SMDP_URL", smdp.url.as_str()),
+        ("NETWORK_URL", &network.url),
+        ("RETRY_AFTER", "1ms"),
+        ("ASK_AFTER", "50ms"),
+    ];
+    let world = world(Some(directory.path().to_owned()), &settings).await;
+    smdp.connect(&world.stack.endpoints.smdp);
+    network.connect(&world.stack.endpoints.network);
+    // Peers that say more than they should.
+    let html = format!("<html>{CODE} is the code of {}</html>", PINS_AND_PUKS[0]);
+    let status = json!({
+        "status": "Failed",
+        "statusCodeData": {"subjectCode": CODE, "reasonCode": CODE, "subjectIdentifier": CODE, "message": CODE},
+    });
+    let no = json!({"header": {"functionExecutionStatus": status}}).to_string();
+    let admin = world.admin();
+    let mut matching_ids = Vec::new();
+    let mut mails = Vec::new();
+
+    // One is done, after a wrong code; the peers stumble on the way.
+    smdp.plan("confirmOrder", Fault::Answer(500, html.clone()));
+    network.plan("POST", Fault::Answer(503, html.clone()));
+    let asked = world
+        .submit_with(&admin, &[("idempotency-key", "k")], &esim("LINE-1", CODE))
+        .await;
+    assert_eq!(asked.status, 200);
+    let done = asked.json()["id"].as_str().unwrap().to_owned();
+    let code = world.await_waiting(&done).await;
+    let refusals = refusals(&world).await;
+    assert_eq!(world.install(&code, OTHER_CODE).await.status, 403);
+    assert_eq!(world.install(&code, CODE).await.status, 200);
+    world.await_status(&done, "DONE").await;
+    matching_ids.push(code);
+    mails.extend(world.mails(&done));
+
+    // One fails on the phone, one at the SM-DP+, one at the network.
+    let failed = world.begin(&esim("LINE-2", CODE)).await;
+    let code = world.await_waiting(&failed).await;
+    for _ in 0..5 {
+        world.install(&code, OTHER_CODE).await;
+    }
+    world.await_status(&failed, "ERROR").await;
+    matching_ids.push(code);
+    mails.extend(world.mails(&failed));
+    smdp.plan("confirmOrder", Fault::Answer(200, no));
+    let refused = world.begin(&esim("LINE-2", CODE)).await;
+    world.await_status(&refused, "ERROR").await;
+    network.plan("POST", Fault::Answer(400, html));
+    let rejected = world.begin(&esim("LINE-2", CODE)).await;
+    world.await_status(&rejected, "ERROR").await;
+
+    // One to a card, whose PINs and PUKs are in stock.
+    let card = json!({"subscriptionId": "LINE-2", "newSimCardNumber": "8931999000000002000"});
+    let id = world.begin(&card).await;
+    world.await_status(&id, "DONE").await;
+    assert!(smdp.is_spent() && network.is_spent());
+
+    for matching_id in &mut matching_ids {
+        *matching_id = matching_id.split('$').nth(2).unwrap().to_owned();
+    }
+    let mut never = vec![CODE, OTHER_CODE, SUPPLIER_CODE];
+    never.extend(PINS_AND_PUKS);
+    let mut secrets = never.clone();
+    secrets.extend(matching_ids.iter().map(String::as_str));
+
+    assert!(
+        refusals
+            .iter()
+            .any(|refusal| holds(refusal, "SwapInProgress"))
+    );
+    for refusal in &refusals {
+        for secret in &secrets {
+            assert!(
+                !holds(refusal, secret),
+                "{secret} in {}",
+                String::from_utf8_lossy(refusal)
+            );
+        }
+    }
+
+    assert_eq!(mails.len(), 2);
+    for raw in &mails {
+        let mail = MessageParser::default().parse(raw).unwrap();
+        let (text, html) = (mail.body_text(0).unwrap(), mail.body_html(0).unwrap());
+        assert!(html.contains("https://esimsetup.apple.com/"));
+        for secret in &never {
+            for part in [raw.as_slice(), text.as_bytes(), html.as_bytes()] {
+                assert!(!holds(part, secret), "{secret}");
+            }
+        }
+    }
+
+    let records = stream(&world);
+    assert!(records.len() > 50, "{}", records.len());
+    for record in &records {
+        let change = &record["dynamodb"];
+        assert_eq!(change["StreamViewType"], "KEYS_ONLY", "{record}");
+        assert!(
+            change.get("NewImage").is_none() && change.get("OldImage").is_none(),
+            "{record}"
+        );
+        for secret in &secrets {
+            assert!(
+                !holds(record.to_string().as_bytes(), secret),
+                "{secret} in {record}"
+            );
+        }
+    }
+
+    world.stack.stop().await;
+    let mut searched = 0;
+    for (path, bytes) in files(directory.path()) {
+        let name = path
+            .strip_prefix(directory.path())
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
+        for secret in &never {
+            assert!(!holds(&bytes, secret), "{secret} in {name}");
+        }
+        // A mail has its activation code, and the SM-DP+ its orders.
+        if !name.starts_with("mail") && !name.starts_with("peers") {
+            for secret in &matching_ids {
+                assert!(!holds(&bytes, secret), "{secret} in {name}");
+            }
+        }
+        // What is no secret is found: the search works.
+        if name.starts_with("dynamodb.sqlite") && holds(&bytes, EMAIL) {
+            searched += 1;
+        }
+    }
+    assert!(searched > 0);
+
+    let log = LOG.0.lock().unwrap().clone();
+    assert!(
+        holds(&log, &done) && holds(&log, "swap accepted") && holds(&log, "profile is not ordered")
+    );
+    for secret in &secrets {
+        let lines = String::from_utf8_lossy(&log);
+        let line = lines.lines().find(|line| holds(line.as_bytes(), secret));
+        assert_eq!(line, None, "{secret}");
+    }
+}
+
+async fn stored(world: &World, id: &str) -> StoredSwap {
+    let id = world.record(id).await.id;
+    world.stack.store.swap(&id).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_field_opens_in_its_own_place_alone() {
+    let world = world(None, &[]).await;
+    let first = world.begin(&esim("LINE-1", CODE)).await;
+    let second = world.begin(&esim("LINE-2", CODE)).await;
+    let code = world.await_waiting(&first).await;
+    assert!(activation_code(&world.await_mail(&second).await) != code);
+    let (first, second) = (stored(&world, &first).await, stored(&world, &second).await);
+    let store = &world.stack.store;
+    for swap in [&first, &second] {
+        assert_eq!(
+            store
+                .confirmation_code(swap)
+                .await
+                .unwrap()
+                .unwrap()
+                .expose(),
+            CODE
+        );
+    }
+    assert!(first.secrets.code.is_some() && first.secrets.code != second.secrets.code);
+
+    // Another row's, and another field's of the same row.
+    let mut moved = first.clone();
+    for code in [second.secrets.code, first.secrets.matching_id] {
+        moved.secrets.code = code;
+        let opened = store.confirmation_code(&moved).await;
+        assert!(matches!(opened, Err(StoreError::Sealing)));
+    }
+    moved.secrets.matching_id = second.secrets.matching_id;
+    let opened = store.matching_id(&moved).await;
+    assert!(matches!(opened, Err(StoreError::Sealing)));
+
+    // The same PINs and PUKs on six SIMs: no two fields are alike.
+    let mut fields = Vec::new();
+    for n in 0..6 {
+        let row = row(&world, &format!("S#893199900000000100{n}"), "sim");
+        for name in ["pin1", "pin2", "puk1", "puk2", "supplierCode"] {
+            let Some(AttributeValue::B(sealed)) = row.get(name) else {
+                panic!("{name} is not sealed");
+            };
+            fields.push(sealed.clone());
+        }
+    }
+    let count = fields.len();
+    fields.sort();
+    fields.dedup();
+    assert_eq!((count, fields.len()), (30, 30));
+}
+
+fn row(world: &World, pk: &str, sk: &str) -> Item {
+    let key =
+        [("pk", pk), ("sk", sk)].map(|(n, v)| (n.to_owned(), AttributeValue::S(v.to_owned())));
+    let found = world.stack.database.get_item(GetItemRequest {
+        table_name: world.stack.endpoints.table.clone(),
+        key: HashMap::from(key),
+        ..GetItemRequest::default()
+    });
+    found.unwrap().item.unwrap()
+}
