@@ -66,7 +66,9 @@ impl Post {
         match sent {
             Ok(answer) => Outcome::Sent(answer.message_id),
             Err(error) => {
-                edge::log_cause("SES did not take a mail", &error);
+                // SES's own words may hold the recipient's address: its code is enough.
+                let code = error.code().unwrap_or("none");
+                tracing::warn!(activation = %mail.activation, code, "SES did not take a mail");
                 judge(&error)
             }
         }

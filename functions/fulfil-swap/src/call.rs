@@ -106,13 +106,17 @@ impl FulfilSwap {
         order: NewOrder<'_>,
         repeated: bool,
     ) -> Result<Order, OrderingError> {
-        if repeated && let Some(placed) = self.network.find(order.external_id).await? {
+        // A look that is refused says nothing of the order.
+        let look = || async {
+            let found = self.network.find(order.external_id).await;
+            found.map_err(|_| OrderingError::Unanswered)
+        };
+        if repeated && let Some(placed) = look().await? {
             return Ok(placed);
         }
         match self.network.place(order).await {
             Err(OrderingError::Refused { status: 409 }) => {
-                let placed = self.network.find(order.external_id).await?;
-                placed.ok_or(OrderingError::Unanswered)
+                look().await?.ok_or(OrderingError::Unanswered)
             }
             placed => placed,
         }
@@ -180,13 +184,18 @@ impl FulfilSwap {
 
     async fn cancel_profile(&self, swap: &StoredSwap) -> Result<Option<Fact>, StoreError> {
         let a = &swap.activation;
-        let matching_id = self.store.matching_id(swap).await?;
+        // The ICCID is enough to cancel: a matching id that cannot be opened must not keep the line for ever.
+        let matching_id = match self.store.matching_id(swap).await {
+            Ok(id) => Some(id),
+            Err(error @ StoreError::Unavailable(_)) => return Err(error),
+            Err(_) => None,
+        };
         let call = format!("{}-cancel", a.id);
         let cancelled = self
             .smdp
             .cancel_order(
                 &a.new_sim,
-                Some(&matching_id),
+                matching_id.as_ref(),
                 FinalStatus::Available,
                 &call,
             )
@@ -199,8 +208,8 @@ impl FulfilSwap {
             Err(error) if error.is(UNKNOWN.0, UNKNOWN.1) => {
                 Some(Fact::ProfileSettled { on_phone: false })
             }
-            // What was never confirmed for us cannot be fetched with our matching id.
-            Err(Es2PlusError::Refused { .. }) if a.profile_order == ProfileOrder::None => {
+            // It refused to confirm, and refuses to cancel what it does not have.
+            Err(Es2PlusError::Refused { .. }) if a.failure == Some(Failure::ProfileRefused) => {
                 Some(Fact::ProfileSettled { on_phone: false })
             }
             Err(error) => {
@@ -213,8 +222,14 @@ impl FulfilSwap {
     /// Cancelling is asynchronous: the number is certain to stay only when the order says so.
     async fn cancel_move(&self, swap: &StoredSwap) -> Option<Fact> {
         let a = &swap.activation;
+        let gave_up = matches!(
+            a.failure,
+            Some(Failure::Unavailable | Failure::Internal | Failure::Cancelled)
+        );
         let order = match self.network.find(&a.id).await {
             Ok(Some(order)) => order,
+            // An order whose answer was lost a moment ago may be on its way there still: the next look tells.
+            Ok(None) if gave_up && a.tries == 0 => return None,
             Ok(None) => return Some(Fact::NetworkEnded(Failure::NetworkCancelled)),
             Err(_) => return None,
         };

@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use domain::{
     ActivationId, Claim, Deadlines, Delivery, Fact, Kind, Phase, SmDpAddress, Step, apply, next,
 };
-use edge::{Ambient, SettingError, Settings, Standing, for_each_row};
+use edge::{Ambient, SettingError, Settings, Standing, for_each_row, log_cause};
 use network::{Es2Plus, ServiceOrdering};
 use store::{ChangedRow, Saved, Store, StoreError, StoredSwap};
 
@@ -89,8 +89,8 @@ impl FulfilSwap {
             token: self.ambient.token(),
             until: self.ambient.now() + self.deadlines.lease,
         };
-        let token = claim.token.clone();
-        if self.save(swap, &[Fact::Claimed(claim)]).await? != Some(Saved::Written) {
+        let claimed = Fact::Claimed(claim.clone());
+        if self.save(swap, &[claimed]).await? != Some(Saved::Written) {
             return Ok(());
         }
         let calls = async {
@@ -101,22 +101,24 @@ impl FulfilSwap {
                 _ => self.cancel(swap).await,
             }
         };
-        // A call that outlived the claim could reach a peer when the swap has ended.
-        let within = Duration::try_from(self.deadlines.lease).unwrap_or_default() * 4 / 5;
+        // A call that outlived the claim could reach a peer when the swap has ended: a fifth of the lease is left for
+        // the last one to be carried out, and for its outcome to be written.
+        let within = claim.until.duration_since(self.ambient.now()) - self.deadlines.lease / 5;
+        let within = Duration::try_from(within).unwrap_or(Duration::ZERO);
         let mut facts = match tokio::time::timeout(within, calls).await {
-            Ok(facts) => facts?,
+            Ok(Ok(facts)) => facts,
+            Ok(Err(error)) => {
+                log_cause("a swap's calls out were not all made", &error);
+                vec![Fact::TryFailed]
+            }
             Err(_) => vec![Fact::TryFailed],
         };
         loop {
             let Some(now) = self.store.swap(&swap.activation.id).await? else {
                 return Ok(());
             };
-            if now
-                .activation
-                .claim
-                .as_ref()
-                .is_none_or(|claim| claim.token != token)
-            {
+            let held = now.activation.claim.as_ref();
+            if held.is_none_or(|held| held.token != claim.token) {
                 // A fact ended the claim, or it lapsed: what to make of our tries is another's now, but an order that
                 // stands has to be known.
                 facts.retain(|fact| matches!(fact, Fact::Ordered { .. }));

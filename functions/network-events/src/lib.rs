@@ -45,7 +45,7 @@ impl NetworkEvents {
         })
     }
 
-    /// ES2+ `handleDownloadProgressInfo` (SGP.22 section 5.3.5): 204 whatever it says.
+    /// ES2+ `handleDownloadProgressInfo` (SGP.22 section 5.3.5): 204 for all that can be read.
     async fn download_progressed(&self, request: &Request) -> Result<Response<Body>, StoreError> {
         let Ok(info) = serde_json::from_slice::<DownloadProgressInfo>(bytes(request)) else {
             return Ok(not_understood("handleDownloadProgressInfo"));
@@ -71,7 +71,7 @@ impl NetworkEvents {
         Ok(response)
     }
 
-    /// TMF641 `serviceOrderStateChangeEvent`: 201 whatever it says.
+    /// TMF641 `serviceOrderStateChangeEvent`: 201 for all that can be read.
     async fn order_changed(&self, request: &Request) -> Result<Response<Body>, StoreError> {
         let Ok(event) = serde_json::from_slice::<ServiceOrderStateChangeEvent>(bytes(request))
         else {

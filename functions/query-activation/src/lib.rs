@@ -63,6 +63,14 @@ struct Meta {
     next: Option<String>,
 }
 
+/// Whose swaps a query is about.
+enum Subject {
+    /// All that exist for the caller.
+    Caller,
+    Line(SubscriptionId),
+    Nobody,
+}
+
 /// What a look into a listing brought.
 struct Found {
     entries: Vec<Entry>,
@@ -75,11 +83,7 @@ struct Found {
 impl QueryActivation {
     /// Reads `TIME_ZONE`, `CONFIRMATION_CODE_ECHO` and `CODE_KEPT`.
     pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
-        let presenter = Presenter {
-            zone: settings.time_zone()?,
-            echo: settings.echo()?,
-            code_kept: settings.code_kept()?,
-        };
+        let presenter = settings.presenter()?;
         Ok(Self {
             store,
             ambient,
@@ -124,8 +128,10 @@ impl QueryActivation {
     ) -> Result<Page, StoreError> {
         let found = self.store.swap_with_deliveries(id).await?.filter(|stored| {
             let a = &stored.activation;
-            let place = caller.may_see(&a.customer, a.reseller.as_deref());
-            place && query.matches(a)
+            let visible = caller.may_see(&a.customer, a.reseller.as_deref());
+            // In a listing the number has named the line; here it is the swap's own.
+            let same_phone = query.phone.as_ref().is_none_or(|asked| *asked == a.phone);
+            visible && same_phone && query.matches(a)
         });
         let total = usize::from(found.is_some());
         let shown = found.filter(|_| query.skip == 0);
@@ -147,10 +153,8 @@ impl QueryActivation {
                 Some(place.ok_or_else(|| Refusal::invalid(vec![fault()]))?)
             }
         };
-        let line = self.line_of(caller, query).await?;
-        let found = self
-            .look(caller, query, line.as_ref(), after.as_ref())
-            .await?;
+        let subject = self.subject(caller, query).await?;
+        let found = self.look(caller, query, &subject, after.as_ref()).await?;
         let ids: Vec<ActivationId> = found.entries.iter().map(|entry| entry.id.clone()).collect();
         let mut stored = self.store.swaps_with_deliveries(&ids).await?;
         // The index may be a moment behind the rows.
@@ -182,15 +186,14 @@ impl QueryActivation {
         })
     }
 
-    /// The line that the query is about, if it names one. A number that does not exist for the caller, or is another
-    /// line's than `subscriptionId`, leads to a line that has no swaps, by the same reads.
-    async fn line_of(
-        &self,
-        caller: &Caller,
-        query: &Query,
-    ) -> Result<Option<SubscriptionId>, StoreError> {
+    /// Whose swaps the query is about. A number that does not exist for the caller, or is another line's than
+    /// `subscriptionId`, is nobody's, by the same reads.
+    async fn subject(&self, caller: &Caller, query: &Query) -> Result<Subject, StoreError> {
         let Some(phone) = &query.phone else {
-            return Ok(query.subscription.clone());
+            return Ok(query
+                .subscription
+                .clone()
+                .map_or(Subject::Caller, Subject::Line));
         };
         let entry = self.store.phone(phone).await?;
         let line = entry
@@ -202,9 +205,7 @@ impl QueryActivation {
                     .as_ref()
                     .is_none_or(|asked| asked == line)
             });
-        Ok(Some(line.unwrap_or_else(|| {
-            SubscriptionId::parse("-").expect("a dash is well-formed, and no line's name")
-        })))
+        Ok(line.map_or(Subject::Nobody, Subject::Line))
     }
 
     /// Looks through the listing for a page's entries, and counts.
@@ -212,14 +213,15 @@ impl QueryActivation {
         &self,
         caller: &Caller,
         query: &Query,
-        line: Option<&SubscriptionId>,
+        subject: &Subject,
         after: Option<&Place>,
     ) -> Result<Found, StoreError> {
-        let listing = match (line, &caller.scope) {
-            (Some(line), _) => Listing::Line(line),
-            (None, Scope::Owner { customer }) => Listing::Customer(customer),
-            (None, Scope::Reseller { reseller }) => Listing::Reseller(reseller),
-            (None, Scope::Admin) => Listing::All,
+        let listing = match (subject, &caller.scope) {
+            (Subject::Line(line), _) => Listing::Line(line),
+            (Subject::Nobody, _) => Listing::Nobody,
+            (Subject::Caller, Scope::Owner { customer }) => Listing::Customer(customer),
+            (Subject::Caller, Scope::Reseller { reseller }) => Listing::Reseller(reseller),
+            (Subject::Caller, Scope::Admin) => Listing::All,
         };
         let span = Span {
             from: query.from,
@@ -237,7 +239,7 @@ impl QueryActivation {
         let more = entries.len() == looked;
         entries.truncate(looked - 1);
         let last_looked_at = entries.last().map(|entry| entry.place.clone());
-        if line.is_some() {
+        if let Subject::Line(_) = subject {
             entries.retain(|entry| {
                 let customer = entry.customer.as_deref().unwrap_or_default();
                 caller.may_see(customer, entry.reseller.as_deref())
@@ -270,9 +272,10 @@ impl QueryActivation {
     ) -> Result<Vec<ActivationView>, StoreError> {
         let mut views = Vec::with_capacity(swaps.len());
         for swap in swaps {
-            let code = match self.presenter.reveals_code(&swap.activation, now) {
-                true => self.store.confirmation_code(swap).await?,
-                false => None,
+            let code = if self.presenter.reveals_code(&swap.activation, now) {
+                self.store.confirmation_code(swap).await?
+            } else {
+                None
             };
             let mail = swap.deliveries.last();
             views.push(self.presenter.view(&swap.activation, mail, code.as_ref()));

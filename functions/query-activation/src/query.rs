@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use domain::{Activation, ActivationId, Malformed, Msisdn, Status, SubscriptionId};
 use edge::{Fault, Refusal};
+use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
 use store::Entry;
 
 /// What is asked.
@@ -16,8 +16,8 @@ pub(crate) struct Query {
     pub(crate) subscription: Option<SubscriptionId>,
     pub(crate) phone: Option<Msisdn>,
     reference: Option<String>,
-    /// Any of these; empty for all.
-    statuses: Vec<Status>,
+    /// Any of these; absent for all.
+    statuses: Option<Vec<Status>>,
     pub(crate) from: Option<Timestamp>,
     pub(crate) until: Option<Timestamp>,
     pub(crate) take: usize,
@@ -77,6 +77,9 @@ pub(crate) fn parse<'a>(
     if query.cursor.is_some() && query.skip > 0 {
         faults.push(Fault::invalid("skip", "cannot be given with a cursor"));
     }
+    if query.cursor.is_some() && query.id.is_some() {
+        faults.push(Fault::invalid("cursor", "cannot be given with an id"));
+    }
     if seen.contains("orderBy") && seen.contains("orderByDesc") {
         faults.push(Fault::invalid(
             "orderBy",
@@ -97,18 +100,25 @@ impl Query {
             "subscriptionId" => self.subscription = Some(SubscriptionId::parse(value)?),
             "phoneNumber" => self.phone = Some(phone(value)?),
             "referenceNumber" => self.reference = Some(value.to_owned()),
-            "status" => self.statuses = merge(&self.statuses, &[value.trim().parse()?])?,
+            "status" => self.narrow(vec![value.trim().parse()?]),
             "statusIn" => {
                 let listed: Result<Vec<Status>, _> = value
                     .split(',')
                     .map(|status| status.trim().parse())
                     .collect();
-                self.statuses = merge(&self.statuses, &listed?)?;
+                self.narrow(listed?);
             }
             "activationType" if value.eq_ignore_ascii_case("SIMSWAP") => {}
             "activationType" => return Err(Malformed("must be SIMSWAP")),
-            "createdAtFrom" => self.from = Some(day(value, zone, 0)?),
-            "createdAtTo" => self.until = Some(day(value, zone, 1)?),
+            "createdAtFrom" => self.from = Some(midnight(day(value)?, zone)?),
+            // The day after the last one that there is needs no bound.
+            "createdAtTo" => {
+                self.until = day(value)?
+                    .tomorrow()
+                    .ok()
+                    .map(|next| midnight(next, zone))
+                    .transpose()?
+            }
             "take" => {
                 const WHAT: Malformed = Malformed("must be 1 to 100");
                 self.take = number(value, 1, TAKE_AT_MOST).ok_or(WHAT)?;
@@ -127,10 +137,18 @@ impl Query {
         Ok(())
     }
 
+    /// `status` and `statusIn` together mean both.
+    fn narrow(&mut self, mut listed: Vec<Status>) {
+        if let Some(before) = &self.statuses {
+            listed.retain(|status| before.contains(status));
+        }
+        self.statuses = Some(listed);
+    }
+
     /// Whether entries of the listing have to be looked at one by one.
     pub(crate) fn filters_entries(&self) -> bool {
         self.reference.is_some()
-            || !self.statuses.is_empty()
+            || self.statuses.is_some()
             || self.subscription.is_some()
             || self.phone.is_some()
     }
@@ -148,16 +166,14 @@ impl Query {
                 .subscription
                 .as_ref()
                 .is_none_or(|asked| *asked == a.subscription)
-            && self
-                .phone
-                .as_ref()
-                .is_none_or(|asked| self.id.is_none() || *asked == a.phone)
             && self.from.is_none_or(|from| a.created_at >= from)
             && self.until.is_none_or(|until| a.created_at < until)
     }
 
     fn matches_status(&self, status: Status) -> bool {
-        self.statuses.is_empty() || self.statuses.contains(&status)
+        self.statuses
+            .as_ref()
+            .is_none_or(|asked| asked.contains(&status))
     }
 
     fn matches_reference(&self, reference: &str) -> bool {
@@ -184,16 +200,6 @@ impl Query {
     }
 }
 
-/// `status` and `statusIn` together mean both: what one leaves is narrowed by the other.
-fn merge(before: &[Status], listed: &[Status]) -> Result<Vec<Status>, Malformed> {
-    let mut merged: Vec<Status> = listed.to_vec();
-    merged.retain(|status| before.is_empty() || before.contains(status));
-    if merged.is_empty() {
-        return Err(Malformed("must not contradict the other status filter"));
-    }
-    Ok(merged)
-}
-
 /// A `+` that the client forgot to encode arrives as a space.
 fn phone(value: &str) -> Result<Msisdn, Malformed> {
     match value.strip_prefix(' ') {
@@ -202,16 +208,16 @@ fn phone(value: &str) -> Result<Msisdn, Malformed> {
     }
 }
 
-/// Midnight at the begin of a day, or of the day after.
-fn day(value: &str, zone: &TimeZone, days_after: i64) -> Result<Timestamp, Malformed> {
-    const WHAT: Malformed = Malformed("must be a day, YYYY-MM-DD");
-    if value.len() != "YYYY-MM-DD".len() {
-        return Err(WHAT);
-    }
-    let date: Date = value.parse().map_err(|_| WHAT)?;
-    let date = date.checked_add(days_after.days()).map_err(|_| WHAT)?;
-    let midnight = date.to_zoned(zone.clone()).map_err(|_| WHAT)?;
-    Ok(midnight.timestamp())
+const DAY: Malformed = Malformed("must be a day, YYYY-MM-DD");
+
+fn day(value: &str) -> Result<Date, Malformed> {
+    let whole = value.len() == "YYYY-MM-DD".len();
+    value.parse().ok().filter(|_| whole).ok_or(DAY)
+}
+
+/// When the day begins.
+fn midnight(day: Date, zone: &TimeZone) -> Result<Timestamp, Malformed> {
+    Ok(day.to_zoned(zone.clone()).map_err(|_| DAY)?.timestamp())
 }
 
 fn number(value: &str, least: usize, most: usize) -> Option<usize> {
@@ -250,6 +256,7 @@ mod tests {
             ("createdAtFrom", "2025-02-03", true),
             ("createdAtFrom", "2025-02-30", false),
             ("createdAtTo", "2025-02-03T00:00", false),
+            ("createdAtTo", "9999-12-31", true),
             ("take", "1", true),
             ("take", "100", true),
             ("take", "0", false),
@@ -266,6 +273,8 @@ mod tests {
         }
         assert!(parsed(&[("take", "1"), ("TAKE", "2")]).is_err());
         assert!(parsed(&[("skip", "1"), ("cursor", "x")]).is_err());
+        assert!(parsed(&[("id", "X"), ("cursor", "x")]).is_err());
+        assert!(parsed(&[("status", "DONE"), ("statusIn", "BUSY")]).is_ok());
         assert!(parsed(&[("orderBy", "createdAt"), ("orderByDesc", "createdAt")]).is_err());
     }
 

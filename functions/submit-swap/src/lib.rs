@@ -2,7 +2,7 @@
 
 mod request;
 
-use domain::{Activation, ActivationId, Caller, Kind, Line, MatchingId, Scope};
+use domain::{Activation, ActivationId, Caller, ConfirmationCode, Kind, Line, MatchingId, Scope};
 use edge::{
     Ambient, Fault, Presenter, Refusal, SettingError, Settings, answer, caller, log_cause,
     read_body,
@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Request, Response};
 use store::{
-    IdempotencyKey, KeptAnswer, NewSwap, Store, StoreError, StoredLine, StoredSwap, Submitted,
+    IdempotencyKey, KeptAnswer, NewSwap, PhoneEntry, Store, StoreError, StoredLine, StoredSwap,
+    Submitted,
 };
 
 use crate::request::{Swap, Target};
@@ -56,11 +57,7 @@ const ROUNDS: usize = 3;
 impl SubmitSwap {
     /// Reads `TIME_ZONE`, `CONFIRMATION_CODE_ECHO` and `CODE_KEPT`.
     pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
-        let presenter = Presenter {
-            zone: settings.time_zone()?,
-            echo: settings.echo()?,
-            code_kept: settings.code_kept()?,
-        };
+        let presenter = settings.presenter()?;
         Ok(Self {
             store,
             ambient,
@@ -93,13 +90,6 @@ impl SubmitSwap {
             .find_line(&caller, &swap.target, key.as_ref(), now)
             .await?;
         let asked = swap.canonical(&found.line.id);
-        // The two were read side by side: the open swap may be this key's own, begun between them.
-        let kept = match &key {
-            Some(key) if kept.is_none() && found.open.is_some() => {
-                self.store.kept_answer(key, now).await?
-            }
-            _ => kept,
-        };
         if let Some(kept) = kept {
             return self.replay_first(&kept, &asked, now).await;
         }
@@ -120,7 +110,19 @@ impl SubmitSwap {
             {
                 Begun::Accepted(activation) => return Ok(self.accepted(&activation, &swap, now)),
                 Begun::Kept(kept) => return self.replay_first(&kept, &asked, now).await,
-                Begun::NoSim => return Err(Refusal::not_found(swap.sim_field()).into()),
+                Begun::NoSim => {
+                    // The last SIM may have gone to this very request, sent twice.
+                    let (line, kept) = self
+                        .find_line(&caller, &swap.target, key.as_ref(), now)
+                        .await?;
+                    if let Some(kept) = kept {
+                        return self.replay_first(&kept, &asked, now).await;
+                    }
+                    if line.open.is_none() {
+                        return Err(Refusal::not_found(swap.sim_field()).into());
+                    }
+                    found = line;
+                }
                 Begun::LineChanged(Some(line)) if caller.may_see_line(&line.line) => found = *line,
                 Begun::LineChanged(_) => {
                     return Err(Refusal::not_found(swap.target.field()).into());
@@ -149,38 +151,45 @@ impl SubmitSwap {
             line.filter(|line| caller.may_see_line(&line.line))
                 .ok_or(Refusal::not_found(field))
         };
-        match target {
+        let visible_entry = |entry: Option<PhoneEntry>| {
+            entry
+                .filter(|entry| caller.may_see(&entry.customer, entry.reseller.as_deref()))
+                .ok_or(Refusal::not_found("phoneNumber"))
+        };
+        let (line, kept) = match target {
             Target::Id(id) => {
                 let (line, kept) = tokio::try_join!(self.store.line(id), kept)?;
-                Ok((visible_line(line, "subscriptionId")?, kept))
+                (visible_line(line, "subscriptionId")?, kept)
             }
             Target::Phone(phone) => {
                 let (entry, kept) = tokio::try_join!(self.store.phone(phone), kept)?;
-                let entry = entry
-                    .filter(|entry| caller.may_see(&entry.customer, entry.reseller.as_deref()))
-                    .ok_or(Refusal::not_found("phoneNumber"))?;
-                let line = self.store.line(&entry.subscription).await?;
-                Ok((visible_line(line, "phoneNumber")?, kept))
+                let line = self.store.line(&visible_entry(entry)?.subscription).await?;
+                (visible_line(line, "phoneNumber")?, kept)
             }
             Target::Both(id, phone) => {
                 let (line, entry, kept) =
                     tokio::try_join!(self.store.line(id), self.store.phone(phone), kept)?;
                 let line = visible_line(line, "subscriptionId")?;
-                let entry = entry
-                    .filter(|entry| caller.may_see(&entry.customer, entry.reseller.as_deref()))
-                    .ok_or(Refusal::not_found("phoneNumber"))?;
-                if entry.subscription != line.line.id {
+                if visible_entry(entry)?.subscription != line.line.id {
                     let fault =
                         Fault::invalid("phoneNumber", "must be the number of 'subscriptionId'");
                     return Err(Refusal::invalid(vec![fault]).into());
                 }
-                Ok((line, kept))
+                (line, kept)
             }
-        }
+        };
+        // The two were read side by side: the open swap may be this key's own, begun between them.
+        let kept = match key {
+            Some(key) if kept.is_none() && line.open.is_some() => {
+                self.store.kept_answer(key, now).await?
+            }
+            _ => kept,
+        };
+        Ok((line, kept))
     }
 
     /// Writes the swap. An eSIM comes from a page of free ones, tried from a random place on, so that callers who
-    /// come at once do not fight for the first; a page that is all taken by then is read once more.
+    /// come at once do not fight for the first; if all of it is taken by then, a further look goes past it.
     async fn begin(
         &self,
         caller: &Caller,
@@ -190,7 +199,7 @@ impl SubmitSwap {
         asked: &str,
         now: Timestamp,
     ) -> Result<Begun, StoreError> {
-        const PAGES: usize = 2;
+        const LOOKS: usize = 2;
         let id = ActivationId::from_random(now, self.ambient.random());
         let matching_id =
             (swap.kind == Kind::Esim).then(|| MatchingId::from_random(self.ambient.random()));
@@ -202,11 +211,13 @@ impl SubmitSwap {
             .store
             .seal_secrets(&id, swap.code.as_ref(), matching_id.as_ref())
             .await?;
-        for _ in 0..PAGES {
+        let mut taken = Vec::new();
+        for look in 0..LOOKS {
             let mut candidates = match swap.kind {
-                Kind::Esim => self.store.free_esims(line, now).await?,
+                Kind::Esim => self.store.free_esims(line, now, look).await?,
                 Kind::Physical => swap.requested.new_sim.iter().cloned().collect(),
             };
+            candidates.retain(|candidate| !taken.contains(candidate));
             if !candidates.is_empty() {
                 let start = self.ambient.random() % candidates.len() as u128;
                 candidates.rotate_left(start as usize);
@@ -216,7 +227,7 @@ impl SubmitSwap {
                     id.clone(),
                     line,
                     swap.kind,
-                    candidate,
+                    candidate.clone(),
                     swap.requested.clone(),
                     &named(caller),
                     now,
@@ -237,7 +248,7 @@ impl SubmitSwap {
                     Submitted::Kept(kept) => return Ok(Begun::Kept(kept)),
                     Submitted::LineChanged(line) => return Ok(Begun::LineChanged(line)),
                     Submitted::SimTaken if swap.kind == Kind::Physical => return Ok(Begun::NoSim),
-                    Submitted::SimTaken => {}
+                    Submitted::SimTaken => taken.push(candidate),
                 }
             }
         }
@@ -265,10 +276,7 @@ impl SubmitSwap {
         }
         let stored = self.store.swap(&kept.activation).await?;
         let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
-        let code = match self.presenter.reveals_code(&stored.activation, now) {
-            true => self.store.confirmation_code(&stored).await?,
-            false => None,
-        };
+        let code = self.code_to_show(&stored, now).await?;
         Ok(replayed(answer(
             StatusCode::OK,
             &self.presenter.first_view(&stored.activation, code.as_ref()),
@@ -283,14 +291,23 @@ impl SubmitSwap {
     ) -> Result<Response<Body>, Failure> {
         let stored = self.store.swap_with_deliveries(open).await?;
         let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
-        let code = match self.presenter.reveals_code(&stored.activation, now) {
-            true => self.store.confirmation_code(&stored).await?,
-            false => None,
-        };
+        let code = self.code_to_show(&stored, now).await?;
         let view = self
             .presenter
             .view(&stored.activation, stored.deliveries.last(), code.as_ref());
         Ok(replayed(answer(StatusCode::OK, &view)))
+    }
+
+    async fn code_to_show(
+        &self,
+        stored: &StoredSwap,
+        now: Timestamp,
+    ) -> Result<Option<ConfirmationCode>, StoreError> {
+        if self.presenter.reveals_code(&stored.activation, now) {
+            self.store.confirmation_code(stored).await
+        } else {
+            Ok(None)
+        }
     }
 }
 

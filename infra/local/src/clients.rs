@@ -22,6 +22,7 @@ impl<'a> Clients<'a> {
                 Credentials::new("local", "local", None, None, "local"),
             ))
             .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+            .timeout_config(edge::timeouts())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .build();
         Self { sdk, endpoints }

@@ -44,7 +44,7 @@ pub struct Route {
 pub enum Authorizer {
     /// A bearer token.
     Jwt,
-    /// Nothing. Deployed, the two listeners behind this demand a client certificate.
+    /// Nothing: the simulated peers have no certificates.
     None,
 }
 

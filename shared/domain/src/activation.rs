@@ -551,8 +551,6 @@ pub struct Deadlines {
     pub install_within: SignedDuration,
     /// How long a SIM rests after a swap that failed.
     pub rest: SignedDuration,
-    /// How long the confirmation code is kept after the end.
-    pub code_kept: SignedDuration,
 }
 
 impl Deadlines {
@@ -606,10 +604,7 @@ pub enum Fact {
         dated: Timestamp,
     },
     /// The network holds the order.
-    NetworkPlaced {
-        /// The network's name for it.
-        order_number: String,
-    },
+    NetworkPlaced,
     /// The network carries the order out.
     NetworkStarted,
     /// The number is on the new SIM.
@@ -827,13 +822,12 @@ pub fn apply(
             }
             a.note(*dated, what);
         }
-        Fact::NetworkPlaced { order_number } => {
+        Fact::NetworkPlaced => {
             placed(&a)?;
             if a.network_order >= NetworkOrder::Placed {
                 return Err(Refused::Known);
             }
             a.network_order = NetworkOrder::Placed;
-            a.order_number.get_or_insert_with(|| order_number.clone());
         }
         Fact::NetworkStarted => {
             placed(&a)?;

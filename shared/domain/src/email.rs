@@ -38,7 +38,7 @@ impl EmailAddress {
             .ok_or(WHAT)
     }
 
-    /// The address itself, for the envelope, the sealed table row and the caller's own echo.
+    /// The address itself, for the envelope, the table and the caller's own echo.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -11,7 +11,7 @@ mod stream;
 mod telemetry;
 
 pub use ambient::Ambient;
-pub use aws::sdk_config;
+pub use aws::{sdk_config, timeouts};
 pub use body::{Fields, read_body};
 pub use caller::{NoCaller, caller};
 pub use present::{ActivationView, Echo, Presenter};

@@ -140,7 +140,7 @@ impl Presenter {
     }
 
     /// RFC 3339 with milliseconds and the zone's offset.
-    pub fn time(&self, at: Timestamp) -> String {
+    fn time(&self, at: Timestamp) -> String {
         at.to_zoned(self.zone.clone())
             .strftime("%FT%T%.3f%:z")
             .to_string()

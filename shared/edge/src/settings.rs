@@ -6,7 +6,7 @@ use domain::{Deadlines, Malformed, Patience};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
-use crate::Echo;
+use crate::{Echo, Presenter};
 
 /// Where settings come from.
 pub struct Settings(Source);
@@ -78,8 +78,17 @@ impl Settings {
         }
     }
 
+    /// How activations are shown: `TIME_ZONE`, `CONFIRMATION_CODE_ECHO`, `CODE_KEPT`.
+    pub fn presenter(&self) -> Result<Presenter, SettingError> {
+        Ok(Presenter {
+            zone: self.time_zone()?,
+            echo: self.echo()?,
+            code_kept: self.code_kept()?,
+        })
+    }
+
     /// `TIME_ZONE`, an IANA name; Europe/Amsterdam by default.
-    pub fn time_zone(&self) -> Result<TimeZone, SettingError> {
+    fn time_zone(&self) -> Result<TimeZone, SettingError> {
         TimeZone::get(&self.text_or("TIME_ZONE", "Europe/Amsterdam")).map_err(|_| SettingError {
             name: "TIME_ZONE",
             what: "must be the name of a time zone",
@@ -87,7 +96,7 @@ impl Settings {
     }
 
     /// `CONFIRMATION_CODE_ECHO`: `given` (default) or `masked`.
-    pub fn echo(&self) -> Result<Echo, SettingError> {
+    fn echo(&self) -> Result<Echo, SettingError> {
         match self.text_or("CONFIRMATION_CODE_ECHO", "given").as_str() {
             "given" => Ok(Echo::Given),
             "masked" => Ok(Echo::Masked),
@@ -99,7 +108,7 @@ impl Settings {
     }
 
     /// `CODE_KEPT`: how long the confirmation code is shown after the end.
-    pub fn code_kept(&self) -> Result<SignedDuration, SettingError> {
+    fn code_kept(&self) -> Result<SignedDuration, SettingError> {
         self.duration_or("CODE_KEPT", SignedDuration::from_hours(30 * 24))
     }
 
@@ -115,7 +124,6 @@ impl Settings {
             install_within: self
                 .duration_or("INSTALL_WITHIN", SignedDuration::from_hours(14 * 24))?,
             rest: self.duration_or("SIM_REST", SignedDuration::from_hours(24))?,
-            code_kept: self.code_kept()?,
         })
     }
 

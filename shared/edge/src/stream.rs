@@ -91,7 +91,7 @@ mod tests {
     #[tokio::test]
     async fn one_bad_row_is_its_own_failure() {
         let record = |sequence: &str, pk: &str| {
-            json!({"eventName": "MODIFY", "dynamodb": {
+            json!({"awsRegion": "eu-central-1", "eventID": sequence, "eventName": "MODIFY", "dynamodb": {
                 "Keys": {"pk": {"S": pk}, "sk": {"S": "activation"}}, "SequenceNumber": sequence,
                 "ApproximateCreationDateTime": 1_700_000_000, "SizeBytes": 1, "StreamViewType": "KEYS_ONLY"
             }})

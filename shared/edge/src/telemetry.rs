@@ -22,7 +22,7 @@ pub fn start_logging(level: &str) {
         .parse()
         .unwrap_or(LevelFilter::INFO)
         .min(LevelFilter::DEBUG);
-    let silenced = SILENCED.map(|target| (target, LevelFilter::WARN));
+    let silenced = SILENCED.map(|target| (target, level.min(LevelFilter::WARN)));
     let filter = Targets::new().with_default(level).with_targets(silenced);
     let lines = tracing_subscriber::fmt::layer()
         .json()

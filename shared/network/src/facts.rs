@@ -23,17 +23,16 @@ impl DownloadProgressInfo {
 impl Order {
     /// What it says of the swap that it is for, if it decides anything; `at` stands for a completion date that is missing.
     pub fn fact(&self, at: Timestamp) -> Option<Fact> {
-        let order_number = self.id.clone();
         match self.settled_state() {
             OrderState::Acknowledged | OrderState::Pending | OrderState::Held => {
-                Some(Fact::NetworkPlaced { order_number })
+                Some(Fact::NetworkPlaced)
             }
             OrderState::InProgress => Some(Fact::NetworkStarted),
             OrderState::Completed => {
                 let since = self.completion_date.unwrap_or(at);
                 Some(Fact::NetworkCompleted {
                     since,
-                    order_number,
+                    order_number: self.id.clone(),
                 })
             }
             OrderState::Failed => Some(Fact::NetworkEnded(Failure::NetworkFailed)),

@@ -9,7 +9,7 @@ use domain::{Activation, Delivery, ProfileState, Sim, SimState};
 use jiff::SignedDuration;
 
 use crate::item::{self, Item};
-use crate::submit::{failed, put, text, update};
+use crate::transaction::{failed, put, text, update};
 use crate::{Store, StoreError, StoredSwap};
 
 /// What became of a move.

@@ -21,6 +21,8 @@ const LINE: &str = "line";
 const PHONE: &str = "phone";
 const SIM: &str = "sim";
 const IDEMPOTENCY: &str = "idempotency";
+
+/// The hash key of all data keys, so that the newest is found.
 pub(crate) const DATA_KEYS: &str = "K#";
 
 /// Hash keys.

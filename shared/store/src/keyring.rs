@@ -140,7 +140,7 @@ impl Keyring {
             Some(found) => found,
             None => self.make_first().await?,
         };
-        let key = Arc::new(self.unwrap(number, wrapped).await?);
+        let key = Arc::new(self.unwrap_key(number, wrapped).await?);
         opened.keys.insert(number, key.clone());
         opened.newest = Some(number);
         Ok((number, key))
@@ -161,7 +161,7 @@ impl Keyring {
             .await?
             .item
             .ok_or(StoreError::Corrupt("data key"))?;
-        let key = Arc::new(self.unwrap(number, Row(&row).bytes("wrapped")?).await?);
+        let key = Arc::new(self.unwrap_key(number, Row(&row).bytes("wrapped")?).await?);
         opened.keys.insert(number, key.clone());
         Ok(key)
     }
@@ -226,7 +226,7 @@ impl Keyring {
         }
     }
 
-    async fn unwrap(&self, number: u32, wrapped: Vec<u8>) -> Result<DataKey, StoreError> {
+    async fn unwrap_key(&self, number: u32, wrapped: Vec<u8>) -> Result<DataKey, StoreError> {
         let opened = self
             .kms
             .decrypt()
@@ -259,8 +259,5 @@ fn place(pk: &str, field: &str) -> Vec<u8> {
 }
 
 fn signed_text(purpose: &str, text: &str) -> String {
-    format!(
-        "{purpose}
-{text}"
-    )
+    format!("{purpose}\n{text}")
 }

@@ -9,6 +9,7 @@ mod read;
 mod schema;
 mod stock;
 mod submit;
+mod transaction;
 
 pub use advance::Saved;
 pub use error::StoreError;

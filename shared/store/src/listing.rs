@@ -5,7 +5,7 @@ use domain::{ActivationId, Status, SubscriptionId};
 use jiff::Timestamp;
 
 use crate::item::{self, Item, Row};
-use crate::submit::text;
+use crate::transaction::text;
 use crate::{Store, StoreError};
 
 /// Whose swaps.
@@ -19,6 +19,8 @@ pub enum Listing<'a> {
     Reseller(&'a str),
     /// Everybody's.
     All,
+    /// Nobody's: costs what a line's listing costs, and finds nothing.
+    Nobody,
 }
 
 impl Listing<'_> {
@@ -29,6 +31,8 @@ impl Listing<'_> {
             Self::Customer(id) => ("byCustomer", "customer", id),
             Self::Reseller(id) => ("byReseller", "reseller", id),
             Self::All => ("all", "type", "SIMSWAP"),
+            // No line's name has a space in it.
+            Self::Nobody => ("byLine", "line", " "),
         }
     }
 }

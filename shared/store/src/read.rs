@@ -7,6 +7,7 @@ use domain::{ActivationId, Delivery, Iccid, Msisdn, Sim, SubscriptionId};
 use jiff::Timestamp;
 
 use crate::item::{self, Item, Row};
+use crate::transaction::pause;
 use crate::{Fingerprint, IdempotencyKey, PhoneEntry, Store, StoreError, StoredLine, StoredSwap};
 
 /// What an idempotency key was used for.
@@ -118,7 +119,8 @@ impl Store {
         Ok(swap.map(|swap| StoredSwap { deliveries, ..swap }))
     }
 
-    /// Many swaps and their e-mails, in the order of `ids`; those that are gone are left out. Two calls a hundred.
+    /// Many swaps and the first e-mail of each, in the order of `ids`; those that are gone are left out. Two calls a
+    /// hundred.
     pub async fn swaps_with_deliveries(
         &self,
         ids: &[ActivationId],
@@ -146,15 +148,11 @@ impl Store {
 
     async fn get_many(&self, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
         const KEYS_A_CALL: usize = 100;
-        const ROUNDS: usize = 20;
+        const ROUNDS: u32 = 8;
         let mut found = Vec::with_capacity(keys.len());
         let mut wanted = keys;
-        let mut rounds = 0;
+        let mut unanswered = 0;
         while !wanted.is_empty() {
-            rounds += 1;
-            if rounds > ROUNDS {
-                return Err(StoreError::Unavailable("keys stay unprocessed".into()));
-            }
             let rest = wanted.split_off(wanted.len().min(KEYS_A_CALL));
             let keys = KeysAndAttributes::builder()
                 .set_keys(Some(wanted))
@@ -170,6 +168,13 @@ impl Store {
             found.extend(answer.responses.unwrap_or_default().into_values().flatten());
             wanted = rest;
             let unprocessed = answer.unprocessed_keys.unwrap_or_default();
+            if !unprocessed.is_empty() {
+                unanswered += 1;
+                if unanswered == ROUNDS {
+                    return Err(StoreError::Unavailable("keys stay unprocessed".into()));
+                }
+                tokio::time::sleep(pause(unanswered)).await;
+            }
             wanted.extend(unprocessed.into_values().flat_map(|keys| keys.keys));
         }
         Ok(found)

@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::Put;
 use domain::{Holder, Line, Sim, SimState};
 
 use crate::item;
-use crate::submit::put;
+use crate::transaction::put;
 use crate::{Store, StoreError};
 
 /// What became of a row that is loaded.
@@ -12,7 +12,7 @@ use crate::{Store, StoreError};
 pub enum Written {
     /// It is there now.
     New,
-    /// One of that name was there before, and is as it was.
+    /// Nothing was written: it, its phone number or its SIM was there before, and is as it was.
     Existing,
 }
 

@@ -1,25 +1,21 @@
 //! The one transaction that begins a swap, and what makes requests the same.
 
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{
-    AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure,
-    TransactWriteItem, Update,
-};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, Update};
 use domain::{
     Activation, ActivationId, Caller, ConfirmationCode, Iccid, Kind, Line, MatchingId, NetworkName,
 };
 use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
-use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::item::{self, OpenSwap, StoredLine};
 use crate::read::to_kept;
+use crate::transaction::{failed, put, text, update};
 use crate::{Fingerprint, KeptAnswer, Store, StoreError, StoredSwap, SwapSecrets};
 
 /// How long an answer is kept for its key: a day, and an hour for clocks that differ.
 const KEPT: SignedDuration = SignedDuration::from_hours(25);
 
-/// A caller's key for one request, 1 to 255 characters. Two callers never share one.
+/// A caller's key for one request. Two callers never share one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
@@ -123,15 +119,25 @@ impl Store {
         Ok(secrets)
     }
 
-    /// Some free eSIMs for a line, its reseller's own before anybody's. The index may lag: each may be taken by now.
-    pub async fn free_esims(&self, line: &Line, now: Timestamp) -> Result<Vec<Iccid>, StoreError> {
-        if let Some(reseller) = &line.reseller {
-            let own = self.free_on(&line.network, Some(reseller), now).await?;
-            if !own.is_empty() {
-                return Ok(own);
-            }
+    /// A look at the eSIMs that are free for a line, the first or a further one. The index may lag: each may be taken by
+    /// now. The first look is at its reseller's own stock and, if there is none, at everybody's; a further one is at both,
+    /// and past what the first one saw.
+    pub async fn free_esims(
+        &self,
+        line: &Line,
+        now: Timestamp,
+        look: usize,
+    ) -> Result<Vec<Iccid>, StoreError> {
+        const CANDIDATES: [i32; 2] = [32, 128];
+        let at_most = CANDIDATES[look.min(1)];
+        let mut found = match &line.reseller {
+            Some(own) => self.free_on(&line.network, Some(own), now, at_most).await?,
+            None => Vec::new(),
+        };
+        if found.is_empty() || look > 0 {
+            found.extend(self.free_on(&line.network, None, now, at_most).await?);
         }
-        self.free_on(&line.network, None, now).await
+        Ok(found)
     }
 
     async fn free_on(
@@ -139,8 +145,8 @@ impl Store {
         network: &NetworkName,
         reseller: Option<&str>,
         now: Timestamp,
+        at_most: i32,
     ) -> Result<Vec<Iccid>, StoreError> {
-        const CANDIDATES: i32 = 32;
         let answer = self
             .dynamodb
             .query()
@@ -152,7 +158,7 @@ impl Store {
                 AttributeValue::S(item::shelf(network, reseller, true)),
             )
             .expression_attribute_values(":now", AttributeValue::S(item::free_from(now)))
-            .limit(CANDIDATES)
+            .limit(at_most)
             .send()
             .await?;
         answer
@@ -286,76 +292,6 @@ impl Store {
             .build()
             .map_err(|error| StoreError::Refused(error.into()))
     }
-
-    /// Runs a transaction. `None`: it stands; else the reasons, one a write, with at least one failed condition.
-    pub(crate) async fn transact(
-        &self,
-        writes: Vec<TransactWriteItem>,
-    ) -> Result<Option<Vec<CancellationReason>>, StoreError> {
-        const TRIES: u32 = 4;
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let sent = self
-                .dynamodb
-                .transact_write_items()
-                .set_transact_items(Some(writes.clone()))
-                .send()
-                .await;
-            let error = match sent {
-                Ok(_) => return Ok(None),
-                Err(error) => error,
-            };
-            let reasons = match error.as_service_error() {
-                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-                    cancelled.cancellation_reasons()
-                }
-                _ => return Err(error.into()),
-            };
-            if reasons.len() == writes.len() && (0..reasons.len()).any(|n| failed(reasons, n)) {
-                return Ok(Some(reasons.to_vec()));
-            }
-            let passing = reasons.iter().any(|reason| {
-                matches!(
-                    reason.code(),
-                    Some(
-                        "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded"
-                    )
-                )
-            });
-            if !passing {
-                return Err(StoreError::Refused(Box::new(error.into_service_error())));
-            }
-            if tries == TRIES {
-                return Err(StoreError::Unavailable(Box::new(error)));
-            }
-            tokio::time::sleep(pause(tries)).await;
-        }
-    }
-}
-
-/// 10 to 40 ms after the first conflict, and twice as long after each further one.
-fn pause(tries: u32) -> std::time::Duration {
-    let mut random = [0; 1];
-    // Without randomness the pause is merely less even.
-    let _ = SystemRandom::new().fill(&mut random);
-    std::time::Duration::from_millis((10 + u64::from(random[0]) * 30 / 255) << (tries - 1))
-}
-
-pub(crate) fn failed(reasons: &[CancellationReason], write: usize) -> bool {
-    reasons.get(write).and_then(CancellationReason::code) == Some("ConditionalCheckFailed")
-}
-
-pub(crate) fn put(put: Put) -> TransactWriteItem {
-    TransactWriteItem::builder().put(put).build()
-}
-
-pub(crate) fn update(update: Update) -> TransactWriteItem {
-    TransactWriteItem::builder().update(update).build()
-}
-
-pub(crate) fn text(text: impl Into<String>) -> AttributeValue {
-    AttributeValue::S(text.into())
 }
 
 fn caller_digest(caller: &Caller) -> String {

@@ -15,7 +15,6 @@ const DEADLINES: Deadlines = Deadlines {
     order_within: SignedDuration::from_hours(24),
     install_within: SignedDuration::from_hours(14 * 24),
     rest: SignedDuration::from_hours(24),
-    code_kept: SignedDuration::from_hours(30 * 24),
 };
 
 /// Every fact by its name here. `old-…` is dated before the swap was asked.
@@ -82,9 +81,7 @@ fn fact(name: &str, at: Timestamp) -> Fact {
         "installed" => Fact::Installed { dated },
         "profile-failed" => Fact::ProfileFailed { dated },
         "wrong-code" => Fact::WrongCode { dated },
-        "placed" => Fact::NetworkPlaced {
-            order_number: number(),
-        },
+        "placed" => Fact::NetworkPlaced,
         "started" => Fact::NetworkStarted,
         "completed" => Fact::NetworkCompleted {
             since: at,
