@@ -94,6 +94,9 @@ class World:
         found = [result["id"] for result in json.loads(answer["body"])["results"]]
         expect(answer["statusCode"] == 200 and found == [swap], "query-activation takes its event", answer)
         self.install_and_finish(swap)
+        answer = self.invoke("change-sim", "change-sim.json")
+        sim = json.loads(answer["body"])["mvnoSim"]["simNumber"]
+        expect((answer["statusCode"], sim) == (200, "1234567890123456789"), "change-sim takes its event", answer)
         return swap
 
     def callbacks_and_stream_records(self, swap):
@@ -115,6 +118,8 @@ class World:
         for path, body, expected in [
             ("/api/SimSwapSubscription", {}, 403),
             ("/api/QueryActivation", None, 403),
+            ("/mvno/1234567890abcdef12345678/changesim/eSim", None, 403),
+            ("/mvno/1234567890abcdef12345678/changesim/eSim", {}, 403),
             ("/gsma/rsp2/es2plus/handleDownloadProgressInfo", {}, 400),
             ("/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent", {}, 400),
         ]:

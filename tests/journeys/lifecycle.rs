@@ -117,7 +117,7 @@ async fn assert_undone(world: &World, id: &str, failure: Failure) {
     let free = world
         .stack
         .store
-        .free_esims(&line, Timestamp::now(), 0)
+        .free_sims(&line, domain::Kind::Esim, Timestamp::now(), 0)
         .await
         .unwrap();
     assert!(!free.contains(&record.new_sim));

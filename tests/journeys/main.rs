@@ -5,6 +5,7 @@
     reason = "all of it is tests: what panics here is a test that failed"
 )]
 
+mod account;
 mod callbacks;
 mod lifecycle;
 mod mail;

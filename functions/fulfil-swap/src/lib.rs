@@ -147,7 +147,7 @@ impl FulfilSwap {
         }
         let newly_ordered = before.activation.phase == Phase::Ordering
             && matches!(after.phase, Phase::Ordered | Phase::Started);
-        let saved = match &after.requested.email {
+        let saved = match after.mail_to() {
             Some(email) if newly_ordered && after.kind == Kind::Esim => {
                 let mail = Delivery::new(after.id.clone(), 1, email.clone(), after.language, at);
                 self.store.save_ordered(before, &after, &mail).await?

@@ -2,7 +2,7 @@
 
 mod request;
 
-use domain::{Activation, ActivationId, Caller, ConfirmationCode, Kind, Line, MatchingId, Scope};
+use domain::{Activation, ActivationId, Caller, ConfirmationCode, Kind};
 use edge::{
     Ambient, Fault, Presenter, Refusal, SettingError, Settings, answer, caller, log_cause,
     read_body,
@@ -11,8 +11,7 @@ use jiff::Timestamp;
 use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Request, Response};
 use store::{
-    IdempotencyKey, KeptAnswer, NewSwap, PhoneEntry, Store, StoreError, StoredLine, StoredSwap,
-    Submitted,
+    Ask, Begun, IdempotencyKey, KeptAnswer, PhoneEntry, Store, StoreError, StoredLine, StoredSwap,
 };
 
 use crate::request::{Swap, Target};
@@ -41,14 +40,6 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
-}
-
-/// What became of a swap that nothing stood in the way of.
-enum Begun {
-    Accepted(Box<Activation>),
-    Kept(KeptAnswer),
-    LineChanged(Option<Box<StoredLine>>),
-    NoSim,
 }
 
 /// How often a submit decides anew because the line changed under it.
@@ -104,10 +95,21 @@ impl SubmitSwap {
             if let Some(barrier) = found.line.barrier() {
                 return Err(Refusal::barrier(&barrier).into());
             }
-            match self
-                .begin(&caller, &found.line, &swap, key.as_ref(), &asked, now)
-                .await?
-            {
+            let ask = Ask {
+                caller: &caller,
+                line: &found.line,
+                kind: swap.kind,
+                sim: match swap.kind {
+                    Kind::Esim => None,
+                    Kind::Physical => swap.requested.new_sim.as_ref(),
+                },
+                requested: &swap.requested,
+                code: swap.code.as_ref(),
+                request: &asked,
+                key: key.as_ref(),
+                at: now,
+            };
+            match self.store.begin(&ask, || self.ambient.random()).await? {
                 Begun::Accepted(activation) => return Ok(self.accepted(&activation, &swap, now)),
                 Begun::Kept(kept) => return self.replay_first(&kept, &asked, now).await,
                 Begun::NoSim => {
@@ -188,73 +190,6 @@ impl SubmitSwap {
         Ok((line, kept))
     }
 
-    /// Writes the swap. An eSIM comes from a page of free ones, tried from a random place on, so that callers who
-    /// come at once do not fight for the first; if all of it is taken by then, a further look goes past it.
-    async fn begin(
-        &self,
-        caller: &Caller,
-        line: &Line,
-        swap: &Swap,
-        key: Option<&IdempotencyKey>,
-        asked: &str,
-        now: Timestamp,
-    ) -> Result<Begun, StoreError> {
-        const LOOKS: usize = 2;
-        let id = ActivationId::from_random(now, self.ambient.random());
-        let matching_id =
-            (swap.kind == Kind::Esim).then(|| MatchingId::from_random(self.ambient.random()));
-        let request = match &swap.code {
-            Some(_) => self.store.signed_fingerprint(asked).await?,
-            None => self.store.fingerprint(asked),
-        };
-        let secrets = self
-            .store
-            .seal_secrets(&id, swap.code.as_ref(), matching_id.as_ref())
-            .await?;
-        let mut taken = Vec::new();
-        for look in 0..LOOKS {
-            let mut candidates = match swap.kind {
-                Kind::Esim => self.store.free_esims(line, now, look).await?,
-                Kind::Physical => swap.requested.new_sim.iter().cloned().collect(),
-            };
-            candidates.retain(|candidate| !taken.contains(candidate));
-            if !candidates.is_empty() {
-                let start = self.ambient.random() % candidates.len() as u128;
-                candidates.rotate_left(start as usize);
-            }
-            for candidate in candidates {
-                let activation = Activation::accept(
-                    id.clone(),
-                    line,
-                    swap.kind,
-                    candidate.clone(),
-                    swap.requested.clone(),
-                    &named(caller),
-                    now,
-                );
-                let stored = StoredSwap {
-                    activation,
-                    secrets: secrets.clone(),
-                    deliveries: Vec::new(),
-                };
-                let new = NewSwap {
-                    swap: &stored,
-                    caller,
-                    request: &request,
-                    key,
-                };
-                match self.store.submit(new).await? {
-                    Submitted::Accepted => return Ok(Begun::Accepted(Box::new(stored.activation))),
-                    Submitted::Kept(kept) => return Ok(Begun::Kept(kept)),
-                    Submitted::LineChanged(line) => return Ok(Begun::LineChanged(line)),
-                    Submitted::SimTaken if swap.kind == Kind::Physical => return Ok(Begun::NoSim),
-                    Submitted::SimTaken => taken.push(candidate),
-                }
-            }
-        }
-        Ok(Begun::NoSim)
-    }
-
     fn accepted(&self, activation: &Activation, swap: &Swap, now: Timestamp) -> Response<Body> {
         tracing::info!(activation = %activation.id, kind = ?activation.kind, "swap accepted");
         let code = swap
@@ -319,17 +254,6 @@ impl Target {
             Self::Id(_) | Self::Both(..) => "subscriptionId",
         }
     }
-}
-
-/// The caller's name in the timeline; a subject may be of any length.
-fn named(caller: &Caller) -> String {
-    let role = match caller.scope {
-        Scope::Owner { .. } => "OWNER",
-        Scope::Reseller { .. } => "RESELLER",
-        Scope::Admin => "ADMIN",
-    };
-    let subject: String = caller.subject.chars().take(32).collect();
-    format!("{role} {subject}")
 }
 
 fn replayed(mut response: Response<Body>) -> Response<Body> {

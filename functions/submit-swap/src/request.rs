@@ -3,7 +3,7 @@
 use domain::{
     ConfirmationCode, EmailAddress, Iccid, Kind, Malformed, Msisdn, Requested, SubscriptionId,
 };
-use edge::{Fault, Fields, Refusal};
+use edge::{Fault, Fields, Refusal, idempotency_key};
 use lambda_http::http::HeaderMap;
 use serde_json::json;
 
@@ -26,7 +26,6 @@ pub(crate) enum Target {
 
 const REFERENCE_MAX_LENGTH: usize = 15;
 const ICCID_MAX_LENGTH: usize = 20;
-const KEY_MAX_LENGTH: usize = 255;
 
 /// Reads all fields, and the idempotency key.
 pub(crate) fn parse(
@@ -79,7 +78,10 @@ pub(crate) fn parse(
     require_for_esim(&mut fields, "email", kind, email.is_none());
     let code = confirmation_code(&mut fields);
     require_for_esim(&mut fields, "confirmationCode", kind, code.is_none());
-    let key = idempotency_key(&mut fields, headers);
+    let key = idempotency_key(headers).unwrap_or_else(|fault| {
+        fields.fault(*fault);
+        None
+    });
     fields.finish()?;
 
     let target = match (id, phone) {
@@ -185,28 +187,6 @@ fn require_for_esim(fields: &mut Fields, name: &'static str, kind: Kind, missing
     if kind == Kind::Esim && missing && !fields.is_faulty(name) {
         fields.fault(Fault::not_empty(name));
     }
-}
-
-/// 1 to 255 visible characters, quoted or bare: both spellings are the same key.
-fn idempotency_key(fields: &mut Fields, headers: &HeaderMap) -> Option<String> {
-    const NAME: &str = "Idempotency-Key";
-    let given = headers.get(NAME)?.to_str().unwrap_or_default().trim();
-    let key = given
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        .unwrap_or(given);
-    if key.is_empty() {
-        fields.fault(Fault::invalid(
-            NAME,
-            "must be 1 to 255 visible ASCII characters",
-        ));
-        return None;
-    }
-    if key.len() > KEY_MAX_LENGTH {
-        fields.fault(Fault::too_long(NAME, 1, KEY_MAX_LENGTH, key.len(), key));
-        return None;
-    }
-    Some(key.to_owned())
 }
 
 impl Swap {

@@ -58,6 +58,18 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         method: "GET",
+        path: "/mvno/{accountId}/changesim/{newSim}",
+        function: "change-sim",
+        authorizer: Authorizer::Jwt,
+    },
+    Route {
+        method: "POST",
+        path: "/mvno/{accountId}/changesim/{newSim}",
+        function: "change-sim",
+        authorizer: Authorizer::Jwt,
+    },
+    Route {
+        method: "GET",
         path: "/api/QueryActivation",
         function: "query-activation",
         authorizer: Authorizer::Jwt,

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use aws_lambda_events::event::dynamodb::Event;
 use axum::Router;
+use change_sim::ChangeSim;
 use deliver_esim::DeliverEsim;
 use domain::SmDpAddress;
 use dynoxide::Database;
@@ -352,6 +353,7 @@ fn in_process(
     let values = settings.clone();
     let settings = Settings::new(move |name| values.get(name).cloned());
     let submit = Arc::new(SubmitSwap::new(store.clone(), Ambient::real(), &settings)?);
+    let change = Arc::new(ChangeSim::new(store.clone(), Ambient::real(), &settings)?);
     let query = Arc::new(QueryActivation::new(
         store.clone(),
         Ambient::real(),
@@ -381,6 +383,13 @@ fn in_process(
             functions::http(move |request: Request| {
                 let submit = submit.clone();
                 async move { Ok::<_, Infallible>(submit.handle(request).await) }
+            }),
+        ),
+        (
+            "change-sim",
+            functions::http(move |request: Request| {
+                let change = change.clone();
+                async move { Ok::<_, Infallible>(change.handle(request).await) }
             }),
         ),
         (

@@ -396,6 +396,8 @@ pub struct Activation {
     pub kind: Kind,
     /// What the caller asked, for the echo.
     pub requested: Requested,
+    /// The customer's contact address when the swap was asked, where the QR code goes if the caller named no address.
+    pub contact: Option<EmailAddress>,
     /// The SIM that the number is on until the swap is DONE.
     pub old_sim: Iccid,
     /// The SIM that the number goes to.
@@ -447,6 +449,10 @@ impl Activation {
         who: &str,
         at: Timestamp,
     ) -> Self {
+        let contact = match (kind, &requested.email) {
+            (Kind::Esim, None) => line.email.clone(),
+            _ => None,
+        };
         Self {
             id,
             subscription: line.id.clone(),
@@ -457,6 +463,7 @@ impl Activation {
             language: line.language,
             kind,
             requested,
+            contact,
             old_sim: line.current_sim.clone(),
             new_sim,
             created_at: at,
@@ -480,6 +487,11 @@ impl Activation {
                 what: format!("{who} asked"),
             }],
         }
+    }
+
+    /// Where the QR code goes.
+    pub fn mail_to(&self) -> Option<&EmailAddress> {
+        self.requested.email.as_ref().or(self.contact.as_ref())
     }
 
     /// What the outside sees of the phase. A swap that ends still shows how far it had come.

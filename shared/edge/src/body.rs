@@ -1,5 +1,6 @@
 //! Request bodies of the "subscription" dialect: JSON objects whose faults are told all at once.
 
+use lambda_http::http::HeaderMap;
 use lambda_http::http::header::CONTENT_TYPE;
 use lambda_http::{Body, Request};
 use serde_json::{Map, Value};
@@ -44,6 +45,28 @@ fn is_json(content_type: &str) -> bool {
         .to_ascii_lowercase();
     let subtype = essence.split_once('/').map(|(_, subtype)| subtype);
     subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
+}
+
+/// The `Idempotency-Key`: 1 to 255 visible characters, quoted or bare; both spellings are the same key.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Box<Fault>> {
+    const NAME: &str = "Idempotency-Key";
+    const MAX_LENGTH: usize = 255;
+    let Some(given) = headers.get(NAME) else {
+        return Ok(None);
+    };
+    let given = given.to_str().unwrap_or_default().trim();
+    let bare = given
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    let key = bare.unwrap_or(given);
+    match key.len() {
+        0 => Err(Box::new(Fault::invalid(
+            NAME,
+            "must be 1 to 255 visible ASCII characters",
+        ))),
+        1..=MAX_LENGTH => Ok(Some(key.to_owned())),
+        total => Err(Box::new(Fault::too_long(NAME, 1, MAX_LENGTH, total, key))),
+    }
 }
 
 /// The fields of a body, and the faults that were found so far. `null` and `""` are as good as absent.

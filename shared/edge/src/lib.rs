@@ -12,7 +12,7 @@ mod telemetry;
 
 pub use ambient::Ambient;
 pub use aws::{sdk_config, timeouts};
-pub use body::{Fields, read_body};
+pub use body::{Fields, idempotency_key, read_body};
 pub use caller::{NoCaller, caller};
 pub use present::{ActivationView, Echo, Presenter};
 pub use refusal::{Fault, Refusal, answer, log_cause};

@@ -127,6 +127,11 @@ impl Settings {
         })
     }
 
+    /// `REPEAT_WITHIN`: how long after DONE the "account" dialect takes the same request for a repeat.
+    pub fn repeat_within(&self) -> Result<SignedDuration, SettingError> {
+        self.duration_or("REPEAT_WITHIN", SignedDuration::from_mins(10))
+    }
+
     /// `LEASE`: how long a claim holds, on a swap or a mail.
     pub fn lease(&self) -> Result<SignedDuration, SettingError> {
         self.duration_or("LEASE", SignedDuration::from_mins(1))

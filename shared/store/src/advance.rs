@@ -57,7 +57,8 @@ impl Store {
         let line = self
             .update_of(item::line_key(&after.subscription))
             .update_expression(
-                "SET sim = :new, simSince = :since REMOVE swap, swapCaller, swapRequest",
+                "SET sim = :new, simSince = :since, lastSwap = swap, lastCaller = swapCaller, \
+                 lastRequest = swapRequest REMOVE swap, swapCaller, swapRequest",
             )
             .condition_expression("swap = :swap AND sim = :old")
             .expression_attribute_values(":swap", text(after.id.as_str()))

@@ -295,6 +295,7 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
         .text("language", a.language.as_str())
         .text("kind", kind)
         .maybe_text("email", r.email.as_ref().map(EmailAddress::as_str))
+        .maybe_text("contact", a.contact.as_ref().map(EmailAddress::as_str))
         .maybe_text("newSimGiven", r.new_sim.as_ref().map(Iccid::as_str))
         .text("oldSim", a.old_sim.as_str())
         .text("newSim", a.new_sim.as_str())
@@ -357,6 +358,7 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
             has_code: row.flag("hasCode"),
             new_sim: row.maybe_parsed("newSimGiven", Iccid::parse)?,
         },
+        contact: row.maybe_parsed("contact", EmailAddress::parse)?,
         old_sim: row.parsed("oldSim", Iccid::parse)?,
         new_sim: row.parsed("newSim", Iccid::parse)?,
         created_at: row.time("createdAt")?,
@@ -471,9 +473,9 @@ pub(crate) fn to_delivery(item: &Item) -> Result<Delivery, StoreError> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint(pub(crate) String);
 
-/// Who asked the open swap of a line, and what.
+/// A swap of a line: who asked it, and what.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenSwap {
+pub struct AskedSwap {
     /// The swap.
     pub id: ActivationId,
     /// Digest of the caller's identity.
@@ -488,7 +490,9 @@ pub struct StoredLine {
     /// The line.
     pub line: Line,
     /// Its open swap, the same that `line.open_swap` names.
-    pub open: Option<OpenSwap>,
+    pub open: Option<AskedSwap>,
+    /// Its last swap that was DONE, and when that was.
+    pub last: Option<(AskedSwap, Timestamp)>,
 }
 
 /// A new line's row. Its open swap is written by `submit` alone.
@@ -509,16 +513,19 @@ pub(crate) fn from_line(line: &Line) -> Item {
 
 pub(crate) fn to_line(item: &Item) -> Result<StoredLine, StoreError> {
     let row = Row(item);
-    let open = row
-        .maybe_parsed("swap", ActivationId::parse)?
-        .map(|id| {
-            Ok::<_, StoreError>(OpenSwap {
-                id,
-                caller: row.text("swapCaller")?.to_owned(),
-                request: Fingerprint(row.text("swapRequest")?.to_owned()),
+    let asked = |swap, caller, request| {
+        row.maybe_parsed(swap, ActivationId::parse)?
+            .map(|id| {
+                Ok::<_, StoreError>(AskedSwap {
+                    id,
+                    caller: row.text(caller)?.to_owned(),
+                    request: Fingerprint(row.text(request)?.to_owned()),
+                })
             })
-        })
-        .transpose()?;
+            .transpose()
+    };
+    let open = asked("swap", "swapCaller", "swapRequest")?;
+    let last = asked("lastSwap", "lastCaller", "lastRequest")?.zip(row.maybe_time("simSince"));
     let line = Line {
         id: SubscriptionId::parse(row.name("L#")?).map_err(|_| StoreError::Corrupt("pk"))?,
         phone: row.parsed("phone", Msisdn::parse)?,
@@ -533,7 +540,7 @@ pub(crate) fn to_line(item: &Item) -> Result<StoredLine, StoreError> {
         locked: row.flag("locked"),
         open_swap: open.as_ref().map(|open| open.id.clone()),
     };
-    Ok(StoredLine { line, open })
+    Ok(StoredLine { line, open, last })
 }
 
 /// A phone number's row: which line has it, and enough to refuse a stranger without reading the line.
@@ -569,12 +576,19 @@ pub(crate) const SIM_SECRETS: [&str; 5] = ["pin1", "pin2", "puk1", "puk2", "supp
 
 /// Where a free SIM waits to be assigned; `None` for a card that only its number assigns.
 pub(crate) fn free_shelf(sim: &Sim) -> Option<String> {
-    let esim = sim.form_factor == domain::FormFactor::Esim;
-    (esim || sim.auto_assign).then(|| shelf(&sim.network, sim.reseller.as_deref(), esim))
+    let kind = match sim.form_factor {
+        domain::FormFactor::Esim => Kind::Esim,
+        _ => Kind::Physical,
+    };
+    (kind == Kind::Esim || sim.auto_assign)
+        .then(|| shelf(&sim.network, sim.reseller.as_deref(), kind))
 }
 
-pub(crate) fn shelf(network: &NetworkName, reseller: Option<&str>, esim: bool) -> String {
-    let kind = if esim { "esim" } else { "card" };
+pub(crate) fn shelf(network: &NetworkName, reseller: Option<&str>, kind: Kind) -> String {
+    let kind = match kind {
+        Kind::Esim => "esim",
+        Kind::Physical => "card",
+    };
     format!("{}#{}#{kind}", network.as_str(), reseller.unwrap_or(""))
 }
 

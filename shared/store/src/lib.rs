@@ -1,6 +1,7 @@
 //! Every DynamoDB call the service makes, and the sealing of secret fields. No decision is taken here: conditions state what the domain decided.
 
 mod advance;
+mod begin;
 mod error;
 mod item;
 mod keyring;
@@ -12,16 +13,18 @@ mod submit;
 mod transaction;
 
 pub use advance::Saved;
+pub use begin::{Ask, Begun};
 pub use error::StoreError;
 pub use item::{
-    ChangedRow, Fingerprint, OpenSwap, PhoneEntry, StoredLine, StoredSwap, SwapSecrets,
+    AskedSwap, ChangedRow, Fingerprint, PhoneEntry, StoredLine, StoredSwap, SwapSecrets,
 };
 pub use keyring::{Keyring, Sealed};
 pub use listing::{Entry, Listing, Span};
 pub use read::KeptAnswer;
 pub use schema::create_table;
 pub use stock::Written;
-pub use submit::{IdempotencyKey, NewSwap, Submitted};
+pub use submit::IdempotencyKey;
+pub(crate) use submit::{NewSwap, Submitted};
 
 use aws_sdk_dynamodb::Client;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
-use domain::{ActivationId, Delivery, Iccid, Msisdn, Sim, SubscriptionId};
+use domain::{ActivationId, Delivery, Iccid, Msisdn, Secret, Sim, SubscriptionId};
 use jiff::Timestamp;
 
 use crate::item::{self, Item, Row};
@@ -70,6 +70,29 @@ impl Store {
             .as_ref()
             .map(item::to_sim)
             .transpose()
+    }
+
+    /// A SIM with its PINs and PUKs opened.
+    pub async fn sim_with_secrets(&self, iccid: &Iccid) -> Result<Option<Sim>, StoreError> {
+        let Some(row) = self.get(item::sim_key(iccid)).await? else {
+            return Ok(None);
+        };
+        let pk = item::sim_pk(iccid);
+        let open = async |field| match Row(&row).sealed(field) {
+            Some(sealed) => self
+                .keyring
+                .open(&pk, field, &sealed)
+                .await
+                .map(|text| Some(Secret::new(text))),
+            None => Ok(None),
+        };
+        Ok(Some(Sim {
+            pin1: open("pin1").await?,
+            pin2: open("pin2").await?,
+            puk1: open("puk1").await?,
+            puk2: open("puk2").await?,
+            ..item::to_sim(&row)?
+        }))
     }
 
     /// What an idempotency key was used for, if it is still kept.

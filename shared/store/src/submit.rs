@@ -1,13 +1,11 @@
 //! The one transaction that begins a swap, and what makes requests the same.
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, Update};
-use domain::{
-    Activation, ActivationId, Caller, ConfirmationCode, Iccid, Kind, Line, MatchingId, NetworkName,
-};
+use domain::{Activation, ActivationId, Caller, ConfirmationCode, Iccid, Kind, Line, MatchingId};
 use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 
-use crate::item::{self, OpenSwap, StoredLine};
+use crate::item::{self, AskedSwap, StoredLine};
 use crate::read::to_kept;
 use crate::transaction::{failed, put, text, update};
 use crate::{Fingerprint, KeptAnswer, Store, StoreError, StoredSwap, SwapSecrets};
@@ -93,7 +91,7 @@ impl Store {
     }
 
     /// Whether `caller` is the one who asked the open swap.
-    pub fn is_same_caller(&self, open: &OpenSwap, caller: &Caller) -> bool {
+    pub fn is_same_caller(&self, open: &AskedSwap, caller: &Caller) -> bool {
         open.caller == caller_digest(caller)
     }
 
@@ -119,31 +117,33 @@ impl Store {
         Ok(secrets)
     }
 
-    /// A look at the eSIMs that are free for a line, the first or a further one. The index may lag: each may be taken by
+    /// A look at the SIMs that are free to be assigned to a line, the first or a further one. The index may lag: each may be taken by
     /// now. The first look is at its reseller's own stock and, if there is none, at everybody's; a further one is at both,
     /// and past what the first one saw.
-    pub async fn free_esims(
+    pub async fn free_sims(
         &self,
         line: &Line,
+        kind: Kind,
         now: Timestamp,
         look: usize,
     ) -> Result<Vec<Iccid>, StoreError> {
         const CANDIDATES: [i32; 2] = [32, 128];
         let at_most = CANDIDATES[look.min(1)];
         let mut found = match &line.reseller {
-            Some(own) => self.free_on(&line.network, Some(own), now, at_most).await?,
+            Some(own) => self.free_on(line, Some(own), kind, now, at_most).await?,
             None => Vec::new(),
         };
         if found.is_empty() || look > 0 {
-            found.extend(self.free_on(&line.network, None, now, at_most).await?);
+            found.extend(self.free_on(line, None, kind, now, at_most).await?);
         }
         Ok(found)
     }
 
     async fn free_on(
         &self,
-        network: &NetworkName,
+        line: &Line,
         reseller: Option<&str>,
+        kind: Kind,
         now: Timestamp,
         at_most: i32,
     ) -> Result<Vec<Iccid>, StoreError> {
@@ -155,7 +155,7 @@ impl Store {
             .key_condition_expression("shelf = :shelf AND freeFrom <= :now")
             .expression_attribute_values(
                 ":shelf",
-                AttributeValue::S(item::shelf(network, reseller, true)),
+                AttributeValue::S(item::shelf(&line.network, reseller, kind)),
             )
             .expression_attribute_values(":now", AttributeValue::S(item::free_from(now)))
             .limit(at_most)

@@ -1,0 +1,359 @@
+//! `GET` and `POST /mvno/{accountId}/changesim/{newSim}`: swaps the SIM of an account and answers the new one with its PINs
+//! and PUKs. It touches the table and nothing else.
+
+mod refusal;
+
+use domain::{ActivationId, Caller, Holder, Iccid, Kind, Requested, Secret, Sim, SubscriptionId};
+use edge::{Ambient, SettingError, Settings, answer, caller, idempotency_key, log_cause};
+use jiff::{SignedDuration, Timestamp};
+use lambda_http::http::{HeaderMap, HeaderValue, StatusCode};
+use lambda_http::{Body, Request, RequestExt, Response};
+use serde::Serialize;
+use serde_json::json;
+use store::{Ask, AskedSwap, Begun, IdempotencyKey, KeptAnswer, Store, StoreError, StoredLine};
+
+use crate::refusal::Refusal;
+
+/// The function with all it needs, built once a process.
+#[derive(Debug)]
+pub struct ChangeSim {
+    store: Store,
+    ambient: Ambient,
+    repeat_within: SignedDuration,
+}
+
+/// Why there is no 200.
+enum Failure {
+    Refused(Refusal),
+    Store(StoreError),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The SIM that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    /// This card.
+    Card(Iccid),
+    /// A free eSIM.
+    Esim,
+    /// A free card that is marked for auto-assignment.
+    AutoAssign,
+}
+
+/// A SIM in JSON. It holds secrets, so it has no `Debug`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SimView<'a> {
+    sim_number: &'a str,
+    imsi: &'a str,
+    network: &'a str,
+    puk1: &'a str,
+    puk2: &'a str,
+    pin1: &'a str,
+    pin2: &'a str,
+    form_factor: &'a str,
+}
+
+/// How often a request decides anew because the account changed under it.
+const ROUNDS: usize = 3;
+
+impl ChangeSim {
+    /// Reads `REPEAT_WITHIN`.
+    pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
+        Ok(Self {
+            store,
+            ambient,
+            repeat_within: settings.repeat_within()?,
+        })
+    }
+
+    /// Answers one call; never fails.
+    pub async fn handle(&self, request: Request) -> Response<Body> {
+        match self.change(&request).await {
+            Ok(response) => response,
+            Err(Failure::Refused(refusal)) => refusal.into_response(),
+            Err(Failure::Store(error)) => {
+                log_cause("change of SIM failed", &error);
+                Refusal::Internal.into_response()
+            }
+        }
+    }
+
+    async fn change(&self, request: &Request) -> Result<Response<Body>, Failure> {
+        let caller = caller(request).map_err(|_| Refusal::Role)?;
+        if is_prefetch(request.headers()) {
+            return Err(Refusal::State.into());
+        }
+        let parameters = request.path_parameters();
+        let account = parameters
+            .first("accountId")
+            .and_then(account)
+            .ok_or(Refusal::Account)?;
+        let key = idempotency_key(request.headers()).map_err(|_| Refusal::Key)?;
+        let key = key.map(|key| IdempotencyKey::new(&caller, &key));
+        let now = self.ambient.now();
+
+        let (mut found, kept) = self
+            .find_account(&caller, &account, key.as_ref(), now)
+            .await?;
+        let wanted = parameters
+            .first("newSim")
+            .and_then(Wanted::parse)
+            .ok_or(Refusal::Sim)?;
+        let asked = wanted.canonical(&account);
+        if let Some(kept) = &kept {
+            return self.replay(&found, kept, &asked).await;
+        }
+        for _ in 0..ROUNDS {
+            if wanted == Wanted::Card(found.line.current_sim.clone()) {
+                return self.show(&found.line.current_sim, &found, None).await;
+            }
+            if key.is_none()
+                && let Some(earlier) = self.repeated(&found, &caller, &asked, now).await?
+            {
+                let swap = self.store.swap(&earlier.id).await?;
+                let swap = swap.ok_or(StoreError::Corrupt("swap"))?.activation;
+                return Ok(replayed(
+                    self.show(&swap.new_sim, &found, Some(&swap.id)).await?,
+                ));
+            }
+            if let Some(barrier) = found.line.barrier() {
+                return Err(Refusal::of(&barrier).into());
+            }
+            if wanted == Wanted::Esim && found.line.email.is_none() {
+                return Err(Refusal::State.into());
+            }
+            let ask = Ask {
+                caller: &caller,
+                line: &found.line,
+                kind: wanted.kind(),
+                sim: wanted.card(),
+                requested: &wanted.requested(),
+                code: None,
+                request: &asked,
+                key: key.as_ref(),
+                at: now,
+            };
+            match self.store.begin(&ask, || self.ambient.random()).await? {
+                Begun::Accepted(activation) => {
+                    tracing::info!(activation = %activation.id, kind = ?activation.kind, "swap accepted");
+                    let sim = self.store.sim_with_secrets(&activation.new_sim).await?;
+                    return Ok(shown(&sim.ok_or(StoreError::Corrupt("newSim"))?));
+                }
+                Begun::Kept(kept) => return self.replay(&found, &kept, &asked).await,
+                Begun::LineChanged(Some(line)) if caller.may_see_line(&line.line) => found = *line,
+                Begun::LineChanged(_) => return Err(Refusal::Account.into()),
+                Begun::NoSim => {
+                    // The last SIM may have gone to this very request, sent twice.
+                    let (line, kept) = self
+                        .find_account(&caller, &account, key.as_ref(), now)
+                        .await?;
+                    if let Some(kept) = kept {
+                        return self.replay(&line, &kept, &asked).await;
+                    }
+                    if line.open.is_none() {
+                        return Err(Refusal::Sim.into());
+                    }
+                    found = line;
+                }
+            }
+        }
+        Err(Refusal::Internal.into())
+    }
+
+    /// The account, as far as it exists for the caller, and what the key was used for.
+    async fn find_account(
+        &self,
+        caller: &Caller,
+        account: &SubscriptionId,
+        key: Option<&IdempotencyKey>,
+        now: Timestamp,
+    ) -> Result<(StoredLine, Option<KeptAnswer>), Failure> {
+        let kept = async {
+            match key {
+                Some(key) => self.store.kept_answer(key, now).await,
+                None => Ok(None),
+            }
+        };
+        let (line, kept) = tokio::try_join!(self.store.line(account), kept)?;
+        let line = line
+            .filter(|line| caller.may_see_line(&line.line))
+            .ok_or(Refusal::Account)?;
+        // The two were read side by side: the open swap may be this key's own, begun between them.
+        let kept = match key {
+            Some(key) if kept.is_none() && line.open.is_some() => {
+                self.store.kept_answer(key, now).await?
+            }
+            _ => kept,
+        };
+        Ok((line, kept))
+    }
+
+    /// The swap that this request is a repeat of: the open one, or one that is DONE since a moment.
+    async fn repeated<'a>(
+        &self,
+        found: &'a StoredLine,
+        caller: &Caller,
+        asked: &str,
+        now: Timestamp,
+    ) -> Result<Option<&'a AskedSwap>, StoreError> {
+        let recent = found
+            .last
+            .as_ref()
+            .filter(|(_, since)| *since + self.repeat_within > now);
+        for earlier in found.open.iter().chain(recent.map(|(swap, _)| swap)) {
+            if self.store.is_same_caller(earlier, caller)
+                && self.store.is_same_request(&earlier.request, asked).await?
+            {
+                return Ok(Some(earlier));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The answer to a key that was used before.
+    async fn replay(
+        &self,
+        found: &StoredLine,
+        kept: &KeptAnswer,
+        asked: &str,
+    ) -> Result<Response<Body>, Failure> {
+        if !self.store.is_same_request(&kept.request, asked).await? {
+            return Err(Refusal::OtherRequest.into());
+        }
+        let swap = self.store.swap(&kept.activation).await?;
+        let swap = swap.ok_or(StoreError::Corrupt("swap"))?.activation;
+        Ok(replayed(
+            self.show(&swap.new_sim, found, Some(&swap.id)).await?,
+        ))
+    }
+
+    /// Answers a SIM that the swap or the account still holds: nobody is shown a stranger's PUK.
+    async fn show(
+        &self,
+        iccid: &Iccid,
+        found: &StoredLine,
+        swap: Option<&ActivationId>,
+    ) -> Result<Response<Body>, Failure> {
+        let sim = self
+            .store
+            .sim_with_secrets(iccid)
+            .await?
+            .ok_or(Refusal::Sim)?;
+        let held = match &sim.holder {
+            Some(Holder::Swap(id)) => swap == Some(id),
+            Some(Holder::Line(id)) => *id == found.line.id,
+            None => false,
+        };
+        if held {
+            Ok(shown(&sim))
+        } else {
+            Err(Refusal::Sim.into())
+        }
+    }
+}
+
+impl Wanted {
+    fn parse(text: &str) -> Option<Self> {
+        if text.eq_ignore_ascii_case("eSim") {
+            Some(Self::Esim)
+        } else if text.eq_ignore_ascii_case("autoAssign") {
+            Some(Self::AutoAssign)
+        } else {
+            Iccid::parse(text).ok().map(Self::Card)
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Esim => Kind::Esim,
+            Self::Card(_) | Self::AutoAssign => Kind::Physical,
+        }
+    }
+
+    fn card(&self) -> Option<&Iccid> {
+        match self {
+            Self::Card(iccid) => Some(iccid),
+            Self::Esim | Self::AutoAssign => None,
+        }
+    }
+
+    fn requested(&self) -> Requested {
+        Requested {
+            e_sim: (*self == Self::Esim).then_some(true),
+            new_sim: self.card().cloned(),
+            ..Requested::default()
+        }
+    }
+
+    /// What makes two requests the same, whichever method and case they came in.
+    fn canonical(&self, account: &SubscriptionId) -> String {
+        let wanted = match self {
+            Self::Card(iccid) => iccid.as_str(),
+            Self::Esim => "eSim",
+            Self::AutoAssign => "autoAssign",
+        };
+        json!(["changesim", account.as_str(), wanted]).to_string()
+    }
+}
+
+/// 24 hex characters in either case.
+fn account(text: &str) -> Option<SubscriptionId> {
+    let hex = text.len() == 24 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    SubscriptionId::parse(text).ok().filter(|_| hex)
+}
+
+/// A browser that only looks ahead must not move a line.
+fn is_prefetch(headers: &HeaderMap) -> bool {
+    ["sec-purpose", "purpose"].iter().any(|name| {
+        let value = headers.get(*name).and_then(|value| value.to_str().ok());
+        value.is_some_and(|value| value.to_ascii_lowercase().contains("prefetch"))
+    })
+}
+
+fn shown(sim: &Sim) -> Response<Body> {
+    let secret = |secret: &'_ Option<Secret>| secret.as_ref().map_or("", Secret::expose).to_owned();
+    let [puk1, puk2, pin1, pin2] = [&sim.puk1, &sim.puk2, &sim.pin1, &sim.pin2].map(secret);
+    let view = SimView {
+        sim_number: sim.iccid.as_str(),
+        imsi: sim.imsi.as_ref().map_or("", |imsi| imsi.as_str()),
+        network: sim.network.as_str(),
+        puk1: &puk1,
+        puk2: &puk2,
+        pin1: &pin1,
+        pin2: &pin2,
+        form_factor: sim.form_factor.as_str(),
+    };
+    answer(
+        StatusCode::OK,
+        &Changed {
+            success: true,
+            mvno_sim: view,
+        },
+    )
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Changed<'a> {
+    success: bool,
+    mvno_sim: SimView<'a>,
+}
+
+fn replayed(mut response: Response<Body>) -> Response<Body> {
+    response
+        .headers_mut()
+        .insert("Idempotency-Replayed", HeaderValue::from_static("true"));
+    response
+}

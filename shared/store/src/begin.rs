@@ -1,0 +1,118 @@
+//! Begins a swap for whichever dialect asked it: makes the record, seals its secrets, and finds a SIM that can be had.
+
+use domain::{
+    Activation, ActivationId, Caller, ConfirmationCode, Iccid, Kind, Line, MatchingId, Requested,
+    Scope,
+};
+use jiff::Timestamp;
+
+use crate::{
+    IdempotencyKey, KeptAnswer, NewSwap, Store, StoreError, StoredLine, StoredSwap, Submitted,
+};
+
+/// A swap that is asked and that nothing stands in the way of.
+pub struct Ask<'a> {
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// Of which line, as it was read.
+    pub line: &'a Line,
+    /// What the line is to move to.
+    pub kind: Kind,
+    /// The SIM, where the caller named it; else a free one is taken.
+    pub sim: Option<&'a Iccid>,
+    /// What is echoed.
+    pub requested: &'a Requested,
+    /// The confirmation code, if there is one.
+    pub code: Option<&'a ConfirmationCode>,
+    /// The request in one text that no other request has.
+    pub request: &'a str,
+    /// The caller's key for it.
+    pub key: Option<&'a IdempotencyKey>,
+    /// When it was asked.
+    pub at: Timestamp,
+}
+
+/// What became of it. All but `Accepted` wrote nothing.
+pub enum Begun {
+    /// It stands.
+    Accepted(Box<Activation>),
+    /// The idempotency key was used in the meantime.
+    Kept(KeptAnswer),
+    /// The line is not as it was read; this is how it is now, unless it is gone.
+    LineChanged(Option<Box<StoredLine>>),
+    /// There is no such SIM for this line, or none is left.
+    NoSim,
+}
+
+impl Store {
+    /// Begins a swap. A SIM that nobody named comes from a page of free ones, tried from a random place on, so that
+    /// callers who come at once do not fight for the first; if all of it is taken by then, a further look goes past it.
+    pub async fn begin(
+        &self,
+        ask: &Ask<'_>,
+        random: impl Fn() -> u128,
+    ) -> Result<Begun, StoreError> {
+        const LOOKS: usize = 2;
+        let id = ActivationId::from_random(ask.at, random());
+        let matching_id = (ask.kind == Kind::Esim).then(|| MatchingId::from_random(random()));
+        let request = match ask.code {
+            Some(_) => self.signed_fingerprint(ask.request).await?,
+            None => self.fingerprint(ask.request),
+        };
+        let secrets = self
+            .seal_secrets(&id, ask.code, matching_id.as_ref())
+            .await?;
+        let mut taken = Vec::new();
+        for look in 0..LOOKS {
+            let mut candidates = match ask.sim {
+                Some(named) => vec![named.clone()],
+                None => self.free_sims(ask.line, ask.kind, ask.at, look).await?,
+            };
+            candidates.retain(|candidate| !taken.contains(candidate));
+            if !candidates.is_empty() {
+                let start = random() % candidates.len() as u128;
+                candidates.rotate_left(start as usize);
+            }
+            for candidate in candidates {
+                let activation = Activation::accept(
+                    id.clone(),
+                    ask.line,
+                    ask.kind,
+                    candidate.clone(),
+                    ask.requested.clone(),
+                    &named(ask.caller),
+                    ask.at,
+                );
+                let stored = StoredSwap {
+                    activation,
+                    secrets: secrets.clone(),
+                    deliveries: Vec::new(),
+                };
+                let new = NewSwap {
+                    swap: &stored,
+                    caller: ask.caller,
+                    request: &request,
+                    key: ask.key,
+                };
+                match self.submit(new).await? {
+                    Submitted::Accepted => return Ok(Begun::Accepted(Box::new(stored.activation))),
+                    Submitted::Kept(kept) => return Ok(Begun::Kept(kept)),
+                    Submitted::LineChanged(line) => return Ok(Begun::LineChanged(line)),
+                    Submitted::SimTaken => taken.push(candidate),
+                }
+            }
+        }
+        Ok(Begun::NoSim)
+    }
+}
+
+/// The caller's name in the timeline; a subject may be of any length.
+fn named(caller: &Caller) -> String {
+    let role = match caller.scope {
+        Scope::Owner { .. } => "OWNER",
+        Scope::Reseller { .. } => "RESELLER",
+        Scope::Admin => "ADMIN",
+    };
+    let subject: String = caller.subject.chars().take(32).collect();
+    format!("{role} {subject}")
+}
