@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use local::stack::Options;
 use serde_json::{Value, json};
-use tests::{Answer, FREE_CARD, Fault, Wire, World, card, esim, line};
+use tests::{Answer, FREE_CARD, Fault, Wire, World, activation_code, card, esim, line};
 
 /// A world whose network starts orders and does not complete them by itself.
 async fn slow_world(settings: &[(&str, &str)]) -> World {
@@ -75,6 +75,13 @@ fn event(id: &str, state: &str) -> Value {
             "id": "0300010-2025", "externalId": id, "category": "SIMSWAP", "state": state, "@type": "ServiceOrder",
         }},
     })
+}
+
+/// The same of the swap's own order.
+async fn own_event(world: &World, id: &str, state: &str) -> Value {
+    let mut event = event(id, state);
+    event["event"]["serviceOrder"]["id"] = json!(world.record(id).await.order_number);
+    event
 }
 
 /// An event that is taken.
@@ -262,7 +269,7 @@ async fn each_end_of_an_order_ends_the_swap_once() {
             world.await_waiting(&id).await;
         }
         world.await_status(&id, "BUSY").await;
-        let told = event(&id, state);
+        let told = own_event(&world, &id, state).await;
         assert_told(&world, &told).await;
         let seen = world.await_status(&id, status).await;
         assert_eq!(seen["info"]["failure"]["code"], failure, "{state}");
@@ -281,7 +288,7 @@ async fn each_end_of_an_order_ends_the_swap_once() {
             "partial",
         ] {
             assert_told(&world, &told).await;
-            assert_told(&world, &event(&id, late)).await;
+            assert_told(&world, &own_event(&world, &id, late).await).await;
             assert_eq!(world.table(), before, "{late} after {state}");
         }
         if esim && status == "ERROR" {
@@ -300,16 +307,16 @@ async fn an_event_that_moves_nothing_changes_nothing() {
     let id = world.begin(&esim(line::ANNA)).await;
     world.await_waiting(&id).await;
     let before = world.table();
-    let mut nameless = event(&id, "completed");
+    let mut nameless = own_event(&world, &id, "completed").await;
     let order = nameless["event"]["serviceOrder"].as_object_mut().unwrap();
     order.remove("externalId");
     for body in [
-        event(&id, "acknowledged"),
-        event(&id, "held"),
-        event(&id, "pending"),
-        event(&id, "assessingCancellation"),
-        event(&id, "pendingCancellation"),
-        event(&id, "somethingNew"),
+        own_event(&world, &id, "acknowledged").await,
+        own_event(&world, &id, "held").await,
+        own_event(&world, &id, "pending").await,
+        own_event(&world, &id, "assessingCancellation").await,
+        own_event(&world, &id, "pendingCancellation").await,
+        own_event(&world, &id, "somethingNew").await,
         event("01J9Z7K3N5Q8R2T4V6W8X0Y1Z3", "completed"),
         event("not ours: #", "completed"),
         event("", "failed"),
@@ -342,7 +349,7 @@ async fn an_event_that_moves_nothing_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_partial_order_its_one_item_decides() {
     let wire = Wire::new().await;
-    let world = slow_world(&[("NETWORK_URL", &wire.url), ("ASK_AFTER", "50ms")]).await;
+    let world = slow_world(&[("NETWORK_URL", &wire.url), ("ASK_AFTER", "60s")]).await;
     wire.connect(&world.stack.endpoints.network);
     for (item, swap, status) in [
         ("completed", card(line::ANNA, FREE_CARD), "DONE"),
@@ -359,8 +366,33 @@ async fn of_a_partial_order_its_one_item_decides() {
             "serviceOrder?externalId=",
             Fault::Answer(200, order.to_string()),
         );
-        assert_told(&world, &event(&id, "partial")).await;
+        assert_told(&world, &own_event(&world, &id, "partial").await).await;
         world.await_status(&id, status).await;
         assert!(wire.is_spent());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_of_another_order_moves_nothing() {
+    let world = World::new().await;
+    let id = world.begin(&esim(line::ANNA)).await;
+    world.await_status(&id, "BUSY").await;
+    for state in ["completed", "failed"] {
+        let event = json!({"eventId": "E-1", "event": {"serviceOrder": {
+            "id": "0000000-0000", "externalId": id, "state": state,
+        }}});
+        let path = "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent";
+        assert_eq!(
+            world
+                .send("POST", path, &[], event.to_string())
+                .await
+                .status,
+            201
+        );
+    }
+    // The network is asked, and says that its order is held.
+    let code = activation_code(&world.await_mail(&id).await);
+    assert_eq!(world.activation(&id).await["status"], "BUSY");
+    assert_eq!(world.install(&code, "8E9!#").await.status, 200);
+    world.await_status(&id, "DONE").await;
 }

@@ -417,8 +417,9 @@ async fn a_network_that_fails_after_the_start_leaves_the_old_sim() {
         ..World::options()
     })
     .await;
-    let failed = |id: &str| -> Value {
-        json!({"eventId": "1", "event": {"serviceOrder": {"id": "1", "externalId": id, "state": "failed"}}})
+    let failed = async |id: &str| -> Value {
+        let order = world.record(id).await.order_number;
+        json!({"eventId": "1", "event": {"serviceOrder": {"id": order, "externalId": id, "state": "failed"}}})
     };
     let listener = "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent";
     let swaps = [
@@ -437,7 +438,7 @@ async fn a_network_that_fails_after_the_start_leaves_the_old_sim() {
             .await;
         assert_eq!(world.activation(&id).await["status"], "BUSY");
         let told = world
-            .send("POST", listener, &[], failed(&id).to_string())
+            .send("POST", listener, &[], failed(&id).await.to_string())
             .await;
         assert_eq!(told.status, 201);
         let seen = world.await_status(&id, "ERROR").await;

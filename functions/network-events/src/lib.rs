@@ -57,7 +57,7 @@ impl NetworkEvents {
             .await?
             .and_then(|sim| sim.holder);
         match (holder, info.fact()) {
-            (Some(Holder::Swap(id)), Some(fact)) => self.write(&id, &fact).await?,
+            (Some(Holder::Swap(id)), Some(fact)) => self.write(&id, &fact, None).await?,
             (holder, fact) => {
                 tracing::info!(iccid = %info.iccid, point, ?holder, ?fact, "a callback moves no swap");
             }
@@ -88,7 +88,7 @@ impl NetworkEvents {
             _ => order.fact(self.ambient.now()),
         };
         match (id, fact) {
-            (Some(id), Some(fact)) => self.write(&id, &fact).await?,
+            (Some(id), Some(fact)) => self.write(&id, &fact, Some(&order.id)).await?,
             (id, fact) => tracing::info!(order = order.id, ?id, ?fact, "an event moves no swap"),
         }
         let notified = EventSubscription {
@@ -99,11 +99,26 @@ impl NetworkEvents {
         Ok(answer(StatusCode::CREATED, &notified))
     }
 
-    async fn write(&self, id: &ActivationId, fact: &Fact) -> Result<(), StoreError> {
+    /// Writes a fact; one that the network reports of its order `of_order` counts only if that is the swap's.
+    async fn write(
+        &self,
+        id: &ActivationId,
+        fact: &Fact,
+        of_order: Option<&str>,
+    ) -> Result<(), StoreError> {
         for _ in 0..ROUNDS {
             let Some(swap) = self.store.swap(id).await? else {
                 tracing::info!(activation = %id, ?fact, "there is no such swap");
                 return Ok(());
+            };
+            let ours = swap.activation.order_number.as_deref();
+            let fact = match of_order {
+                // Whoever says that, what is true is to be asked.
+                Some(other) if ours.is_some_and(|ours| ours != other) => {
+                    tracing::warn!(activation = %id, order = other, "an event is of another order");
+                    &Fact::NetworkUnclear
+                }
+                _ => fact,
             };
             let after = match apply(&swap.activation, fact, &self.deadlines, self.ambient.now()) {
                 Ok(after) => after,

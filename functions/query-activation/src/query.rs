@@ -59,6 +59,9 @@ pub(crate) fn parse<'a>(
     };
     let mut faults = Vec::new();
     let mut seen = BTreeSet::new();
+    // They come in no order, and faults are told in one.
+    let mut parameters: Vec<_> = parameters.collect();
+    parameters.sort_unstable();
     for (given, value) in parameters {
         let known = NAMES
             .iter()
@@ -110,14 +113,10 @@ impl Query {
             }
             "activationType" if value.eq_ignore_ascii_case("SIMSWAP") => {}
             "activationType" => return Err(Malformed("must be SIMSWAP")),
-            "createdAtFrom" => self.from = Some(midnight(day(value)?, zone)?),
+            "createdAtFrom" => self.from = Some(midnight(day(value)?, zone)),
             // The day after the last one that there is needs no bound.
             "createdAtTo" => {
-                self.until = day(value)?
-                    .tomorrow()
-                    .ok()
-                    .map(|next| midnight(next, zone))
-                    .transpose()?
+                self.until = day(value)?.tomorrow().ok().map(|next| midnight(next, zone));
             }
             "take" => {
                 const WHAT: Malformed = Malformed("must be 1 to 100");
@@ -215,9 +214,10 @@ fn day(value: &str) -> Result<Date, Malformed> {
     value.parse().ok().filter(|_| whole).ok_or(DAY)
 }
 
-/// When the day begins.
-fn midnight(day: Date, zone: &TimeZone) -> Result<Timestamp, Malformed> {
-    Ok(day.to_zoned(zone.clone()).map_err(|_| DAY)?.timestamp())
+/// When the day begins; of a day past all time, the end of it.
+fn midnight(day: Date, zone: &TimeZone) -> Timestamp {
+    let begins = day.to_zoned(zone.clone());
+    begins.map_or(Timestamp::MAX, |begins| begins.timestamp())
 }
 
 fn number(value: &str, least: usize, most: usize) -> Option<usize> {
@@ -257,6 +257,7 @@ mod tests {
             ("createdAtFrom", "2025-02-30", false),
             ("createdAtTo", "2025-02-03T00:00", false),
             ("createdAtTo", "9999-12-31", true),
+            ("createdAtFrom", "9999-12-31", true),
             ("take", "1", true),
             ("take", "100", true),
             ("take", "0", false),

@@ -58,18 +58,6 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         method: "GET",
-        path: "/mvno/{accountId}/changesim/{newSim}",
-        function: "change-sim",
-        authorizer: Authorizer::Jwt,
-    },
-    Route {
-        method: "POST",
-        path: "/mvno/{accountId}/changesim/{newSim}",
-        function: "change-sim",
-        authorizer: Authorizer::Jwt,
-    },
-    Route {
-        method: "GET",
         path: "/api/QueryActivation",
         function: "query-activation",
         authorizer: Authorizer::Jwt,
@@ -85,6 +73,18 @@ pub const ROUTES: &[Route] = &[
         path: "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent",
         function: "network-events",
         authorizer: Authorizer::None,
+    },
+    Route {
+        method: "GET",
+        path: "/mvno/{accountId}/changesim/{newSim}",
+        function: "change-sim",
+        authorizer: Authorizer::Jwt,
+    },
+    Route {
+        method: "POST",
+        path: "/mvno/{accountId}/changesim/{newSim}",
+        function: "change-sim",
+        authorizer: Authorizer::Jwt,
     },
 ];
 

@@ -160,8 +160,9 @@ impl Pump {
                 Some(ended) = in_flight.join_next() => {
                     let (batch, answer) = ended.expect("a delivery does not panic");
                     let failed = answer.and_then(|answer| failures(&answer, &batch));
-                    if !matches!(&failed, Ok(none) if none.is_empty()) {
-                        tracing::warn!(function = self.function, ?failed, "stream records are delivered again");
+                    match &failed {
+                        Ok(waiting) => tracing::debug!(function = self.function, ?waiting, "delivered"),
+                        Err(error) => tracing::warn!(function = self.function, error, "stream records are delivered again"),
                     }
                     progress.settle(&batch, failed.ok().as_ref(), Instant::now());
                 }

@@ -315,7 +315,7 @@ impl Stack {
              -H 'Authorization: Bearer {token}' \\\n  \
              -H 'Content-Type: application/json' \\\n  \
              -d '{{\"subscriptionId\":\"65a1b2c3d4e5f60718293a01\",\"eSim\":true,\"email\":\"anna@example.com\",\"confirmationCode\":\"8E9!#\"}}'\n\n\
-             Then its mail: curl -s {api}/local/mail\n\n"
+             Then its mail:\n\ncurl -s {api}/local/mail\n\n"
         );
         let mut out = std::io::stdout();
         out.write_all(greeting.as_bytes())

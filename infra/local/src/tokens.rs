@@ -107,8 +107,12 @@ impl Tokens {
             Some(time) => time.as_f64().is_some_and(|time| time <= now),
         };
         let expires = claims.get("exp").and_then(Value::as_f64)?;
-        (expires > now && not_after_now("nbf") && not_after_now("iat"))
-            .then(|| claims.iter().map(|(k, v)| (k.clone(), text(v))).collect())
+        (expires > now && not_after_now("nbf") && not_after_now("iat")).then(|| {
+            // A claim that says nothing is not there.
+            let said = claims.iter().filter(|(_, value)| !value.is_null());
+            said.map(|(name, value)| (name.clone(), text(value)))
+                .collect()
+        })
     }
 }
 

@@ -17,7 +17,9 @@ impl EmailAddress {
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         const WHAT: Malformed = Malformed("must be one e-mail address without display name");
         let (local, host) = text.rsplit_once('@').ok_or(WHAT)?;
+        // An encoded word (RFC 2047) is a dot-atom to us and a line break to a reader that decodes it.
         let local_fits = (1..=64).contains(&local.len())
+            && !local.contains("=?")
             && local.split('.').all(|atom| {
                 !atom.is_empty()
                     && atom
@@ -87,6 +89,7 @@ mod tests {
             ("a b@example.com", false),
             ("a@example.com\r\nBcc: x@example.com", false),
             ("a..b@example.com", false),
+            ("=?utf-8?q?x=0D=0A?=@example.com", false),
             ("a@-example.com", false),
             ("a@exam\u{7f}ple.com", false),
         ] {

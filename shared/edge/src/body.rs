@@ -47,7 +47,7 @@ fn is_json(content_type: &str) -> bool {
     subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
-/// The `Idempotency-Key`: 1 to 255 visible characters, quoted or bare; both spellings are the same key.
+/// The `Idempotency-Key`: 1 to 255 ASCII characters, quoted or bare; both spellings are the same key.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Box<Fault>> {
     const NAME: &str = "Idempotency-Key";
     const MAX_LENGTH: usize = 255;
@@ -62,7 +62,7 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Box<Fault>
     match key.len() {
         0 => Err(Box::new(Fault::invalid(
             NAME,
-            "must be 1 to 255 visible ASCII characters",
+            "must be 1 to 255 ASCII characters",
         ))),
         1..=MAX_LENGTH => Ok(Some(key.to_owned())),
         total => Err(Box::new(Fault::too_long(NAME, 1, MAX_LENGTH, total, key))),
