@@ -13,6 +13,7 @@ mod once;
 mod query;
 mod secrets;
 mod seeds;
+mod stock;
 mod submit;
 mod swap;
 mod tidy;

@@ -48,6 +48,71 @@ pub struct Start {
 pub enum Command {
     /// Print a token that the stack with this data directory accepts
     Token(Token),
+    /// Load stock or lines from a CSV file
+    #[command(subcommand)]
+    Import(Import),
+    /// Look at one row, its secrets masked
+    #[command(subcommand)]
+    Show(Show),
+}
+
+/// What is loaded.
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    /// SIMs; one that exists is left as it is
+    Sims(ImportFile),
+    /// Lines with their phone numbers and SIMs; of one that exists state, porting, lock, e-mail and language change
+    Subscriptions(ImportFile),
+}
+
+/// From which file into which table.
+#[derive(Debug, clap::Args)]
+pub struct ImportFile {
+    /// CSV with `;` between columns and a header line
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Load the other lines when some are faulty
+    #[arg(long)]
+    pub skip_faulty: bool,
+    /// Into which table.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What is looked at.
+#[derive(Debug, Subcommand)]
+pub enum Show {
+    /// A swap, with its mails and its timeline
+    Swap(Shown),
+    /// A line, by its id or its phone number
+    Line(Shown),
+    /// A SIM, by its ICCID
+    Sim(Shown),
+}
+
+/// Which one, in which table.
+#[derive(Debug, clap::Args)]
+pub struct Shown {
+    /// Its id or number
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// In which table.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// The table a command speaks to: that of the local stack, unless an endpoint or a table is named.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Target {
+    /// A DynamoDB endpoint, with the usual AWS credentials; its KMS key is in KMS_KEY_ID
+    #[arg(long, value_name = "URL", value_parser = base_url)]
+    pub endpoint: Option<String>,
+    /// The table there; `simswap` if only an endpoint is given
+    #[arg(long, value_name = "NAME")]
+    pub table: Option<String>,
+    /// Where the local stack keeps its data
+    #[arg(long, value_name = "DIR", default_value = ".simswap")]
+    pub data_dir: PathBuf,
 }
 
 /// Whose token.
@@ -72,6 +137,13 @@ pub struct Token {
     /// Where the stack keeps its data
     #[arg(long, value_name = "DIR", default_value = ".simswap")]
     pub data_dir: PathBuf,
+}
+
+impl Target {
+    /// Whether it is the local stack's.
+    pub fn is_local(&self) -> bool {
+        self.endpoint.is_none() && self.table.is_none()
+    }
 }
 
 /// An `http` or `https` URL, without the slash at its end, so that a path can be appended.
@@ -135,6 +207,16 @@ mod tests {
             ("--smdp-url 127.0.0.1:9100", false),
             ("--smdp-url http://", false),
             ("token", false),
+            ("import sims f.csv --skip-faulty --data-dir d", true),
+            (
+                "import subscriptions f.csv --endpoint http://127.0.0.1:8000 --table t",
+                true,
+            ),
+            ("import sims", false),
+            ("import cards f.csv", false),
+            ("show swap 01J --table t", true),
+            ("show line +31612345601", true),
+            ("show sim", false),
             ("stop", false),
         ] {
             assert_eq!(parse(line).is_ok(), fits, "{line}");

@@ -4,17 +4,15 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::Credentials;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 
-use crate::endpoints::Endpoints;
-
 /// Makes clients.
-pub(crate) struct Clients<'a> {
+pub(crate) struct Clients {
     sdk: SdkConfig,
-    endpoints: &'a Endpoints,
+    kms: String,
 }
 
-impl<'a> Clients<'a> {
-    /// The parts speak HTTP, so that these clients need no certificates.
-    pub(crate) fn of(endpoints: &'a Endpoints) -> Self {
+impl Clients {
+    /// `kms` is where the KMS listens. The parts speak HTTP, so that these clients need no certificates.
+    pub(crate) fn of(kms: &str) -> Self {
         let sdk = SdkConfig::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::from_static("eu-central-1"))
@@ -25,7 +23,8 @@ impl<'a> Clients<'a> {
             .timeout_config(edge::timeouts())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .build();
-        Self { sdk, endpoints }
+        let kms = kms.to_owned();
+        Self { sdk, kms }
     }
 
     pub(crate) fn dynamodb(&self, url: &str) -> aws_sdk_dynamodb::Client {
@@ -35,7 +34,7 @@ impl<'a> Clients<'a> {
 
     pub(crate) fn kms(&self) -> aws_sdk_kms::Client {
         let config = aws_sdk_kms::config::Builder::from(&self.sdk);
-        aws_sdk_kms::Client::from_conf(config.endpoint_url(&self.endpoints.kms).build())
+        aws_sdk_kms::Client::from_conf(config.endpoint_url(&self.kms).build())
     }
 
     /// SES's configuration: its client is the sender's own.

@@ -8,14 +8,18 @@ pub mod endpoints;
 pub mod filter;
 pub mod functions;
 pub mod gateway;
+pub mod import;
 pub mod kms;
 pub mod mailbox;
+pub mod operator;
 pub mod pump;
+pub mod show;
 pub mod stack;
 pub mod tokens;
 
 mod clients;
 mod durable;
+mod ground;
 mod http_client;
 mod request_id;
 mod sample;

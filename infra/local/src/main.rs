@@ -20,6 +20,8 @@ async fn main() -> ExitCode {
             local::stack::run(args.start).await
         }
         Some(Command::Token(token)) => print_token(&token),
+        Some(Command::Import(import)) => local::operator::import(&import).await,
+        Some(Command::Show(show)) => local::operator::show(&show).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -34,6 +36,7 @@ async fn main() -> ExitCode {
 /// For people, on standard error: what the functions log, and what goes wrong around them.
 fn start_logging() {
     let ours = [
+        "change_sim",
         "deliver_esim",
         "fulfil_swap",
         "network_events",
@@ -41,7 +44,7 @@ fn start_logging() {
     ];
     let filter = Targets::new()
         .with_default(LevelFilter::WARN)
-        // A failed condition is an answer, and its log a warning for each.
+        // It warns of each condition that fails, which is how races are decided.
         .with_target("dynoxide", LevelFilter::ERROR)
         .with_targets(ours.map(|function| (function, LevelFilter::INFO)));
     let lines = tracing_subscriber::fmt::layer()

@@ -34,19 +34,18 @@ use tokio::task::JoinHandle;
 
 use crate::args::Start;
 use crate::clients::Clients;
-use crate::data_dir::{self, DataDir, PEERS, TABLES};
+use crate::data_dir::{self, DataDir, PEERS};
 use crate::endpoints::{self, Endpoints};
 use crate::filter::Filter;
 use crate::functions::{self, Functions, Handler};
 use crate::gateway::{self, Gateway, ROUTES};
-use crate::kms::{self, Kms};
+use crate::ground::{Ground, TABLE};
+use crate::kms;
 use crate::mailbox::Mailbox;
-use crate::pump::{self, Pump};
+use crate::pump::Pump;
 use crate::tokens::Tokens;
 use crate::{StartError, sample};
 
-/// The table's name.
-const TABLE: &str = "simswap";
 /// The simulated SM-DP+'s name in activation codes.
 const SMDP_ADDRESS: &str = "smdp.example.test";
 /// The functions' settings, for `cargo lambda watch --env-file`, in the data directory.
@@ -156,22 +155,13 @@ impl Stack {
 
         let api_listener = listen(options.port).await?;
         let api = url(&api_listener)?;
-        let database = open_database(data_dir)?;
+        let ground = Ground::open(data_dir, &closing).await?;
+        tasks.extend(ground.tasks);
+        let (database, store) = (ground.database, ground.store);
         let mailbox = Mailbox::open(data_dir)?;
-        let kms = Kms::open(data_dir)?;
         let tokens = Arc::new(Tokens::open(data_dir)?);
 
-        let listener = listen(0).await?;
-        let dynamodb = url(&listener)?;
-        let engine =
-            dynoxide::server::serve_with_shutdown(listener, database.clone(), told(&closing));
-        tasks.push(tokio::spawn(async move {
-            if let Err(error) = engine.await {
-                tracing::error!(error, "the embedded DynamoDB ended");
-            }
-        }));
         let ses = serve(mailbox.clone().router(), &mut tasks, &closing).await?;
-        let kms = serve(kms.router(), &mut tasks, &closing).await?;
 
         let (smdp_url, smdp) = match options.smdp_url {
             Some(foreign) => (foreign, None),
@@ -199,30 +189,15 @@ impl Stack {
             }
         };
         let endpoints = Endpoints {
-            dynamodb,
+            dynamodb: ground.dynamodb,
             ses,
-            kms,
+            kms: ground.kms,
             smdp: smdp_url,
             network: network_url,
             api,
             table: TABLE.to_owned(),
         };
 
-        let clients = Clients::of(&endpoints);
-        let dynamodb = clients.dynamodb(&endpoints.dynamodb);
-        let store = Store::new(dynamodb.clone(), clients.kms(), TABLE, kms::ALIAS);
-        if database
-            .get_table_metadata(TABLE)
-            .map_err(failed("the table"))?
-            .is_none()
-        {
-            store::create_table(&dynamodb, TABLE)
-                .await
-                .map_err(failed("the table"))?;
-        }
-        if let Some(data_dir) = data_dir {
-            pump::index_stream(&data_dir.join(TABLES))?;
-        }
         sample::load(&store)
             .await
             .map_err(failed("the sample data"))?;
@@ -234,7 +209,8 @@ impl Stack {
         let functions = Arc::new(match &options.functions_url {
             Some(url) => Functions::remote(url),
             None => Functions::InProcess(
-                in_process(&clients, &settings).map_err(failed("the functions"))?,
+                in_process(&Clients::of(&endpoints.kms), &settings)
+                    .map_err(failed("the functions"))?,
             ),
         });
         let gateway = Gateway {
@@ -463,18 +439,20 @@ fn write_settings(data_dir: &Path, settings: &BTreeMap<String, String>) -> Resul
     std::fs::write(&file, text).map_err(|error| data_dir::unusable(&file, &error))
 }
 
+/// The settings that the stack of this data directory wrote when it last started; without the quotes.
+pub(crate) fn read_settings(data_dir: &Path) -> Result<BTreeMap<String, String>, StartError> {
+    let file = data_dir.join(SETTINGS_FILE);
+    let text = std::fs::read_to_string(&file).map_err(|error| data_dir::unusable(&file, &error))?;
+    let settings = text.lines().filter_map(|line| line.split_once('='));
+    let settings =
+        settings.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()));
+    Ok(settings.collect())
+}
+
 /// New and changed rows that fit the pattern.
 fn changes(mut pattern: Value) -> Filter {
     pattern["eventName"] = json!(["INSERT", "MODIFY"]);
     Filter::parse(&pattern).expect("the patterns above are patterns")
-}
-
-fn open_database(data_dir: Option<&Path>) -> Result<Database, StartError> {
-    match data_dir {
-        None => Database::memory(),
-        Some(data_dir) => Database::new(&data_dir.join(TABLES).to_string_lossy()),
-    }
-    .map_err(failed("the embedded DynamoDB"))
 }
 
 /// A peer's book.
@@ -487,18 +465,18 @@ fn book(data_dir: Option<&Path>, name: &str) -> Result<Option<PathBuf>, StartErr
     Ok(Some(directory.join(format!("{name}.sqlite"))))
 }
 
-async fn listen(port: u16) -> Result<TcpListener, StartError> {
+pub(crate) async fn listen(port: u16) -> Result<TcpListener, StartError> {
     TcpListener::bind(("127.0.0.1", port))
         .await
         .map_err(|error| StartError(format!("cannot listen on port {port}: {error}")))
 }
 
-fn url(listener: &TcpListener) -> Result<String, StartError> {
+pub(crate) fn url(listener: &TcpListener) -> Result<String, StartError> {
     let address = listener.local_addr().map_err(failed("a port"))?;
     Ok(format!("http://{address}"))
 }
 
-async fn serve(
+pub(crate) async fn serve(
     router: Router,
     tasks: &mut Vec<JoinHandle<()>>,
     closing: &watch::Receiver<bool>,
@@ -515,7 +493,7 @@ async fn serve(
 }
 
 /// Ready when the signal is given.
-fn told(signal: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
+pub(crate) fn told(signal: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
     let mut signal = signal.clone();
     async move {
         // A sender that is gone is a stack that was dropped: it goes on until the process ends.
@@ -538,6 +516,6 @@ async fn stopped() {
     }
 }
 
-fn failed<E: Display>(what: &'static str) -> impl Fn(E) -> StartError {
+pub(crate) fn failed<E: Display>(what: &'static str) -> impl Fn(E) -> StartError {
     move |error| StartError(format!("{what}: {error}"))
 }

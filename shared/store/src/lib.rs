@@ -22,7 +22,7 @@ pub use keyring::{Keyring, Sealed};
 pub use listing::{Entry, Listing, Span};
 pub use read::KeptAnswer;
 pub use schema::create_table;
-pub use stock::Written;
+pub use stock::{NewLine, Written};
 pub use submit::IdempotencyKey;
 pub(crate) use submit::{NewSwap, Submitted};
 

@@ -1,53 +1,180 @@
-//! New lines and SIMs, as an operator loads them.
+//! Lines and SIMs, as an operator loads them and looks at them.
 
-use aws_sdk_dynamodb::types::Put;
-use domain::{Holder, Line, Sim, SimState};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, Update};
+use domain::{EmailAddress, Holder, Iccid, Line, Sim, SimState, SubscriptionId};
 
-use crate::item;
-use crate::transaction::put;
+use crate::item::{self, Item};
+use crate::transaction::{failed, put, text, update};
 use crate::{Store, StoreError};
 
-/// What became of a row that is loaded.
+/// What became of a SIM that is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
     /// It is there now.
     New,
-    /// Nothing was written: it, its phone number or its SIM was there before, and is as it was.
+    /// It was there before, and is as it was.
     Existing,
 }
 
+/// What became of a line that is loaded. Only the first wrote anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewLine {
+    /// It is there now, with its phone number and its SIM.
+    Added,
+    /// There is such a line already, as it is here.
+    Exists(Box<Line>),
+    /// This other line has the phone number.
+    PhoneTaken(SubscriptionId),
+    /// The SIM is in stock, but is another's, used up, or of another network.
+    SimTaken(Box<Sim>),
+}
+
 impl Store {
-    /// Adds a SIM, its secrets sealed; one that exists is left as it is.
-    pub async fn add_sim(&self, sim: &Sim) -> Result<Written, StoreError> {
-        let written = self.transact(vec![put(self.new_sim(sim).await?)]).await?;
-        Ok(if written.is_none() {
-            Written::New
-        } else {
-            Written::Existing
-        })
+    /// Whether the table answers: reads a row that may be there or not.
+    pub async fn reach(&self) -> Result<(), StoreError> {
+        self.dynamodb
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(item::data_key(1)))
+            .send()
+            .await?;
+        Ok(())
     }
 
-    /// Adds a line with its phone number and its current SIM, all or nothing. The SIM is `sim`, made `ACTIVATED` here.
-    pub async fn add_line(&self, line: &Line, sim: Sim) -> Result<Written, StoreError> {
+    /// Adds a SIM, its secrets sealed; one that exists is left as it is. One call.
+    pub async fn add_sim(&self, sim: &Sim) -> Result<Written, StoreError> {
+        let sent = self
+            .dynamodb
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(self.sim_row(sim).await?))
+            .condition_expression("attribute_not_exists(pk)")
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(Written::New),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
+            {
+                Ok(Written::Existing)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Adds a line with its phone number and its current SIM, all or nothing. The SIM is the one in stock if that is
+    /// free, else `sim`; it becomes `ACTIVATED` here. One call, or two when the SIM is in stock.
+    pub async fn add_line(&self, line: &Line, sim: Sim) -> Result<NewLine, StoreError> {
         let sim = Sim {
             state: SimState::Activated,
             holder: Some(Holder::Line(line.id.clone())),
             ..sim
         };
-        let rows = [item::from_line(line), item::from_phone(line)];
-        let mut writes = vec![put(self.new_sim(&sim).await?)];
-        for row in rows {
-            writes.push(put(self.new_row(row)?));
+        let mut sim_write = put(self.new_row(self.sim_row(&sim).await?)?);
+        for from_stock in [false, true] {
+            let writes = vec![
+                put(self.new_row(item::from_line(line))?),
+                put(self.new_row(item::from_phone(line))?),
+                sim_write,
+            ];
+            let Some(reasons) = self.transact(writes).await? else {
+                return Ok(NewLine::Added);
+            };
+            let old = |write: usize| {
+                let row = reasons[write].item.as_ref();
+                failed(&reasons, write).then(|| row.ok_or(StoreError::Corrupt("pk")))
+            };
+            if let Some(row) = old(0) {
+                return Ok(NewLine::Exists(Box::new(item::to_line(row?)?.line)));
+            }
+            if let Some(row) = old(1) {
+                return Ok(NewLine::PhoneTaken(item::to_phone(row?)?.subscription));
+            }
+            let Some(row) = old(2) else { break };
+            let in_stock = item::to_sim(row?)?;
+            let fits = in_stock.state == SimState::Free && in_stock.network == line.network;
+            if from_stock || !fits {
+                return Ok(NewLine::SimTaken(Box::new(in_stock)));
+            }
+            sim_write = update(self.activate_sim(line)?);
         }
-        let written = self.transact(writes).await?;
-        Ok(if written.is_none() {
-            Written::New
-        } else {
-            Written::Existing
-        })
+        Err(StoreError::Corrupt("sim"))
     }
 
-    async fn new_sim(&self, sim: &Sim) -> Result<Put, StoreError> {
+    /// Writes what an operator may change of a line that exists: state, porting, e-mail, language, and the lock if one is
+    /// given. An open swap goes on undisturbed.
+    pub async fn update_line(&self, line: &Line, locked: Option<bool>) -> Result<(), StoreError> {
+        let mut set = "SET #state = :state, porting = :porting, #language = :language".to_owned();
+        let mut request = self
+            .dynamodb
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(item::line_key(&line.id)))
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#language", "language")
+            .expression_attribute_values(":state", text(line.state.as_str()))
+            .expression_attribute_values(":porting", AttributeValue::Bool(line.porting))
+            .expression_attribute_values(":language", text(line.language.as_str()));
+        if let Some(locked) = locked {
+            set += ", locked = :locked";
+            request = request.expression_attribute_values(":locked", AttributeValue::Bool(locked));
+        }
+        match line.email.as_ref().map(EmailAddress::as_str) {
+            Some(email) => {
+                set += ", email = :email";
+                request = request.expression_attribute_values(":email", text(email));
+            }
+            None => set += " REMOVE email",
+        }
+        request.update_expression(set).send().await?;
+        Ok(())
+    }
+
+    /// A SIM, and the names of the secrets that are sealed in its row: `pin1`, `pin2`, `puk1`, `puk2`, `supplierCode`.
+    pub async fn sim_and_sealed(
+        &self,
+        iccid: &Iccid,
+    ) -> Result<Option<(Sim, Vec<&'static str>)>, StoreError> {
+        let answer = self
+            .dynamodb
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(item::sim_key(iccid)))
+            .consistent_read(true)
+            .send()
+            .await?;
+        let Some(row) = answer.item else {
+            return Ok(None);
+        };
+        let sealed = item::SIM_SECRETS.into_iter();
+        let sealed = sealed.filter(|name| row.contains_key(*name)).collect();
+        Ok(Some((item::to_sim(&row)?, sealed)))
+    }
+
+    /// The line's SIM, which was free in stock.
+    fn activate_sim(&self, line: &Line) -> Result<Update, StoreError> {
+        Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(item::sim_key(&line.current_sim)))
+            .update_expression("SET #state = :activated, holder = :line REMOVE shelf")
+            .condition_expression("#state = :free AND network = :network")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":activated", text(SimState::Activated.as_str()))
+            .expression_attribute_values(":free", text(SimState::Free.as_str()))
+            .expression_attribute_values(":network", text(line.network.as_str()))
+            .expression_attribute_values(
+                ":line",
+                text(item::holder(&Holder::Line(line.id.clone()))),
+            )
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| StoreError::Refused(error.into()))
+    }
+
+    async fn sim_row(&self, sim: &Sim) -> Result<Item, StoreError> {
         let pk = item::sim_pk(&sim.iccid);
         let secrets = [
             &sim.pin1,
@@ -62,14 +189,15 @@ impl Store {
                 sealed.push((field, self.keyring.seal(&pk, field, secret.expose()).await?));
             }
         }
-        self.new_row(item::from_sim(sim, &sealed))
+        Ok(item::from_sim(sim, &sealed))
     }
 
-    fn new_row(&self, row: item::Item) -> Result<Put, StoreError> {
+    fn new_row(&self, row: Item) -> Result<Put, StoreError> {
         Put::builder()
             .table_name(&self.table)
             .set_item(Some(row))
             .condition_expression("attribute_not_exists(pk)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
             .map_err(|error| StoreError::Refused(error.into()))
     }

@@ -1,0 +1,362 @@
+//! One line of a stock file: its columns, and how it becomes a SIM or a line of service.
+
+use std::collections::HashMap;
+
+use csv::StringRecord;
+use domain::{
+    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, Malformed, Msisdn, NetworkName, Secret,
+    Sim, SimState, SubscriptionId,
+};
+use jiff::Timestamp;
+
+use super::Kind;
+
+/// What a line of the file says.
+#[derive(Debug)]
+pub(super) enum Row {
+    /// A free SIM.
+    Sim(Sim),
+    /// A line, and its lock if the file gives one.
+    Line(Line, Option<bool>),
+}
+
+impl Row {
+    /// What no other line of the file may have: column and value, in one spelling.
+    pub(super) fn keys(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Sim(sim) => vec![("SIM_CARD_NUMBER", sim.iccid.as_str())],
+            Self::Line(line, _) => vec![
+                ("ID", line.id.as_str()),
+                ("PHONE_NUMBER", line.phone.as_e164()),
+                ("CURRENT_SIM", line.current_sim.as_str()),
+            ],
+        }
+    }
+}
+
+const SIM_COLUMNS: [&str; 10] = [
+    "SIM_CARD_NUMBER",
+    "PUK1",
+    "PUK2",
+    "PIN1",
+    "PIN2",
+    "FORM_FACTOR",
+    "NETWORK",
+    "ACTIVATION_CODE",
+    "TAG",
+    "AUTO_ASSIGN",
+];
+const LINE_COLUMNS: [&str; 10] = [
+    "ID",
+    "PHONE_NUMBER",
+    "CUSTOMER",
+    "RESELLER",
+    "NETWORK",
+    "CURRENT_SIM",
+    "EMAIL",
+    "LANGUAGE",
+    "STATE",
+    "PORTING",
+];
+
+/// Where each column of a file is.
+#[derive(Debug)]
+pub(super) struct Columns {
+    kind: Kind,
+    places: HashMap<&'static str, usize>,
+}
+
+impl Columns {
+    /// Reads the header line. The error names each column that is missing, unknown or there twice: a misspelt optional
+    /// column would be lost in silence.
+    pub(super) fn read(kind: Kind, header: &StringRecord) -> Result<Self, String> {
+        let (needed, optional): (_, &[&'static str]) = match kind {
+            Kind::Sims => (SIM_COLUMNS, &["IMSI", "RESELLER"]),
+            Kind::Subscriptions => (LINE_COLUMNS, &["LOCKED"]),
+        };
+        let mut places = HashMap::new();
+        let mut faults = Vec::new();
+        for (place, name) in header.iter().enumerate() {
+            let name = name.trim_start_matches('\u{feff}');
+            let mut known = needed.iter().chain(optional);
+            match known.find(|known| **known == name) {
+                None => faults.push(format!("column {name:?} is unknown")),
+                Some(known) => {
+                    if places.insert(*known, place).is_some() {
+                        faults.push(format!("column {known} is there twice"));
+                    }
+                }
+            }
+        }
+        let missing = needed.iter().filter(|name| !places.contains_key(*name));
+        faults.extend(missing.map(|name| format!("column {name} is missing")));
+        if faults.is_empty() {
+            Ok(Self { kind, places })
+        } else {
+            Err(faults.join("; "))
+        }
+    }
+
+    /// Reads a line. The error names each faulty column and says what should be there; it never repeats what is.
+    pub(super) fn row(&self, record: &StringRecord) -> Result<Row, String> {
+        if record.len() != self.places.len() {
+            let (seen, wanted) = (record.len(), self.places.len());
+            return Err(format!("has {seen} columns and the header {wanted}"));
+        }
+        let mut fields = Fields {
+            columns: self,
+            record,
+            faults: Vec::new(),
+        };
+        let row = match self.kind {
+            Kind::Sims => fields.sim().map(Row::Sim),
+            Kind::Subscriptions => fields.line().map(|(line, locked)| Row::Line(line, locked)),
+        };
+        row.filter(|_| fields.faults.is_empty())
+            .ok_or_else(|| fields.faults.join("; "))
+    }
+}
+
+struct Fields<'a> {
+    columns: &'a Columns,
+    record: &'a StringRecord,
+    faults: Vec<String>,
+}
+
+impl Fields<'_> {
+    /// The parsed field; an empty one is none.
+    fn maybe<T>(
+        &mut self,
+        column: &str,
+        parse: impl Fn(&str) -> Result<T, Malformed>,
+    ) -> Option<T> {
+        let place = self.columns.places.get(column)?;
+        let text = self.record.get(*place).filter(|text| !text.is_empty())?;
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                self.faults.push(format!("{column} {fault}"));
+                None
+            }
+        }
+    }
+
+    fn needed<T>(
+        &mut self,
+        column: &str,
+        parse: impl Fn(&str) -> Result<T, Malformed>,
+    ) -> Option<T> {
+        let faults = self.faults.len();
+        let value = self.maybe(column, parse);
+        if value.is_none() && self.faults.len() == faults {
+            self.faults.push(format!("{column} is empty"));
+        }
+        value
+    }
+
+    /// Every field is read before one that is missing ends it, so that all faults are told at once.
+    fn sim(&mut self) -> Option<Sim> {
+        let iccid = self.needed("SIM_CARD_NUMBER", Iccid::parse);
+        let puk1 = self.maybe("PUK1", puk);
+        let puk2 = self.maybe("PUK2", puk);
+        let pin1 = self.maybe("PIN1", pin);
+        let pin2 = self.maybe("PIN2", pin);
+        let form_factor = self.needed("FORM_FACTOR", str::parse::<FormFactor>);
+        let network = self.needed("NETWORK", NetworkName::parse);
+        let supplier_code = self.maybe("ACTIVATION_CODE", |code| short(code).map(Secret::new));
+        let tag = self.maybe("TAG", short);
+        let auto_assign = self.needed("AUTO_ASSIGN", boolean);
+        let imsi = self.maybe("IMSI", Imsi::parse);
+        let reseller = self.maybe("RESELLER", short);
+        Some(Sim {
+            iccid: iccid?,
+            imsi,
+            network: network?,
+            reseller,
+            form_factor: form_factor?,
+            auto_assign: auto_assign?,
+            state: SimState::Free,
+            free_from: Timestamp::UNIX_EPOCH,
+            holder: None,
+            pin1,
+            pin2,
+            puk1,
+            puk2,
+            supplier_code,
+            tag,
+        })
+    }
+
+    fn line(&mut self) -> Option<(Line, Option<bool>)> {
+        let id = self.needed("ID", SubscriptionId::parse);
+        let phone = self.needed("PHONE_NUMBER", Msisdn::parse);
+        let customer = self.needed("CUSTOMER", short);
+        let reseller = self.maybe("RESELLER", short);
+        let network = self.needed("NETWORK", NetworkName::parse);
+        let current_sim = self.needed("CURRENT_SIM", Iccid::parse);
+        let email = self.maybe("EMAIL", EmailAddress::parse);
+        let language = self.maybe("LANGUAGE", str::parse::<Language>);
+        let state = self.needed("STATE", str::parse);
+        let porting = self.needed("PORTING", boolean);
+        let locked = self.maybe("LOCKED", boolean);
+        let line = Line {
+            id: id?,
+            phone: phone?,
+            customer: customer?,
+            reseller,
+            network: network?,
+            current_sim: current_sim?,
+            email,
+            language: language.unwrap_or_default(),
+            state: state?,
+            porting: porting?,
+            locked: locked.unwrap_or(false),
+            open_swap: None,
+        };
+        Some((line, locked))
+    }
+}
+
+/// ETSI TS 102 221 section 9.5.1: 4 to 8 digits.
+fn pin(text: &str) -> Result<Secret, Malformed> {
+    let fits = (4..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    fits.then(|| Secret::new(text))
+        .ok_or(Malformed("must be 4 to 8 digits"))
+}
+
+/// ETSI TS 102 221 section 9.5.1: 8 digits.
+fn puk(text: &str) -> Result<Secret, Malformed> {
+    let fits = text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit());
+    fits.then(|| Secret::new(text))
+        .ok_or(Malformed("must be 8 digits"))
+}
+
+fn boolean(text: &str) -> Result<bool, Malformed> {
+    text.parse().map_err(|_| Malformed("must be true or false"))
+}
+
+fn short(text: &str) -> Result<String, Malformed> {
+    let fits = text.len() <= 255 && !text.chars().any(char::is_control);
+    fits.then(|| text.to_owned())
+        .ok_or(Malformed("must be at most 255 characters on one line"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(kind: Kind, header: &str, line: &str) -> Result<Row, String> {
+        let header = StringRecord::from_iter(header.split(';'));
+        let record = StringRecord::from_iter(line.split(';'));
+        Columns::read(kind, &header)?.row(&record)
+    }
+
+    const SIMS: &str =
+        "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN";
+    const LINES: &str =
+        "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING";
+
+    #[test]
+    fn a_sim_with_all_and_one_with_little() {
+        let header = format!("RESELLER;{SIMS};IMSI");
+        let full = "R-10;8931086000000009006F;12345678;87654321;1234;5678;eSIM;KPN;LPA:1$a$b;T 1;true;204081234567890";
+        let Row::Sim(sim) = read(Kind::Sims, &header, full).unwrap() else {
+            panic!("it is a SIM");
+        };
+        assert_eq!(sim.iccid.as_str(), "8931086000000009006");
+        assert_eq!(sim.puk2, Some(Secret::new("87654321")));
+        assert_eq!(sim.pin2, Some(Secret::new("5678")));
+        assert_eq!(sim.supplier_code, Some(Secret::new("LPA:1$a$b")));
+        assert_eq!(
+            (sim.reseller.as_deref(), sim.tag.as_deref()),
+            (Some("R-10"), Some("T 1"))
+        );
+        assert_eq!(sim.imsi.unwrap().as_str(), "204081234567890");
+        assert!(sim.auto_assign && sim.form_factor == FormFactor::Esim);
+
+        let bare = "8931086000000009006;;;;;NANO;KPN;;;false";
+        let Row::Sim(sim) = read(Kind::Sims, SIMS, bare).unwrap() else {
+            panic!("it is a SIM");
+        };
+        assert!(sim.reseller.is_none() && sim.imsi.is_none() && sim.tag.is_none());
+        assert!(sim.pin1.is_none() && sim.supplier_code.is_none() && !sim.auto_assign);
+    }
+
+    #[test]
+    fn a_line_s_lock_is_given_or_not() {
+        let line =
+            "65A1B2C3D4E5F60718293A09;06-12345609;C-1;;KPN;8931086000000009006;;;ACTIVE;false";
+        for (header, line, locked) in [
+            (LINES.to_owned(), line.to_owned(), None),
+            (format!("{LINES};LOCKED"), format!("{line};"), None),
+            (
+                format!("{LINES};LOCKED"),
+                format!("{line};true"),
+                Some(true),
+            ),
+            (
+                format!("{LINES};LOCKED"),
+                format!("{line};false"),
+                Some(false),
+            ),
+        ] {
+            let Row::Line(read, given) = read(Kind::Subscriptions, &header, &line).unwrap() else {
+                panic!("it is a line");
+            };
+            assert_eq!(read.id.as_str(), "65a1b2c3d4e5f60718293a09");
+            assert_eq!(
+                (read.phone.as_e164(), read.language),
+                ("+31612345609", Language::En)
+            );
+            assert!(read.reseller.is_none() && read.email.is_none());
+            assert_eq!((given, read.locked), (locked, locked == Some(true)));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_all_at_once_and_without_what_was_there() {
+        for (kind, header, line, faults) in [
+            (
+                Kind::Sims,
+                SIMS,
+                "893;1234567;x;123;secret;nano;K PN;;;yes",
+                "SIM_CARD_NUMBER must be 11 to 20 digits; PUK1 must be 8 digits; PUK2 must be 8 digits; \
+                 PIN1 must be 4 to 8 digits; PIN2 must be 4 to 8 digits; \
+                 FORM_FACTOR must be MINI_MICRO, NANO, MINI_MICRO_NANO or eSIM; \
+                 NETWORK must be 1 to 32 of A-Z, a-z, 0-9, _ and -; AUTO_ASSIGN must be true or false",
+            ),
+            (
+                Kind::Sims,
+                SIMS,
+                ";;;;;;;;;",
+                "SIM_CARD_NUMBER is empty; FORM_FACTOR is empty; NETWORK is empty; AUTO_ASSIGN is empty",
+            ),
+            (
+                Kind::Sims,
+                SIMS,
+                "8931086000000009006;",
+                "has 2 columns and the header 10",
+            ),
+            (
+                Kind::Sims,
+                "SIM_CARD_NUMBER;RESELER;SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;TAG",
+                "",
+                "column \"RESELER\" is unknown; column SIM_CARD_NUMBER is there twice; \
+                 column ACTIVATION_CODE is missing; column AUTO_ASSIGN is missing",
+            ),
+            (
+                Kind::Subscriptions,
+                LINES,
+                "a b;12;;R;KPN;8;Anna <a@example.com>;sv;OPEN;TRUE",
+                "ID must be 1 to 64 of A-Z, a-z, 0-9, _ and -; \
+                 PHONE_NUMBER must be a Dutch number (06-12345678) or E.164 (+31612345678); \
+                 CUSTOMER is empty; CURRENT_SIM must be 11 to 20 digits; \
+                 EMAIL must be one e-mail address without display name; \
+                 LANGUAGE must be nl, da, de, fr or en; \
+                 STATE must be ACTIVE, CREATING, DELETING or BLOCKED; PORTING must be true or false",
+            ),
+        ] {
+            assert_eq!(read(kind, header, line).unwrap_err(), faults, "{line}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Writes one line of a stock file to the table. Many are under way at the same time.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use domain::{FormFactor, Holder, Line, Sim, SimState};
+use jiff::Timestamp;
+use store::{NewLine, Store, StoreError, Written};
+
+use super::row::Row;
+
+/// What became of a line of the file.
+pub(super) enum Outcome {
+    Added,
+    Updated,
+    Unchanged,
+    /// What is in the table stands in its way.
+    Refused(String),
+    /// The table did not take the call.
+    Failed(String),
+}
+
+/// Writes it, and comes back for a while to a table that is not available.
+pub(super) async fn write(store: &Store, row: &Row) -> Outcome {
+    const PAUSES: [Duration; 4] = [
+        Duration::from_millis(50),
+        Duration::from_millis(250),
+        Duration::from_secs(1),
+        Duration::from_secs(4),
+    ];
+    let mut pauses = PAUSES.into_iter();
+    loop {
+        let written = match row {
+            Row::Sim(sim) => write_sim(store, sim).await,
+            Row::Line(line, locked) => write_line(store, line, *locked).await,
+        };
+        match (written, pauses.next()) {
+            (Ok(outcome), _) => return outcome,
+            (Err(StoreError::Unavailable(_)), Some(pause)) => tokio::time::sleep(pause).await,
+            (Err(error), _) => return Outcome::Failed(with_causes(&error)),
+        }
+    }
+}
+
+async fn write_sim(store: &Store, sim: &Sim) -> Result<Outcome, StoreError> {
+    Ok(match store.add_sim(sim).await? {
+        Written::New => Outcome::Added,
+        Written::Existing => Outcome::Unchanged,
+    })
+}
+
+async fn write_line(
+    store: &Store,
+    line: &Line,
+    locked: Option<bool>,
+) -> Result<Outcome, StoreError> {
+    let before = match store.add_line(line, current_sim(line)).await? {
+        NewLine::Added => return Ok(Outcome::Added),
+        NewLine::PhoneTaken(other) => {
+            let reason = format!("PHONE_NUMBER is the one of line {other}");
+            return Ok(Outcome::Refused(reason));
+        }
+        NewLine::SimTaken(sim) => return Ok(Outcome::Refused(taken(&sim))),
+        NewLine::Exists(before) => before,
+    };
+    let same = before.state == line.state
+        && before.porting == line.porting
+        && before.email == line.email
+        && before.language == line.language
+        && locked.is_none_or(|locked| before.locked == locked);
+    if same {
+        return Ok(Outcome::Unchanged);
+    }
+    store.update_line(line, locked).await?;
+    Ok(Outcome::Updated)
+}
+
+/// The SIM of a line that is not in stock. The file does not say its form, so it is the card that fits every phone.
+fn current_sim(line: &Line) -> Sim {
+    Sim {
+        iccid: line.current_sim.clone(),
+        imsi: None,
+        network: line.network.clone(),
+        reseller: line.reseller.clone(),
+        form_factor: FormFactor::MiniMicroNano,
+        auto_assign: false,
+        state: SimState::Activated,
+        free_from: Timestamp::UNIX_EPOCH,
+        holder: None,
+        pin1: None,
+        pin2: None,
+        puk1: None,
+        puk2: None,
+        supplier_code: None,
+        tag: None,
+    }
+}
+
+fn taken(sim: &Sim) -> String {
+    match &sim.holder {
+        Some(Holder::Line(line)) => format!("CURRENT_SIM is the one of line {line}"),
+        Some(Holder::Swap(swap)) => format!("CURRENT_SIM is reserved by swap {swap}"),
+        None if sim.state == SimState::Free => {
+            format!(
+                "CURRENT_SIM is in stock for network {}",
+                sim.network.as_str()
+            )
+        }
+        None => format!("CURRENT_SIM is {} in stock", sim.state.as_str()),
+    }
+}
+
+/// An error of the table with its causes: an operator has no other log.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,365 @@
+//! What an operator loads and looks at: files of SIMs and lines against a stack's table, and rows shown with their secrets masked.
+
+use std::path::{Path, PathBuf};
+
+use domain::{Holder, LineState, SimState};
+use local::import::{Counts, Kind, Report, import};
+use local::show;
+use tests::{FREE_CARD, World, card, esim, line};
+
+const SIMS: &str =
+    "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN";
+const LINES: &str =
+    "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING";
+
+/// What came of a load: the counts, and the lines that were told as faulty or refused.
+type Loaded = (Counts, Vec<(u64, String)>);
+
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, header: &str, lines: &[&str]) -> PathBuf {
+        let path = self.0.path().join("file.csv");
+        std::fs::write(&path, format!("{header}\n{}\n", lines.join("\n"))).unwrap();
+        path
+    }
+}
+
+async fn load(world: &World, kind: Kind, path: &Path, skip_faulty: bool) -> Loaded {
+    let mut told = Vec::new();
+    let mut report = |report| match report {
+        Report::Faulty(line, reason) | Report::Refused(line, reason) => told.push((line, reason)),
+        Report::Checked(..) | Report::Written(..) => {}
+    };
+    let counts = import(kind, path, skip_faulty, &world.stack.store, &mut report)
+        .await
+        .unwrap();
+    (counts, told)
+}
+
+fn told(lines: &[(u64, &str)]) -> Vec<(u64, String)> {
+    let owned = lines
+        .iter()
+        .map(|(line, reason)| (*line, (*reason).to_owned()));
+    owned.collect()
+}
+
+#[tokio::test]
+async fn every_faulty_line_is_told_and_nothing_is_written_unless_they_are_skipped() {
+    let (world, files) = (World::new().await, Files::new());
+    let path = files.write(
+        SIMS,
+        &[
+            "8931777000000000001;12345678;87654321;1234;5678;NANO;KPN;;;true",
+            "8931777000000000002;1;2;1234;5678;NANO;KPN;;;true",
+            "8931777000000000001;;;;;eSIM;KPN;;;false",
+            "8931777000000000003;;;;;NANO;KPN;;;false",
+            "8931777000000000004;;;;;nano;;;;",
+        ],
+    );
+    let faults = told(&[
+        (3, "PUK1 must be 8 digits; PUK2 must be 8 digits"),
+        (4, "SIM_CARD_NUMBER is on line 2 already"),
+        (
+            6,
+            "FORM_FACTOR must be MINI_MICRO, NANO, MINI_MICRO_NANO or eSIM; NETWORK is empty; AUTO_ASSIGN is empty",
+        ),
+    ]);
+    let before = world.table();
+    let (counts, seen) = load(&world, Kind::Sims, &path, false).await;
+    assert_eq!((counts.faulty, counts.added), (3, 0));
+    assert_eq!(seen, faults);
+    assert_eq!(world.table(), before);
+
+    let (counts, seen) = load(&world, Kind::Sims, &path, true).await;
+    assert_eq!((counts.faulty, counts.added, counts.refused), (3, 2, 0));
+    assert_eq!(seen, faults);
+    assert_eq!(world.table().len(), before.len() + 2);
+    let sim = world.sim("8931777000000000001").await;
+    assert_eq!((sim.state, sim.auto_assign), (SimState::Free, true));
+}
+
+#[tokio::test]
+async fn a_repeated_import_of_sims_changes_nothing_whatever_their_state() {
+    let (world, files) = (World::new().await, Files::new());
+    let path = files.write(
+        &format!("{SIMS};IMSI;RESELLER"),
+        &[
+            "8931777000000000001;12345678;87654321;1234;5678;NANO;KPN;LPA:1$a$b;T1;true;204081234567890;R-10",
+            "8931777000000000002;;;;;MINI_MICRO;KPN;;;false;;",
+        ],
+    );
+    let (counts, _) = load(&world, Kind::Sims, &path, false).await;
+    assert_eq!(
+        counts,
+        Counts {
+            added: 2,
+            ..Counts::default()
+        }
+    );
+    // Bare of reseller and IMSI, it serves anybody's line of the network.
+    let id = world.begin(&card(line::ANNA, "8931777000000000002")).await;
+    world.await_status(&id, "DONE").await;
+    let before = world.table();
+    let (counts, _) = load(&world, Kind::Sims, &path, false).await;
+    assert_eq!(
+        counts,
+        Counts {
+            unchanged: 2,
+            ..Counts::default()
+        }
+    );
+    assert_eq!(world.table(), before);
+}
+
+#[tokio::test]
+async fn lines_come_with_their_numbers_and_sims_and_a_repeat_changes_nothing() {
+    let (world, files) = (World::new().await, Files::new());
+    let in_stock = "8931086000000002019";
+    let path = files.write(
+        LINES,
+        &[
+            "NEW-1;06-12349901;C-900;R-10;KPN;8931777000000000011;new@example.com;nl;ACTIVE;false",
+            &format!("NEW-2;+31612349902;C-900;;KPN;{in_stock};;;BLOCKED;true"),
+        ],
+    );
+    let (counts, _) = load(&world, Kind::Subscriptions, &path, false).await;
+    assert_eq!(
+        counts,
+        Counts {
+            added: 2,
+            ..Counts::default()
+        }
+    );
+    for (id, iccid) in [("NEW-1", "8931777000000000011"), ("NEW-2", in_stock)] {
+        let line = world.line(id).await;
+        assert_eq!(line.current_sim.as_str(), iccid);
+        let sim = world.sim(iccid).await;
+        assert_eq!(sim.state, SimState::Activated);
+        assert_eq!(sim.holder, Some(Holder::Line(line.id)));
+    }
+    // The one of the stock keeps what the stock knew of it, and is nobody else's.
+    let sealed = show::sim(&world.stack.store, in_stock).await.unwrap();
+    assert!(sealed.contains("PUK 1"), "{sealed}");
+    let before = world.table();
+    assert!(
+        !before
+            .iter()
+            .any(|row| row.contains(in_stock) && row.contains("shelf"))
+    );
+
+    let (counts, _) = load(&world, Kind::Subscriptions, &path, false).await;
+    assert_eq!(
+        counts,
+        Counts {
+            unchanged: 2,
+            ..Counts::default()
+        }
+    );
+    assert_eq!(world.table(), before);
+
+    let id = world.begin(&card("NEW-1", FREE_CARD)).await;
+    world.await_status(&id, "DONE").await;
+    let (counts, _) = load(&world, Kind::Subscriptions, &path, false).await;
+    assert_eq!(
+        counts,
+        Counts {
+            unchanged: 2,
+            ..Counts::default()
+        }
+    );
+    assert_eq!(world.line("NEW-1").await.current_sim.as_str(), FREE_CARD);
+}
+
+#[tokio::test]
+async fn a_line_is_updated_while_a_swap_is_open_and_the_swap_goes_on() {
+    let (world, files) = (World::new().await, Files::new());
+    let id = world.begin(&esim(line::ANNA)).await;
+    let code = world.await_waiting(&id).await;
+    let before = world.line(line::ANNA).await;
+    // The number, the owner, the network and the SIM in the file are other ones: they stay.
+    let row = format!(
+        "{};+31612340000;C-1;R-1;TDC;8931777000000000099;other@example.com;fr;BLOCKED;true",
+        line::ANNA
+    );
+    let path = files.write(LINES, &[&row]);
+    let (counts, _) = load(&world, Kind::Subscriptions, &path, false).await;
+    assert_eq!(
+        counts,
+        Counts {
+            updated: 1,
+            ..Counts::default()
+        }
+    );
+    let after = world.line(line::ANNA).await;
+    assert_eq!((after.state, after.porting), (LineState::Blocked, true));
+    assert_eq!(after.language.as_str(), "fr");
+    assert_eq!(
+        after.email.as_ref().map(|e| e.as_str()),
+        Some("other@example.com")
+    );
+    assert_eq!(
+        (
+            &after.phone,
+            &after.customer,
+            &after.reseller,
+            &after.network
+        ),
+        (
+            &before.phone,
+            &before.customer,
+            &before.reseller,
+            &before.network
+        )
+    );
+    assert_eq!(after.current_sim, before.current_sim);
+    assert_eq!(after.open_swap, before.open_swap);
+
+    assert_eq!(world.install(&code, "8E9!#").await.status, 200);
+    world.await_status(&id, "DONE").await;
+
+    // The lock is taken and left only where the file speaks of it, and an empty address is none.
+    let hanna = "+31612345608;C-100;R-10;KPN;8931086000000000062;;nl;ACTIVE;false";
+    for (header, end, locked, updated) in [
+        (LINES.to_owned(), "", true, 1),
+        (format!("{LINES};LOCKED"), ";", true, 0),
+        (format!("{LINES};LOCKED"), ";false", false, 1),
+    ] {
+        let path = files.write(&header, &[&format!("{};{hanna}{end}", line::HANNA)]);
+        let (counts, _) = load(&world, Kind::Subscriptions, &path, false).await;
+        assert_eq!(counts.updated, updated, "{end:?}");
+        let line = world.line(line::HANNA).await;
+        assert_eq!((line.locked, line.email), (locked, None), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_table_refuses_is_told_line_by_line_and_the_rest_is_written() {
+    let (world, files) = (World::new().await, Files::new());
+    let open = world.begin(&esim(line::BRAM)).await;
+    world.await_waiting(&open).await;
+    let reserved = world.record(&open).await.new_sim;
+    let done = world.begin(&card(line::ANNA, FREE_CARD)).await;
+    world.await_status(&done, "DONE").await;
+    let row =
+        |id: &str, phone: &str, sim: &str| format!("{id};{phone};C-900;;KPN;{sim};;;ACTIVE;false");
+    let rows = [
+        row("N-1", "+31612349901", FREE_CARD),
+        row("N-2", "+31612349902", reserved.as_str()),
+        row("N-3", "+31612349903", "8931086000000000013"),
+        row("N-4", "+31612349904", "8945020000000001010"),
+        row("N-5", "+31612345603", "8931777000000000015"),
+        row("N-6", "+31612349906", "8931777000000000016"),
+    ];
+    let path = files.write(LINES, &rows.each_ref().map(String::as_str));
+    let before = world.table();
+    let (counts, seen) = load(&world, Kind::Subscriptions, &path, false).await;
+    assert_eq!(
+        counts,
+        Counts {
+            added: 1,
+            refused: 5,
+            ..Counts::default()
+        }
+    );
+    let by_anna = format!("CURRENT_SIM is the one of line {}", line::ANNA);
+    let by_swap = format!("CURRENT_SIM is reserved by swap {open}");
+    let by_carla = format!("PHONE_NUMBER is the one of line {}", line::CARLA);
+    assert_eq!(
+        seen,
+        told(&[
+            (2, &by_anna),
+            (3, &by_swap),
+            (4, "CURRENT_SIM is DISABLED in stock"),
+            (5, "CURRENT_SIM is in stock for network TELENOR"),
+            (6, &by_carla),
+        ])
+    );
+    // A line, a number and a SIM: of the refused ones there is nothing.
+    assert_eq!(world.table().len(), before.len() + 3);
+}
+
+#[tokio::test]
+async fn many_sims_are_loaded_and_a_second_run_finishes_what_a_first_began() {
+    const MANY: u64 = 600;
+    let (world, files) = (World::new().await, Files::new());
+    let rows: Vec<_> = (0..MANY)
+        .map(|n| format!("89317770000{n:08};12345678;87654321;1234;5678;NANO;TELENOR;;;true"))
+        .collect();
+    let rows: Vec<_> = rows.iter().map(String::as_str).collect();
+    let before = world.sims(SimState::Free).len();
+    let part = files.write(SIMS, &rows[100..200]);
+    load(&world, Kind::Sims, &part, false).await;
+    let whole = files.write(SIMS, &rows);
+    let (counts, seen) = load(&world, Kind::Sims, &whole, false).await;
+    assert_eq!((counts.added, counts.unchanged), (MANY - 100, 100));
+    assert!(seen.is_empty());
+    assert_eq!(world.sims(SimState::Free).len(), before + MANY as usize);
+}
+
+#[tokio::test]
+async fn what_is_shown_has_the_timeline_and_no_secret() {
+    let world = World::new().await;
+    let store = &world.stack.store;
+    let id = world.begin(&esim(line::ANNA)).await;
+    let code = world.await_waiting(&id).await;
+    let matching_id = code.split('$').nth(2).unwrap();
+
+    let swap = show::swap(store, &id).await.unwrap();
+    let has = |text: &str, words: &[&str]| {
+        let fits = |line: &str| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|w| !w.is_empty())
+                .eq(words.iter().copied())
+        };
+        assert!(text.lines().any(fits), "{words:?} in\n{text}");
+    };
+    has(&swap, &["swap", &id]);
+    has(&swap, &["status", "BUSY"]);
+    has(&swap, &["confirmation code", "##########"]);
+    has(&swap, &["matching id", "##########"]);
+    has(&swap, &["WHEN", "WHO", "WHAT"]);
+    let asked = world.record(&id).await.timeline[0].at;
+    has(&swap, &[&format!("{asked:.3}"), "ADMIN test", "asked"]);
+    assert!(
+        swap.contains("MAIL") && swap.contains("customer@example.com"),
+        "{swap}"
+    );
+    for secret in ["8E9!#", matching_id] {
+        assert!(!swap.contains(secret), "{swap}");
+    }
+
+    let shown = show::line(store, line::ANNA).await.unwrap();
+    has(&shown, &["open swap", &id]);
+    assert_eq!(show::line(store, "06-12345601").await.unwrap(), shown);
+
+    let shown = show::sim(store, FREE_CARD).await.unwrap();
+    has(&shown, &["state", "FREE"]);
+    for secret in ["PIN 1", "PIN 2", "PUK 1", "PUK 2"] {
+        has(&shown, &[secret, "##########"]);
+    }
+    for secret in ["1234", "5678", "12345678", "87654321"] {
+        let fits = |line: &str| line.split_whitespace().any(|word| word == secret);
+        assert!(!shown.lines().any(fits), "{shown}");
+    }
+
+    for (error, what) in [
+        (show::swap(store, "01NONE").await, "there is no swap 01NONE"),
+        (show::swap(store, "a b").await, "there is no swap a b"),
+        (
+            show::line(store, "+31612340000").await,
+            "there is no line +31612340000",
+        ),
+        (
+            show::sim(store, "8931000000000000000").await,
+            "there is no SIM 8931000000000000000",
+        ),
+    ] {
+        assert_eq!(error.unwrap_err().to_string(), what);
+    }
+}
