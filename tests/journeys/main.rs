@@ -11,6 +11,7 @@ mod lifecycle;
 mod mail;
 mod once;
 mod query;
+mod scale;
 mod secrets;
 mod seeds;
 mod stock;

@@ -1,5 +1,6 @@
 //! The world of a journey: a whole stack of its own in memory, callers with tokens, and a phone. What is expected of it is in the journeys.
 
+mod meter;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use local::dynoxide::{AttributeValue, Item};
 use local::stack::{Options, Stack};
 use serde_json::{Value, json};
 
+pub use meter::{Bill, Meter};
 pub use wire::{Fault, Wire};
 
 /// Sample lines, by what is special about them.
@@ -395,7 +397,11 @@ impl World {
         sims.map(str::to_owned).collect()
     }
 
-    fn rows(&self) -> Vec<Item> {
+    /// All rows of the table, in no order.
+    ///
+    /// # Panics
+    /// When the table cannot be read.
+    pub fn rows(&self) -> Vec<Item> {
         let mut rows = Vec::new();
         let mut start = None;
         loop {

@@ -1,0 +1,295 @@
+//! Assignment from stock: many lines at once, the last SIM, and what an assignment costs with little stock and with much.
+
+use std::collections::{BTreeMap, HashMap};
+
+use domain::{
+    EmailAddress, FormFactor, Iccid, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim,
+    SimState, SubscriptionId,
+};
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use local::dynoxide::actions::create_table::StreamSpecification;
+use local::dynoxide::actions::get_item::GetItemRequest;
+use local::dynoxide::actions::update_table::UpdateTableRequest;
+use local::dynoxide::{AttributeValue, ImportOptions, Item};
+use serde_json::json;
+use tests::{Answer, Bill, Meter, World};
+
+/// Names that the sample data does not have, so that its stock plays no part.
+const CUSTOMER: &str = "C-SCALE";
+const RESELLER: &str = "R-SCALE";
+const NETWORK: &str = "SCALE";
+/// Requests under way at once.
+const AT_ONCE: usize = 16;
+/// SIMs that the store itself loads, secrets and all; those past them are copies that no request comes to see.
+const LOADED: usize = 1000;
+
+/// A world whose calls to the table are counted. Its stream is off: a swap stays as it was accepted, and what the meter
+/// counts is the requests' own.
+async fn metered() -> (World, Meter) {
+    let meter = Meter::new().await;
+    let world = World::with(&[("AWS_ENDPOINT_URL_DYNAMODB", &meter.url)]).await;
+    meter.connect(&world.stack.endpoints.dynamodb);
+    let off = UpdateTableRequest {
+        table_name: world.stack.endpoints.table.clone(),
+        stream_specification: Some(StreamSpecification {
+            stream_enabled: false,
+            stream_view_type: None,
+        }),
+        ..UpdateTableRequest::default()
+    };
+    world.stack.database.update_table(off).unwrap();
+    (world, meter)
+}
+
+fn line_id(number: usize) -> String {
+    format!("5ca1e{number:019x}")
+}
+
+fn phone(number: usize) -> String {
+    format!("+3161{number:07}")
+}
+
+fn iccid(form: FormFactor, number: usize) -> Iccid {
+    let series = match form {
+        FormFactor::Esim => 2,
+        _ => 1,
+    };
+    Iccid::parse(&format!("8931{series}{number:014}")).unwrap()
+}
+
+/// A free SIM that may be assigned.
+fn sim(form: FormFactor, number: usize) -> Sim {
+    let secret = |text: &str| Some(Secret::new(text.to_owned()));
+    Sim {
+        iccid: iccid(form, number),
+        imsi: None,
+        network: NetworkName::parse(NETWORK).unwrap(),
+        reseller: Some(RESELLER.to_owned()),
+        form_factor: form,
+        auto_assign: true,
+        state: SimState::Free,
+        free_from: Timestamp::UNIX_EPOCH,
+        holder: None,
+        pin1: secret("1234"),
+        pin2: secret("5678"),
+        puk1: secret("12345678"),
+        puk2: secret("87654321"),
+        supplier_code: None,
+        tag: None,
+    }
+}
+
+async fn load_lines(world: &World, count: usize) {
+    let added = stream::iter(0..count).map(|number| async move {
+        let old = Sim {
+            iccid: Iccid::parse(&format!("89319{number:014}")).unwrap(),
+            auto_assign: false,
+            ..sim(FormFactor::Nano, number)
+        };
+        let line = Line {
+            id: SubscriptionId::parse(&line_id(number)).unwrap(),
+            phone: Msisdn::parse(&phone(number)).unwrap(),
+            customer: CUSTOMER.to_owned(),
+            reseller: Some(RESELLER.to_owned()),
+            network: NetworkName::parse(NETWORK).unwrap(),
+            current_sim: old.iccid.clone(),
+            email: Some(EmailAddress::parse("scale@example.com").unwrap()),
+            language: Language::En,
+            state: LineState::Active,
+            porting: false,
+            locked: false,
+            open_swap: None,
+        };
+        world.stack.store.add_line(&line, old).await.unwrap();
+    });
+    added.buffer_unordered(AT_ONCE).collect::<()>().await;
+}
+
+async fn load_sims(world: &World, form: FormFactor, count: usize) {
+    let added = stream::iter(0..count.min(LOADED)).map(|number| async move {
+        let sim = sim(form, number);
+        world.stack.store.add_sim(&sim).await.unwrap();
+    });
+    added.buffer_unordered(AT_ONCE).collect::<()>().await;
+
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let (database, table) = (&world.stack.database, &world.stack.endpoints.table);
+    let first = GetItemRequest {
+        table_name: table.clone(),
+        key: HashMap::from([
+            ("pk".to_owned(), text(&format!("S#{}", iccid(form, 0)))),
+            ("sk".to_owned(), text("sim")),
+        ]),
+        ..GetItemRequest::default()
+    };
+    let first = database.get_item(first).unwrap().item.unwrap();
+    for start in (LOADED..count).step_by(50_000) {
+        let copies = (start..count.min(start + 50_000)).map(|number| {
+            let mut row = first.clone();
+            row.insert("pk".to_owned(), text(&format!("S#{}", iccid(form, number))));
+            // Free since a moment later, so that no page of candidates begins with it.
+            row.insert("freeFrom".to_owned(), text("00000000000001"));
+            row
+        });
+        let copies = copies.collect();
+        database
+            .import_items(table, copies, ImportOptions::default())
+            .unwrap();
+    }
+}
+
+async fn auto_assign(world: &World, token: &str, line: usize) -> Answer {
+    let bearer = format!("Bearer {token}");
+    let path = format!("/mvno/{}/changesim/autoAssign", line_id(line));
+    world
+        .send("POST", &path, &[("authorization", &bearer)], "")
+        .await
+}
+
+/// Lines ask for cards, many at once; each card goes to one line, and lines go without only when no card is left.
+async fn assign(lines: usize, cards: usize) {
+    let (world, meter) = metered().await;
+    load_lines(&world, lines).await;
+    load_sims(&world, FormFactor::Nano, cards).await;
+    let token = world.owner(CUSTOMER);
+    meter.bill();
+    let answers: Vec<_> = stream::iter(0..lines)
+        .map(|line| {
+            let (world, token) = (&world, &token);
+            async move { (line, auto_assign(world, token, line).await) }
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    let calls = meter.bill().calls;
+    let tries = calls.iter().filter(|call| *call == "TransactWriteItems");
+    // A try in six meets a card that has just gone; lines that fought for the first would try many times each.
+    let tries = tries.count();
+    assert!(tries < 2 * lines, "{tries} tries");
+
+    let mut holders = BTreeMap::new();
+    let mut refused = 0;
+    for (line, answer) in answers {
+        let body = answer.json();
+        if answer.status == 200 {
+            let card = body["mvnoSim"]["simNumber"].as_str().unwrap().to_owned();
+            assert_eq!(holders.insert(card, line_id(line)), None, "{body}");
+        } else {
+            let error = &body["error"]["message"];
+            assert_eq!((answer.status, error), (404, &json!("sim")));
+            refused += 1;
+        }
+    }
+    assert_eq!(holders.len(), lines.min(cards));
+    assert_eq!(refused, lines.saturating_sub(cards));
+
+    // The table says the same: card, its swap, and that swap's line belong together, and nothing else is held.
+    let rows = world.rows();
+    let text = |row: &Item, name: &str| match row.get(name) {
+        Some(AttributeValue::S(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let rows: BTreeMap<_, _> = rows
+        .iter()
+        .map(|row| (text(row, "pk").unwrap(), row))
+        .collect();
+    for number in 0..cards {
+        let card = iccid(FormFactor::Nano, number).to_string();
+        let row = rows[&format!("S#{card}")];
+        let (state, holder) = (text(row, "state").unwrap(), text(row, "holder"));
+        let Some(line) = holders.get(&card) else {
+            assert_eq!((state.as_str(), holder), ("FREE", None));
+            continue;
+        };
+        let holder = holder.unwrap();
+        assert_eq!(
+            (state.as_str(), text(rows[&holder], "newSim")),
+            ("BUSY", Some(card))
+        );
+        assert_eq!(text(rows[&holder], "line").as_ref(), Some(line));
+        let open = text(rows[&format!("L#{line}")], "swap");
+        assert_eq!(open.as_deref(), holder.strip_prefix("A#"));
+    }
+    let open = rows.values().filter(|row| row.contains_key("swap"));
+    assert_eq!(open.count(), holders.len());
+    let swaps = rows.keys().filter(|pk| pk.starts_with("A#"));
+    assert_eq!(swaps.count(), holders.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_lines_share_a_thousand_cards() {
+    assign(1000, 1000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_lines_and_nine_hundred_cards_leave_a_hundred_without() {
+    assign(1000, 900).await;
+}
+
+/// What one assignment costs in each way to ask for it, with this many SIMs in stock: half cards, half profiles.
+async fn bills(stock: usize) -> Vec<(&'static str, Bill)> {
+    let (world, meter) = metered().await;
+    load_lines(&world, 6).await;
+    load_sims(&world, FormFactor::Nano, stock / 2).await;
+    load_sims(&world, FormFactor::Esim, stock / 2).await;
+    let token = world.owner(CUSTOMER);
+    let esim = |name: &str, value: String| json!({name: value, "eSim": true, "email": "scale@example.com", "confirmationCode": "8E9!#"});
+    // The first to need the data key reads it, once a process.
+    let first = world
+        .submit(&token, &esim("subscriptionId", line_id(0)))
+        .await;
+    assert_eq!(first.status, 200, "{first:?}");
+    meter.bill();
+
+    let mut bills = Vec::new();
+    let mut note = |what, answer: Answer| {
+        assert_eq!(answer.status, 200, "{what}: {answer:?}");
+        bills.push((what, meter.bill()));
+    };
+    note("autoAssign", auto_assign(&world, &token, 1).await);
+    let bearer = format!("Bearer {token}");
+    let path = format!("/mvno/{}/changesim/eSim", line_id(2));
+    let answer = world
+        .send("POST", &path, &[("authorization", &bearer)], "")
+        .await;
+    note("changesim/eSim", answer);
+    let by_id = esim("subscriptionId", line_id(3));
+    note("by id", world.submit(&token, &by_id).await);
+    let by_phone = esim("phoneNumber", phone(4));
+    note("by phone", world.submit(&token, &by_phone).await);
+    let with_key = esim("subscriptionId", line_id(5));
+    let key = [("idempotency-key", "one")];
+    let answer = world.submit_with(&token, &key, &with_key).await;
+    note("with a key", answer);
+    bills
+}
+
+/// `SCALE_STOCK=1000000` takes as many SIMs instead of 5,000.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_assignment_costs_the_same_with_much_stock_as_with_little() {
+    let much = std::env::var("SCALE_STOCK").map_or(5000, |much| much.parse().unwrap());
+    let little = bills(100).await;
+    assert_eq!(bills(much).await, little);
+    const LINE: &str = "GetItem";
+    const PHONE: &str = "GetItem";
+    const KEY: &str = "GetItem";
+    const SIM: &str = "GetItem";
+    const STOCK: &str = "Query";
+    const SUBMIT: &str = "TransactWriteItems";
+    // A line's, a phone's, a key's or a SIM's row is 1 read unit, a page of stock a half. The swap's row with its four
+    // indexes is 6 write units, the line's 2, the SIM's with its index 3, a key's 2.
+    let expected: [(&str, &[&str], f64, f64); 5] = [
+        ("autoAssign", &[LINE, STOCK, SUBMIT, SIM], 2.5, 11.0),
+        ("changesim/eSim", &[LINE, STOCK, SUBMIT, SIM], 2.5, 11.0),
+        ("by id", &[LINE, STOCK, SUBMIT], 1.5, 11.0),
+        ("by phone", &[PHONE, LINE, STOCK, SUBMIT], 2.5, 11.0),
+        ("with a key", &[LINE, KEY, STOCK, SUBMIT], 2.5, 13.0),
+    ];
+    assert_eq!(little.len(), expected.len());
+    for ((what, bill), (name, calls, reads, writes)) in little.iter().zip(expected) {
+        assert_eq!(*what, name);
+        assert_eq!(bill.calls, calls, "{what}");
+        assert_eq!((bill.reads, bill.writes), (reads, writes), "{what}");
+    }
+}
