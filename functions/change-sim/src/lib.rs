@@ -180,23 +180,12 @@ impl ChangeSim {
         key: Option<&IdempotencyKey>,
         now: Timestamp,
     ) -> Result<(StoredLine, Option<KeptAnswer>), Failure> {
-        let kept = async {
-            match key {
-                Some(key) => self.store.kept_answer(key, now).await,
-                None => Ok(None),
-            }
-        };
+        let kept = self.store.kept_answer(key, now);
         let (line, kept) = tokio::try_join!(self.store.line(account), kept)?;
         let line = line
             .filter(|line| caller.may_see_line(&line.line))
             .ok_or(Refusal::Account)?;
-        // The two were read side by side: the open swap may be this key's own, begun between them.
-        let kept = match key {
-            Some(key) if kept.is_none() && line.open.is_some() => {
-                self.store.kept_answer(key, now).await?
-            }
-            _ => kept,
-        };
+        let kept = self.store.kept_answer_beside(&line, kept, key, now).await?;
         Ok((line, kept))
     }
 

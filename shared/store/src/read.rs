@@ -33,7 +33,7 @@ pub(crate) fn to_kept(item: &Item, now: Timestamp) -> Result<Option<KeptAnswer>,
 }
 
 impl Store {
-    async fn get(&self, key: Item) -> Result<Option<Item>, StoreError> {
+    pub(crate) async fn get(&self, key: Item) -> Result<Option<Item>, StoreError> {
         let answer = self
             .dynamodb
             .get_item()
@@ -95,15 +95,33 @@ impl Store {
         }))
     }
 
-    /// What an idempotency key was used for, if it is still kept.
+    /// What an idempotency key was used for, if there is a key and its answer is still kept.
     pub async fn kept_answer(
         &self,
-        key: &IdempotencyKey,
+        key: Option<&IdempotencyKey>,
         now: Timestamp,
     ) -> Result<Option<KeptAnswer>, StoreError> {
+        let Some(key) = key else {
+            return Ok(None);
+        };
         match self.get(item::idempotency_key(key.digest())).await? {
             Some(row) => to_kept(&row, now),
             None => Ok(None),
+        }
+    }
+
+    /// The same, where it was read side by side with the line: a swap that is open on the line may be this key's own,
+    /// begun between the two reads.
+    pub async fn kept_answer_beside(
+        &self,
+        line: &StoredLine,
+        kept: Option<KeptAnswer>,
+        key: Option<&IdempotencyKey>,
+        now: Timestamp,
+    ) -> Result<Option<KeptAnswer>, StoreError> {
+        match kept {
+            None if line.open.is_some() => self.kept_answer(key, now).await,
+            kept => Ok(kept),
         }
     }
 

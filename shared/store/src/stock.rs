@@ -138,15 +138,7 @@ impl Store {
         &self,
         iccid: &Iccid,
     ) -> Result<Option<(Sim, Vec<&'static str>)>, StoreError> {
-        let answer = self
-            .dynamodb
-            .get_item()
-            .table_name(&self.table)
-            .set_key(Some(item::sim_key(iccid)))
-            .consistent_read(true)
-            .send()
-            .await?;
-        let Some(row) = answer.item else {
+        let Some(row) = self.get(item::sim_key(iccid)).await? else {
             return Ok(None);
         };
         let sealed = item::SIM_SECRETS.into_iter();
