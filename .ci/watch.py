@@ -86,7 +86,7 @@ class World:
         self.await_status(answer["id"], "DONE")
 
     def invoked_swap(self):
-        """By the events of the two functions that callers reach; gives the swap's id."""
+        """By the events of the functions that callers reach; gives the swap's id."""
         answer = self.invoke("submit-swap", "submit-swap.json")
         expect(answer["statusCode"] == 200, "submit-swap takes its event", answer)
         swap = json.loads(answer["body"])["id"]
@@ -110,6 +110,12 @@ class World:
             for function in ["fulfil-swap", "deliver-esim"]:
                 answer = self.invoke(function, f"{function}.json", unknown, named)
                 expect(answer == {"batchItemFailures": []}, f"{function} takes its event", answer)
+            answer = self.invoke("mail-events", "mail-events.json", unknown, named)
+            expect(answer is None, "mail-events takes its event", answer)
+            answer = self.invoke("manage-swap", "manage-swap.json", unknown, named)
+            expect(answer["statusCode"] == (409 if named == swap else 404), "manage-swap takes its event", answer)
+        answer = self.invoke("sweep-swaps", "sweep-swaps.json")
+        expect(answer["overdue"] == 0, "sweep-swaps takes its event", answer)
         expect(self.activation(swap) == before and len(self.mails(swap)) == 1, "a repeat changes nothing", before)
 
     def watch_routes(self):
@@ -118,6 +124,8 @@ class World:
         for path, body, expected in [
             ("/api/SimSwapSubscription", {}, 403),
             ("/api/QueryActivation", None, 403),
+            ("/api/CancelActivation", {}, 403),
+            ("/api/ResendEsim", {}, 403),
             ("/mvno/1234567890abcdef12345678/changesim/eSim", None, 403),
             ("/mvno/1234567890abcdef12345678/changesim/eSim", {}, 403),
             ("/gsma/rsp2/es2plus/handleDownloadProgressInfo", {}, 400),
@@ -136,7 +144,8 @@ class World:
         body = {"activationCode": code, "confirmationCode": CODE}
         status, answer = self.call("/local/phone/install", body)
         expect(status == 200, "the phone installs the eSIM", answer)
-        done = self.await_status(swap, "DONE")
+        self.await_status(swap, "DONE")
+        done = until("SES has told of the mail", lambda: (a := self.activation(swap))["info"]["delivery"] == "delivered" and a)
         expect(done.get("activatedDate"), "the swap is dated", done)
 
     def await_status(self, swap, status):

@@ -150,10 +150,12 @@ async fn the_mail_holds_the_code_in_the_customer_s_language() {
 }
 
 /// A world whose SES is behind a wire, and is not waited for.
-async fn wired() -> (World, Wire) {
+/// A world whose SES is reached over a wire, and reports nothing unless there is a configuration set.
+async fn wired(configuration_set: &str) -> (World, Wire) {
     let wire = Wire::new().await;
     let world = World::with(&[
         ("AWS_ENDPOINT_URL_SES", &wire.url),
+        ("MAIL_CONFIGURATION_SET", configuration_set),
         ("MAIL_DOUBT", "1s"),
         ("MAIL_RETRY_AFTER", "1ms"),
         // No slow machine outlives it: only what is planned is lost.
@@ -203,7 +205,7 @@ fn delivery(seen: &Value) -> &str {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_in_doubt_is_sent_once_more_and_no_more() {
-    let (world, wire) = wired().await;
+    let (world, wire) = wired("").await;
     // What SES has of the first, and of the second; what is shown in the end.
     for (first, second, mails, shown) in [
         (Fault::LoseAnswer, None, 2, "sent"),
@@ -248,8 +250,29 @@ async fn a_mail_in_doubt_is_sent_once_more_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_ses_reports_no_mail_stays_in_doubt() {
+    let (world, wire) = wired("simswap").await;
+    // It took the first, and says so before a second is sent; or it never heard of two, and a third is sent.
+    for (line, faults, calls) in [
+        (line::ANNA, vec![Fault::LoseAnswer], 1),
+        (line::BRAM, vec![Fault::LoseRequest; 2], 3),
+    ] {
+        let before = wire.count("POST");
+        for fault in faults {
+            wire.plan("POST", fault);
+        }
+        let id = world.begin(&esim(line)).await;
+        world.await_waiting(&id).await;
+        assert_eq!(
+            (world.mails(&id).len(), wire.count("POST") - before),
+            (1, calls)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_that_is_refused_for_now_is_sent_later_and_once() {
-    let (world, wire) = wired().await;
+    let (world, wire) = wired("").await;
     wire.plan("POST", refused("Throttling"));
     wire.plan("POST", refused("AccountSendingPausedException"));
     let id = world.begin(&esim(line::ANNA)).await;
@@ -261,7 +284,7 @@ async fn a_mail_that_is_refused_for_now_is_sent_later_and_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_that_is_refused_is_not_sent() {
-    let (world, wire) = wired().await;
+    let (world, wire) = wired("").await;
     for (codes, line) in [
         (&["MessageRejected"][..], line::ANNA),
         (&["InvalidParameterValue"], line::BRAM),

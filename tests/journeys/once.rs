@@ -128,7 +128,7 @@ async fn without_a_key_the_same_request_gets_the_open_swap_as_it_is() {
     let mail = world.await_mail(&open).await;
     world
         .await_activation(&open, |a| {
-            a["status"] == "BUSY" && a["info"]["delivery"] == "sent"
+            a["status"] == "BUSY" && a["info"]["delivery"] == "delivered"
         })
         .await;
     for again in [

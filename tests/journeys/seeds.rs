@@ -180,7 +180,7 @@ async fn the_seed_s_swap_to_an_esim_from_init_to_done() {
     let mail = world.await_mail(&id).await;
     world
         .await_activation(&id, |a| {
-            a["status"] == "BUSY" && a["info"]["delivery"] == "sent"
+            a["status"] == "BUSY" && a["info"]["delivery"] == "delivered"
         })
         .await;
     let busy = world.query(&owner, &format!("id={id}")).await.json();

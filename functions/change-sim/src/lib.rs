@@ -20,6 +20,7 @@ pub struct ChangeSim {
     store: Store,
     ambient: Ambient,
     repeat_within: SignedDuration,
+    lease: SignedDuration,
 }
 
 /// Why there is no 200.
@@ -69,12 +70,13 @@ struct SimView<'a> {
 const ROUNDS: usize = 3;
 
 impl ChangeSim {
-    /// Reads `REPEAT_WITHIN`.
+    /// Reads `REPEAT_WITHIN` and `LEASE`.
     pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
             ambient,
             repeat_within: settings.repeat_within()?,
+            lease: settings.lease()?,
         })
     }
 
@@ -143,6 +145,7 @@ impl ChangeSim {
                 code: None,
                 request: &asked,
                 key: key.as_ref(),
+                lease: self.lease,
                 at: now,
             };
             match self.store.begin(&ask, || self.ambient.random()).await? {

@@ -9,11 +9,10 @@ mod words;
 use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use domain::{
-    ActivationCode, ActivationId, Delivery, DeliveryFact, DeliveryStep, Patience, Phase,
-    apply_delivery, next_delivery,
+    ActivationCode, ActivationId, Delivery, DeliveryFact, DeliveryStep, Patience, apply_delivery,
+    next_delivery,
 };
-use edge::{Ambient, SettingError, Settings, Standing, for_each_row};
-use jiff::SignedDuration;
+use edge::{Ambient, SettingError, Settings, for_each_row};
 use store::{ChangedRow, Saved, Store, StoreError, StoredSwap};
 
 pub use mail::{Letter, Sender, compose};
@@ -29,7 +28,6 @@ pub struct DeliverEsim {
     from: Sender,
     brand: String,
     ambient: Ambient,
-    lease: SignedDuration,
     patience: Patience,
 }
 
@@ -41,15 +39,15 @@ impl DeliverEsim {
         ambient: Ambient,
         settings: &Settings,
     ) -> Result<Self, SettingError> {
-        let lease = settings.lease()?;
+        let patience = settings.patience()?;
+        let set = settings.text_or("MAIL_CONFIGURATION_SET", "");
         Ok(Self {
             store,
-            post: Post::new(ses, lease, settings.text_or("MAIL_CONFIGURATION_SET", "")),
+            post: Post::new(ses, patience.lease, set),
             from: settings.parsed("MAIL_FROM", Sender::parse)?,
             brand: settings.text("BRAND")?,
             ambient,
-            lease,
-            patience: settings.patience()?,
+            patience,
         })
     }
 
@@ -58,33 +56,40 @@ impl DeliverEsim {
         for_each_row(event, async |pk, sk| {
             match ChangedRow::from_keys(&pk, &sk) {
                 ChangedRow::Delivery(id, number) => self.deliver(&id, number).await,
-                _ => Ok(Standing::Settled),
+                _ => Ok(()),
             }
         })
         .await
     }
 
-    async fn deliver(&self, id: &ActivationId, number: u32) -> Result<Standing, StoreError> {
+    async fn deliver(&self, id: &ActivationId, number: u32) -> Result<(), StoreError> {
         loop {
             let Some(swap) = self.store.swap_with_deliveries(id).await? else {
-                return Ok(Standing::Settled);
+                return Ok(());
             };
             let Some(mail) = swap.deliveries.iter().find(|mail| mail.number == number) else {
-                return Ok(Standing::Settled);
+                return Ok(());
             };
             match next_delivery(mail, self.ambient.now()) {
-                DeliveryStep::Rest => return Ok(Standing::Settled),
-                DeliveryStep::RetryAt(_) => return Ok(Standing::Later),
+                DeliveryStep::Rest => return Ok(()),
+                DeliveryStep::WaitUntil(_) => {
+                    self.save(mail, &DeliveryFact::Postponed).await?;
+                    return Ok(());
+                }
                 DeliveryStep::Doubt => {
                     tracing::warn!(activation = %id, mail = number, "a mail's fate is unknown");
                     self.save(mail, &DeliveryFact::Lapsed).await?;
                 }
-                DeliveryStep::Send => match swap.activation.phase {
-                    Phase::Ending | Phase::Error => {
-                        self.save(mail, &DeliveryFact::Void).await?;
-                    }
-                    _ => self.claim_and_send(&swap, mail).await?,
-                },
+                DeliveryStep::Unheard => {
+                    tracing::warn!(activation = %id, mail = number, "SES never told of a mail");
+                    self.save(mail, &DeliveryFact::Unheard).await?;
+                }
+                DeliveryStep::Send if mail.is_needed(&swap.activation) => {
+                    self.claim_and_send(&swap, mail).await?;
+                }
+                DeliveryStep::Send => {
+                    self.save(mail, &DeliveryFact::Void).await?;
+                }
             }
         }
     }
@@ -108,7 +113,7 @@ impl DeliverEsim {
             sent_at: self.ambient.now(),
         });
         let token = self.ambient.token();
-        let deadline = self.ambient.now() + self.lease;
+        let deadline = self.ambient.now() + self.patience.lease;
         let claim = DeliveryFact::Claimed {
             token: token.clone(),
             deadline,

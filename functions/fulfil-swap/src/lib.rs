@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use domain::{
     ActivationId, Claim, Deadlines, Delivery, Fact, Kind, Phase, SmDpAddress, Step, apply, next,
 };
-use edge::{Ambient, SettingError, Settings, Standing, for_each_row, log_cause};
+use edge::{Ambient, SettingError, Settings, for_each_row, log_cause};
 use network::{Es2Plus, ServiceOrdering};
 use store::{ChangedRow, Saved, Store, StoreError, StoredSwap};
 
@@ -54,33 +54,37 @@ impl FulfilSwap {
         for_each_row(event, async |pk, sk| {
             match ChangedRow::from_keys(&pk, &sk) {
                 ChangedRow::Swap(id) => self.advance(&id).await,
-                _ => Ok(Standing::Settled),
+                _ => Ok(()),
             }
         })
         .await
     }
 
-    async fn advance(&self, id: &ActivationId) -> Result<Standing, StoreError> {
+    async fn advance(&self, id: &ActivationId) -> Result<(), StoreError> {
         for _ in 0..STEPS {
             let Some(swap) = self.store.swap(id).await? else {
                 tracing::warn!(activation = %id, "there is no such swap");
-                return Ok(Standing::Settled);
+                return Ok(());
             };
             let step = next(&swap.activation, &self.deadlines, self.ambient.now());
             match step {
-                Step::Rest | Step::WaitUntil(_) => return Ok(Standing::Settled),
-                Step::RetryAt(_) => return Ok(Standing::Later),
+                Step::Rest => return Ok(()),
+                Step::WaitUntil(_) => {
+                    self.save(&swap, &[Fact::Postponed]).await?;
+                    return Ok(());
+                }
                 Step::GiveUp(failure) => {
                     self.save(&swap, &[Fact::GivenUp(failure)]).await?;
                 }
                 Step::Finish => self.finish(&swap).await?,
+                Step::Erase => self.erase(&swap).await?,
                 Step::Order | Step::Start | Step::Ask | Step::Cancel => {
                     self.claim_and_call(&swap, step).await?;
                 }
             }
         }
         tracing::error!(activation = %id, "a swap took too many steps at once");
-        Ok(Standing::Later)
+        Ok(())
     }
 
     /// Nobody calls out without a claim that is written. Whoever does not get it has nothing to do.
@@ -149,8 +153,9 @@ impl FulfilSwap {
             && matches!(after.phase, Phase::Ordered | Phase::Started);
         let saved = match after.mail_to() {
             Some(email) if newly_ordered && after.kind == Kind::Esim => {
-                let mail = Delivery::new(after.id.clone(), 1, email.clone(), after.language, at);
-                self.store.save_ordered(before, &after, &mail).await?
+                let lease = self.deadlines.lease;
+                let mail = Delivery::new(&after, after.mails, email.clone(), lease, at);
+                self.store.save_with_mail(before, &after, &mail).await?
             }
             _ => self.store.save(before, &after).await?,
         };
@@ -158,6 +163,16 @@ impl FulfilSwap {
             tracing::info!(activation = %after.id, phase = after.phase.as_str(), "swap moved");
         }
         Ok(Some(saved))
+    }
+
+    async fn erase(&self, swap: &StoredSwap) -> Result<(), StoreError> {
+        let at = self.ambient.now();
+        if let Ok(after) = apply(&swap.activation, &Fact::Erased, &self.deadlines, at)
+            && self.store.save_erased(swap, &after).await? == Saved::Written
+        {
+            tracing::info!(activation = %after.id, "a swap's secrets are erased");
+        }
+        Ok(())
     }
 
     async fn finish(&self, swap: &StoredSwap) -> Result<(), StoreError> {

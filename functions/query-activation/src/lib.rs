@@ -5,8 +5,8 @@ mod query;
 
 use domain::{ActivationId, Caller, Scope, SubscriptionId};
 use edge::{
-    ActivationView, Ambient, Fault, Presenter, Refusal, SettingError, Settings, answer, caller,
-    log_cause,
+    ActivationView, Ambient, Failure, Fault, Presenter, Refusal, SettingError, Settings, answer,
+    caller,
 };
 use jiff::Timestamp;
 use lambda_http::http::StatusCode;
@@ -23,24 +23,6 @@ pub struct QueryActivation {
     store: Store,
     ambient: Ambient,
     presenter: Presenter,
-}
-
-/// Why there is no 200.
-enum Failure {
-    Refused(Refusal),
-    Store(StoreError),
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
 }
 
 /// Entries of a listing that a page looks at, after those it skips.
@@ -95,14 +77,7 @@ impl QueryActivation {
     pub async fn handle(&self, request: Request) -> Response<Body> {
         match self.query(&request).await {
             Ok(response) => response,
-            Err(Failure::Refused(refusal)) => refusal.into_response(),
-            Err(Failure::Store(error)) => {
-                log_cause("query failed", &error);
-                match error {
-                    StoreError::Unavailable(_) => Refusal::unavailable().into_response(),
-                    _ => Refusal::internal().into_response(),
-                }
-            }
+            Err(failure) => failure.into_response("query failed"),
         }
     }
 
@@ -272,13 +247,7 @@ impl QueryActivation {
     ) -> Result<Vec<ActivationView>, StoreError> {
         let mut views = Vec::with_capacity(swaps.len());
         for swap in swaps {
-            let code = if self.presenter.reveals_code(&swap.activation, now) {
-                self.store.confirmation_code(swap).await?
-            } else {
-                None
-            };
-            let mail = swap.deliveries.last();
-            views.push(self.presenter.view(&swap.activation, mail, code.as_ref()));
+            views.push(self.presenter.show(&self.store, swap, now).await?);
         }
         Ok(views)
     }

@@ -2,17 +2,14 @@
 
 mod request;
 
-use domain::{Activation, ActivationId, Caller, ConfirmationCode, Kind};
+use domain::{Activation, ActivationId, Caller, Kind};
 use edge::{
-    Ambient, Fault, Presenter, Refusal, SettingError, Settings, answer, caller, log_cause,
-    read_body,
+    Ambient, Failure, Fault, Presenter, Refusal, SettingError, Settings, answer, caller, read_body,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Request, Response};
-use store::{
-    Ask, Begun, IdempotencyKey, KeptAnswer, PhoneEntry, Store, StoreError, StoredLine, StoredSwap,
-};
+use store::{Ask, Begun, IdempotencyKey, KeptAnswer, PhoneEntry, Store, StoreError, StoredLine};
 
 use crate::request::{Swap, Target};
 
@@ -22,37 +19,20 @@ pub struct SubmitSwap {
     store: Store,
     ambient: Ambient,
     presenter: Presenter,
-}
-
-/// Why there is no 200.
-enum Failure {
-    Refused(Refusal),
-    Store(StoreError),
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+    lease: SignedDuration,
 }
 
 /// How often a submit decides anew because the line changed under it.
 const ROUNDS: usize = 3;
 
 impl SubmitSwap {
-    /// Reads `TIME_ZONE`, `CONFIRMATION_CODE_ECHO` and `CODE_KEPT`.
+    /// Reads `TIME_ZONE`, `CONFIRMATION_CODE_ECHO`, `CODE_KEPT` and `LEASE`.
     pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
-        let presenter = settings.presenter()?;
         Ok(Self {
             store,
             ambient,
-            presenter,
+            presenter: settings.presenter()?,
+            lease: settings.lease()?,
         })
     }
 
@@ -60,14 +40,7 @@ impl SubmitSwap {
     pub async fn handle(&self, request: Request) -> Response<Body> {
         match self.submit(&request).await {
             Ok(response) => response,
-            Err(Failure::Refused(refusal)) => refusal.into_response(),
-            Err(Failure::Store(error)) => {
-                log_cause("submit failed", &error);
-                match error {
-                    StoreError::Unavailable(_) => Refusal::unavailable().into_response(),
-                    _ => Refusal::internal().into_response(),
-                }
-            }
+            Err(failure) => failure.into_response("submit failed"),
         }
     }
 
@@ -107,6 +80,7 @@ impl SubmitSwap {
                 code: swap.code.as_ref(),
                 request: &asked,
                 key: key.as_ref(),
+                lease: self.lease,
                 at: now,
             };
             match self.store.begin(&ask, || self.ambient.random()).await? {
@@ -200,11 +174,8 @@ impl SubmitSwap {
         }
         let stored = self.store.swap(&kept.activation).await?;
         let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
-        let code = self.code_to_show(&stored, now).await?;
-        Ok(replayed(answer(
-            StatusCode::OK,
-            &self.presenter.first_view(&stored.activation, code.as_ref()),
-        )))
+        let view = self.presenter.show_first(&self.store, &stored, now).await?;
+        Ok(replayed(answer(StatusCode::OK, &view)))
     }
 
     /// The open swap as it is now.
@@ -215,23 +186,8 @@ impl SubmitSwap {
     ) -> Result<Response<Body>, Failure> {
         let stored = self.store.swap_with_deliveries(open).await?;
         let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
-        let code = self.code_to_show(&stored, now).await?;
-        let view = self
-            .presenter
-            .view(&stored.activation, stored.deliveries.last(), code.as_ref());
+        let view = self.presenter.show(&self.store, &stored, now).await?;
         Ok(replayed(answer(StatusCode::OK, &view)))
-    }
-
-    async fn code_to_show(
-        &self,
-        stored: &StoredSwap,
-        now: Timestamp,
-    ) -> Result<Option<ConfirmationCode>, StoreError> {
-        if self.presenter.reveals_code(&stored.activation, now) {
-            self.store.confirmation_code(stored).await
-        } else {
-            Ok(None)
-        }
     }
 }
 

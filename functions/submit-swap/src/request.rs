@@ -32,14 +32,13 @@ pub(crate) fn parse(
     mut fields: Fields,
     headers: &HeaderMap,
 ) -> Result<(Swap, Option<String>), Refusal> {
-    let id = text(
-        &mut fields,
+    let id = fields.bounded(
         "subscriptionId",
         1,
         SubscriptionId::MAX_LENGTH,
         SubscriptionId::parse,
     );
-    let phone = parsed(&mut fields, "phoneNumber", Msisdn::parse);
+    let phone = fields.parsed("phoneNumber", Msisdn::parse);
     if id.is_none()
         && phone.is_none()
         && !fields.is_faulty("subscriptionId")
@@ -47,13 +46,9 @@ pub(crate) fn parse(
     {
         fields.fault(Fault::not_empty("subscriptionId"));
     }
-    let reference = text(
-        &mut fields,
-        "referenceNumber",
-        0,
-        REFERENCE_MAX_LENGTH,
-        |text| Ok::<_, Malformed>(text.to_owned()),
-    );
+    let reference = fields.bounded("referenceNumber", 0, REFERENCE_MAX_LENGTH, |text| {
+        Ok::<_, Malformed>(text.to_owned())
+    });
     let new_sim = new_sim(&mut fields);
     let e_sim = fields.boolean("eSim", "esim");
     let kind = if e_sim == Some(true) {
@@ -68,13 +63,7 @@ pub(crate) fn parse(
     {
         fields.fault(Fault::not_empty("newSimCardNumber"));
     }
-    let email = text(
-        &mut fields,
-        "email",
-        1,
-        EmailAddress::MAX_LENGTH,
-        EmailAddress::parse,
-    );
+    let email = fields.bounded("email", 1, EmailAddress::MAX_LENGTH, EmailAddress::parse);
     require_for_esim(&mut fields, "email", kind, email.is_none());
     let code = confirmation_code(&mut fields);
     require_for_esim(&mut fields, "confirmationCode", kind, code.is_none());
@@ -108,43 +97,6 @@ pub(crate) fn parse(
     ))
 }
 
-/// A text field with a greatest length, in characters.
-fn text<T>(
-    fields: &mut Fields,
-    name: &'static str,
-    min: usize,
-    max: usize,
-    parse: impl Fn(&str) -> Result<T, Malformed>,
-) -> Option<T> {
-    let given = fields.text(name)?;
-    let total = given.chars().count();
-    if total > max {
-        fields.fault(Fault::too_long(name, min, max, total, &given));
-        return None;
-    }
-    read(fields, name, &given, parse)
-}
-
-fn parsed<T>(
-    fields: &mut Fields,
-    name: &'static str,
-    parse: impl Fn(&str) -> Result<T, Malformed>,
-) -> Option<T> {
-    let given = fields.text(name)?;
-    read(fields, name, &given, parse)
-}
-
-fn read<T>(
-    fields: &mut Fields,
-    name: &'static str,
-    given: &str,
-    parse: impl Fn(&str) -> Result<T, Malformed>,
-) -> Option<T> {
-    parse(given)
-        .map_err(|malformed| fields.fault(Fault::invalid(name, malformed.0)))
-        .ok()
-}
-
 /// The filler `F` is not counted.
 fn new_sim(fields: &mut Fields) -> Option<Iccid> {
     const NAME: &str = "newSimCardNumber";
@@ -158,7 +110,7 @@ fn new_sim(fields: &mut Fields) -> Option<Iccid> {
         fields.fault(Fault::too_long(NAME, 11, ICCID_MAX_LENGTH, total, &given));
         return None;
     }
-    let iccid = read(fields, NAME, &given, Iccid::parse)?;
+    let iccid = fields.read(NAME, &given, Iccid::parse)?;
     if !iccid.passes_luhn() {
         tracing::warn!(%iccid, "newSimCardNumber has a wrong check digit");
     }
@@ -180,7 +132,7 @@ fn confirmation_code(fields: &mut Fields) -> Option<ConfirmationCode> {
         ));
         return None;
     }
-    read(fields, NAME, &given, ConfirmationCode::parse)
+    fields.read(NAME, &given, ConfirmationCode::parse)
 }
 
 fn require_for_esim(fields: &mut Fields, name: &'static str, kind: Kind, missing: bool) {

@@ -37,6 +37,11 @@ impl Clients {
         aws_sdk_kms::Client::from_conf(config.endpoint_url(&self.kms).build())
     }
 
+    pub(crate) fn lambda(&self, url: &str) -> aws_sdk_lambda::Client {
+        let config = aws_sdk_lambda::config::Builder::from(&self.sdk);
+        aws_sdk_lambda::Client::from_conf(config.endpoint_url(url).build())
+    }
+
     /// SES's configuration: its client is the sender's own.
     pub(crate) fn ses(&self, url: &str) -> aws_sdk_ses::Config {
         aws_sdk_ses::config::Builder::from(&self.sdk)

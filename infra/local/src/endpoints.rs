@@ -22,6 +22,8 @@ pub struct Endpoints {
     pub ses: String,
     /// The KMS.
     pub kms: String,
+    /// Lambda's Invoke API.
+    pub lambda: String,
     /// The SM-DP+.
     pub smdp: String,
     /// The network.
@@ -102,6 +104,7 @@ mod tests {
             dynamodb: "http://d".to_owned(),
             ses: "http://s".to_owned(),
             kms: "http://k".to_owned(),
+            lambda: "http://l".to_owned(),
             smdp,
             network: "http://n".to_owned(),
             api: "http://a".to_owned(),

@@ -64,6 +64,18 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         method: "POST",
+        path: "/api/CancelActivation",
+        function: "manage-swap",
+        authorizer: Authorizer::Jwt,
+    },
+    Route {
+        method: "POST",
+        path: "/api/ResendEsim",
+        function: "manage-swap",
+        authorizer: Authorizer::Jwt,
+    },
+    Route {
+        method: "POST",
         path: "/gsma/rsp2/es2plus/handleDownloadProgressInfo",
         function: "network-events",
         authorizer: Authorizer::None,

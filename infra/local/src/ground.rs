@@ -48,7 +48,12 @@ impl Ground {
                 tracing::error!(error, "the embedded DynamoDB ended");
             }
         }));
-        let kms = serve(Kms::open(data_dir)?.router(), &mut tasks, closing).await?;
+        let kms = serve(
+            listen(0).await?,
+            Kms::open(data_dir)?.router(),
+            &mut tasks,
+            closing,
+        )?;
 
         let clients = Clients::of(&kms);
         let client = clients.dynamodb(&dynamodb);

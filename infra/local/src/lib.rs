@@ -21,8 +21,11 @@ mod clients;
 mod durable;
 mod ground;
 mod http_client;
+mod lambda;
+mod postman;
 mod request_id;
 mod sample;
+mod schedule;
 
 /// Why the stack or a command cannot go on: one line that a person can act on, without secrets.
 #[derive(Debug, thiserror::Error)]

@@ -42,16 +42,17 @@ struct Mail {
     raw: Vec<u8>,
 }
 
-#[derive(Clone, Serialize, Deserialize)]
+/// A mail without its text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Envelope {
-    id: String,
-    sent_at: Timestamp,
-    source: String,
-    destinations: Vec<String>,
+pub(crate) struct Envelope {
+    pub(crate) id: String,
+    pub(crate) sent_at: Timestamp,
+    pub(crate) source: String,
+    pub(crate) destinations: Vec<String>,
     subject: String,
-    tags: BTreeMap<String, String>,
-    configuration_set: Option<String>,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) configuration_set: Option<String>,
 }
 
 /// One line of the list of mails.
@@ -125,6 +126,13 @@ impl Mailbox {
             activation_id: envelope.tags.get("activation").cloned(),
         });
         listed.collect()
+    }
+
+    /// The mail that came next after this one.
+    pub(crate) fn after(&self, id: Option<&str>) -> Option<Envelope> {
+        let mails = self.0.mails.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = mails.partition_point(|mail| Some(mail.envelope.id.as_str()) <= id);
+        mails.get(next).map(|mail| mail.envelope.clone())
     }
 
     /// A message as it was sent.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dynoxide::Database;
@@ -31,6 +31,8 @@ const IN_FLIGHT: usize = 4;
 const READ_AHEAD: usize = 1000;
 /// How long an idle pump waits before it looks again.
 const IDLE: Duration = Duration::from_millis(25);
+/// Deliveries of a record at most.
+const ATTEMPTS: u32 = 5;
 /// How long a failed record waits at first; the wait doubles up to the second.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
@@ -48,6 +50,29 @@ pub struct Pump {
     pub filters: Vec<Filter>,
     /// Where the checkpoint is kept; nowhere: each run starts at the stream's beginning.
     pub data_dir: Option<PathBuf>,
+    /// Where records go that were delivered in vain too often.
+    pub dead_letters: DeadLetters,
+}
+
+/// The on-failure queue of event source mappings: records that were given up, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct DeadLetters(Arc<Mutex<Vec<Value>>>);
+
+impl DeadLetters {
+    /// All of them.
+    pub fn list(&self) -> Vec<Value> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn take(&self, records: Vec<Value>) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(records);
+    }
 }
 
 /// Gives the engine's stream the index that it lacks. It keeps every record for ever and looks for the newest at each
@@ -92,7 +117,7 @@ struct Progress {
 
 impl Pump {
     /// Delivers until `stop` is ready, then waits for the events under way. A function that fails gets the same records
-    /// again, for ever.
+    /// again, five times in all.
     ///
     /// # Errors
     /// When the table has no stream, or the checkpoint cannot be written.
@@ -164,7 +189,11 @@ impl Pump {
                         Ok(waiting) => tracing::debug!(function = self.function, ?waiting, "delivered"),
                         Err(error) => tracing::warn!(function = self.function, error, "stream records are delivered again"),
                     }
-                    progress.settle(&batch, failed.ok().as_ref(), Instant::now());
+                    let dead = progress.settle(&batch, failed.ok().as_ref(), Instant::now());
+                    if !dead.is_empty() {
+                        tracing::error!(function = self.function, records = dead.len(), "stream records are given up");
+                        self.dead_letters.take(dead);
+                    }
                 }
                 () = &mut stop, if !stopping => stopping = true,
                 () = sleep(if busy { Duration::ZERO } else { IDLE }), if !stopping => {}
@@ -291,17 +320,32 @@ impl Progress {
         (!batch.is_empty()).then(|| (batch, json!({"Records": records}).to_string()))
     }
 
-    /// Takes what is done out, and lets the failed ones, all without a list of them, wait longer than before.
-    fn settle(&mut self, batch: &[String], failed: Option<&BTreeSet<String>>, now: Instant) {
+    /// Takes what is done out, and lets the failed ones, all without a list of them, wait longer than before. Gives those
+    /// that failed too often.
+    fn settle(
+        &mut self,
+        batch: &[String],
+        failed: Option<&BTreeSet<String>>,
+        now: Instant,
+    ) -> Vec<Value> {
+        let mut dead = Vec::new();
         for sequence_number in batch {
+            let Some(mut pending) = self.pending.remove(sequence_number) else {
+                continue;
+            };
             if failed.is_some_and(|failed| !failed.contains(sequence_number)) {
-                self.pending.remove(sequence_number);
-            } else if let Some(pending) = self.pending.get_mut(sequence_number) {
-                pending.in_flight = false;
-                pending.due = now + BACKOFF[1].min(BACKOFF[0] * 2_u32.pow(pending.tries.min(10)));
-                pending.tries += 1;
+                continue;
             }
+            pending.tries += 1;
+            if pending.tries == ATTEMPTS {
+                dead.push(pending.event);
+                continue;
+            }
+            pending.in_flight = false;
+            pending.due = now + BACKOFF[1].min(BACKOFF[0] * 2_u32.pow(pending.tries - 1));
+            self.pending.insert(sequence_number.clone(), pending);
         }
+        dead
     }
 }
 
@@ -380,6 +424,7 @@ mod tests {
         delivered: mpsc::UnboundedReceiver<String>,
         stop: oneshot::Sender<()>,
         pump: JoinHandle<Result<(), StartError>>,
+        dead_letters: DeadLetters,
     }
 
     #[derive(Clone, Copy, PartialEq)]
@@ -425,6 +470,7 @@ mod tests {
                 if whole { Err("whole") } else { Ok(response) }
             }
         });
+        let dead_letters = DeadLetters::default();
         let pump = Pump {
             database: database.clone(),
             table: "rows".to_owned(),
@@ -435,6 +481,7 @@ mod tests {
                 .map(|filter| Filter::parse(filter).unwrap())
                 .collect(),
             data_dir: data_dir.map(Path::to_owned),
+            dead_letters: dead_letters.clone(),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async { stopped.await.unwrap() };
@@ -442,6 +489,7 @@ mod tests {
             delivered,
             stop,
             pump: tokio::spawn(pump.run(stopped)),
+            dead_letters,
         }
     }
 
@@ -499,9 +547,13 @@ mod tests {
         let mut running = start(&database, None, None, Failing::Always);
         assert_eq!(running.next().await, "poison!");
         put(&database, "good");
-        while running.next().await != "good" {}
-        assert_eq!(running.next().await, "poison!");
-        running.stop().await;
+        let mut seen = BTreeMap::from([("poison!".to_owned(), 1)]);
+        while seen.get("poison!") != Some(&ATTEMPTS) || !seen.contains_key("good") {
+            *seen.entry(running.next().await).or_insert(0) += 1;
+        }
+        let dead_letters = running.dead_letters.clone();
+        assert_eq!(running.stop().await, Vec::<String>::new());
+        assert_eq!(dead_letters.list().len(), 1);
     }
 
     #[tokio::test]
@@ -581,11 +633,13 @@ mod tests {
         progress.settle(&batch, Some(&BTreeSet::from(["2".to_owned()])), now);
         assert_eq!(progress.take_batch(now).unwrap().0, ["3"]);
         let mut waits = Vec::new();
-        for _ in 0..6 {
+        let mut dead = Vec::new();
+        while dead.is_empty() {
             waits.push((progress.pending["2"].due - now).as_millis());
-            progress.settle(&["2".to_owned()], None, now);
+            dead = progress.settle(&["2".to_owned()], None, now);
         }
-        assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
+        assert_eq!(waits, [100, 200, 400, 800]);
+        assert!(!progress.pending.contains_key("2"));
     }
 
     #[test]

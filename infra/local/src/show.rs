@@ -117,7 +117,7 @@ pub async fn swap(store: &Store, id: &str) -> Result<String, StartError> {
         mails(&stored.deliveries).write_to(&mut text);
     }
     text.push('\n');
-    timeline(a).write_to(&mut text);
+    timeline(a, &stored.deliveries).write_to(&mut text);
     Ok(text)
 }
 
@@ -136,26 +136,36 @@ fn mails(deliveries: &[Delivery]) -> Table {
     mails
 }
 
-fn timeline(activation: &Activation) -> Table {
+/// What happened to the swap and to its mails, in one order.
+fn timeline(activation: &Activation, mails: &[Delivery]) -> Table {
+    let of_swap = activation.timeline.iter().map(|event| {
+        let (who, what) = who_and_what(&event.what);
+        (event.at, who, what.to_owned())
+    });
+    let of_mails = mails.iter().flat_map(|mail| {
+        mail.timeline.iter().map(|event| {
+            let (who, what) = who_and_what(&event.what);
+            (event.at, who, format!("mail {} {what}", mail.number))
+        })
+    });
+    let mut events: Vec<_> = of_swap.chain(of_mails).collect();
+    events.sort_by_key(|(at, ..)| *at);
     let mut timeline = Table::default();
     timeline.row(&["WHEN", "WHO", "WHAT"]);
-    for event in &activation.timeline {
-        let (who, what) = who_and_what(&event.what);
-        timeline.row(&[&time(event.at), who, what]);
+    for (at, who, what) in events {
+        timeline.row(&[&time(at), who, &what]);
     }
     timeline
 }
 
-/// A line of the timeline names a peer before a colon, or the caller who asked; the rest is our doing.
+/// A line of the timeline names a peer before a colon, or the caller before what they asked; the rest is our doing.
 fn who_and_what(text: &str) -> (&str, &str) {
-    const US: &str = "simswap";
-    match text.split_once(": ") {
-        Some((who @ ("smdp" | "network"), what)) => (who, what),
-        _ => match text.strip_suffix(" asked") {
-            Some(caller) => (caller, "asked"),
-            None => (US, text),
-        },
+    const ASKED: [&str; 3] = ["asked", "cancels", "asks for another mail"];
+    if let Some((who @ ("smdp" | "network" | "SES"), what)) = text.split_once(": ") {
+        return (who, what);
     }
+    let by = |asked: &'static str| Some((text.strip_suffix(asked)?.strip_suffix(' ')?, asked));
+    ASKED.into_iter().find_map(by).unwrap_or(("simswap", text))
 }
 
 /// A line, by its id or its phone number.
@@ -259,6 +269,12 @@ mod tests {
     fn a_timeline_says_who() {
         for (text, who, what) in [
             ("OWNER anna asked", "OWNER anna", "asked"),
+            (
+                "ADMIN x asks for another mail",
+                "ADMIN x",
+                "asks for another mail",
+            ),
+            ("SES: bounced", "SES", "bounced"),
             ("smdp: downloaded", "smdp", "downloaded"),
             ("network: completed", "network", "completed"),
             ("ending: expired", "simswap", "ending: expired"),

@@ -21,6 +21,8 @@ use fulfil_swap::FulfilSwap;
 use jiff::Timestamp;
 use lambda_http::Request;
 use lambda_runtime::LambdaEvent;
+use mail_events::{MailEvents, SnsEvent};
+use manage_swap::ManageSwap;
 use network::ServiceOrdering;
 use network_events::NetworkEvents;
 use peers::{Carrier, Smdp};
@@ -28,6 +30,7 @@ use query_activation::QueryActivation;
 use serde_json::{Value, json};
 use store::Store;
 use submit_swap::SubmitSwap;
+use sweep_swaps::SweepSwaps;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -41,10 +44,12 @@ use crate::functions::{self, Functions, Handler};
 use crate::gateway::{self, Gateway, ROUTES};
 use crate::ground::{Ground, TABLE};
 use crate::kms;
+use crate::lambda::Lambda;
 use crate::mailbox::Mailbox;
-use crate::pump::Pump;
+use crate::postman::Postman;
+use crate::pump::{DeadLetters, Pump};
 use crate::tokens::Tokens;
-use crate::{StartError, sample};
+use crate::{StartError, sample, schedule};
 
 /// The simulated SM-DP+'s name in activation codes.
 const SMDP_ADDRESS: &str = "smdp.example.test";
@@ -68,6 +73,10 @@ pub struct Options {
     pub network_delay: Duration,
     /// A Lambda endpoint instead of the functions in this process.
     pub functions_url: Option<String>,
+    /// Whether the table's stream is delivered; without it the sweeper does all.
+    pub stream: bool,
+    /// Between two sweeps. Deployed it is a minute; the local stack's deadlines are seconds.
+    pub sweep_every: Duration,
     /// Settings of the functions that differ from the local stack's.
     pub settings: BTreeMap<String, String>,
 }
@@ -82,6 +91,8 @@ impl From<Start> for Options {
             network_url: start.network_url,
             network_delay: start.network_delay,
             functions_url: start.functions_url,
+            stream: true,
+            sweep_every: Duration::from_secs(1),
             settings: BTreeMap::new(),
         }
     }
@@ -103,12 +114,17 @@ pub struct Stack {
     pub carrier: Option<Arc<Carrier>>,
     /// The mails.
     pub mailbox: Mailbox,
+    /// Stream records that were given up.
+    pub dead_letters: DeadLetters,
     /// Tells the pumps and the API to take nothing new.
     stop: watch::Sender<bool>,
     /// Tells the parts that they write to.
     close: watch::Sender<bool>,
     api: JoinHandle<()>,
     pumps: Vec<JoinHandle<Result<(), StartError>>>,
+    /// Those who invoke functions on their own: the schedule and the postman.
+    callers: Vec<JoinHandle<()>>,
+    lambda: Lambda,
     tasks: Vec<JoinHandle<()>>,
     /// Held for as long as the stack runs.
     _owned: Option<DataDir>,
@@ -161,7 +177,14 @@ impl Stack {
         let mailbox = Mailbox::open(data_dir)?;
         let tokens = Arc::new(Tokens::open(data_dir)?);
 
-        let ses = serve(mailbox.clone().router(), &mut tasks, &closing).await?;
+        let ses = serve(
+            listen(0).await?,
+            mailbox.clone().router(),
+            &mut tasks,
+            &closing,
+        )?;
+        // The functions have to know where it is before it can have them.
+        let lambda_listener = listen(0).await?;
 
         let (smdp_url, smdp) = match options.smdp_url {
             Some(foreign) => (foreign, None),
@@ -192,6 +215,7 @@ impl Stack {
             dynamodb: ground.dynamodb,
             ses,
             kms: ground.kms,
+            lambda: url(&lambda_listener)?,
             smdp: smdp_url,
             network: network_url,
             api,
@@ -213,6 +237,13 @@ impl Stack {
                     .map_err(failed("the functions"))?,
             ),
         });
+        let lambda = Lambda::of(functions.clone());
+        serve(
+            lambda_listener,
+            lambda.clone().router(),
+            &mut tasks,
+            &closing,
+        )?;
         let gateway = Gateway {
             routes: ROUTES,
             tokens: tokens.clone(),
@@ -242,6 +273,8 @@ impl Stack {
                 json!({"dynamodb": {"Keys": {"sk": {"S": [{"prefix": "delivery#"}]}}}}),
             ),
         ];
+        let dead_letters = DeadLetters::default();
+        let pumps = pumps.into_iter().filter(|_| options.stream);
         let pumps = pumps.map(|(function, pattern)| {
             let pump = Pump {
                 database: database.clone(),
@@ -250,9 +283,20 @@ impl Stack {
                 function,
                 filters: vec![changes(pattern)],
                 data_dir: options.data_dir.clone(),
+                dead_letters: dead_letters.clone(),
             };
             tokio::spawn(pump.run(told(&stopping)))
         });
+        let pumps = pumps.collect();
+        let postman = Postman::new(mailbox.clone(), functions.clone(), data_dir)?;
+        let callers = [
+            tokio::spawn(postman.run(told(&stopping))),
+            tokio::spawn(schedule::run(
+                functions,
+                options.sweep_every,
+                told(&stopping),
+            )),
+        ];
 
         Ok(Self {
             endpoints,
@@ -265,7 +309,10 @@ impl Stack {
             stop,
             close,
             api: api_served,
-            pumps: pumps.into(),
+            pumps,
+            dead_letters,
+            callers: callers.into(),
+            lambda,
             tasks,
             _owned: owned,
         })
@@ -308,6 +355,10 @@ impl Stack {
                 tracing::error!(%error, "a pump ended badly");
             }
         }
+        for caller in self.callers {
+            let _ = caller.await;
+        }
+        self.lambda.drain().await;
         let _ = tokio::time::timeout(SLOW_CALLER, self.api).await;
         // Only now: what was under way needed these, and a mail that was sent but not written down is sent again.
         let _ = self.close.send(true);
@@ -325,6 +376,7 @@ fn in_process(
     // Where the table and SES are, is a setting like any other: a test puts a faulty wire before them.
     let dynamodb = clients.dynamodb(&settings["AWS_ENDPOINT_URL_DYNAMODB"]);
     let ses = clients.ses(&settings["AWS_ENDPOINT_URL_SES"]);
+    let lambda = clients.lambda(&settings["AWS_ENDPOINT_URL_LAMBDA"]);
     let store = Store::new(dynamodb, clients.kms(), TABLE, kms::ALIAS);
     let values = settings.clone();
     let settings = Settings::new(move |name| values.get(name).cloned());
@@ -337,6 +389,14 @@ fn in_process(
     )?);
     let events = Arc::new(NetworkEvents::new(
         store.clone(),
+        Ambient::real(),
+        &settings,
+    )?);
+    let manage = Arc::new(ManageSwap::new(store.clone(), Ambient::real(), &settings)?);
+    let mails = Arc::new(MailEvents::new(store.clone(), Ambient::real(), &settings)?);
+    let sweep = Arc::new(SweepSwaps::new(
+        store.clone(),
+        lambda,
         Ambient::real(),
         &settings,
     )?);
@@ -376,6 +436,13 @@ fn in_process(
             }),
         ),
         (
+            "manage-swap",
+            functions::http(move |request: Request| {
+                let manage = manage.clone();
+                async move { Ok::<_, Infallible>(manage.handle(request).await) }
+            }),
+        ),
+        (
             "network-events",
             functions::http(move |request: Request| {
                 let events = events.clone();
@@ -396,6 +463,20 @@ fn in_process(
                 async move { Ok::<_, Infallible>(deliver.handle(event.payload).await) }
             }),
         ),
+        (
+            "mail-events",
+            functions::events(move |event: LambdaEvent<SnsEvent>| {
+                let mails = mails.clone();
+                async move { mails.handle(event.payload).await }
+            }),
+        ),
+        (
+            "sweep-swaps",
+            functions::events(move |_: LambdaEvent<Value>| {
+                let sweep = sweep.clone();
+                async move { sweep.handle().await }
+            }),
+        ),
     ]))
 }
 
@@ -407,12 +488,16 @@ fn settings(endpoints: &Endpoints, changed: BTreeMap<String, String>) -> BTreeMa
         ("AWS_ACCESS_KEY_ID", "local"),
         ("AWS_ENDPOINT_URL_DYNAMODB", &endpoints.dynamodb),
         ("AWS_ENDPOINT_URL_KMS", &endpoints.kms),
+        ("AWS_ENDPOINT_URL_LAMBDA", &endpoints.lambda),
         ("AWS_ENDPOINT_URL_SES", &endpoints.ses),
         ("AWS_REGION", "eu-central-1"),
         ("AWS_SECRET_ACCESS_KEY", "local"),
         ("BRAND", "Simswap"),
+        ("DELIVER_ESIM", "deliver-esim"),
+        ("FULFIL_SWAP", "fulfil-swap"),
         ("KMS_KEY_ID", kms::ALIAS),
         ("LEASE", "5s"),
+        ("MAIL_CONFIGURATION_SET", "simswap"),
         ("MAIL_DOUBT", "5s"),
         ("MAIL_FROM", "Simswap <esim@simswap.example>"),
         ("MAIL_RETRY_AFTER", "1s"),
@@ -476,12 +561,13 @@ pub(crate) fn url(listener: &TcpListener) -> Result<String, StartError> {
     Ok(format!("http://{address}"))
 }
 
-pub(crate) async fn serve(
+/// Serves a part until the stack closes, and gives its URL.
+pub(crate) fn serve(
+    listener: TcpListener,
     router: Router,
     tasks: &mut Vec<JoinHandle<()>>,
     closing: &watch::Receiver<bool>,
 ) -> Result<String, StartError> {
-    let listener = listen(0).await?;
     let url = url(&listener)?;
     let serving = axum::serve(listener, router).with_graceful_shutdown(told(closing));
     tasks.push(tokio::spawn(async move {

@@ -361,7 +361,7 @@ fn storm(
             .flatten()
             .filter(|swap| swap.card.is_none())
         {
-            site.await_swap(&swap.id, |swap| swap["info"]["delivery"] == "sent");
+            site.await_swap(&swap.id, |swap| swap["info"]["delivery"] == "delivered");
         }
         over.store(true, Ordering::Relaxed);
         phone.join().unwrap();
@@ -478,7 +478,7 @@ fn check_all_ended(site: &Site, swaps: &[Swap], mails: &[Value]) -> usize {
             continue;
         }
         let delivery = deliveries[&swap.id];
-        assert_eq!(text(delivery, "state"), "sent", "{delivery}");
+        assert_eq!(text(delivery, "state"), "delivered", "{delivery}");
         let doubts = delivery["doubts"]["N"].as_str().unwrap_or("0");
         let doubts: usize = doubts.parse().unwrap();
         assert!(

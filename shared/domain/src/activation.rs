@@ -422,6 +422,9 @@ pub struct Activation {
     pub tries: u32,
     /// Not to be touched again before. A claim begins with none, so one that is there when the claim is let go was set meanwhile.
     pub wake_at: Option<Timestamp>,
+    /// When the sweeper looks at it: not after something is to be done, perhaps before. Moving it costs two writes of an
+    /// index, so it is moved only if it is too late, or past. Of a swap that ended: when its code is to be erased.
+    pub due_at: Option<Timestamp>,
     /// When it was first claimed: nothing outside can be older and be about this swap.
     pub ordering_since: Option<Timestamp>,
     /// Our order at the SM-DP+.
@@ -434,12 +437,16 @@ pub struct Activation {
     pub network_order: NetworkOrder,
     /// The network's name for it: `providerOrderNumber`.
     pub order_number: Option<String>,
+    /// Mails with the QR code that were written, numbered from 1.
+    pub mails: u32,
     /// What happened, oldest first.
     pub timeline: Vec<Event>,
 }
 
 impl Activation {
-    /// A swap that was asked at `at` by `who` (words for the timeline: `OWNER anna`).
+    /// A swap that was asked at `at` by `who` (words for the timeline: `OWNER anna`). `lease` is how long the stream has
+    /// for it before the sweeper looks.
+    #[expect(clippy::too_many_arguments, reason = "they are what a swap is made of")]
     pub fn accept(
         id: ActivationId,
         line: &Line,
@@ -447,6 +454,7 @@ impl Activation {
         new_sim: Iccid,
         requested: Requested,
         who: &str,
+        lease: SignedDuration,
         at: Timestamp,
     ) -> Self {
         let contact = match (kind, &requested.email) {
@@ -476,12 +484,14 @@ impl Activation {
             claim: None,
             tries: 0,
             wake_at: None,
+            due_at: Some(at + lease),
             ordering_since: None,
             profile_order: ProfileOrder::None,
             profile: None,
             smdp: None,
             network_order: NetworkOrder::None,
             order_number: None,
+            mails: 0,
             timeline: vec![Event {
                 at,
                 what: format!("{who} asked"),
@@ -542,6 +552,22 @@ impl Activation {
         }
         self.tries += 1;
     }
+
+    /// Sees to it that the sweeper looks in time.
+    fn fall_due(&mut self, deadlines: &Deadlines, at: Timestamp) {
+        let wanted = match next(self, deadlines, at) {
+            Step::WaitUntil(then) => Some(then),
+            Step::Rest => None,
+            // Whoever wrote the row does it, or the stream.
+            _ => Some(at + deadlines.lease),
+        };
+        let keeps = self
+            .due_at
+            .is_some_and(|due| at < due && Some(due) <= wanted);
+        if !keeps {
+            self.due_at = wanted;
+        }
+    }
 }
 
 /// The deadlines of the lifecycle.
@@ -563,6 +589,8 @@ pub struct Deadlines {
     pub install_within: SignedDuration,
     /// How long a SIM rests after a swap that failed.
     pub rest: SignedDuration,
+    /// How long the confirmation code is kept after the end.
+    pub code_kept: SignedDuration,
 }
 
 impl Deadlines {
@@ -594,7 +622,15 @@ pub enum Fact {
     /// Tries or time are used up.
     GivenUp(Failure),
     /// A caller wants it cancelled.
-    CancelWanted,
+    CancelWanted {
+        /// Who: words for the timeline.
+        by: String,
+    },
+    /// A caller wants the QR code sent again.
+    ResendWanted {
+        /// Who: words for the timeline.
+        by: String,
+    },
     /// A phone fetched the profile.
     Downloaded {
         /// The SM-DP+'s date.
@@ -637,8 +673,12 @@ pub enum Fact {
         /// It refused because the profile is on a phone.
         on_phone: bool,
     },
+    /// The sweeper looked, and it is too early.
+    Postponed,
     /// The end is written: line, SIMs and swap in one transaction.
     Finished,
+    /// Its secrets are erased.
+    Erased,
 }
 
 /// Why a fact changes nothing.
@@ -679,9 +719,9 @@ pub enum Step {
     GiveUp(Failure),
     /// Write the end.
     Finish,
-    /// Work is held by a claim or waits after a try that failed: come back then.
-    RetryAt(Timestamp),
-    /// A phone or a peer has the word: look again then.
+    /// Write that its secrets are erased.
+    Erase,
+    /// Somebody has it claimed, a try that failed rests, or a phone or a peer has the word: look again then.
     WaitUntil(Timestamp),
     /// Nothing, ever.
     Rest,
@@ -696,11 +736,19 @@ pub fn apply(
 ) -> Result<Activation, Refused> {
     let mut a = activation.clone();
     if !a.phase.is_open() {
-        return Err(match fact {
-            Fact::CancelWanted if a.failure == Some(Failure::Cancelled) => Refused::Known,
-            Fact::CancelWanted => Refused::TooLate,
-            _ => Refused::Ended,
-        });
+        return match fact {
+            Fact::CancelWanted { .. } if a.failure == Some(Failure::Cancelled) => {
+                Err(Refused::Known)
+            }
+            Fact::CancelWanted { .. } | Fact::ResendWanted { .. } => Err(Refused::TooLate),
+            // What the outside sees of it has not changed.
+            Fact::Erased if next(&a, deadlines, at) == Step::Erase => {
+                a.due_at = None;
+                a.version += 1;
+                Ok(a)
+            }
+            _ => Err(Refused::Ended),
+        };
     }
     match fact {
         Fact::Claimed(claim) => {
@@ -754,6 +802,7 @@ pub fn apply(
                 a.note(at, format!("ordered as {order_number}, to be cancelled"));
             } else {
                 a.note(at, format!("ordered as {order_number}"));
+                a.mails = u32::from(a.kind == Kind::Esim);
                 a.enter(if a.network_order >= NetworkOrder::Started {
                     Phase::Started
                 } else {
@@ -780,7 +829,7 @@ pub fn apply(
             a.claim = None;
             a.end(*failure, at);
         }
-        Fact::CancelWanted => {
+        Fact::CancelWanted { by } => {
             // The call that starts the network may have reached it, though nobody knows yet.
             let starting = a.phase == Phase::Ordered
                 && a.profile == Some(ProfileState::Installed)
@@ -790,6 +839,7 @@ pub fn apply(
                 (Phase::Accepted, _) | (Phase::Ordering | Phase::Ordered, Kind::Esim)
                     if !started =>
                 {
+                    a.note(at, format!("{by} cancels"));
                     a.end(Failure::Cancelled, at);
                 }
                 (Phase::Ending, _) if a.failure == Some(Failure::Cancelled) => {
@@ -797,6 +847,16 @@ pub fn apply(
                 }
                 _ => return Err(Refused::TooLate),
             }
+        }
+        Fact::ResendWanted { by } => {
+            if a.kind == Kind::Physical || a.phase < Phase::Ordered {
+                return Err(Refused::Misplaced);
+            }
+            if a.phase > Phase::Ordered || a.profile == Some(ProfileState::Installed) {
+                return Err(Refused::TooLate);
+            }
+            a.mails += 1;
+            a.note(at, format!("{by} asks for another mail"));
         }
         Fact::Downloaded { dated } => {
             reported(&a, *dated)?;
@@ -916,6 +976,17 @@ pub fn apply(
                 },
             );
         }
+        Fact::Postponed => {
+            let overdue = a.due_at.is_none_or(|due| due <= at);
+            if !overdue || !matches!(next(&a, deadlines, at), Step::WaitUntil(_)) {
+                return Err(Refused::Known);
+            }
+            // What the outside sees of it has not changed.
+            a.fall_due(deadlines, at);
+            a.version += 1;
+            return Ok(a);
+        }
+        Fact::Erased => return Err(Refused::Misplaced),
         Fact::Finished => {
             if next(&a, deadlines, at) != Step::Finish {
                 return Err(Refused::Misplaced);
@@ -930,8 +1001,10 @@ pub fn apply(
             a.ended_at = Some(at);
             let what = a.phase.as_str().to_owned();
             a.timeline.push(Event { at, what });
+            a.due_at = a.requested.has_code.then(|| at + deadlines.code_kept);
         }
     }
+    a.fall_due(deadlines, at);
     a.modified_at = at;
     a.version += 1;
     Ok(a)
@@ -965,7 +1038,11 @@ fn advance_profile(a: &mut Activation, state: ProfileState) -> Result<(), Refuse
 /// What is to be done for a swap now.
 pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
     if !a.phase.is_open() {
-        return Step::Rest;
+        return match a.due_at {
+            Some(due) if due <= now => Step::Erase,
+            Some(due) => Step::WaitUntil(due),
+            None => Step::Rest,
+        };
     }
     let held = a.claim.as_ref().filter(|claim| claim.until > now);
     // Writing the end needs no claim; but who orders still brings the profile and its mail.
@@ -977,7 +1054,7 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
         return Step::Finish;
     }
     if let Some(claim) = held {
-        return Step::RetryAt(claim.until);
+        return Step::WaitUntil(claim.until);
     }
     let lapsed = a.claim.is_some();
     let asleep = a.wake_at.filter(|wake_at| *wake_at > now);
@@ -994,11 +1071,11 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
             } else if expiry <= now {
                 Step::GiveUp(Failure::Unavailable)
             } else {
-                asleep.map_or(Step::Order, |wake_at| Step::RetryAt(wake_at.min(expiry)))
+                asleep.map_or(Step::Order, |wake_at| Step::WaitUntil(wake_at.min(expiry)))
             }
         }
         Phase::Ordered if a.profile == Some(ProfileState::Installed) => {
-            asleep.map_or(Step::Start, Step::RetryAt)
+            asleep.map_or(Step::Start, Step::WaitUntil)
         }
         Phase::Ordered => {
             let expiry = a.created_at + deadlines.install_within;
@@ -1009,7 +1086,7 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
             }
         }
         Phase::Started => asleep.map_or(Step::Ask, Step::WaitUntil),
-        Phase::Ending => asleep.map_or(Step::Cancel, Step::RetryAt),
+        Phase::Ending => asleep.map_or(Step::Cancel, Step::WaitUntil),
         Phase::Done | Phase::Error => Step::Rest,
     }
 }

@@ -43,6 +43,17 @@ impl Caller {
         self.may_see(&line.customer, line.reseller.as_deref())
     }
 
+    /// The caller in words, for a swap's timeline; a subject may be of any length.
+    pub fn named(&self) -> String {
+        let role = match self.scope {
+            Scope::Owner { .. } => "OWNER",
+            Scope::Reseller { .. } => "RESELLER",
+            Scope::Admin => "ADMIN",
+        };
+        let subject: String = self.subject.chars().take(32).collect();
+        format!("{role} {subject}")
+    }
+
     /// Subject, role and claim in one text: what "the same caller" means. Lengths are written first, so that no two
     /// callers share it.
     pub fn identity(&self) -> String {

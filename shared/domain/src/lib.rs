@@ -17,8 +17,8 @@ pub use activation::{
 pub use activation_code::{ActivationCode, SmDpAddress};
 pub use caller::{Caller, Scope};
 pub use delivery::{
-    Attempt, Delivery, DeliveryFact, DeliveryState, DeliveryStep, Outcome, Patience,
-    apply_delivery, next_delivery,
+    Attempt, Delivery, DeliveryFact, DeliveryState, DeliveryStep, Outcome, Patience, Report,
+    ResendRefused, apply_delivery, next_delivery, resend,
 };
 pub use email::EmailAddress;
 pub use line::{Barrier, Language, Line, LineState, SubscriptionId};

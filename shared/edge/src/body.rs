@@ -1,5 +1,6 @@
 //! Request bodies of the "subscription" dialect: JSON objects whose faults are told all at once.
 
+use domain::Malformed;
 use lambda_http::http::HeaderMap;
 use lambda_http::http::header::CONTENT_TYPE;
 use lambda_http::{Body, Request};
@@ -9,6 +10,17 @@ use crate::{Fault, Refusal};
 
 /// Bytes of a body at most.
 const LIMIT: usize = 10 * 1024;
+
+/// The body, if there is one.
+pub fn read_optional_body(request: &Request) -> Result<Fields, Refusal> {
+    if request.body().is_empty() {
+        return Ok(Fields {
+            fields: Map::new(),
+            faults: Vec::new(),
+        });
+    }
+    read_body(request)
+}
 
 /// Reads the body: 413 before 415 before what is no JSON object.
 pub fn read_body(request: &Request) -> Result<Fields, Refusal> {
@@ -88,6 +100,45 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// A text field that is to be what `parse` takes.
+    pub fn parsed<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, Malformed>,
+    ) -> Option<T> {
+        let given = self.text(name)?;
+        self.read(name, &given, parse)
+    }
+
+    /// The same with a greatest length, in characters.
+    pub fn bounded<T>(
+        &mut self,
+        name: &'static str,
+        min: usize,
+        max: usize,
+        parse: impl Fn(&str) -> Result<T, Malformed>,
+    ) -> Option<T> {
+        let given = self.text(name)?;
+        let total = given.chars().count();
+        if total > max {
+            self.fault(Fault::too_long(name, min, max, total, &given));
+            return None;
+        }
+        self.read(name, &given, parse)
+    }
+
+    /// Parses what was given in a field, and notes the fault if it cannot be.
+    pub fn read<T>(
+        &mut self,
+        name: &'static str,
+        given: &str,
+        parse: impl Fn(&str) -> Result<T, Malformed>,
+    ) -> Option<T> {
+        parse(given)
+            .map_err(|malformed| self.fault(Fault::invalid(name, malformed.0)))
+            .ok()
     }
 
     /// A boolean field, if it is given. `spelled` is the same field in the seed's other spelling.

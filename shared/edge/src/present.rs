@@ -4,6 +4,7 @@ use domain::{Activation, ConfirmationCode, Delivery, Phase};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use store::{Store, StoreError, StoredSwap};
 
 /// Stands for a confirmation code that is not shown.
 const MASK: &str = "##########";
@@ -73,6 +74,41 @@ struct FailureView {
 }
 
 impl Presenter {
+    /// A swap as it is now, its mails read with it. Its confirmation code is opened if it is shown.
+    pub async fn show(
+        &self,
+        store: &Store,
+        swap: &StoredSwap,
+        now: Timestamp,
+    ) -> Result<ActivationView, StoreError> {
+        let code = self.code_to_show(store, swap, now).await?;
+        Ok(self.view(&swap.activation, swap.deliveries.last(), code.as_ref()))
+    }
+
+    /// A swap as it was first answered.
+    pub async fn show_first(
+        &self,
+        store: &Store,
+        swap: &StoredSwap,
+        now: Timestamp,
+    ) -> Result<ActivationView, StoreError> {
+        let code = self.code_to_show(store, swap, now).await?;
+        Ok(self.first_view(&swap.activation, code.as_ref()))
+    }
+
+    async fn code_to_show(
+        &self,
+        store: &Store,
+        swap: &StoredSwap,
+        now: Timestamp,
+    ) -> Result<Option<ConfirmationCode>, StoreError> {
+        if self.reveals_code(&swap.activation, now) {
+            store.confirmation_code(swap).await
+        } else {
+            Ok(None)
+        }
+    }
+
     /// Whether the confirmation code of this activation is shown; if not, it need not be opened.
     pub fn reveals_code(&self, activation: &Activation, now: Timestamp) -> bool {
         let erased = activation
@@ -82,7 +118,7 @@ impl Presenter {
     }
 
     /// The activation with its last mail. `code` is shown where it is given.
-    pub fn view(
+    fn view(
         &self,
         activation: &Activation,
         mail: Option<&Delivery>,
@@ -112,7 +148,7 @@ impl Presenter {
                 new_sim_card_number: r.new_sim.as_ref().map(ToString::to_string),
                 delivery: mail.map(|mail| mail.state.shown()),
                 profile: a.profile.map(|profile| profile.as_str()),
-                failure: a.ended_at.and(a.failure).map(|failure| FailureView {
+                failure: a.failure.map(|failure| FailureView {
                     code: failure.code(),
                     message: failure.message(),
                 }),

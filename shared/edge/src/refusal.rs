@@ -145,6 +145,19 @@ impl Refusal {
         }
     }
 
+    /// The swap is past where that can be done.
+    pub fn too_late(message: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, "TooLate", message)
+    }
+
+    /// It was done often enough, for `retry_after` seconds or for good.
+    pub fn too_many(message: &str, retry_after: Option<u32>) -> Self {
+        Self {
+            retry_after,
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+        }
+    }
+
     /// The body is over `limit` bytes.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("The body must be at most {limit} bytes.");

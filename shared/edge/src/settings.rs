@@ -112,7 +112,7 @@ impl Settings {
         self.duration_or("CODE_KEPT", SignedDuration::from_hours(30 * 24))
     }
 
-    /// `LEASE`, `RETRY_AFTER`, `ASK_AFTER`, `ASK_AT_MOST`, `ORDER_WITHIN`, `INSTALL_WITHIN`, `SIM_REST`.
+    /// `LEASE`, `RETRY_AFTER`, `ASK_AFTER`, `ASK_AT_MOST`, `ORDER_WITHIN`, `INSTALL_WITHIN`, `SIM_REST`, `CODE_KEPT`.
     pub fn deadlines(&self) -> Result<Deadlines, SettingError> {
         Ok(Deadlines {
             lease: self.lease()?,
@@ -124,6 +124,7 @@ impl Settings {
             install_within: self
                 .duration_or("INSTALL_WITHIN", SignedDuration::from_hours(14 * 24))?,
             rest: self.duration_or("SIM_REST", SignedDuration::from_hours(24))?,
+            code_kept: self.code_kept()?,
         })
     }
 
@@ -132,16 +133,27 @@ impl Settings {
         self.duration_or("REPEAT_WITHIN", SignedDuration::from_mins(10))
     }
 
+    /// `CANCEL_WAIT`: how long a cancel waits for both peers before it answers.
+    pub fn cancel_wait(&self) -> Result<SignedDuration, SettingError> {
+        self.duration_or("CANCEL_WAIT", SignedDuration::from_secs(5))
+    }
+
     /// `LEASE`: how long a claim holds, on a swap or a mail.
     pub fn lease(&self) -> Result<SignedDuration, SettingError> {
         self.duration_or("LEASE", SignedDuration::from_mins(1))
     }
 
-    /// `MAIL_DOUBT` and `MAIL_RETRY_AFTER`.
+    /// `MAIL_DOUBT`, `MAIL_RETRY_AFTER` and `LEASE`; SES reports to us if there is a `MAIL_CONFIGURATION_SET`.
     pub fn patience(&self) -> Result<Patience, SettingError> {
+        // Reports come within minutes. To send a third time takes their silence for much longer.
+        const DOUBTS_OF_SILENCE: i32 = 4;
+        let doubt = self.duration_or("MAIL_DOUBT", SignedDuration::from_mins(15))?;
+        let listens = self.maybe("MAIL_CONFIGURATION_SET").is_some();
         Ok(Patience {
-            doubt: self.duration_or("MAIL_DOUBT", SignedDuration::from_mins(15))?,
+            doubt,
             refusal: self.duration_or("MAIL_RETRY_AFTER", SignedDuration::from_mins(1))?,
+            lease: self.lease()?,
+            silence: listens.then(|| doubt * DOUBTS_OF_SILENCE),
         })
     }
 }

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 
 use crate::item::{self, Item};
 use crate::transaction::{failed, put, text, update};
-use crate::{Store, StoreError, StoredSwap};
+use crate::{Store, StoreError, StoredSwap, SwapSecrets};
 
 /// What became of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +28,21 @@ impl Store {
             .await
     }
 
-    /// Writes that a swap is ordered, and with it the mail that is to be sent.
-    pub async fn save_ordered(
+    /// Writes that a swap's secrets are erased.
+    pub async fn save_erased(
+        &self,
+        before: &StoredSwap,
+        after: &Activation,
+    ) -> Result<Saved, StoreError> {
+        let bare = StoredSwap {
+            secrets: SwapSecrets::default(),
+            ..before.clone()
+        };
+        self.save(&bare, after).await
+    }
+
+    /// Writes what a fact made of a swap, and with it a mail that is to be sent.
+    pub async fn save_with_mail(
         &self,
         before: &StoredSwap,
         after: &Activation,
@@ -123,7 +136,7 @@ impl Store {
                     "SET #state = :free, freeFrom = :from{on_shelf} REMOVE holder"
                 ))
                 .expression_attribute_values(":free", text(SimState::Free.as_str()))
-                .expression_attribute_values(":from", text(item::free_from(free_from)));
+                .expression_attribute_values(":from", text(item::sortable(free_from)));
             if let Some(shelf) = shelf {
                 sim = sim.expression_attribute_values(":shelf", text(shelf));
             }

@@ -2,9 +2,8 @@
 
 use domain::{
     Activation, ActivationId, Caller, ConfirmationCode, Iccid, Kind, Line, MatchingId, Requested,
-    Scope,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     IdempotencyKey, KeptAnswer, NewSwap, Store, StoreError, StoredLine, StoredSwap, Submitted,
@@ -28,6 +27,8 @@ pub struct Ask<'a> {
     pub request: &'a str,
     /// The caller's key for it.
     pub key: Option<&'a IdempotencyKey>,
+    /// How long the stream has for it before the sweeper looks.
+    pub lease: SignedDuration,
     /// When it was asked.
     pub at: Timestamp,
 }
@@ -80,7 +81,8 @@ impl Store {
                     ask.kind,
                     candidate.clone(),
                     ask.requested.clone(),
-                    &named(ask.caller),
+                    &ask.caller.named(),
+                    ask.lease,
                     ask.at,
                 );
                 let stored = StoredSwap {
@@ -104,15 +106,4 @@ impl Store {
         }
         Ok(Begun::NoSim)
     }
-}
-
-/// The caller's name in the timeline; a subject may be of any length.
-fn named(caller: &Caller) -> String {
-    let role = match caller.scope {
-        Scope::Owner { .. } => "OWNER",
-        Scope::Reseller { .. } => "RESELLER",
-        Scope::Admin => "ADMIN",
-    };
-    let subject: String = caller.subject.chars().take(32).collect();
-    format!("{role} {subject}")
 }

@@ -22,6 +22,10 @@ const PHONE: &str = "phone";
 const SIM: &str = "sim";
 const IDEMPOTENCY: &str = "idempotency";
 
+/// `type` of a swap's row, as the dialect writes it, and of a mail's.
+pub(crate) const SWAPS: &str = "SIMSWAP";
+pub(crate) const MAILS: &str = "MAIL";
+
 /// The hash key of all data keys, so that the newest is found.
 pub(crate) const DATA_KEYS: &str = "K#";
 
@@ -160,7 +164,7 @@ impl<'a> Row<'a> {
         Timestamp::from_millisecond(self.maybe_number(name)?).ok()
     }
 
-    fn parsed<T, E>(
+    pub(crate) fn parsed<T, E>(
         &self,
         name: &'static str,
         parse: impl Fn(&str) -> Result<T, E>,
@@ -229,6 +233,14 @@ impl Build {
         }
     }
 
+    fn timeline(self, timeline: &[Event]) -> Self {
+        let lines = timeline
+            .iter()
+            .map(|event| S(format!("{} {}", event.at.as_millisecond(), event.what)))
+            .collect();
+        self.put("timeline", L(lines))
+    }
+
     fn maybe_sealed(self, name: &str, sealed: Option<&Sealed>) -> Self {
         match sealed {
             Some(sealed) => self.put(name, B(sealed.0.clone().into())),
@@ -274,17 +286,12 @@ pub(crate) fn listed_from(at: Timestamp) -> String {
 pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
     let a = &swap.activation;
     let r = &a.requested;
-    let timeline = a
-        .timeline
-        .iter()
-        .map(|event| S(format!("{} {}", event.at.as_millisecond(), event.what)))
-        .collect();
     let kind = match a.kind {
         Kind::Esim => "esim",
         Kind::Physical => "physical",
     };
     let mut build = Build(activation_key(&a.id))
-        .text("type", "SIMSWAP")
+        .text("type", SWAPS)
         .text("listed", listed(a))
         .text("status", a.status().as_str())
         .text("line", a.subscription.as_str())
@@ -310,13 +317,15 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
         .maybe_time("until", a.claim.as_ref().map(|claim| claim.until))
         .count("tries", a.tries)
         .maybe_time("wakeAt", a.wake_at)
+        .maybe_text("dueAt", a.due_at.map(sortable).as_deref())
         .maybe_time("since", a.ordering_since)
         .text("smdpOrder", a.profile_order.as_str())
         .maybe_text("profile", a.profile.map(|profile| profile.as_str()))
         .maybe_text("smdp", a.smdp.as_ref().map(SmDpAddress::as_str))
         .text("order", a.network_order.as_str())
         .maybe_text("orderNumber", a.order_number.as_deref())
-        .put("timeline", L(timeline))
+        .count("mails", a.mails)
+        .timeline(&a.timeline)
         .maybe_sealed(CODE, swap.secrets.code.as_ref())
         .maybe_sealed(MATCHING_ID, swap.secrets.matching_id.as_ref());
     if !r.reference.is_empty() {
@@ -371,12 +380,14 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
         claim,
         tries: row.maybe_number("tries").unwrap_or(0),
         wake_at: row.maybe_time("wakeAt"),
+        due_at: row.maybe_parsed("dueAt", from_sortable)?,
         ordering_since: row.maybe_time("since"),
         profile_order: row.parsed("smdpOrder", str::parse)?,
         profile: row.maybe_parsed("profile", str::parse)?,
         smdp: row.maybe_parsed("smdp", SmDpAddress::parse)?,
         network_order: row.parsed("order", str::parse)?,
         order_number: row.owned("orderNumber"),
+        mails: row.maybe_number("mails").unwrap_or(0),
         timeline: timeline(item)?,
     };
     Ok(StoredSwap {
@@ -414,6 +425,7 @@ fn timeline(item: &Item) -> Result<Vec<Event>, StoreError> {
 
 pub(crate) fn from_delivery(d: &Delivery) -> Item {
     Build(delivery_key(&d.activation, d.number))
+        .text("type", MAILS)
         .text("to", d.to.as_str())
         .text("language", d.language.as_str())
         .text("state", d.state.as_str())
@@ -429,9 +441,12 @@ pub(crate) fn from_delivery(d: &Delivery) -> Item {
         .count("doubts", d.doubts)
         .count("refusals", d.refusals)
         .maybe_time("wakeAt", d.wake_at)
+        .maybe_text("dueAt", d.due_at.map(sortable).as_deref())
         .maybe_text("messageId", d.message_id.as_deref())
+        .time("createdAt", d.created_at)
         .time("modifiedAt", d.modified_at)
         .number("version", d.version)
+        .timeline(&d.timeline)
         .0
 }
 
@@ -462,9 +477,12 @@ pub(crate) fn to_delivery(item: &Item) -> Result<Delivery, StoreError> {
         doubts: row.maybe_number("doubts").unwrap_or(0),
         refusals: row.maybe_number("refusals").unwrap_or(0),
         wake_at: row.maybe_time("wakeAt"),
+        due_at: row.maybe_parsed("dueAt", from_sortable)?,
         message_id: row.owned("messageId"),
+        created_at: row.time("createdAt")?,
         modified_at: row.time("modifiedAt")?,
         version: row.number("version")?,
+        timeline: timeline(item)?,
     })
 }
 
@@ -592,9 +610,16 @@ pub(crate) fn shelf(network: &NetworkName, reseller: Option<&str>, kind: Kind) -
     format!("{}#{}#{kind}", network.as_str(), reseller.unwrap_or(""))
 }
 
-/// Times in `freeFrom`, in an order that text has too.
-pub(crate) fn free_from(at: Timestamp) -> String {
+/// A time in an order that text has too.
+pub(crate) fn sortable(at: Timestamp) -> String {
     format!("{:014}", at.as_millisecond().max(0))
+}
+
+pub(crate) fn from_sortable(text: &str) -> Result<Timestamp, StoreError> {
+    let millis = text.parse().ok();
+    millis
+        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
+        .ok_or(StoreError::Corrupt("time"))
 }
 
 pub(crate) fn holder(holder: &Holder) -> String {
@@ -610,7 +635,7 @@ pub(crate) fn from_sim(sim: &Sim, sealed: &[(&'static str, Sealed)]) -> Item {
         .text("network", sim.network.as_str())
         .text("form", sim.form_factor.as_str())
         .text("state", sim.state.as_str())
-        .text("freeFrom", free_from(sim.free_from))
+        .text("freeFrom", sortable(sim.free_from))
         .put("auto", Bool(sim.auto_assign))
         .maybe_text("imsi", sim.imsi.as_ref().map(Imsi::as_str))
         .maybe_text("reseller", sim.reseller.as_deref())
@@ -637,12 +662,7 @@ pub(crate) fn to_sim(item: &Item) -> Result<Sim, StoreError> {
             _ => SubscriptionId::parse(name).map(Holder::Line),
         }
     })?;
-    let free_from = row.parsed("freeFrom", |text| {
-        text.parse()
-            .ok()
-            .and_then(|at| Timestamp::from_millisecond(at).ok())
-            .ok_or(())
-    })?;
+    let free_from = row.parsed("freeFrom", from_sortable)?;
     Ok(Sim {
         iccid: Iccid::parse(row.name("S#")?).map_err(|_| StoreError::Corrupt("pk"))?,
         imsi: row.maybe_parsed("imsi", Imsi::parse)?,
@@ -709,6 +729,7 @@ mod tests {
                 Iccid::parse("8931086000000002019").unwrap(),
                 requested,
                 "OWNER anna",
+                jiff::SignedDuration::from_secs(60),
                 at("2026-11-22T14:05:10.707Z"),
             )
         };
@@ -728,6 +749,7 @@ mod tests {
         full.smdp = Some(SmDpAddress::parse("smdp.example.test").unwrap());
         full.network_order = NetworkOrder::Completed;
         full.order_number = Some("0300010-2026".into());
+        full.mails = 1;
         full.activated_at = Some(at("2026-11-22T15:05:10Z"));
         full.ended_at = Some(at("2026-11-22T15:05:11Z"));
         for what in [
@@ -794,9 +816,10 @@ mod tests {
 
     #[test]
     fn mails_round_trip() {
-        let id = ActivationId::parse("01J9Z7K3N5Q8R2T4V6W8X0Y1Z3").unwrap();
         let to = EmailAddress::parse("anna@example.com").unwrap();
-        let new = Delivery::new(id, 2, to, Language::Da, at("2026-11-22T14:05:10.707Z"));
+        let lease = jiff::SignedDuration::from_secs(60);
+        let asked = at("2026-11-22T14:05:10.707Z");
+        let new = Delivery::new(&swaps()[0].activation, 2, to, lease, asked);
         let full = Delivery {
             state: DeliveryState::Claimed,
             attempt: Some(Attempt {
@@ -808,6 +831,10 @@ mod tests {
             refusals: 2,
             wake_at: Some(at("2026-11-22T14:07:10Z")),
             message_id: Some("m-1".into()),
+            timeline: vec![Event {
+                at: asked,
+                what: "SES: refused".into(),
+            }],
             version: 4,
             ..new.clone()
         };

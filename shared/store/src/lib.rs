@@ -2,6 +2,7 @@
 
 mod advance;
 mod begin;
+mod due;
 mod error;
 mod item;
 mod keyring;
@@ -14,6 +15,7 @@ mod transaction;
 
 pub use advance::Saved;
 pub use begin::{Ask, Begun};
+pub use due::{Due, DueRow};
 pub use error::StoreError;
 pub use item::{
     AskedSwap, ChangedRow, Fingerprint, PhoneEntry, StoredLine, StoredSwap, SwapSecrets,

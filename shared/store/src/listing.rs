@@ -30,7 +30,7 @@ impl Listing<'_> {
             Self::Line(id) => ("byLine", "line", id.as_str()),
             Self::Customer(id) => ("byCustomer", "customer", id),
             Self::Reseller(id) => ("byReseller", "reseller", id),
-            Self::All => ("all", "type", "SIMSWAP"),
+            Self::All => ("all", "type", item::SWAPS),
             // No line's name has a space in it.
             Self::Nobody => ("byLine", "line", " "),
         }

@@ -160,7 +160,7 @@ impl Store {
         Ok(swap.map(|swap| StoredSwap { deliveries, ..swap }))
     }
 
-    /// Many swaps and the first e-mail of each, in the order of `ids`; those that are gone are left out. Two calls a
+    /// Many swaps and the last e-mail of each, in the order of `ids`; those that are gone are left out. Two calls a
     /// hundred.
     pub async fn swaps_with_deliveries(
         &self,
@@ -172,11 +172,9 @@ impl Store {
             let swap = item::to_swap(&row)?;
             swaps.insert(swap.activation.id.clone(), swap);
         }
-        let mailed = swaps
-            .values()
-            .filter(|swap| swap.activation.profile.is_some());
+        let mailed = swaps.values().filter(|swap| swap.activation.mails > 0);
         let keys = mailed
-            .map(|swap| item::delivery_key(&swap.activation.id, 1))
+            .map(|swap| item::delivery_key(&swap.activation.id, swap.activation.mails))
             .collect();
         for row in self.get_many(keys).await? {
             let delivery = item::to_delivery(&row)?;

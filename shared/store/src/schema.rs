@@ -17,8 +17,8 @@ struct Index {
     carries: &'static [&'static str],
 }
 
-/// Swaps by when they were asked, of a line, a customer, a reseller and all; then free SIMs. Each holds only the rows that have both of its keys.
-const INDEXES: [Index; 5] = [
+/// Swaps by when they were asked, of a line, a customer, a reseller and all; then swaps and mails by when the sweeper looks; then free SIMs. Each holds only the rows that have both of its keys.
+const INDEXES: [Index; 6] = [
     Index {
         name: "byLine",
         hash: "line",
@@ -42,6 +42,12 @@ const INDEXES: [Index; 5] = [
         hash: "type",
         range: "listed",
         carries: &["status", "reference"],
+    },
+    Index {
+        name: "due",
+        hash: "type",
+        range: "dueAt",
+        carries: &[],
     },
     Index {
         name: "free",

@@ -157,7 +157,7 @@ impl Store {
                 ":shelf",
                 AttributeValue::S(item::shelf(&line.network, reseller, kind)),
             )
-            .expression_attribute_values(":now", AttributeValue::S(item::free_from(now)))
+            .expression_attribute_values(":now", AttributeValue::S(item::sortable(now)))
             .limit(at_most)
             .send()
             .await?;
@@ -266,7 +266,7 @@ impl Store {
             .expression_attribute_values(":free", text("FREE"))
             .expression_attribute_values(":esim", text("eSIM"))
             .expression_attribute_values(":holder", text(item::activation_pk(&a.id)))
-            .expression_attribute_values(":now", text(item::free_from(a.created_at)))
+            .expression_attribute_values(":now", text(item::sortable(a.created_at)))
             .expression_attribute_values(":network", text(a.network.as_str()));
         if let Some(of_line) = &a.reseller {
             update = update.expression_attribute_values(":reseller", text(of_line));

@@ -15,10 +15,11 @@ const DEADLINES: Deadlines = Deadlines {
     order_within: SignedDuration::from_hours(24),
     install_within: SignedDuration::from_hours(14 * 24),
     rest: SignedDuration::from_hours(24),
+    code_kept: SignedDuration::from_hours(30 * 24),
 };
 
 /// Every fact by its name here. `old-…` is dated before the swap was asked.
-const FACTS: [&str; 25] = [
+const FACTS: [&str; 28] = [
     "claimed",
     "ordered",
     "try-failed",
@@ -44,6 +45,9 @@ const FACTS: [&str; 25] = [
     "profile-settled",
     "on-phone",
     "finished",
+    "resend",
+    "postponed",
+    "erased",
 ];
 
 /// What the peers tell by themselves, as often as they like.
@@ -76,7 +80,14 @@ fn fact(name: &str, at: Timestamp) -> Fact {
         "unavailable" => Fact::GivenUp(Failure::Unavailable),
         "expired" => Fact::GivenUp(Failure::Expired),
         "internal" => Fact::GivenUp(Failure::Internal),
-        "cancel" => Fact::CancelWanted,
+        "cancel" => Fact::CancelWanted {
+            by: "OWNER anna".to_owned(),
+        },
+        "resend" => Fact::ResendWanted {
+            by: "OWNER anna".to_owned(),
+        },
+        "postponed" => Fact::Postponed,
+        "erased" => Fact::Erased,
         "downloaded" => Fact::Downloaded { dated },
         "installed" => Fact::Installed { dated },
         "profile-failed" => Fact::ProfileFailed { dated },
@@ -120,6 +131,7 @@ fn asked(kind: Kind) -> Activation {
         iccid("8931086000000002019"),
         Requested::default(),
         "OWNER anna",
+        DEADLINES.lease,
         asked_at(),
     )
 }
@@ -176,7 +188,7 @@ fn step(step: Step, now: Timestamp) -> String {
         Step::Cancel => "cancel".to_owned(),
         Step::GiveUp(failure) => format!("give-up:{}", failure.code()),
         Step::Finish => "finish".to_owned(),
-        Step::RetryAt(until) => format!("retry:{}", left(until)),
+        Step::Erase => "erase".to_owned(),
         Step::WaitUntil(until) => format!("wait:{}", left(until)),
         Step::Rest => "rest".to_owned(),
     }
@@ -271,6 +283,9 @@ fn every_fact_in_every_phase_of_an_esim_swap() {
         profile-settled     never     never     never    never    .       over  over
         on-phone            never     never     never    never    .       over  over
         finished            never     never     never    never    never   over  over
+        resend              never     never     .        late     late    late  late
+        postponed           known     known     known    known    known   over  over
+        erased              never     never     never    never    never   over  over
         ",
     );
 }
@@ -314,6 +329,9 @@ fn every_fact_in_every_phase_of_a_physical_swap() {
         profile-settled     never     never     never    never   over  over
         on-phone            never     never     never    never   over  over
         finished            never     never     never    never   over  over
+        resend              never     never     never    never   late  late
+        postponed           known     known     known    known   over  over
+        erased              never     never     never    never   over  over
         ",
     );
 }
@@ -341,29 +359,88 @@ const COLUMNS: [(&str, &[&str]); 9] = [
 ];
 
 #[test]
+fn when_the_sweeper_looks() {
+    // In seconds from the end of the story; `-` never. It moves only if it is too late or past.
+    let check = |kind, story, expected| {
+        let (a, now) = play(kind, story);
+        let found = a.due_at.map_or("-".to_owned(), |due| {
+            due.duration_since(now).as_secs().to_string()
+        });
+        assert_eq!(found, expected, "{story}");
+    };
+    check(Kind::Esim, "", "60");
+    check(Kind::Esim, "+30s claimed", "30");
+    check(Kind::Esim, "+30s claimed try-failed", "10");
+    check(Kind::Esim, "claimed ordered", "60");
+    check(
+        Kind::Esim,
+        "claimed ordered +60s postponed postponed!known",
+        "240",
+    );
+    check(Kind::Esim, "claimed ordered +60s installed", "60");
+    check(
+        Kind::Esim,
+        "claimed ordered installed claimed started",
+        "60",
+    );
+    check(
+        Kind::Esim,
+        "claimed ordered installed claimed started completed finished",
+        "-",
+    );
+    check(Kind::Esim, "cancel finished", "-");
+    check(Kind::Physical, "claimed ordered +5m claimed asked", "60");
+}
+
+#[test]
+fn a_confirmation_code_is_erased_in_time() {
+    let (mut a, at) = play(
+        Kind::Esim,
+        "claimed ordered installed claimed started completed",
+    );
+    a.requested.has_code = true;
+    let ended = apply(&a, &Fact::Finished, &DEADLINES, at).unwrap();
+    let then = at + DEADLINES.code_kept;
+    assert_eq!(ended.due_at, Some(then));
+    for (now, expected) in [(at, "wait:2592000"), (then, "erase")] {
+        assert_eq!(step(next(&ended, &DEADLINES, now), now), expected);
+    }
+    assert_eq!(
+        apply(&ended, &Fact::Erased, &DEADLINES, at),
+        Err(Refused::Ended)
+    );
+    let erased = apply(&ended, &Fact::Erased, &DEADLINES, then).unwrap();
+    assert_eq!(
+        (erased.due_at, erased.modified_at),
+        (None, ended.modified_at)
+    );
+    assert_eq!(step(next(&erased, &DEADLINES, then), then), "rest");
+}
+
+#[test]
 fn the_next_step_of_every_state() {
     // The first row that fits says what is next; `*` fits all, `a|b` either, `!a` all others.
     let table = rows(
         "
         phase             claimed-once kind     profile   network   claim  wake  tries age        step
         done|error        *            *        *         *         *      *     *     *          rest
-        ordering          *            *        *         completed live   *     *     *          retry:30
+        ordering          *            *        *         completed live   *     *     *          wait:30
         *                 *            *        *         completed *      *     *     *          finish
         ending            no           *        *         *         *      *     *     *          finish
         ending            *            physical *         settled   *      *     *     *          finish
         ending            *            *        settled   settled   *      *     *     *          finish
-        *                 *            *        *         *         live   *     *     *          retry:30
+        *                 *            *        *         *         live   *     *     *          wait:30
         accepted|ordering *            *        *         *         lapsed *     !0    *          give-up:internal
         accepted|ordering *            *        *         *         *      *     8     *          give-up:unavailable
         accepted|ordering *            *        *         *         *      *     *     !hour      give-up:unavailable
-        accepted|ordering *            *        *         *         *      later *     *          retry:60
+        accepted|ordering *            *        *         *         *      later *     *          wait:60
         accepted|ordering *            *        *         *         *      *     *     *          order
-        ordered           *            *        installed *         *      later *     *          retry:60
+        ordered           *            *        installed *         *      later *     *          wait:60
         ordered           *            *        installed *         *      *     *     *          start
         ordered           *            *        *         *         *      *     *     fortnight  give-up:expired
         ordered|started   *            *        *         *         *      later *     *          wait:60
         ordered|started   *            *        *         *         *      *     *     *          ask
-        ending            *            *        *         *         *      later *     *          retry:60
+        ending            *            *        *         *         *      later *     *          wait:60
         ending            *            *        *         *         *      *     *     *          cancel
         ",
     );
@@ -411,6 +488,7 @@ fn the_next_step_of_every_state() {
                 _ => DEADLINES.install_within,
             };
         a.phase = phase.parse().unwrap();
+        a.due_at = None;
         a.ordering_since = (claimed_once == "yes").then(asked_at);
         a.kind = if kind == "esim" {
             Kind::Esim
@@ -446,7 +524,7 @@ fn stories() {
     let table = "
         # The straight ways.
         esim      => accepted order
-        esim      claimed => ordering retry:60
+        esim      claimed => ordering wait:60
         esim      claimed ordered => ordered wait:300
         esim      claimed ordered downloaded installed => ordered start
         esim      claimed ordered installed claimed started => started wait:300
@@ -454,7 +532,7 @@ fn stories() {
         physical  claimed ordered => started wait:300
         physical  claimed ordered completed finished => done rest
         # Claims: one holder at a time, one who knows itself, and none who comes when nothing is due.
-        esim      claimed claimed!known +59s claimed!held => ordering retry:1
+        esim      claimed claimed!known +59s claimed!held => ordering wait:1
         esim      claimed +60s => ordering order
         esim      claimed ordered claimed!held => ordered wait:300
         esim      claimed ordered +5m claimed asked claimed!held => ordered wait:600
@@ -465,20 +543,20 @@ fn stories() {
         physical  claimed ordered +5m claimed asked +10m claimed asked +20m claimed asked +40m claimed asked +1h claimed asked => started wait:3600
         physical  claimed ordered unclear unclear!known => started ask
         # Trying again: after 10 seconds, doubling; each phase begins anew.
-        esim      claimed try-failed => ordering retry:10
-        esim      claimed try-failed +10s claimed try-failed => ordering retry:20
-        esim      claimed try-failed +10s claimed +60s claimed try-failed => ordering retry:40
-        esim      claimed try-failed +10s claimed try-failed +20s claimed ordered installed claimed try-failed => ordered retry:10
+        esim      claimed try-failed => ordering wait:10
+        esim      claimed try-failed +10s claimed try-failed => ordering wait:20
+        esim      claimed try-failed +10s claimed +60s claimed try-failed => ordering wait:40
+        esim      claimed try-failed +10s claimed try-failed +20s claimed ordered installed claimed try-failed => ordered wait:10
         # Giving up: eight tries, or a day; a last try that vanished is our fault.
         esim      claimed try-failed +10s claimed try-failed +20s claimed try-failed +40s claimed try-failed +80s claimed try-failed +160s claimed try-failed +320s claimed try-failed +640s claimed try-failed => ordering give-up:unavailable
-        esim      claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed => ordering retry:60
+        esim      claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed => ordering wait:60
         esim      claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m => ordering give-up:internal
         esim      claimed try-failed +24h => ordering give-up:unavailable
-        esim      +86390s claimed try-failed => ordering retry:10
-        esim      +86395s claimed try-failed => ordering retry:5
+        esim      +86390s claimed try-failed => ordering wait:10
+        esim      +86395s claimed try-failed => ordering wait:5
         esim      +24h unavailable => ending finish
         esim      claimed try-failed +24h unavailable => ending cancel
-        physical  claimed try-failed +24h unavailable claimed started => ending retry:60
+        physical  claimed try-failed +24h unavailable claimed started => ending wait:60
         physical  claimed try-failed +24h unavailable claimed completed finished => done rest
         esim      claimed +24h claimed!held => ordering give-up:unavailable
         # The time to install.
@@ -491,20 +569,20 @@ fn stories() {
         esim      claimed installed downloaded!known ordered installed!known => ordered start
         esim      claimed placed ordered => ordered wait:300
         esim      claimed started cancel!late ordered => started wait:300
-        esim      claimed completed => ordering retry:60
+        esim      claimed completed => ordering wait:60
         esim      claimed completed ordered => started finish
-        physical  claimed completed => ordering retry:60
+        physical  claimed completed => ordering wait:60
         physical  claimed completed ordered finished => done rest
         physical  claimed completed +60s finished => done rest
         physical  claimed started ordered => started wait:300
         physical  claimed ended => ending finish
-        esim      claimed ended => ending retry:60
+        esim      claimed ended => ending wait:60
         esim      claimed ended refused => ending cancel
         # What comes while somebody calls out is not slept over.
         esim      claimed ordered +5m claimed installed asked => ordered start
         esim      claimed ordered +5m claimed installed try-failed => ordered start
-        esim      claimed ordered +5m claimed installed asked claimed try-failed => ordered retry:20
-        esim      claimed ordered +5m claimed cancel => ending retry:60
+        esim      claimed ordered +5m claimed installed asked claimed try-failed => ordered wait:20
+        esim      claimed ordered +5m claimed cancel => ending wait:60
         esim      claimed ordered +5m claimed cancel asked => ending cancel
         esim      claimed cancel try-failed => ending cancel
         physical  claimed ordered +5m claimed unclear asked => started ask
@@ -514,19 +592,19 @@ fn stories() {
         # Cancelling: while the network has surely not started.
         esim      cancel finished => error rest
         physical  cancel finished cancel!known => error rest
-        physical  claimed cancel!late => ordering retry:60
+        physical  claimed cancel!late => ordering wait:60
         esim      claimed ordered installed cancel => ending cancel
         esim      claimed ordered installed claimed cancel!late +60s cancel!late => ordered start
-        esim      claimed ordered installed claimed try-failed cancel!late => ordered retry:10
+        esim      claimed ordered installed claimed try-failed cancel!late => ordered wait:10
         esim      claimed ordered completed cancel!late => ordered finish
         esim      claimed ordered expired!never +14d expired cancel!late => ending cancel
         # Ending: both peers, in either order, tried until each is settled.
-        esim      claimed ordered cancel claimed profile-settled => ending retry:60
-        esim      claimed ordered cancel claimed profile-settled asked => ending retry:300
+        esim      claimed ordered cancel claimed profile-settled => ending wait:60
+        esim      claimed ordered cancel claimed profile-settled asked => ending wait:300
         esim      claimed ordered cancel claimed profile-settled asked ended => ending finish
         esim      claimed ordered cancel claimed ended profile-settled => ending finish
-        esim      claimed ordered cancel claimed try-failed => ending retry:10
-        esim      claimed ordered cancel claimed refused => ending retry:10
+        esim      claimed ordered cancel claimed try-failed => ending wait:10
+        esim      claimed ordered cancel claimed refused => ending wait:10
         esim      claimed ordered cancel claimed on-phone on-phone!known ended => ending finish
         esim      claimed ordered cancel profile-settled ended finished => error rest
         # A network that ends the order by itself, and one that has the last word.
@@ -754,7 +832,7 @@ fn run(
         let due = next(&a, &DEADLINES, at);
         let facts: &[&str] = match due {
             Step::Rest => return a,
-            Step::RetryAt(until) | Step::WaitUntil(until) => {
+            Step::WaitUntil(until) => {
                 assert!(
                     until > at && until <= at + SignedDuration::from_hours(1),
                     "sleeps too long: {a:?}"
@@ -766,6 +844,7 @@ fn run(
             Step::GiveUp(Failure::Expired) => &["expired"],
             Step::GiveUp(_) => &["internal"],
             Step::Finish => &["finished"],
+            Step::Erase => panic!("there is no code"),
             Step::Order | Step::Start | Step::Ask | Step::Cancel => {
                 a = apply(&a, &fact("claimed", at), &DEADLINES, at).unwrap();
                 at += SignedDuration::from_millis(200);
@@ -810,7 +889,9 @@ proptest! {
             let Ok(b) = apply(&a, &fact, &DEADLINES, at) else { continue };
             prop_assert!(a.phase.is_open(), "an ended swap never changes");
             prop_assert!(may_follow(a.phase, b.phase), "{:?} to {:?}", a.phase, b.phase);
-            prop_assert_eq!((b.version, b.modified_at), (a.version + 1, at));
+            prop_assert_eq!(b.version, a.version + 1);
+            prop_assert_eq!(b.modified_at, if name == "postponed" { a.modified_at } else { at });
+            prop_assert_eq!(b.due_at.is_some(), b.phase.is_open());
             prop_assert_eq!(b.ended_at.is_some(), !b.phase.is_open());
             prop_assert!(b.timeline.starts_with(&a.timeline) && b.timeline.len() <= TIMELINE_CAP + 2);
             match b.phase {
@@ -821,7 +902,7 @@ proptest! {
             }
             if b.phase.is_open() {
                 match next(&b, &DEADLINES, at) {
-                    Step::RetryAt(until) | Step::WaitUntil(until) => prop_assert!(until > at && until <= at + SignedDuration::from_hours(1)),
+                    Step::WaitUntil(until) => prop_assert!(until > at && until <= at + SignedDuration::from_hours(1)),
                     step => prop_assert_ne!(step, Step::Rest),
                 }
             } else {

@@ -4,20 +4,54 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
+use crate::{Iccid, Kind, Line, LineState, Msisdn, NetworkName, Requested, SubscriptionId};
 
 const PATIENCE: Patience = Patience {
     doubt: SignedDuration::from_mins(15),
     refusal: SignedDuration::from_mins(1),
+    lease: SignedDuration::from_secs(60),
+    silence: None,
 };
 
-/// An attempt has a minute.
-const TO_SEND: SignedDuration = SignedDuration::from_secs(60);
+/// Where SES reports to us.
+const LISTENING: Patience = Patience {
+    silence: Some(SignedDuration::from_hours(1)),
+    ..PATIENCE
+};
+
+fn swap() -> (Activation, Timestamp) {
+    let at = "2026-03-01T12:00:00Z".parse().unwrap();
+    let line = Line {
+        id: SubscriptionId::parse("line-1").unwrap(),
+        phone: Msisdn::parse("0612345601").unwrap(),
+        customer: "C-100".to_owned(),
+        reseller: None,
+        network: NetworkName::parse("KPN").unwrap(),
+        current_sim: Iccid::parse("8931086000000000013").unwrap(),
+        email: None,
+        language: Language::Nl,
+        state: LineState::Active,
+        porting: false,
+        locked: false,
+        open_swap: None,
+    };
+    let swap = Activation::accept(
+        ActivationId::from_random(at, 7),
+        &line,
+        Kind::Esim,
+        Iccid::parse("8931086000000002019").unwrap(),
+        Requested::default(),
+        "OWNER anna",
+        PATIENCE.lease,
+        at,
+    );
+    (swap, at)
+}
 
 fn new() -> (Delivery, Timestamp) {
-    let at = "2026-03-01T12:00:00Z".parse().unwrap();
+    let (swap, at) = swap();
     let to = EmailAddress::parse("anna@example.com").unwrap();
-    let swap = ActivationId::from_random(at, 7);
-    (Delivery::new(swap, 1, to, Language::Nl, at), at)
+    (Delivery::new(&swap, 1, to, PATIENCE.lease, at), at)
 }
 
 /// Facts by name. A claim's token is its number; an outcome is of the claim `token`.
@@ -26,11 +60,17 @@ fn fact(name: &str, token: u32, at: Timestamp) -> DeliveryFact {
         "claimed" => {
             return DeliveryFact::Claimed {
                 token: token.to_string(),
-                deadline: at + TO_SEND,
+                deadline: at + PATIENCE.lease,
             };
         }
         "lapsed" => return DeliveryFact::Lapsed,
+        "unheard" => return DeliveryFact::Unheard,
         "void" => return DeliveryFact::Void,
+        "postponed" => return DeliveryFact::Postponed,
+        "accepted" => return reported(Report::Accepted),
+        "delivered" => return reported(Report::Delivered),
+        "complained" => return reported(Report::Complained),
+        "bounced" => return reported(Report::Bounced),
         "sent" => Outcome::Sent("ses-1".to_owned()),
         "released" => Outcome::Released,
         "refused" => Outcome::Refused,
@@ -43,17 +83,20 @@ fn fact(name: &str, token: u32, at: Timestamp) -> DeliveryFact {
     }
 }
 
+fn reported(report: Report) -> DeliveryFact {
+    DeliveryFact::Reported {
+        message_id: "ses-1".to_owned(),
+        report,
+    }
+}
+
 /// Plays a story: facts, of the newest claim unless they name one (`sent#1`), `!` after those that change nothing, and
-/// minutes that go by (`+15`). `delivered` and `bounced` are as if SES had told.
-fn play(story: &str) -> (Delivery, Timestamp, u32) {
+/// minutes that go by (`+15`).
+fn play(story: &str, patience: &Patience) -> (Delivery, Timestamp, u32) {
     let ((mut d, mut at), mut claims) = (new(), 0);
     for word in story.split_whitespace() {
         if let Some(minutes) = word.strip_prefix('+') {
             at += SignedDuration::from_mins(minutes.parse().unwrap());
-            continue;
-        }
-        if let Ok(told @ (DeliveryState::Delivered | DeliveryState::Bounced)) = word.parse() {
-            d.state = told;
             continue;
         }
         let name = word.trim_end_matches('!');
@@ -61,10 +104,15 @@ fn play(story: &str) -> (Delivery, Timestamp, u32) {
             Some((name, token)) => (name, token.parse().unwrap()),
             None => (name, claims + u32::from(name == "claimed")),
         };
-        let found = apply_delivery(&d, &fact(name, token, at), &PATIENCE, at);
+        let found = apply_delivery(&d, &fact(name, token, at), patience, at);
         assert_eq!(found.is_none(), word.ends_with('!'), "{word} of: {story}");
         if let Some(after) = found {
-            assert_eq!((after.version, after.modified_at), (d.version + 1, at));
+            assert_eq!(after.version, d.version + 1);
+            assert_eq!(
+                after.modified_at == at,
+                name != "postponed" || d.modified_at == at
+            );
+            assert!(after.timeline.starts_with(&d.timeline));
             claims += u32::from(name == "claimed");
             d = after;
         }
@@ -77,7 +125,8 @@ fn step(d: &Delivery, now: Timestamp) -> String {
     match next_delivery(d, now) {
         DeliveryStep::Send => "send".to_owned(),
         DeliveryStep::Doubt => "doubt".to_owned(),
-        DeliveryStep::RetryAt(until) => format!("retry:{}", until.duration_since(now).as_secs()),
+        DeliveryStep::Unheard => "unheard".to_owned(),
+        DeliveryStep::WaitUntil(until) => format!("wait:{}", until.duration_since(now).as_secs()),
         DeliveryStep::Rest => "rest".to_owned(),
     }
 }
@@ -101,6 +150,7 @@ fn every_fact_in_every_state() {
         ("doubted", "claimed lost"),
         ("second", "claimed lost +15 claimed"),
         ("spent", "claimed lost +15 claimed lost"),
+        ("silent", "claimed lost +15 claimed lost +60"),
         ("sent", "claimed sent"),
         ("failed", "claimed refused"),
         ("delivered", "claimed sent delivered"),
@@ -109,23 +159,29 @@ fn every_fact_in_every_state() {
     // The state that follows; `-` if nothing changes.
     let table = rows(
         "
-                  pending  waiting  claimed    overdue    doubted    second     spent      sent  failed  delivered  bounced
-        claimed   claimed  -        -          -          -          -          -          -     -       -          -
-        sent      -        -        sent       sent       sent       sent       sent       -     -       -          -
-        released  -        -        pending    pending    pending    ambiguous  ambiguous  -     -       -          -
-        refused   -        -        failed     failed     failed     ambiguous  ambiguous  -     -       -          -
-        lost      -        -        ambiguous  ambiguous  -          ambiguous  -          -     -       -          -
-        lapsed    -        -        -          ambiguous  -          -          -          -     -       -          -
-        void      failed   failed   claimed    claimed    ambiguous  claimed    ambiguous  -     -       -          -
+                    pending    waiting    claimed    overdue    doubted    second     spent      silent     sent       failed     delivered  bounced
+        claimed     claimed    -          -          -          -          -          -          -          -          -          -          -
+        sent        -          -          sent       sent       sent       sent       sent       sent       -          -          -          -
+        released    -          -          pending    pending    pending    ambiguous  ambiguous  ambiguous  -          -          -          -
+        refused     -          -          failed     failed     failed     ambiguous  ambiguous  ambiguous  -          -          -          -
+        lost        -          -          ambiguous  ambiguous  -          ambiguous  -          -          -          -          -          -
+        lapsed      -          -          -          ambiguous  -          -          -          -          -          -          -          -
+        unheard     -          -          -          -          -          -          -          pending    -          -          -          -
+        accepted    sent       sent       sent       sent       sent       sent       sent       sent       -          sent       -          -
+        delivered   delivered  delivered  delivered  delivered  delivered  delivered  delivered  delivered  delivered  delivered  -          -
+        complained  delivered  delivered  delivered  delivered  delivered  delivered  delivered  delivered  delivered  delivered  delivered  bounced
+        bounced     bounced    bounced    bounced    bounced    bounced    bounced    bounced    bounced    bounced    bounced    bounced    -
+        void        failed     failed     claimed    claimed    ambiguous  claimed    ambiguous  ambiguous  -          -          -          -
+        postponed   -          -          -          -          -          -          -          -          -          -          -          -
         ",
     );
     assert!(table[0].iter().eq(stories.iter().map(|(name, _)| name)));
     for row in &table[1..] {
-        assert_eq!(row.len(), 12, "{row:?}");
+        assert_eq!(row.len(), 13, "{row:?}");
         for (cell, (state, story)) in row[1..].iter().zip(stories) {
-            let (d, at, claims) = play(story);
+            let (d, at, claims) = play(story, &LISTENING);
             let token = claims + u32::from(row[0] == "claimed");
-            let found = apply_delivery(&d, &fact(row[0], token, at), &PATIENCE, at);
+            let found = apply_delivery(&d, &fact(row[0], token, at), &LISTENING, at);
             assert_eq!(
                 found.map_or("-", |d| d.state.as_str()),
                 *cell,
@@ -164,11 +220,12 @@ fn the_next_step_of_every_state() {
     let table = rows(
         "
         state              attempt  doubts  refusals  wake   step
-        claimed            running  *       *         *      retry:30
+        claimed            running  *       *         *      wait:30
         claimed            *        *       *         *      doubt
-        pending|ambiguous  *        2       *         *      rest
         pending|ambiguous  *        *       6         *      rest
-        pending|ambiguous  *        *       *         later  retry:60
+        ambiguous          *        2       *         none   rest
+        ambiguous          *        2       *         due    unheard
+        pending|ambiguous  *        *       *         later  wait:60
         pending|ambiguous  *        *       *         *      send
         *                  *        *       *         *      rest
         ",
@@ -218,28 +275,28 @@ fn stories() {
         claimed sent sent! => sent rest
         claimed refused => failed rest
         # Refused for now: 1, 2, 4, 8, 16 minutes, the sixth is the last.
-        claimed released => pending retry:60
-        claimed released released! => pending retry:60
-        claimed released +1 claimed released => pending retry:120
-        claimed released +1 claimed released +2 claimed released +4 claimed released +8 claimed released => pending retry:960
+        claimed released => pending wait:60
+        claimed released released! => pending wait:60
+        claimed released +1 claimed released => pending wait:120
+        claimed released +1 claimed released +2 claimed released +4 claimed released +8 claimed released => pending wait:960
         claimed released +1 claimed released +2 claimed released +4 claimed released +8 claimed released +16 claimed released => failed rest
         # A lost answer: one second attempt, 15 minutes later.
-        claimed lost => ambiguous retry:900
+        claimed lost => ambiguous wait:900
         claimed +1 => claimed doubt
-        claimed +1 lapsed => ambiguous retry:900
-        claimed +1 lapsed lapsed! lost! => ambiguous retry:900
+        claimed +1 lapsed => ambiguous wait:900
+        claimed +1 lapsed lapsed! lost! => ambiguous wait:900
         claimed lost +15 claimed sent => sent rest
         claimed lost +15 claimed lost => ambiguous rest
-        claimed lost +15 claimed released => ambiguous retry:60
+        claimed lost +15 claimed released => ambiguous wait:60
         claimed lost +15 claimed released released! +1 claimed lost => ambiguous rest
         claimed lost +15 claimed refused => ambiguous rest
         # Late answers, as long as no later attempt began.
         claimed +1 lapsed sent => sent rest
-        claimed +1 lapsed released => pending retry:60
+        claimed +1 lapsed released => pending wait:60
         claimed +1 lapsed refused => failed rest
-        claimed +1 lapsed +15 claimed sent#1! released#1! => claimed retry:60
+        claimed +1 lapsed +15 claimed sent#1! released#1! => claimed wait:60
         claimed lost +15 claimed lost sent => sent rest
-        claimed lost +15 claimed lost released released! => ambiguous retry:60
+        claimed lost +15 claimed lost released released! => ambiguous wait:60
         claimed lost +15 claimed lost refused => ambiguous rest
         # The swap ended: no further attempt, but the one under way still tells how it went.
         void void! => failed rest
@@ -252,15 +309,127 @@ fn stories() {
         claimed lost void sent => sent rest
         claimed lost +15 claimed lost void released => ambiguous rest
         ";
+    check(table, &PATIENCE);
+    let table = "
+        # SES's reports, in any order, before its answer, instead of it, and again.
+        claimed accepted accepted! sent! => sent rest
+        claimed sent accepted! delivered delivered! => delivered rest
+        claimed sent delivered bounced => bounced rest
+        claimed sent bounced delivered! accepted! => bounced rest
+        claimed sent complained delivered! => delivered rest
+        claimed sent delivered complained complained! => delivered rest
+        claimed lost delivered accepted! => delivered rest
+        claimed +1 lapsed accepted => sent rest
+        claimed lost +15 claimed accepted sent! => sent rest
+        claimed lost +15 claimed lost delivered => delivered rest
+        # Both attempts in doubt, and no report: none was taken.
+        claimed lost +15 claimed lost => ambiguous wait:3600
+        claimed lost +15 claimed lost +60 unheard => pending send
+        claimed lost +15 claimed lost +60 unheard claimed sent => sent rest
+        claimed lost +15 claimed lost +59 unheard! => ambiguous wait:60
+        claimed lost +15 claimed lost void +60 unheard! => ambiguous rest
+        ";
+    check(table, &LISTENING);
+}
+
+fn check(table: &str, patience: &Patience) {
     for line in table.lines().map(str::trim) {
         if line.is_empty() || line.starts_with("# ") {
             continue;
         }
         let (story, expected) = line.split_once(" => ").unwrap();
-        let (d, now, _) = play(story);
+        let (d, now, _) = play(story, patience);
         let found = format!("{} {}", d.state.as_str(), step(&d, now));
         assert_eq!(found, expected, "{story}");
     }
+}
+
+#[test]
+fn when_the_sweeper_looks() {
+    // In seconds from the end of the story; `-` never. It moves only if it is too late or past.
+    for (story, expected) in [
+        ("", "60"),
+        ("claimed", "60"),
+        ("claimed lost", "60"),
+        ("claimed lost +1", "0"),
+        ("claimed lost +1 postponed postponed!", "840"),
+        ("claimed released", "60"),
+        ("+1 claimed released", "60"),
+        ("claimed sent", "-"),
+        ("claimed lost +15 claimed lost", "-"),
+        ("claimed refused", "-"),
+        ("void", "-"),
+    ] {
+        let (d, now, _) = play(story, &PATIENCE);
+        let found = d.due_at.map_or("-".to_owned(), |due| {
+            due.duration_since(now).as_secs().to_string()
+        });
+        assert_eq!(found, expected, "{story}");
+    }
+}
+
+#[test]
+fn which_mail_is_still_needed() {
+    let cases = [
+        // phase, profile, state, newest: needed
+        (Phase::Ordered, ProfileState::Released, "", 1, true),
+        (
+            Phase::Ordered,
+            ProfileState::Released,
+            "claimed lost",
+            1,
+            true,
+        ),
+        (Phase::Ordered, ProfileState::Released, "", 2, false),
+        (Phase::Ordered, ProfileState::Downloaded, "", 1, true),
+        (
+            Phase::Ordered,
+            ProfileState::Downloaded,
+            "claimed lost",
+            1,
+            false,
+        ),
+        (Phase::Ordered, ProfileState::Installed, "", 1, false),
+        (Phase::Started, ProfileState::Released, "", 1, false),
+        (Phase::Ending, ProfileState::Released, "", 1, false),
+        (Phase::Error, ProfileState::Released, "", 1, false),
+        (Phase::Done, ProfileState::Released, "", 1, false),
+    ];
+    for (phase, profile, story, newest, needed) in cases {
+        let (mut swap, _) = swap();
+        swap.phase = phase;
+        swap.profile = Some(profile);
+        swap.mails = newest;
+        let (mail, ..) = play(story, &PATIENCE);
+        assert_eq!(
+            mail.is_needed(&swap),
+            needed,
+            "{phase:?} {profile:?} {story}"
+        );
+    }
+}
+
+#[test]
+fn mails_that_callers_ask() {
+    let (swap, at) = swap();
+    let other = EmailAddress::parse("anna@example.net").unwrap();
+    let ask = |last, to, at| resend(&swap, last, to, PATIENCE.lease, at);
+    let minute = SignedDuration::from_mins(1);
+
+    assert_eq!(ask(None, None, at), Err(ResendRefused::TooEarly));
+    let second = ask(Some(&new().0), Some(other.clone()), at).unwrap();
+    assert_eq!((second.number, &second.to), (2, &other));
+    let soon = Err(ResendRefused::TooSoon(at + minute));
+    assert_eq!(ask(Some(&second), None, at), soon);
+    let third = ask(Some(&second), None, at + minute).unwrap();
+    assert_eq!(
+        (third.number, &third.to),
+        (3, &other),
+        "the last address counts"
+    );
+    let fourth = ask(Some(&third), None, at + minute * 2).unwrap();
+    let many = Err(ResendRefused::TooMany);
+    assert_eq!(ask(Some(&fourth), None, at + minute * 9), many);
 }
 
 #[test]
@@ -272,7 +441,7 @@ fn attempts_are_numbered_through() {
         ("claimed lost released +15 claimed", 2),
         ("claimed released +1 claimed lost +15 claimed", 3),
     ] {
-        let (d, ..) = play(story);
+        let (d, ..) = play(story, &PATIENCE);
         assert_eq!(
             d.attempt.map(|attempt| attempt.number),
             Some(expected),
@@ -350,7 +519,8 @@ fn run(fates: &[Fate]) -> (Delivery, u32) {
         match next_delivery(&d, at) {
             DeliveryStep::Rest if answers.is_empty() && now.is_empty() => return (d, taken),
             DeliveryStep::Rest => {}
-            DeliveryStep::RetryAt(until) => {
+            DeliveryStep::Unheard => panic!("nobody listens"),
+            DeliveryStep::WaitUntil(until) => {
                 assert!(
                     until > at && until <= at + SignedDuration::from_mins(16),
                     "sleeps too long: {d:?}"

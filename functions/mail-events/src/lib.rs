@@ -1,0 +1,128 @@
+//! What SES tells of a mail, by way of SNS: it is written into the mail's row. What follows from it is done elsewhere.
+
+use std::collections::BTreeMap;
+
+use domain::{ActivationId, DeliveryFact, Patience, Report, apply_delivery};
+use edge::{Ambient, SettingError, Settings};
+use serde::Deserialize;
+use store::{Saved, Store, StoreError};
+
+/// How often a report is written anew because the row changed under it.
+const ROUNDS: usize = 8;
+
+/// The function with all it needs, built once a process.
+#[derive(Debug)]
+pub struct MailEvents {
+    store: Store,
+    ambient: Ambient,
+    patience: Patience,
+}
+
+/// An event of SNS, as far as it matters here.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SnsEvent {
+    records: Vec<SnsRecord>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct SnsRecord {
+    sns: SnsMessage,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct SnsMessage {
+    message: String,
+}
+
+/// An event of SES's event publishing, as far as it matters here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MailEvent {
+    event_type: String,
+    mail: Mail,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Mail {
+    message_id: String,
+    #[serde(default)]
+    tags: BTreeMap<String, Vec<String>>,
+}
+
+impl MailEvents {
+    /// Reads the patience with mails.
+    pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
+        Ok(Self {
+            store,
+            ambient,
+            patience: settings.patience()?,
+        })
+    }
+
+    /// Writes all that an event tells. SNS repeats an event that fails.
+    pub async fn handle(&self, event: SnsEvent) -> Result<(), StoreError> {
+        for record in event.records {
+            match serde_json::from_str(&record.sns.message) {
+                Ok(told) => self.write(told).await?,
+                // Its text may hold an address: where it is wrong is enough.
+                Err(error) => {
+                    let column = error.column();
+                    tracing::warn!(column, "an event of SES is not understood");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, told: MailEvent) -> Result<(), StoreError> {
+        let kind = told.event_type;
+        let (Some(report), Some((id, number))) = (report(&kind), told.mail.delivery()) else {
+            tracing::info!(kind, "an event of SES is about no mail of ours");
+            return Ok(());
+        };
+        let fact = DeliveryFact::Reported {
+            message_id: told.mail.message_id,
+            report,
+        };
+        for _ in 0..ROUNDS {
+            let Some(mail) = self.store.delivery(&id, number).await? else {
+                tracing::info!(activation = %id, mail = number, "there is no such mail");
+                return Ok(());
+            };
+            let Some(after) = apply_delivery(&mail, &fact, &self.patience, self.ambient.now())
+            else {
+                return Ok(());
+            };
+            if self.store.save_delivery(&mail, &after).await? == Saved::Written {
+                tracing::info!(activation = %id, mail = number, ?report, "SES told of a mail");
+                return Ok(());
+            }
+        }
+        Err(StoreError::Unavailable("the row keeps changing".into()))
+    }
+}
+
+impl Mail {
+    /// Which mail it is, by the tags that it was sent with.
+    fn delivery(&self) -> Option<(ActivationId, u32)> {
+        let tag = |name| self.tags.get(name)?.first();
+        let id = ActivationId::parse(tag("activation")?).ok()?;
+        let (number, _) = tag("attempt")?.split_once('-')?;
+        Some((id, number.parse().ok()?))
+    }
+}
+
+/// A mail that SES rejects after it took it does not arrive either.
+fn report(kind: &str) -> Option<Report> {
+    match kind {
+        "Send" => Some(Report::Accepted),
+        "Delivery" => Some(Report::Delivered),
+        "Complaint" => Some(Report::Complained),
+        "Bounce" | "Reject" => Some(Report::Bounced),
+        _ => None,
+    }
+}

@@ -1,0 +1,24 @@
+//! Wires SES's events to Lambda.
+
+use edge::{Ambient, Settings, sdk_config, start_logging};
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use mail_events::{MailEvents, SnsEvent};
+use store::Store;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let settings = Settings::from_environment();
+    start_logging(&settings.text_or("LOG_LEVEL", "info"));
+    let aws = sdk_config().await;
+    let store = Store::new(
+        aws_sdk_dynamodb::Client::new(&aws),
+        aws_sdk_kms::Client::new(&aws),
+        settings.text("TABLE")?,
+        settings.text("KMS_KEY_ID")?,
+    );
+    let function = MailEvents::new(store, Ambient::real(), &settings)?;
+    run(service_fn(async |event: LambdaEvent<SnsEvent>| {
+        Ok::<_, Error>(function.handle(event.payload).await?)
+    }))
+    .await
+}

@@ -1,0 +1,185 @@
+//! `POST /api/CancelActivation` and `POST /api/ResendEsim`: what a caller wants of a swap that stands. It touches the table
+//! and nothing else.
+
+use std::time::Duration;
+
+use domain::{
+    ActivationId, Caller, Deadlines, EmailAddress, Fact, Kind, Phase, Refused, ResendRefused,
+    apply, resend,
+};
+use edge::{
+    Ambient, Failure, Fault, Presenter, Refusal, SettingError, Settings, answer, caller,
+    read_optional_body,
+};
+use jiff::{SignedDuration, Timestamp};
+use lambda_http::http::StatusCode;
+use lambda_http::{Body, Request, RequestExt, Response};
+use store::{Saved, Store, StoreError, StoredSwap};
+
+/// The function with all it needs, built once a process.
+#[derive(Debug)]
+pub struct ManageSwap {
+    store: Store,
+    ambient: Ambient,
+    presenter: Presenter,
+    deadlines: Deadlines,
+    cancel_wait: SignedDuration,
+}
+
+/// How often a wish is written anew because the row changed under it.
+const ROUNDS: usize = 8;
+/// Between two looks at a swap that is being cancelled.
+const LOOK_AFTER: Duration = Duration::from_millis(100);
+
+const CANCEL_TOO_LATE: &str = "The swap cannot be cancelled any more.";
+const RESEND_TOO_LATE: &str = "The eSIM is installed, or the swap ends.";
+
+impl ManageSwap {
+    /// Reads the deadlines, how activations are shown, and `CANCEL_WAIT`.
+    pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
+        Ok(Self {
+            store,
+            ambient,
+            presenter: settings.presenter()?,
+            deadlines: settings.deadlines()?,
+            cancel_wait: settings.cancel_wait()?,
+        })
+    }
+
+    /// Answers one call; never fails.
+    pub async fn handle(&self, request: Request) -> Response<Body> {
+        let (done, failed) = if request.raw_http_path().ends_with("/CancelActivation") {
+            (self.cancel(&request).await, "cancel failed")
+        } else {
+            (self.resend(&request).await, "resend failed")
+        };
+        done.unwrap_or_else(|failure| failure.into_response(failed))
+    }
+
+    async fn cancel(&self, request: &Request) -> Result<Response<Body>, Failure> {
+        let caller = caller(request).map_err(|_| Refusal::forbidden())?;
+        let id = id(request).map_err(Refusal::invalid)?;
+        let by = caller.named();
+        for _ in 0..ROUNDS {
+            let swap = self.find(&caller, &id).await?;
+            let fact = Fact::CancelWanted { by: by.clone() };
+            match apply(&swap.activation, &fact, &self.deadlines, self.ambient.now()) {
+                Ok(after) if self.store.save(&swap, &after).await? == Saved::Written => {
+                    tracing::info!(activation = %id, by, "a cancel is taken");
+                    return self.cancelled(&id).await;
+                }
+                Ok(_) => {}
+                Err(Refused::Known) => return self.cancelled(&id).await,
+                Err(_) => return Err(Refusal::too_late(CANCEL_TOO_LATE).into()),
+            }
+        }
+        Err(Refusal::unavailable().into())
+    }
+
+    /// Waits for the end that others bring about, and answers it. A swap that is still on its way then is shown as it
+    /// is: its failure says that it is cancelled.
+    async fn cancelled(&self, id: &ActivationId) -> Result<Response<Body>, Failure> {
+        let until = self.ambient.now() + self.cancel_wait;
+        loop {
+            let swap = self.store.swap_with_deliveries(id).await?;
+            let swap = swap.ok_or(StoreError::Corrupt("swap"))?;
+            let now = self.ambient.now();
+            if swap.activation.phase == Phase::Done {
+                return Err(Refusal::too_late(CANCEL_TOO_LATE).into());
+            }
+            if !swap.activation.phase.is_open() || now >= until {
+                let view = self.presenter.show(&self.store, &swap, now).await?;
+                return Ok(answer(StatusCode::OK, &view));
+            }
+            tokio::time::sleep(LOOK_AFTER).await;
+        }
+    }
+
+    async fn resend(&self, request: &Request) -> Result<Response<Body>, Failure> {
+        let caller = caller(request).map_err(|_| Refusal::forbidden())?;
+        let mut fields = read_optional_body(request)?;
+        let id = id(request);
+        for fault in id.as_ref().err().into_iter().flatten() {
+            fields.fault(fault.clone());
+        }
+        let max = EmailAddress::MAX_LENGTH;
+        let to = fields.bounded("email", 1, max, EmailAddress::parse);
+        fields.finish()?;
+        let id = id.map_err(Refusal::invalid)?;
+        let by = caller.named();
+        for _ in 0..ROUNDS {
+            let mut swap = self.find(&caller, &id).await?;
+            if swap.activation.kind == Kind::Physical {
+                let fault = Fault::invalid("id", "must be of an eSIM swap");
+                return Err(Refusal::invalid(vec![fault]).into());
+            }
+            let (a, now) = (&swap.activation, self.ambient.now());
+            let fact = Fact::ResendWanted { by: by.clone() };
+            let after = match apply(a, &fact, &self.deadlines, now) {
+                Ok(after) => after,
+                Err(Refused::Misplaced) => {
+                    return Err(not_again(ResendRefused::TooEarly, now).into());
+                }
+                Err(_) => return Err(Refusal::too_late(RESEND_TOO_LATE).into()),
+            };
+            let (last, lease) = (swap.deliveries.last(), self.deadlines.lease);
+            let mail = resend(a, last, to.clone(), lease, now)
+                .map_err(|refused| not_again(refused, now))?;
+            let saved = self.store.save_with_mail(&swap, &after, &mail).await?;
+            if saved == Saved::Written {
+                tracing::info!(activation = %id, by, mail = mail.number, "a mail is to be sent again");
+                swap.activation = after;
+                swap.deliveries.push(mail);
+                let view = self.presenter.show(&self.store, &swap, now).await?;
+                return Ok(answer(StatusCode::OK, &view));
+            }
+        }
+        Err(Refusal::unavailable().into())
+    }
+
+    /// The swap with its mails, as far as it exists for the caller.
+    async fn find(&self, caller: &Caller, id: &ActivationId) -> Result<StoredSwap, Failure> {
+        let found = self.store.swap_with_deliveries(id).await?;
+        let visible = found.filter(|swap| {
+            let a = &swap.activation;
+            caller.may_see(&a.customer, a.reseller.as_deref())
+        });
+        Ok(visible.ok_or(Refusal::not_found("id"))?)
+    }
+}
+
+fn not_again(refused: ResendRefused, now: Timestamp) -> Refusal {
+    match refused {
+        ResendRefused::TooEarly => Refusal::too_many("The first mail is on its way.", Some(1)),
+        ResendRefused::TooSoon(from) => {
+            let left = from.duration_since(now).as_secs() + 1;
+            let message = "Another mail was asked less than a minute ago.";
+            Refusal::too_many(message, u32::try_from(left).ok())
+        }
+        ResendRefused::TooMany => Refusal::too_many("Three more mails were asked already.", None),
+    }
+}
+
+/// The only parameter; its name in any case.
+fn id(request: &Request) -> Result<ActivationId, Vec<Fault>> {
+    let parameters = request.query_string_parameters();
+    let mut faults = Vec::new();
+    let mut ids = Vec::new();
+    for (name, value) in parameters.iter() {
+        if name.eq_ignore_ascii_case("id") {
+            ids.push(value);
+        } else {
+            faults.push(Fault::unknown(name));
+        }
+    }
+    match ids[..] {
+        [] | [""] => faults.insert(0, Fault::not_empty("id")),
+        [id] => match ActivationId::parse(id) {
+            Ok(id) if faults.is_empty() => return Ok(id),
+            Ok(_) => {}
+            Err(malformed) => faults.insert(0, Fault::invalid("id", malformed.0)),
+        },
+        _ => faults.insert(0, Fault::invalid("id", "must be given once")),
+    }
+    Err(faults)
+}

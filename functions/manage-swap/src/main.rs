@@ -1,0 +1,26 @@
+//! Wires cancel and resend to Lambda.
+
+use std::convert::Infallible;
+
+use edge::{Ambient, Settings, sdk_config, start_logging};
+use lambda_http::{Error, Request, run, service_fn};
+use manage_swap::ManageSwap;
+use store::Store;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let settings = Settings::from_environment();
+    start_logging(&settings.text_or("LOG_LEVEL", "info"));
+    let aws = sdk_config().await;
+    let store = Store::new(
+        aws_sdk_dynamodb::Client::new(&aws),
+        aws_sdk_kms::Client::new(&aws),
+        settings.text("TABLE")?,
+        settings.text("KMS_KEY_ID")?,
+    );
+    let function = ManageSwap::new(store, Ambient::real(), &settings)?;
+    run(service_fn(async |request: Request| {
+        Ok::<_, Infallible>(function.handle(request).await)
+    }))
+    .await
+}

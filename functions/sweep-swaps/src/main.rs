@@ -1,0 +1,26 @@
+//! Wires the schedule to Lambda.
+
+use edge::{Ambient, Settings, sdk_config, start_logging};
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use serde::de::IgnoredAny;
+use store::Store;
+use sweep_swaps::SweepSwaps;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let settings = Settings::from_environment();
+    start_logging(&settings.text_or("LOG_LEVEL", "info"));
+    let aws = sdk_config().await;
+    let store = Store::new(
+        aws_sdk_dynamodb::Client::new(&aws),
+        aws_sdk_kms::Client::new(&aws),
+        settings.text("TABLE")?,
+        settings.text("KMS_KEY_ID")?,
+    );
+    let lambda = aws_sdk_lambda::Client::new(&aws);
+    let function = SweepSwaps::new(store, lambda, Ambient::real(), &settings)?;
+    run(service_fn(async |_: LambdaEvent<IgnoredAny>| {
+        Ok::<_, Error>(function.handle().await?)
+    }))
+    .await
+}
