@@ -12,6 +12,7 @@ mod mail;
 mod manage;
 mod once;
 mod query;
+mod roles;
 mod scale;
 mod secrets;
 mod seeds;

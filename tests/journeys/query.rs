@@ -8,7 +8,7 @@ use local::dynoxide::actions::get_item::GetItemRequest;
 use local::dynoxide::actions::query::QueryRequest;
 use local::dynoxide::types::{AttributeValue, Item};
 use serde_json::{Value, json};
-use tests::{Answer, FREE_CARD, Wire, World, card, esim, line};
+use tests::{FREE_CARD, Wire, World, card, esim, line};
 
 /// A swap as it is put straight into the table.
 #[derive(Clone)]
@@ -358,81 +358,6 @@ async fn what_is_malformed_is_refused_by_name() {
     let too_far = world.query(&world.admin(), "skip=1001").await;
     assert_eq!(too_far.status, 400);
     assert!(too_far.body.contains("cursor"), "{too_far:?}");
-    let stranger = world.token("AUDITOR", None, None);
-    assert_eq!(
-        world.query(&stranger, "id=a1").await.refusal().1,
-        "Forbidden"
-    );
-    let ownerless = world.token("OWNER", None, None);
-    assert_eq!(world.query(&ownerless, "").await.status, 403);
-    assert_eq!(world.query("nonsense", "").await.status, 401);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_role_sees_its_own_and_nothing_of_the_rest() {
-    let world = World::new().await;
-    let template = template(&world).await;
-    import(&world, &template, &few());
-    let callers = [
-        (world.owner("C-100"), "b1 a3 a2 a1"),
-        (world.owner("C-200"), "c1"),
-        (world.owner("C-300"), "d1"),
-        (world.owner("C-999"), ""),
-        (world.owner("R-10"), ""),
-        (world.reseller("R-10"), "c1 b1 a3 a2 a1"),
-        (world.reseller("R-20"), "d1"),
-        (world.reseller("C-100"), ""),
-        (world.admin(), "d1 c1 b1 a3 a2 a1"),
-    ];
-    for (token, visible) in &callers {
-        let listed = page(&world, token, "").await;
-        assert_eq!(ids(&listed).join(" "), *visible);
-        let visible: Vec<&str> = visible.split_whitespace().collect();
-        assert_eq!(listed["total"], visible.len());
-        let done = page(&world, token, "status=DONE").await;
-        let own_done = visible.iter().filter(|id| ["a1", "c1", "d1"].contains(id));
-        assert_eq!(done["total"], own_done.count());
-
-        for swap in few() {
-            let own = visible.contains(&swap.id.as_str());
-            let of_line: Vec<String> = few()
-                .iter()
-                .rev()
-                .filter(|other| own && other.line == swap.line)
-                .map(|other| other.id.clone())
-                .collect();
-            let (phone, ..) = owner_of(swap.line);
-            for (query, missing, expected) in [
-                (
-                    format!("id={}", swap.id),
-                    "id=nosuch",
-                    if own { vec![swap.id.clone()] } else { vec![] },
-                ),
-                (
-                    format!("subscriptionId={}", swap.line),
-                    "subscriptionId=nosuch",
-                    of_line.clone(),
-                ),
-                (
-                    format!("phoneNumber={phone}"),
-                    "phoneNumber=06-99999999",
-                    of_line.clone(),
-                ),
-                (
-                    format!("phoneNumber={phone}&subscriptionId={}", swap.line),
-                    "phoneNumber=06-99999999&subscriptionId=nosuch",
-                    of_line,
-                ),
-            ] {
-                let answer = world.query(token, &query).await;
-                assert_eq!(ids(&answer.json()), expected, "{query}");
-                if !own {
-                    let missing = world.query(token, missing).await;
-                    assert_eq!(told(answer), told(missing), "{query}");
-                }
-            }
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -453,7 +378,7 @@ async fn a_stranger_s_long_listing_is_like_none() {
         let missing = world
             .query(&stranger, &format!("subscriptionId=nosuch{query}"))
             .await;
-        assert_eq!(told(foreign), told(missing), "{query}");
+        assert_eq!(foreign.timeless(), missing.timeless(), "{query}");
     }
     let own = page(
         &world,
@@ -465,13 +390,6 @@ async fn a_stranger_s_long_listing_is_like_none() {
         (&own["total"], &own["meta"]["totalIsLowerBound"]),
         (&json!(1000), &json!(true))
     );
-}
-
-/// The answer but for what API Gateway and the clock make of each.
-fn told(mut answer: Answer) -> Answer {
-    answer.headers.remove("date");
-    answer.headers.remove("apigw-requestid");
-    answer
 }
 
 /// Swaps of C-100, three at a time in the same millisecond, newest last.

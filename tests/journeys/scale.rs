@@ -8,12 +8,10 @@ use domain::{
 };
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
-use local::dynoxide::actions::create_table::StreamSpecification;
 use local::dynoxide::actions::get_item::GetItemRequest;
-use local::dynoxide::actions::update_table::UpdateTableRequest;
 use local::dynoxide::{AttributeValue, ImportOptions, Item};
 use serde_json::json;
-use tests::{Answer, Bill, Meter, World};
+use tests::{Answer, Bill, World};
 
 /// Names that the sample data does not have, so that its stock plays no part.
 const CUSTOMER: &str = "C-SCALE";
@@ -23,24 +21,6 @@ const NETWORK: &str = "SCALE";
 const AT_ONCE: usize = 16;
 /// SIMs that the store itself loads, secrets and all; those past them are copies that no request comes to see.
 const LOADED: usize = 1000;
-
-/// A world whose calls to the table are counted. Its stream is off: a swap stays as it was accepted, and what the meter
-/// counts is the requests' own.
-async fn metered() -> (World, Meter) {
-    let meter = Meter::new().await;
-    let world = World::with(&[("AWS_ENDPOINT_URL_DYNAMODB", &meter.url)]).await;
-    meter.connect(&world.stack.endpoints.dynamodb);
-    let off = UpdateTableRequest {
-        table_name: world.stack.endpoints.table.clone(),
-        stream_specification: Some(StreamSpecification {
-            stream_enabled: false,
-            stream_view_type: None,
-        }),
-        ..UpdateTableRequest::default()
-    };
-    world.stack.database.update_table(off).unwrap();
-    (world, meter)
-}
 
 fn line_id(number: usize) -> String {
     format!("5ca1e{number:019x}")
@@ -149,7 +129,7 @@ async fn auto_assign(world: &World, token: &str, line: usize) -> Answer {
 
 /// Lines ask for cards, many at once; each card goes to one line, and lines go without only when no card is left.
 async fn assign(lines: usize, cards: usize) {
-    let (world, meter) = metered().await;
+    let (world, meter) = World::metered().await;
     load_lines(&world, lines).await;
     load_sims(&world, FormFactor::Nano, cards).await;
     let token = world.owner(CUSTOMER);
@@ -229,7 +209,7 @@ async fn a_thousand_lines_and_nine_hundred_cards_leave_a_hundred_without() {
 
 /// What one assignment costs in each way to ask for it, with this many SIMs in stock: half cards, half profiles.
 async fn bills(stock: usize) -> Vec<(&'static str, Bill)> {
-    let (world, meter) = metered().await;
+    let (world, meter) = World::metered().await;
     load_lines(&world, 6).await;
     load_sims(&world, FormFactor::Nano, stock / 2).await;
     load_sims(&world, FormFactor::Esim, stock / 2).await;

@@ -17,9 +17,13 @@ use local::dynoxide::actions::get_item::GetItemRequest;
 use local::dynoxide::actions::get_records::GetRecordsRequest;
 use local::dynoxide::actions::get_shard_iterator::GetShardIteratorRequest;
 use local::dynoxide::actions::list_streams::ListStreamsRequest;
+use local::dynoxide::actions::update_item::UpdateItemRequest;
 use local::dynoxide::types::{AttributeValue, Item};
+use local::import::{Kind, Report, import};
+use local::show;
 use local::stack::Options;
 use mail_parser::MessageParser;
+use memchr::memmem;
 use serde_json::{Value, json};
 use store::{StoreError, StoredSwap};
 use tests::{Answer, Fault, Wire, World, activation_code};
@@ -66,6 +70,7 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
         "network",
         "edge",
         "submit_swap",
+        "change_sim",
         "query_activation",
         "fulfil_swap",
         "deliver_esim",
@@ -97,11 +102,8 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     }
     let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
     forms.extend([hex.to_uppercase(), hex]);
-    forms.iter().any(|form| {
-        bytes
-            .windows(form.len())
-            .any(|window| window == form.as_bytes())
-    })
+    let mut forms = forms.iter();
+    forms.any(|form| memmem::find(bytes, form.as_bytes()).is_some())
 }
 
 #[test]
@@ -480,6 +482,258 @@ async fn no_secret_of_a_swap_is_where_it_should_not_be() {
     );
     for secret in &secrets {
         let lines = String::from_utf8_lossy(&log);
+        let line = lines.lines().find(|line| holds(line.as_bytes(), secret));
+        assert_eq!(line, None, "{secret}");
+    }
+}
+
+/// A SIM of a stock file: number, form, its PUKs and PINs in the file's order.
+type Stocked = (&'static str, &'static str, [&'static str; 4]);
+
+const CARD: Stocked = (
+    "8931999000000003001",
+    "NANO",
+    ["51720946", "62831057", "73942168", "84053279"],
+);
+const ASSIGNED: Stocked = (
+    "8931999000000003002",
+    "MINI_MICRO",
+    ["41927305", "52038416", "63149527", "74250638"],
+);
+const PROFILE: Stocked = (
+    "8931999000000003003",
+    "eSIM",
+    ["95164380", "16275491", "27386502", "38497613"],
+);
+/// The SIM of the first account, from the file too.
+const CURRENT: Stocked = (
+    "8931999000000003004",
+    "NANO",
+    ["39751842", "40862953", "51973064", "62084175"],
+);
+const STOCK: [Stocked; 4] = [CARD, ASSIGNED, PROFILE, CURRENT];
+const ACCOUNTS: [&str; 3] = [
+    "ca0a51e00000000000000001",
+    "ca0a51e00000000000000002",
+    "ca0a51e00000000000000003",
+];
+
+async fn load(world: &World, kind: Kind, text: String) -> Vec<Report> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file.csv");
+    std::fs::write(&path, text).unwrap();
+    let mut told = Vec::new();
+    let mut report = |report| told.push(report);
+    import(kind, &path, false, &world.stack.store, &mut report)
+        .await
+        .unwrap();
+    told
+}
+
+/// The answer that shows the PUKs and PINs of this SIM and no other's.
+fn shows(answer: &Answer, sim: Stocked) {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    let shown = &answer.json()["mvnoSim"];
+    assert_eq!(shown["simNumber"], sim.0);
+    let names = ["puk1", "puk2", "pin1", "pin2"];
+    assert_eq!(names.map(|name| shown[name].as_str().unwrap()), sim.2);
+    for other in STOCK.iter().filter(|other| other.0 != sim.0) {
+        assert!(!other.2.iter().any(|secret| answer.body.contains(secret)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pins_and_puks_are_in_change_sim_s_answers_alone() {
+    LazyLock::force(&LOG);
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::start(Options {
+        data_dir: Some(directory.path().to_owned()),
+        ..World::options()
+    })
+    .await;
+    // What stands elsewhere and may not show them.
+    let mut others: Vec<String> = Vec::new();
+
+    // They come in a file; of one with a fault no line tells what it holds.
+    let mut sims =
+        "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN"
+            .to_owned();
+    for (iccid, form, [puk1, puk2, pin1, pin2]) in STOCK {
+        let auto_assign = iccid == ASSIGNED.0;
+        sims += &format!("\n{iccid};{puk1};{puk2};{pin1};{pin2};{form};CANARY;;;{auto_assign}");
+    }
+    let faulty = sims.replace("NANO", "nano");
+    others.push(format!("{:?}", load(&world, Kind::Sims, faulty).await));
+    assert!(others[0].contains("Faulty"));
+    others.push(format!("{:?}", load(&world, Kind::Sims, sims).await));
+    let mut lines =
+        "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING"
+            .to_owned();
+    for (number, account) in ACCOUNTS.into_iter().enumerate() {
+        let sim = [CURRENT.0, "8931999000000003005", "8931999000000003006"][number];
+        lines +=
+            &format!("\n{account};+3161234980{number};C-900;;CANARY;{sim};{EMAIL};nl;ACTIVE;false");
+    }
+    let told = load(&world, Kind::Subscriptions, lines).await;
+    others.push(format!("{told:?}"));
+
+    let [first, second, third] = ACCOUNTS;
+    let (owner, stranger) = (world.owner("C-900"), world.owner("C-100"));
+    let change = async |method, token: &str, account: &str, sim: &str, header: (&str, &str)| {
+        let bearer = format!("Bearer {token}");
+        let path = format!("/mvno/{account}/changesim/{sim}");
+        let headers = [("authorization", bearer.as_str()), header];
+        world.send(method, &path, &headers, "").await
+    };
+    let plain = ("accept", "*/*");
+    let key = ("idempotency-key", "k");
+    let swap_of = async |account: &str| {
+        let of_account = format!("subscriptionId={account}");
+        let page = world.query(&owner, &of_account).await.json();
+        let id = page["results"][0]["id"].clone();
+        id.as_str().unwrap().to_owned()
+    };
+
+    // The SIM that an account has, and each way to a new one, asked once, again, by the other method, and by key.
+    shows(
+        &change("GET", &owner, first, CURRENT.0, plain).await,
+        CURRENT,
+    );
+    for (account, sim, header, stocked) in [
+        (first, CARD.0, plain, CARD),
+        (second, "eSim", key, PROFILE),
+        (third, "autoAssign", plain, ASSIGNED),
+    ] {
+        for method in ["POST", "GET", "POST"] {
+            shows(&change(method, &owner, account, sim, header).await, stocked);
+        }
+        let swap = swap_of(account).await;
+        if stocked.1 == "eSIM" {
+            let mail = world.await_mail(&swap).await;
+            others.push(String::from_utf8(mail).unwrap());
+        } else {
+            world.await_status(&swap, "DONE").await;
+        }
+        for method in ["GET", "POST"] {
+            shows(&change(method, &owner, account, sim, header).await, stocked);
+        }
+    }
+
+    // All other answers about the same SIMs and accounts.
+    for (expected, answer) in [
+        (403, change("GET", &owner, second, CARD.0, plain).await),
+        (
+            403,
+            change("GET", &owner, first, PROFILE.0, ("purpose", "prefetch")).await,
+        ),
+        (
+            403,
+            change(
+                "GET",
+                &world.token("OWNER", None, None),
+                first,
+                CARD.0,
+                plain,
+            )
+            .await,
+        ),
+        (401, change("GET", "none", first, CARD.0, plain).await),
+        (404, change("GET", &stranger, first, CARD.0, plain).await),
+        (404, change("POST", &stranger, second, "eSim", key).await),
+        (404, change("GET", &owner, first, PROFILE.0, plain).await),
+        (404, change("GET", &owner, first, ASSIGNED.0, plain).await),
+        (404, change("GET", &owner, first, "eSim", plain).await),
+        (422, change("POST", &owner, first, CARD.0, key).await),
+        (
+            400,
+            change("POST", &owner, first, CARD.0, ("idempotency-key", "")).await,
+        ),
+        (
+            404,
+            world.submit(&owner, &tests::card(first, PROFILE.0)).await,
+        ),
+        (
+            409,
+            world.submit(&owner, &tests::card(second, CARD.0)).await,
+        ),
+        (200, world.query(&owner, "").await),
+        (
+            200,
+            world
+                .query(&owner, &format!("id={}", swap_of(first).await))
+                .await,
+        ),
+        (
+            200,
+            world
+                .query(&world.admin(), &format!("id={}", swap_of(second).await))
+                .await,
+        ),
+        // Back to the SIM that the account had, in the dialect that shows none.
+        (
+            404,
+            world.submit(&owner, &tests::card(first, CURRENT.0)).await,
+        ),
+    ] {
+        assert_eq!(answer.status, expected, "{answer:?}");
+        others.push(format!("{answer:?}"));
+    }
+
+    // A sealed field that was put elsewhere does not open.
+    let sealed = row(&world, &format!("S#{}", CURRENT.0), "sim")["puk1"].clone();
+    let text = |text: String| AttributeValue::S(text);
+    let moved = UpdateItemRequest {
+        table_name: world.stack.endpoints.table.clone(),
+        key: HashMap::from([
+            ("pk".to_owned(), text(format!("S#{}", CARD.0))),
+            ("sk".to_owned(), text("sim".to_owned())),
+        ]),
+        update_expression: Some("SET puk2 = :sealed".to_owned()),
+        expression_attribute_values: Some(HashMap::from([(":sealed".to_owned(), sealed)])),
+        ..UpdateItemRequest::default()
+    };
+    world.stack.database.update_item(moved).unwrap();
+    let broken = change("GET", &owner, first, CARD.0, plain).await;
+    assert_eq!(broken.json()["error"]["message"], "internal_error");
+    others.push(format!("{broken:?}"));
+
+    // What an operator looks at.
+    let store = &world.stack.store;
+    for (iccid, ..) in STOCK {
+        others.push(show::sim(store, iccid).await.unwrap());
+        others.push(format!("{:?}", world.sim(iccid).await));
+    }
+    let sim = Iccid::parse(PROFILE.0).unwrap();
+    let opened = store.sim_with_secrets(&sim).await.unwrap().unwrap();
+    others.push(format!("{opened:?}"));
+    for account in ACCOUNTS {
+        others.push(show::line(store, account).await.unwrap());
+        let swap = swap_of(account).await;
+        others.push(show::swap(store, &swap).await.unwrap());
+    }
+    others.extend(stream(&world).iter().map(Value::to_string));
+    others.extend(world.table());
+
+    world.stack.stop().await;
+    let secrets = || STOCK.into_iter().flat_map(|(.., secrets)| secrets);
+    for other in &others {
+        for secret in secrets() {
+            assert!(!holds(other.as_bytes(), secret), "{secret} in {other}");
+        }
+    }
+    let mut searched = 0;
+    for (path, bytes) in files(directory.path()) {
+        for secret in secrets() {
+            assert!(!holds(&bytes, secret), "{secret} in {}", path.display());
+        }
+        searched += usize::from(path.ends_with("dynamodb.sqlite") && holds(&bytes, CARD.0));
+    }
+    assert_eq!(searched, 1);
+    let log = LOG.0.lock().unwrap().clone();
+    assert!(holds(&log, "change_sim") && holds(&log, "change of SIM failed"));
+    let lines = String::from_utf8_lossy(&log);
+    for secret in secrets() {
         let line = lines.lines().find(|line| holds(line.as_bytes(), secret));
         assert_eq!(line, None, "{secret}");
     }

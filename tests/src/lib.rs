@@ -15,7 +15,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
+use local::dynoxide::actions::create_table::StreamSpecification;
 use local::dynoxide::actions::scan::ScanRequest;
+use local::dynoxide::actions::update_table::UpdateTableRequest;
 use local::dynoxide::{AttributeValue, Item};
 use local::stack::{Options, Stack};
 use serde_json::{Value, json};
@@ -80,6 +82,13 @@ impl Answer {
             .map(|f| (text(&f["errorCode"]), text(&f["fieldName"])));
         (self.status, text(&status["errorCode"]), faults.collect())
     }
+
+    /// Without what API Gateway and the clock make of each.
+    pub fn timeless(mut self) -> Self {
+        self.headers.remove("date");
+        self.headers.remove("apigw-requestid");
+        self
+    }
 }
 
 impl World {
@@ -105,6 +114,28 @@ impl World {
             options.sweep_every = Duration::from_secs(3600);
         }
         Self::start(options).await
+    }
+
+    /// A world whose calls to the table are counted. Nothing runs in the background: a swap stays as it was accepted, and
+    /// what the meter counts is the requests' own.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn metered() -> (Self, Meter) {
+        let meter = Meter::new().await;
+        let world = Self::with(&[("AWS_ENDPOINT_URL_DYNAMODB", &meter.url)]).await;
+        meter.connect(&world.stack.endpoints.dynamodb);
+        let no_stream = UpdateTableRequest {
+            table_name: world.stack.endpoints.table.clone(),
+            stream_specification: Some(StreamSpecification {
+                stream_enabled: false,
+                stream_view_type: None,
+            }),
+            ..UpdateTableRequest::default()
+        };
+        let ended = world.stack.database.update_table(no_stream);
+        ended.expect("the stream ends");
+        (world, meter)
     }
 
     /// The options of [`World::new`].
