@@ -567,3 +567,58 @@ fn a_swap_goes_on_at_another_port() {
     site.await_swap(&swap.id, |swap| swap["status"] == "DONE");
     second.interrupt();
 }
+
+/// An import of SIMs that is killed on its way, and started again until all are there.
+#[test]
+fn a_killed_import_is_finished_by_another() {
+    const SIMS: usize = 2000;
+    let site = Site::new();
+    let mut file =
+        "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN"
+            .to_owned();
+    for number in 0..SIMS {
+        file += &format!("\n8931777{number:012};12345678;87654321;1234;5678;NANO;KPN;;;true");
+    }
+    let path = site.directory.path().join("sims.csv");
+    fs::write(&path, file).unwrap();
+    let import = || {
+        let mut import = site.command(&["import", "sims"]);
+        import.arg(&path).arg("--data-dir").arg(site.data_dir());
+        import
+    };
+    let stock = || {
+        let rows = rows(&site);
+        let kinds = ["sim", "key#"];
+        kinds.map(|kind| {
+            rows.iter()
+                .filter(|row| text(row, "sk").starts_with(kind))
+                .count()
+        })
+    };
+
+    // Killed as soon as the table's file has some rows, not all of them.
+    let run = site.spawn(&mut import());
+    let table = site.data_dir().join("dynamodb.sqlite");
+    let start = Instant::now();
+    while fs::metadata(&table).map_or(0, |table| table.len()) < 1_000_000 {
+        assert!(start.elapsed() < PATIENCE, "{}", site.read_log());
+        sleep(Duration::from_millis(1));
+    }
+    run.kill();
+    let [before, _] = stock();
+    assert!((1..SIMS).contains(&before), "{before}");
+
+    for (added, unchanged) in [(SIMS - before, before), (0, SIMS)] {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = import().output().unwrap();
+        assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+        assert_eq!(
+            String::from_utf8(stdout).unwrap(),
+            format!("{added} added, 0 updated, {unchanged} unchanged, 0 refused\n")
+        );
+        assert_eq!(stock(), [SIMS, 1]);
+    }
+}
