@@ -181,9 +181,14 @@ fn refusal(outcome: Outcome, unknown: Unknown) -> (u16, Value) {
     }
 }
 
-/// All tokens, and none.
+/// All tokens, and none. An ADMIN's claims are as good as none, so it has two.
 fn callers() -> impl Iterator<Item = Option<Claims>> {
-    let claims = |role| CLAIMS.map(|(customer, reseller)| Some((role, customer, reseller)));
+    let claims = |role| {
+        let fits =
+            move |claims: &_| role != "ADMIN" || *claims == CLAIMS[0] || *claims == CLAIMS[4];
+        let claims = CLAIMS.into_iter().filter(fits);
+        claims.map(move |(customer, reseller)| Some((role, customer, reseller)))
+    };
     ROLES.into_iter().flat_map(claims).chain([None])
 }
 
@@ -367,6 +372,6 @@ async fn what_a_caller_may_touch_is_done() {
             }
         }
     }
-    // Two tokens of an OWNER see one line, two of a RESELLER two, and all of an ADMIN all three.
-    assert_eq!(number, (2 + 2 * 2 + 6 * 3) * REQUESTS.len());
+    // Two tokens of each role see something: one line, two, all three.
+    assert_eq!(number, 2 * (1 + 2 + 3) * REQUESTS.len());
 }

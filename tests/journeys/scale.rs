@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use local::dynoxide::actions::get_item::GetItemRequest;
 use local::dynoxide::{AttributeValue, ImportOptions, Item};
 use serde_json::json;
+use store::SIMS_AT_ONCE;
 use tests::{Answer, Bill, World};
 
 /// Names that the sample data does not have, so that its stock plays no part.
@@ -87,11 +88,13 @@ async fn load_lines(world: &World, count: usize) {
 }
 
 async fn load_sims(world: &World, form: FormFactor, count: usize) {
-    let added = stream::iter(0..count.min(LOADED)).map(|number| async move {
-        let sim = sim(form, number);
-        world.stack.store.add_sim(&sim).await.unwrap();
-    });
-    added.buffer_unordered(AT_ONCE).collect::<()>().await;
+    let loaded: Vec<_> = (0..count.min(LOADED))
+        .map(|number| sim(form, number))
+        .collect();
+    for sims in loaded.chunks(SIMS_AT_ONCE) {
+        let sims: Vec<_> = sims.iter().collect();
+        world.stack.store.add_sims(&sims).await.unwrap();
+    }
 
     let text = |text: &str| AttributeValue::S(text.to_owned());
     let (database, table) = (&world.stack.database, &world.stack.endpoints.table);
@@ -249,7 +252,7 @@ async fn bills(stock: usize) -> Vec<(&'static str, Bill)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_assignment_costs_the_same_with_much_stock_as_with_little() {
     let much = std::env::var("SCALE_STOCK").map_or(5000, |much| much.parse().unwrap());
-    let little = bills(100).await;
+    let little = bills(1000).await;
     assert_eq!(bills(much).await, little);
     const LINE: &str = "GetItem";
     const PHONE: &str = "GetItem";

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use ring::digest::{SHA256, digest};
-use store::Store;
+use store::{SIMS_AT_ONCE, Store};
 use tokio::task::JoinSet;
 
 use crate::StartError;
@@ -57,8 +57,8 @@ pub struct Counts {
     pub left: u64,
 }
 
-/// Rows being written at the same time.
-const IN_FLIGHT: usize = 64;
+/// Calls under way at the same time: SIMs go many by one call, lines one by one.
+const IN_FLIGHT: usize = 32;
 /// Calls that the table may fail before no more are made.
 const FAILURES_AT_MOST: u64 = 100;
 
@@ -91,34 +91,41 @@ pub async fn import(
     let mut faulty = faulty.into_iter().peekable();
     let mut refused = Vec::new();
     let (mut begun, mut done, mut failures) = (0, 0, 0);
+    let at_once = match kind {
+        Kind::Sims => SIMS_AT_ONCE,
+        Kind::Subscriptions => 1,
+    };
     let mut under_way = JoinSet::new();
     loop {
         while begun < good && under_way.len() < IN_FLIGHT && failures < FAILURES_AT_MOST {
-            let Some(Numbered { line, row }) = file.next()? else {
-                return Err(changed(path));
-            };
-            if faulty.next_if_eq(&line).is_some() {
-                continue;
+            let (mut lines, mut rows) = (Vec::new(), Vec::new());
+            while begun < good && rows.len() < at_once {
+                let Some(Numbered { line, row }) = file.next()? else {
+                    return Err(changed(path));
+                };
+                if faulty.next_if_eq(&line).is_none() {
+                    begun += 1;
+                    lines.push(line);
+                    rows.push(row.map_err(|_| changed(path))?);
+                }
             }
-            let row = row.map_err(|_| changed(path))?;
             let store = store.clone();
-            begun += 1;
-            under_way.spawn(async move { (line, write::write(&store, &row).await) });
+            under_way.spawn(async move { (lines, write::write(&store, &rows).await) });
         }
         let Some(written) = under_way.join_next().await else {
             break;
         };
-        let (line, outcome) =
+        let (lines, outcomes) =
             written.map_err(|error| StartError(format!("a write broke off: {error}")))?;
-        done += 1;
-        match outcome {
-            Outcome::Added => counts.added += 1,
-            Outcome::Updated => counts.updated += 1,
-            Outcome::Unchanged => counts.unchanged += 1,
-            Outcome::Refused(reason) => refused.push((line, reason)),
-            Outcome::Failed(reason) => {
-                failures += 1;
-                refused.push((line, reason));
+        done += lines.len() as u64;
+        let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
+        failures += u64::from(outcomes.iter().any(failed));
+        for (line, outcome) in lines.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Added => counts.added += 1,
+                Outcome::Updated => counts.updated += 1,
+                Outcome::Unchanged => counts.unchanged += 1,
+                Outcome::Refused(reason) | Outcome::Failed(reason) => refused.push((line, reason)),
             }
         }
         report(Report::Written(done, good));

@@ -24,7 +24,7 @@ pub use keyring::{Keyring, Sealed};
 pub use listing::{Entry, Listing, Span};
 pub use read::KeptAnswer;
 pub use schema::create_table;
-pub use stock::{NewLine, Written};
+pub use stock::{NewLine, SIMS_AT_ONCE, Written};
 pub use submit::IdempotencyKey;
 pub(crate) use submit::{NewSwap, Submitted};
 

@@ -7,6 +7,9 @@ use crate::item::{self, Item};
 use crate::transaction::{failed, put, text, update};
 use crate::{Store, StoreError};
 
+/// SIMs that are loaded by one call: what DynamoDB takes in a transaction.
+pub const SIMS_AT_ONCE: usize = 100;
+
 /// What became of a SIM that is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
@@ -43,25 +46,37 @@ impl Store {
 
     /// Adds a SIM, its secrets sealed; one that exists is left as it is. One call.
     pub async fn add_sim(&self, sim: &Sim) -> Result<Written, StoreError> {
-        let sent = self
-            .dynamodb
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(self.sim_row(sim).await?))
-            .condition_expression("attribute_not_exists(pk)")
-            .send()
-            .await;
-        match sent {
-            Ok(_) => Ok(Written::New),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-            {
-                Ok(Written::Existing)
-            }
-            Err(error) => Err(error.into()),
+        Ok(self.add_sims(&[sim]).await?[0])
+    }
+
+    /// Adds different SIMs, at most [`SIMS_AT_ONCE`], their secrets sealed; those that exist are left as they are. Tells of
+    /// each in their order. One call, and one more if some but not all exist.
+    pub async fn add_sims(&self, sims: &[&Sim]) -> Result<Vec<Written>, StoreError> {
+        let mut puts = Vec::with_capacity(sims.len());
+        for sim in sims {
+            let new = Put::builder()
+                .table_name(&self.table)
+                .set_item(Some(self.sim_row(sim).await?))
+                .condition_expression("attribute_not_exists(pk)")
+                .build()
+                .map_err(|error| StoreError::Refused(error.into()))?;
+            puts.push(put(new));
         }
+        let mut written = vec![Written::New; sims.len()];
+        let mut left: Vec<usize> = (0..sims.len()).collect();
+        while !left.is_empty() {
+            let writes = left.iter().map(|sim| puts[*sim].clone()).collect();
+            let Some(reasons) = self.transact(writes).await? else {
+                break;
+            };
+            for (write, sim) in left.iter().enumerate() {
+                if failed(&reasons, write) {
+                    written[*sim] = Written::Existing;
+                }
+            }
+            left.retain(|sim| written[*sim] == Written::New);
+        }
+        Ok(written)
     }
 
     /// Adds a line with its phone number and its current SIM, all or nothing. The SIM is the one in stock if that is

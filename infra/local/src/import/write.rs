@@ -1,4 +1,4 @@
-//! Writes one line of a stock file to the table. Many are under way at the same time.
+//! Writes lines of a stock file to the table, and tells what became of each. How many at a time is in `import.rs`.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -20,8 +20,8 @@ pub(super) enum Outcome {
     Failed(String),
 }
 
-/// Writes it, and comes back for a while to a table that is not available.
-pub(super) async fn write(store: &Store, row: &Row) -> Outcome {
+/// Writes them, and comes back for a while to a table that is not available. The outcomes are in the rows' order.
+pub(super) async fn write(store: &Store, rows: &[Row]) -> Vec<Outcome> {
     const PAUSES: [Duration; 4] = [
         Duration::from_millis(50),
         Duration::from_millis(250),
@@ -30,23 +30,33 @@ pub(super) async fn write(store: &Store, row: &Row) -> Outcome {
     ];
     let mut pauses = PAUSES.into_iter();
     loop {
-        let written = match row {
-            Row::Sim(sim) => write_sim(store, sim).await,
-            Row::Line(line, locked) => write_line(store, line, *locked).await,
-        };
-        match (written, pauses.next()) {
-            (Ok(outcome), _) => return outcome,
+        match (write_once(store, rows).await, pauses.next()) {
+            (Ok(outcomes), _) => return outcomes,
             (Err(StoreError::Unavailable(_)), Some(pause)) => tokio::time::sleep(pause).await,
-            (Err(error), _) => return Outcome::Failed(with_causes(&error)),
+            (Err(error), _) => {
+                let failed = |_| Outcome::Failed(with_causes(&error));
+                return rows.iter().map(failed).collect();
+            }
         }
     }
 }
 
-async fn write_sim(store: &Store, sim: &Sim) -> Result<Outcome, StoreError> {
-    Ok(match store.add_sim(sim).await? {
+/// SIMs by one call, lines one after the other. A file holds one of the two.
+async fn write_once(store: &Store, rows: &[Row]) -> Result<Vec<Outcome>, StoreError> {
+    let mut sims = Vec::new();
+    let mut outcomes = Vec::new();
+    for row in rows {
+        match row {
+            Row::Sim(sim) => sims.push(sim),
+            Row::Line(line, locked) => outcomes.push(write_line(store, line, *locked).await?),
+        }
+    }
+    let written = store.add_sims(&sims).await?.into_iter();
+    outcomes.extend(written.map(|sim| match sim {
         Written::New => Outcome::Added,
         Written::Existing => Outcome::Unchanged,
-    })
+    }));
+    Ok(outcomes)
 }
 
 async fn write_line(
