@@ -57,8 +57,6 @@ pub struct Counts {
     pub left: u64,
 }
 
-/// Calls under way at the same time: SIMs go many by one call, lines one by one.
-const IN_FLIGHT: usize = 32;
 /// Calls that the table may fail before no more are made.
 const FAILURES_AT_MOST: u64 = 100;
 
@@ -91,13 +89,14 @@ pub async fn import(
     let mut faulty = faulty.into_iter().peekable();
     let mut refused = Vec::new();
     let (mut begun, mut done, mut failures) = (0, 0, 0);
-    let at_once = match kind {
-        Kind::Sims => SIMS_AT_ONCE,
-        Kind::Subscriptions => 1,
+    // Rows by one call, and calls under way at the same time.
+    let (at_once, in_flight) = match kind {
+        Kind::Sims => (SIMS_AT_ONCE, 8),
+        Kind::Subscriptions => (1, 64),
     };
     let mut under_way = JoinSet::new();
     loop {
-        while begun < good && under_way.len() < IN_FLIGHT && failures < FAILURES_AT_MOST {
+        while begun < good && under_way.len() < in_flight && failures < FAILURES_AT_MOST {
             let (mut lines, mut rows) = (Vec::new(), Vec::new());
             while begun < good && rows.len() < at_once {
                 let Some(Numbered { line, row }) = file.next()? else {

@@ -596,11 +596,11 @@ fn a_killed_import_is_finished_by_another() {
         })
     };
 
-    // Killed as soon as the table's file has some rows, not all of them.
+    // Killed as soon as the table's log has some rows, not all of them.
     let run = site.spawn(&mut import());
-    let table = site.data_dir().join("dynamodb.sqlite");
+    let log = site.data_dir().join("dynamodb.sqlite-wal");
     let start = Instant::now();
-    while fs::metadata(&table).map_or(0, |table| table.len()) < 1_000_000 {
+    while fs::metadata(&log).map_or(0, |log| log.len()) < 2_000_000 {
         assert!(start.elapsed() < PATIENCE, "{}", site.read_log());
         sleep(Duration::from_millis(1));
     }
