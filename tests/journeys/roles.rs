@@ -1,11 +1,13 @@
 //! Who may do what: every caller asks everything of every line, and one rule says what has to come of it. What else can be wrong with a request is in the other journeys.
 
 use domain::{
-    EmailAddress, FormFactor, Iccid, Language, Line, LineState, Msisdn, NetworkName, Sim, SimState,
-    SubscriptionId,
+    ActivationId, Claim, Delivery, EmailAddress, Fact, FormFactor, Iccid, Language, Line,
+    LineState, Msisdn, NetworkName, Sim, SimState, SmDpAddress, SubscriptionId, apply,
 };
+use edge::Settings;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use store::{Saved, Store};
 use tests::{Answer, Bill, World};
 
 const OWN: (&str, &str) = ("C-OWN", "R-OWN");
@@ -107,6 +109,8 @@ enum Unknown {
 enum Needs {
     FreeLine,
     OpenSwap,
+    /// An open swap that waits for the phone.
+    MailedSwap,
 }
 
 /// Method, path, body, what it needs, and how it refuses.
@@ -127,8 +131,11 @@ const QUERY_PHONE: &str = "/api/QueryActivation?phoneNumber={phone}";
 const QUERY_BOTH: &str = "/api/QueryActivation?subscriptionId={line}&phoneNumber={phone}";
 const QUERY_ALL: &str = "/api/QueryActivation?referenceNumber={reference}";
 
-const REQUESTS: [Request; 14] = {
-    use Needs::{FreeLine, OpenSwap};
+const CANCEL: &str = "/api/CancelActivation?id={swap}";
+const RESEND: &str = "/api/ResendEsim?id={swap}";
+
+const REQUESTS: [Request; 16] = {
+    use Needs::{FreeLine, MailedSwap, OpenSwap};
     use Unknown::{Account, EmptyPage, Field};
     [
         ("POST", SUBMIT, BY_ID, FreeLine, Field("subscriptionId")),
@@ -145,6 +152,8 @@ const REQUESTS: [Request; 14] = {
         ("GET", QUERY_PHONE, "", OpenSwap, EmptyPage),
         ("GET", QUERY_BOTH, "", OpenSwap, EmptyPage),
         ("GET", QUERY_ALL, "", OpenSwap, EmptyPage),
+        ("POST", CANCEL, "", OpenSwap, Field("id")),
+        ("POST", RESEND, "", MailedSwap, Field("id")),
     ]
 };
 
@@ -263,12 +272,39 @@ async fn target(
         swap: String::new(),
         reference: format!("R-{number}"),
     };
-    if needs == Needs::OpenSwap {
+    if needs != Needs::FreeLine {
         let mut swap = tests::esim(&target.line);
         swap["referenceNumber"] = json!(target.reference);
         target.swap = world.begin(&swap).await;
     }
+    if needs == Needs::MailedSwap {
+        order(store, &target.swap).await;
+    }
     target
+}
+
+/// Writes that a swap is ordered, as nobody does while the stream is off.
+async fn order(store: &Store, id: &str) {
+    let deadlines = Settings::new(|_| None).deadlines().unwrap();
+    let id = ActivationId::parse(id).unwrap();
+    let before = store.swap(&id).await.unwrap().unwrap();
+    let at = before.activation.created_at;
+    let claim = Claim {
+        token: "t".to_owned(),
+        until: at + deadlines.lease,
+    };
+    let ordered = Fact::Ordered {
+        order_number: "N-1".to_owned(),
+        smdp: Some(SmDpAddress::parse("smdp.example.test").unwrap()),
+    };
+    let mut after = before.activation.clone();
+    for fact in [Fact::Claimed(claim), ordered] {
+        after = apply(&after, &fact, &deadlines, at).unwrap();
+    }
+    let to = after.mail_to().unwrap().clone();
+    let mail = Delivery::new(&after, 1, to, deadlines.lease, at);
+    let saved = store.save_with_mail(&before, &after, &mail).await;
+    assert_eq!(saved.unwrap(), Saved::Written);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
