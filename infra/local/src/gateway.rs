@@ -410,10 +410,12 @@ mod tests {
 
     static TOKENS: LazyLock<Arc<Tokens>> = LazyLock::new(|| Arc::new(Tokens::open(None).unwrap()));
 
+    /// One without a token.
+    const CALLBACK: Route = ROUTES[4];
     const TEST_ROUTES: &[Route] = &[
         ROUTES[0],
         ROUTES[1],
-        ROUTES[2],
+        CALLBACK,
         Route {
             method: "GET",
             path: "/mvno/{accountId}/changesim/{newSim}",
@@ -528,7 +530,7 @@ mod tests {
         ] {
             let head = format!(
                 "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}",
-                ROUTES[2].path
+                CALLBACK.path
             );
             let event = event(address, &head, body).await;
             assert_eq!(event["body"], expected.0, "{content_type}");
@@ -584,7 +586,7 @@ mod tests {
                 "POST /api/SimSwapSubscription HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nAuthorization: {token}"
             )
         };
-        let open = format!("POST {} HTTP/1.1\r\nHost: h", ROUTES[2].path);
+        let open = format!("POST {} HTTP/1.1\r\nHost: h", CALLBACK.path);
         let large = vec![b' '; BODY_BYTES + 1];
         for (what, head, body, status, message) in [
             (
@@ -663,7 +665,7 @@ mod tests {
             }))
         });
         let address = serve(handler).await;
-        let url = format!("http://{address}{}", ROUTES[2].path);
+        let url = format!("http://{address}{}", CALLBACK.path);
         let answer = HttpClient::new().post_json(&url, "{}").await.unwrap();
         assert_eq!(
             (answer.status.as_u16(), &answer.body[..]),

@@ -416,8 +416,9 @@ fn mails_that_callers_ask() {
     let ask = |last, to, at| resend(&swap, last, to, PATIENCE.lease, at);
     let minute = SignedDuration::from_mins(1);
 
+    let (first, _) = new();
     assert_eq!(ask(None, None, at), Err(ResendRefused::TooEarly));
-    let second = ask(Some(&new().0), Some(other.clone()), at).unwrap();
+    let second = ask(Some(&first), Some(other.clone()), at).unwrap();
     assert_eq!((second.number, &second.to), (2, &other));
     let soon = Err(ResendRefused::TooSoon(at + minute));
     assert_eq!(ask(Some(&second), None, at), soon);
