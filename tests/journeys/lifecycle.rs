@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{ActivationId, Failure, Phase, SmDpAddress};
+use edge::Ambient;
 use jiff::Timestamp;
 use local::stack::Options;
 use network::{OrderState, ServiceOrdering};
@@ -312,7 +313,7 @@ async fn an_smdp_that_comes_later_is_found() {
     assert_eq!(world.activation(&id).await["status"], "INIT");
 
     let address = SmDpAddress::parse("smdp.example.test").unwrap();
-    let smdp = Smdp::open(None, address, &world.stack.endpoints.api).unwrap();
+    let smdp = Smdp::open(None, address, &world.stack.endpoints.api, Ambient::real()).unwrap();
     let listener = TcpListener::bind(place).await.unwrap();
     drop(Arc::new(smdp).serve(listener));
     install_to_done(&world, &id).await;

@@ -190,7 +190,12 @@ impl Stack {
             Some(foreign) => (foreign, None),
             None => {
                 let address = SmDpAddress::parse(SMDP_ADDRESS).map_err(failed("the SM-DP+"))?;
-                let smdp = Smdp::open(book(data_dir, "smdp")?.as_deref(), address, &api);
+                let smdp = Smdp::open(
+                    book(data_dir, "smdp")?.as_deref(),
+                    address,
+                    &api,
+                    Ambient::real(),
+                );
                 let smdp = Arc::new(smdp.map_err(failed("the SM-DP+"))?);
                 let listener = listen(0).await?;
                 let url = url(&listener)?;
@@ -202,7 +207,8 @@ impl Stack {
             Some(foreign) => (foreign, None),
             None => {
                 let book = book(data_dir, "network")?;
-                let carrier = Carrier::open(book.as_deref(), options.network_delay);
+                let carrier =
+                    Carrier::open(book.as_deref(), options.network_delay, Ambient::real());
                 let carrier = Arc::new(carrier.map_err(failed("the network"))?);
                 carrier.move_operator(&api).map_err(failed("the network"))?;
                 let listener = listen(0).await?;

@@ -18,6 +18,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use domain::{Iccid, Msisdn, SmDpAddress};
+use edge::Ambient;
 use local::dynoxide::Database;
 use local::dynoxide::actions::scan::ScanRequest;
 use mail_parser::MessageParser;
@@ -421,7 +422,7 @@ fn check_all_ended(site: &Site, swaps: &[Swap], mails: &[Value]) -> usize {
 
     // Each swap began where the last one of its line had ended, and the line and the network agree on the last one.
     let book = site.data_dir().join("peers/network.sqlite");
-    let network = Carrier::open(Some(&book), Duration::ZERO).unwrap();
+    let network = Carrier::open(Some(&book), Duration::ZERO, Ambient::real()).unwrap();
     let mut current = BTreeMap::new();
     for swap in swaps {
         let row = activations[&swap.id];
@@ -466,7 +467,7 @@ fn check_all_ended(site: &Site, swaps: &[Swap], mails: &[Value]) -> usize {
     // One order of a profile and one mail for each eSIM; a second mail only where SES's answer was lost.
     let book = site.data_dir().join("peers/smdp.sqlite");
     let address = SmDpAddress::parse("smdp.example.test").unwrap();
-    let smdp = Smdp::open(Some(&book), address, "http://127.0.0.1:1").unwrap();
+    let smdp = Smdp::open(Some(&book), address, "http://127.0.0.1:1", Ambient::real()).unwrap();
     let mut mails_again = 0;
     for swap in swaps {
         let sim = Iccid::parse(text(activations[&swap.id], "newSim")).unwrap();

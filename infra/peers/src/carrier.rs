@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use domain::{Iccid, Msisdn};
+use edge::Ambient;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use network::OrderState;
@@ -28,7 +29,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::book::{Book, Broken};
-use crate::outbox;
+use crate::outbox::{self, Callback};
 
 /// `body` is the order as it is shown; `due`, in milliseconds since 1970, is when a started order completes.
 const TABLES: &str = "
@@ -59,15 +60,17 @@ const TABLES: &str = "
 pub struct Carrier {
     book: Book,
     delay: Duration,
+    ambient: Ambient,
     connector: SharedHttpConnector,
 }
 
 impl Carrier {
     /// Opens its book. An order completes `delay` after its start.
-    pub fn open(path: Option<&Path>, delay: Duration) -> rusqlite::Result<Self> {
+    pub fn open(path: Option<&Path>, delay: Duration, ambient: Ambient) -> rusqlite::Result<Self> {
         Ok(Self {
             book: Book::open(path, &format!("{TABLES}{}", outbox::TABLE))?,
             delay,
+            ambient,
             connector: network::connector(),
         })
     }
@@ -92,7 +95,7 @@ impl Carrier {
             let router = self.clone().router();
             tokio::select! {
                 never = crate::serve(listener, router) => match never {},
-                Err(error) = outbox::deliver(&self.book, &self.connector, &[]) => {
+                Err(error) = outbox::deliver(&self.book, &self.connector, &[], &self.ambient) => {
                     tracing::error!(%error, "the network's book cannot be used");
                 }
                 Err(error) = self.work() => {
@@ -122,6 +125,33 @@ impl Carrier {
             .map(|orders| orders.len())
     }
 
+    /// Gives up an order that is not settled, as a real network does now and then: `failed`, `rejected` or `cancelled`.
+    /// Tells whether there was one.
+    pub fn give_up(&self, external_id: &str, state: OrderState) -> rusqlite::Result<bool> {
+        let now = self.ambient.now();
+        self.book.write(|change| {
+            let mut open = find_orders(change, Some(external_id))?;
+            open.retain(|order| matches!(order.state, OrderState::Held | OrderState::InProgress));
+            for order in &mut open {
+                advance(change, order, state, now, None)?;
+            }
+            Ok(!open.is_empty())
+        })
+    }
+
+    /// Takes the events that wait to be sent, oldest first. Whoever takes them sends them: they are forgotten here.
+    pub fn take_callbacks(&self) -> rusqlite::Result<Vec<Callback>> {
+        self.book.write(outbox::take)
+    }
+
+    /// The state of the order with this external id, if it was placed.
+    pub fn order_state(&self, external_id: &str) -> rusqlite::Result<Option<OrderState>> {
+        let orders = self
+            .book
+            .read(|book| find_orders(book, Some(external_id)))?;
+        Ok(orders.first().map(|order| order.state))
+    }
+
     /// The SIM that an order has moved this number to.
     pub fn sim_of(&self, msisdn: &Msisdn) -> rusqlite::Result<Option<Iccid>> {
         self.book.read(|book| {
@@ -142,21 +172,27 @@ impl Carrier {
         let mut changes = self.book.changes();
         loop {
             changes.mark_unchanged();
-            let now = Timestamp::now();
-            let next = self.book.write(|change| {
-                settle_cancels(change, now)?;
-                complete_orders(change, now)?;
-                change.query_row("SELECT MIN(due) FROM orders", (), |row| {
-                    row.get::<_, Option<i64>>(0)
-                })
-            })?;
-            let wait = next.map(|due| due.saturating_sub(now.as_millisecond()).max(0));
-            let wait = wait.map(|millis| Duration::from_millis(millis.unsigned_abs()));
+            let next = self.work_now()?;
+            let wait = next.map(|due| due.duration_since(self.ambient.now()));
+            let wait = wait.map(|wait| Duration::try_from(wait).unwrap_or_default());
             tokio::select! {
                 _ = changes.changed() => {}
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
         }
+    }
+
+    /// Settles the cancels that came and completes the orders whose time has come. Gives when the next one's comes.
+    pub fn work_now(&self) -> rusqlite::Result<Option<Timestamp>> {
+        let now = self.ambient.now();
+        let next = self.book.write(|change| {
+            settle_cancels(change, now)?;
+            complete_orders(change, now)?;
+            change.query_row("SELECT MIN(due) FROM orders", (), |row| {
+                row.get::<_, Option<i64>>(0)
+            })
+        })?;
+        Ok(next.and_then(|due| Timestamp::from_millisecond(due).ok()))
     }
 
     /// When an order that starts now completes.
@@ -235,7 +271,7 @@ async fn create_order(
         let reason = format!("missing or malformed: {}", missing.join(", "));
         return Ok(refuse(StatusCode::BAD_REQUEST, &reason));
     }
-    let now = Timestamp::now();
+    let now = carrier.ambient.now();
     let order = carrier.book.write(|change| {
         if !find_orders(change, create.external_id.as_deref())?.is_empty() {
             return Ok(None);
@@ -321,7 +357,7 @@ async fn update_order(
         };
         match order.state {
             OrderState::Held => {
-                let now = Timestamp::now();
+                let now = carrier.ambient.now();
                 let due = Some(carrier.due(now));
                 advance(change, &mut order, OrderState::InProgress, now, due)?;
             }

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 pub use carrier::Carrier;
+pub use outbox::Callback;
 pub use smdp::{InstallError, ProfileState, Smdp};
 
 /// Serves for ever. When the future is dropped, the open connections end with it, as in a crash.

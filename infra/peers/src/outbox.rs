@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use edge::Ambient;
 use jiff::Timestamp;
 use network::http::{Call, exchange};
 use rusqlite::{Connection, Transaction, params};
@@ -52,18 +53,43 @@ pub(crate) fn put(
         .map(|_| ())
 }
 
+/// A callback on its way out.
+#[derive(Debug, Clone)]
+pub struct Callback {
+    /// Where it goes.
+    pub url: String,
+    /// JSON.
+    pub body: String,
+}
+
+/// Empties the outbox, for those who deliver by themselves.
+pub(crate) fn take(change: &Transaction<'_>) -> rusqlite::Result<Vec<Callback>> {
+    let waiting = change
+        .prepare_cached("SELECT url, body FROM outbox ORDER BY number")?
+        .query_map((), |row| {
+            Ok(Callback {
+                url: row.get(0)?,
+                body: row.get(1)?,
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    change.execute("DELETE FROM outbox", ())?;
+    Ok(waiting)
+}
+
 /// Delivers for ever, subjects side by side. An error is the book's.
 pub(crate) async fn deliver(
     book: &Book,
     connector: &SharedHttpConnector,
     headers: &'static [(&'static str, &'static str)],
+    ambient: &Ambient,
 ) -> rusqlite::Result<Infallible> {
     let mut changes = book.changes();
     let mut under_way = JoinSet::new();
     let mut numbers_under_way = HashSet::new();
     loop {
         changes.mark_unchanged();
-        let now = Timestamp::now().as_millisecond();
+        let now = ambient.now().as_millisecond();
         let mut wait = None;
         for letter in book.read(first_of_each_subject)? {
             if numbers_under_way.contains(&letter.number) {
@@ -91,7 +117,7 @@ pub(crate) async fn deliver(
         tokio::select! {
             Some(Ok((letter, taken))) = under_way.join_next() => {
                 numbers_under_way.remove(&letter.number);
-                book.write(|change| note(change, &letter, taken))?;
+                book.write(|change| note(change, &letter, taken, ambient.now()))?;
             }
             _ = changes.changed() => {}
             () = tokio::time::sleep(wait.unwrap_or(LONGEST_WAIT)) => {}
@@ -116,13 +142,18 @@ fn first_of_each_subject(book: &Connection) -> rusqlite::Result<Vec<Letter>> {
     .collect()
 }
 
-fn note(change: &Transaction<'_>, letter: &Letter, taken: bool) -> rusqlite::Result<()> {
+fn note(
+    change: &Transaction<'_>,
+    letter: &Letter,
+    taken: bool,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     if taken {
         change.execute("DELETE FROM outbox WHERE number = ?1", [letter.number])?;
         return Ok(());
     }
     let wait = LONGEST_WAIT.min(FIRST_WAIT * (1 << letter.tries.min(8)));
-    let due = Timestamp::now() + wait;
+    let due = now + wait;
     change.execute(
         "UPDATE outbox SET tries = tries + 1, due = ?2 WHERE number = ?1",
         params![letter.number, due.as_millisecond()],

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use domain::{ActivationCode, ConfirmationCode, Iccid, MatchingId, SmDpAddress};
-use jiff::Timestamp;
+use edge::Ambient;
 use network::es2plus::{
     ADMIN_PROTOCOL, AnswerHeader, CancelOrder, CancelOrderAnswer, ConfirmOrder, ConfirmOrderAnswer,
     DownloadOrder, DownloadOrderAnswer, DownloadProgressInfo, ExecutionStatus, FinalStatus, PATH,
@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::book::{Book, Broken};
-use crate::outbox;
+use crate::outbox::{self, Callback};
 
 /// A profile without a row is `Available`: the stock is endless. `orders` counts the downloadOrders that were taken.
 const TABLE: &str = "
@@ -191,6 +191,7 @@ pub struct Smdp {
     book: Book,
     address: SmDpAddress,
     callback_url: String,
+    ambient: Ambient,
     connector: SharedHttpConnector,
 }
 
@@ -201,6 +202,7 @@ impl Smdp {
         path: Option<&Path>,
         address: SmDpAddress,
         callback_base_url: &str,
+        ambient: Ambient,
     ) -> rusqlite::Result<Self> {
         let book = Book::open(path, &format!("{TABLE}{}", outbox::TABLE))?;
         let base = callback_base_url.trim_end_matches('/');
@@ -211,6 +213,7 @@ impl Smdp {
             book,
             address,
             callback_url,
+            ambient,
             connector: network::connector(),
         })
     }
@@ -219,7 +222,12 @@ impl Smdp {
     pub fn serve(self: Arc<Self>, listener: TcpListener) -> JoinHandle<()> {
         tokio::spawn(async move {
             let router = self.clone().router();
-            let deliver = outbox::deliver(&self.book, &self.connector, &[ADMIN_PROTOCOL]);
+            let deliver = outbox::deliver(
+                &self.book,
+                &self.connector,
+                &[ADMIN_PROTOCOL],
+                &self.ambient,
+            );
             tokio::select! {
                 never = crate::serve(listener, router) => match never {},
                 Err(error) = deliver => {
@@ -268,6 +276,11 @@ impl Smdp {
             self.notify(change, &profile, 4, ExecutionStatus::SUCCESS)?;
             Ok(Ok(profile.iccid))
         })?
+    }
+
+    /// Takes the callbacks that wait to be sent, oldest first. Whoever takes them sends them: they are forgotten here.
+    pub fn take_callbacks(&self) -> rusqlite::Result<Vec<Callback>> {
+        self.book.write(outbox::take)
     }
 
     /// Where a profile is.
@@ -357,7 +370,7 @@ impl Smdp {
             eid: profile.eid.clone(),
             iccid: profile.iccid.clone(),
             profile_type: profile.profile_type.clone(),
-            timestamp: Timestamp::now(),
+            timestamp: self.ambient.now(),
             notification_point_id: point,
             notification_point_status: status,
             result_data: None,

@@ -20,4 +20,4 @@ pub use present::{ActivationView, Echo, Presenter};
 pub use refusal::{Fault, Refusal, answer, log_cause};
 pub use settings::{SettingError, Settings};
 pub use stream::{for_each_row, records_of};
-pub use telemetry::start_logging;
+pub use telemetry::{logs, start_logging};

@@ -1,6 +1,8 @@
 //! Logs: JSON lines of our own words. What could hold an event, a body or a header is silenced in code, not by a setting.
 
+use tracing::Subscriber;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -18,6 +20,14 @@ const SILENCED: [&str; 8] = [
 
 /// Starts logging at the level of `LOG_LEVEL` (`error`, `warn`, `info`, `debug`; default `info`).
 pub fn start_logging(level: &str) {
+    logs(level, std::io::stdout).init();
+}
+
+/// What [`start_logging`] starts, with its lines going elsewhere.
+pub fn logs<W>(level: &str, to: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let level = level
         .parse()
         .unwrap_or(LevelFilter::INFO)
@@ -27,9 +37,7 @@ pub fn start_logging(level: &str) {
     let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
-        .with_current_span(true);
-    tracing_subscriber::registry()
-        .with(lines)
-        .with(filter)
-        .init();
+        .with_current_span(true)
+        .with_writer(to);
+    tracing_subscriber::registry().with(lines).with(filter)
 }

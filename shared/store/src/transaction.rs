@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Put, TransactWriteItem, Update};
-use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::{Store, StoreError};
 
@@ -61,10 +60,7 @@ impl Store {
 
 /// 10 to 40 ms after the first try, and twice as long after each further one.
 pub(crate) fn pause(tries: u32) -> Duration {
-    let mut random = [0; 1];
-    // Without randomness the pause is merely less even.
-    let _ = SystemRandom::new().fill(&mut random);
-    Duration::from_millis((10 + u64::from(random[0]) * 30 / 255) << (tries - 1))
+    Duration::from_millis(fastrand::u64(10..=40) << (tries - 1))
 }
 
 pub(crate) fn failed(reasons: &[CancellationReason], write: usize) -> bool {

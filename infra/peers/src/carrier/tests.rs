@@ -18,7 +18,7 @@ struct World {
 }
 
 async fn world(path: Option<&Path>, delay: Duration) -> World {
-    let carrier = Arc::new(Carrier::open(path, delay).unwrap());
+    let carrier = Arc::new(Carrier::open(path, delay, Ambient::real()).unwrap());
     let (url, listener) = listen().await;
     World {
         client: ServiceOrdering::new(network::connector(), &url),
@@ -263,7 +263,7 @@ async fn timers_and_events_survive_a_kill() {
     assert!(before.task.await.unwrap_err().is_cancelled());
     assert!(before.client.get(&placed.id).await.is_err());
 
-    let after = world(Some(&path), NEVER).await;
+    let after = world(Some(&path), NEVER, Ambient::real()).await;
     loop {
         match operator.event().await.state {
             OrderState::InProgress => {}
@@ -278,7 +278,7 @@ async fn timers_and_events_survive_a_kill() {
 async fn an_operator_that_moved_gets_what_it_missed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("network.db");
-    let before = world(Some(&path), NEVER).await;
+    let before = world(Some(&path), NEVER, Ambient::real()).await;
     for gone in ["http://127.0.0.1:1", "http://127.0.0.1:2/"] {
         before.client.register(gone).await.unwrap();
     }
@@ -288,7 +288,7 @@ async fn an_operator_that_moved_gets_what_it_missed() {
     assert!(before.task.await.unwrap_err().is_cancelled());
 
     let mut operator = Operator::start(&[]).await;
-    let carrier = Arc::new(Carrier::open(Some(&path), NEVER).unwrap());
+    let carrier = Arc::new(Carrier::open(Some(&path), NEVER, Ambient::real()).unwrap());
     carrier.move_operator(&operator.url).unwrap();
     let (url, listener) = listen().await;
     let task = carrier.clone().serve(listener);

@@ -19,7 +19,7 @@ struct World {
 
 async fn world(path: Option<&Path>, operator_url: &str) -> World {
     let address = SmDpAddress::parse("smdp.example.test").unwrap();
-    let smdp = Arc::new(Smdp::open(path, address, operator_url).unwrap());
+    let smdp = Arc::new(Smdp::open(path, address, operator_url, Ambient::real()).unwrap());
     let (url, listener) = listen().await;
     World {
         client: Es2Plus::new(network::connector(), &url, "1.3.6.1.4.1.99999.1"),

@@ -1,0 +1,613 @@
+//! What must hold: after every write and call while a world goes on, and of everything when it has come to rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use domain::{
+    Activation, ActivationId, Delivery, DeliveryState, Holder, Iccid, Kind, Msisdn, Phase,
+    SimState, SubscriptionId,
+};
+use edge::Ambient;
+use local::dynoxide::AttributeValue;
+use local::dynoxide::actions::get_item::GetItemRequest;
+use network::OrderState;
+use peers::ProfileState;
+use serde_json::{Value, json};
+
+use crate::ground::Ground;
+use crate::people::Request;
+use crate::sandbox::TABLE;
+use crate::stock::{self, FREE, LINES, SECRETS};
+use crate::wire::{Call, Peer};
+use crate::world::World;
+
+/// A row's keys.
+type Key = (String, String);
+
+/// A row of a swap or a mail, as it was last written.
+struct Seen {
+    version: u64,
+    /// Whether something is still to be done for it.
+    open: bool,
+    /// From when on, in milliseconds since 1970.
+    due: u64,
+    /// Until when the last claim on it was given.
+    claimed_until: u64,
+    /// A swap's line; empty for a mail.
+    line: String,
+}
+
+/// What was seen so far.
+#[derive(Default)]
+pub(crate) struct Watch {
+    pub(crate) violations: Vec<String>,
+    rows: BTreeMap<Key, Seen>,
+    /// Swaps of whose mails SES's answer, or what came of it, was not surely known.
+    doubtful: BTreeSet<String>,
+    /// Tokens of transactions that were carried out: with the same one nothing is carried out again.
+    tokens: BTreeSet<String>,
+    /// First answers to requests with a key.
+    kept: BTreeMap<String, String>,
+}
+
+impl Watch {
+    /// SES's answer to this call will not be known.
+    pub(crate) fn doubt(&mut self, call: &Call) {
+        if let Some(id) = activation_of_mail(call) {
+            self.doubtful.insert(id);
+        }
+    }
+
+    /// What comes of the mails of this row's swap is not surely known.
+    pub(crate) fn doubt_of(&mut self, pk: &str) {
+        self.doubtful.insert(pk.trim_start_matches("A#").to_owned());
+    }
+
+    /// The version and the time of a row that waits for something to be done.
+    pub(crate) fn waits(&self, row: &Key) -> Option<(u64, u64)> {
+        let seen = self.rows.get(row).filter(|seen| seen.open)?;
+        Some((seen.version, seen.due))
+    }
+
+    /// Rows of swaps and mails.
+    pub(crate) fn rows(&self) -> Vec<Key> {
+        self.rows.keys().cloned().collect()
+    }
+
+    /// A call is about to be carried out.
+    pub(crate) fn before(&self, ground: &Ground, call: &Call, ambient: &Ambient) -> Vec<String> {
+        let mut violations = Vec::new();
+        let now = ambient.now().as_millisecond().unsigned_abs();
+        match call.peer {
+            Peer::Table => {
+                for write in writes(call) {
+                    if write.get("ConditionExpression").is_none() {
+                        violations.push("a write has no condition".to_owned());
+                    }
+                }
+            }
+            Peer::Keys => {}
+            Peer::Post => {
+                let id = activation_of_mail(call).unwrap_or_default();
+                let mails = self.rows.iter().filter(|((pk, sk), _)| {
+                    *pk == format!("A#{id}") && sk.starts_with("delivery#")
+                });
+                if !mails.into_iter().any(|(_, seen)| seen.claimed_until >= now) {
+                    violations.push(format!("a mail of {id} is sent without a claim"));
+                }
+            }
+            Peer::Smdp | Peer::Network => {
+                let id = swap_of_call(ground, call);
+                let seen = id
+                    .as_ref()
+                    .and_then(|id| self.rows.get(&(format!("A#{id}"), "activation".to_owned())));
+                if call.method != "GET" && !seen.is_some_and(|seen| seen.claimed_until >= now) {
+                    let path = &call.path;
+                    violations.push(format!("{path} for {id:?} is called without a claim"));
+                }
+            }
+        }
+        violations
+    }
+
+    /// A write was carried out. Gives the rows that changed, and what is wrong with them.
+    pub(crate) fn written(&mut self, ground: &Ground, call: &Call) -> (Vec<Key>, Vec<String>) {
+        let mut changed = Vec::new();
+        let mut violations = Vec::new();
+        let mut swap = None;
+        let request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+        if let Some(token) = request["ClientRequestToken"].as_str()
+            && !self.tokens.insert(token.to_owned())
+        {
+            return (changed, violations);
+        }
+        for write in writes(call) {
+            let item = write.get("Item");
+            let Some(keys) = item.or_else(|| write.get("Key")) else {
+                continue;
+            };
+            let key = (text(keys, "pk"), text(keys, "sk"));
+            if let Some(item) = item.filter(|_| key.0.starts_with("A#")) {
+                if key.1 == "activation" {
+                    swap = key.0.strip_prefix("A#").map(str::to_owned);
+                }
+                violations.extend(self.note(&key, item));
+            }
+            if let Some(iccid) = key.0.strip_prefix("S#") {
+                violations.extend(check_freed(ground, iccid, swap.as_deref()));
+            }
+            if key.0.starts_with("L#") {
+                violations.extend(check_line(ground, &key));
+            }
+            changed.push(key);
+        }
+        let mut lines = BTreeMap::new();
+        for (key, seen) in self.rows.iter().filter(|(key, _)| key.1 == "activation") {
+            if seen.open
+                && let Some(other) = lines.insert(&seen.line, &key.0)
+            {
+                violations.push(format!(
+                    "line {} has two open swaps: {other} and {}",
+                    seen.line, key.0
+                ));
+            }
+        }
+        (changed, violations)
+    }
+
+    fn note(&mut self, key: &Key, item: &Value) -> Option<String> {
+        let before = self.rows.get(key);
+        let version = number(item, "version");
+        let least = before.map_or(1, |seen| seen.version + 1);
+        let swap = key.1 == "activation";
+        let claimed = if swap {
+            item.get("until").is_some()
+        } else {
+            text(item, "state") == "claimed"
+        };
+        let open = if swap {
+            !["done", "error"].contains(&text(item, "phase").as_str())
+        } else {
+            ["pending", "claimed", "ambiguous"].contains(&text(item, "state").as_str())
+                && number(item, "doubts") < 2
+                && number(item, "refusals") < 6
+                || text(item, "state") == "claimed"
+        };
+        let until = if claimed { number(item, "until") } else { 0 };
+        let seen = Seen {
+            version,
+            open,
+            due: number(item, "wakeAt").max(until),
+            claimed_until: until.max(before.map_or(0, |seen| seen.claimed_until)),
+            line: text(item, "line"),
+        };
+        let reopened = open && before.is_some_and(|seen| !seen.open);
+        self.rows.insert(key.clone(), seen);
+        if version < least {
+            return Some(format!(
+                "{key:?} goes to version {version}, and was at {}",
+                least - 1
+            ));
+        }
+        reopened.then(|| format!("{key:?} had ended, and is open again"))
+    }
+
+    /// A caller was answered.
+    pub(crate) fn answered(&mut self, request: &Request, answer: &Value) -> Vec<String> {
+        let status = answer["statusCode"].as_u64().unwrap_or(0);
+        let body = answer["body"].as_str().unwrap_or_default();
+        let mut violations = Vec::new();
+        if status == 200 {
+            if request.is_of_stranger()
+                && !body.starts_with(r#"{"offset":0,"total":0,"results":[]"#)
+            {
+                violations.push(format!("a stranger is answered {body}"));
+            }
+            if let Some(identity) = request.identity()
+                && request.function != "query-activation"
+            {
+                let first = self.kept.entry(identity).or_insert_with(|| body.to_owned());
+                if first != body {
+                    violations.push(format!("a key is answered {first} first, then {body}"));
+                }
+            }
+        } else if canaries().iter().any(|canary| body.contains(canary)) {
+            violations.push(format!("a refusal holds a secret: {body}"));
+        }
+        violations
+    }
+
+    /// How the swaps ended, and how many mails each eSIM swap got.
+    pub(crate) fn summary(&self, ground: &Ground) -> (BTreeMap<String, usize>, Vec<usize>) {
+        let mut swaps: BTreeMap<String, usize> = BTreeMap::new();
+        let mut mails = Vec::new();
+        for row in stock::rows(ground) {
+            let text = |name: &str| match row.get(name) {
+                Some(AttributeValue::S(text)) => text.as_str(),
+                _ => "",
+            };
+            if text("sk") == "activation" {
+                let failure = text("failure");
+                let end = if failure.is_empty() {
+                    text("phase")
+                } else {
+                    failure
+                };
+                *swaps.entry(format!("{} {end}", text("kind"))).or_default() += 1;
+            } else if text("sk").starts_with("delivery#") {
+                let id = text("pk").trim_start_matches("A#");
+                let all = ground.mails();
+                mails.push(all.iter().filter(|mail| mail.activation == id).count());
+            }
+        }
+        (swaps, mails)
+    }
+}
+
+/// The parts of a request that write: of a transaction each of its parts.
+fn writes(call: &Call) -> Vec<Value> {
+    let request = || serde_json::from_slice::<Value>(&call.body).unwrap_or_default();
+    match call.operation.as_str() {
+        "PutItem" | "UpdateItem" => vec![request()],
+        "TransactWriteItems" => {
+            let parts = request()["TransactItems"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            let part = |part: Value| match part {
+                Value::Object(part) => part.into_iter().next().map(|(_, write)| write),
+                _ => None,
+            };
+            parts.into_iter().filter_map(part).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn text(item: &Value, name: &str) -> String {
+    item[name]["S"].as_str().unwrap_or_default().to_owned()
+}
+
+fn number(item: &Value, name: &str) -> u64 {
+    let digits = item[name]["N"].as_str().unwrap_or("0");
+    digits.parse().unwrap_or(0)
+}
+
+fn activation_of_mail(call: &Call) -> Option<String> {
+    let form = String::from_utf8_lossy(&call.body).into_owned();
+    let value = form
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("Tags.member.1.Value="))?;
+    Some(value.to_owned())
+}
+
+/// The swap that a call to the SM-DP+ or the network is made for.
+fn swap_of_call(ground: &Ground, call: &Call) -> Option<String> {
+    let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+    if let Some(name) = body["header"]["functionCallIdentifier"].as_str() {
+        return Some(name.rsplit_once('-')?.0.to_owned());
+    }
+    if let Some(id) = body["externalId"].as_str() {
+        return Some(id.to_owned());
+    }
+    let order = match body["serviceOrder"]["id"].as_str() {
+        Some(order) => order,
+        None => call.path.rsplit('/').next()?,
+    };
+    let look = Call {
+        method: "GET".to_owned(),
+        path: format!("{}/serviceOrder/{order}", network::tmf641::PATH),
+        body: Vec::new(),
+        ..call.clone()
+    };
+    let found: Value = serde_json::from_slice(&ground.perform(&look).body).ok()?;
+    found["externalId"].as_str().map(str::to_owned)
+}
+
+fn row(ground: &Ground, pk: &str, sk: &str) -> Option<Value> {
+    let key = json!({"pk": {"S": pk}, "sk": {"S": sk}});
+    let request: GetItemRequest =
+        serde_json::from_value(json!({"TableName": TABLE, "Key": key, "ConsistentRead": true}))
+            .ok()?;
+    let found = ground.database.get_item(request).ok()?;
+    serde_json::to_value(found.item?).ok()
+}
+
+/// A SIM that a swap lets go of is nothing that a peer still means to use for it.
+fn check_freed(ground: &Ground, iccid: &str, swap: Option<&str>) -> Option<String> {
+    let sim = row(ground, &format!("S#{iccid}"), "sim")?;
+    let free = text(&sim, "state") == "FREE";
+    let swap = swap.filter(|_| free)?;
+    let order = ground.carrier.order_state(swap).expect("the book");
+    let settled = [
+        None,
+        Some(OrderState::Cancelled),
+        Some(OrderState::Failed),
+        Some(OrderState::Rejected),
+    ];
+    if !settled.contains(&order) {
+        return Some(format!(
+            "SIM {iccid} of {swap} is free while the network's order is {order:?}"
+        ));
+    }
+    if text(&sim, "form") != "eSIM" {
+        return None;
+    }
+    let number = Iccid::parse(iccid).expect("an ICCID");
+    let profile = ground.smdp.profile_state(&number).expect("the book");
+    let away = [ProfileState::Available, ProfileState::Unavailable];
+    (!away.contains(&profile))
+        .then(|| format!("SIM {iccid} of {swap} is free while its profile is {profile:?}"))
+}
+
+/// A line is on the SIM that the network has its number on.
+fn check_line(ground: &Ground, key: &Key) -> Option<String> {
+    let line = row(ground, &key.0, &key.1)?;
+    let phone = Msisdn::parse(&text(&line, "phone")).expect("a number");
+    let network = ground.carrier.sim_of(&phone).expect("the book");
+    let stock = LINES
+        .iter()
+        .find(|stock| key.0 == format!("L#{}", stock.id))?;
+    let network = network.as_ref().map_or(stock.sim, Iccid::as_str);
+    let ours = text(&line, "sim");
+    let open = line.get("swap").is_some();
+    // While a swap is open the network may be ahead of us, but never behind.
+    (ours != network && !open).then(|| {
+        format!(
+            "line {} is on {ours}, and the network has it on {network}",
+            stock.id
+        )
+    })
+}
+
+/// Everything that must not be seen in clear.
+fn canaries() -> Vec<String> {
+    let mut canaries: Vec<String> = SECRETS.iter().map(|secret| (*secret).to_owned()).collect();
+    // Every confirmation code begins so.
+    canaries.push("Zq7KwV".to_owned());
+    canaries
+}
+
+/// What is wrong with a world that has come to rest.
+pub(crate) async fn judge(world: &World, logs: &str) -> Vec<String> {
+    let ground = &world.ground;
+    let mut wrong = Vec::new();
+    let mut swaps = Vec::new();
+    let mut matching_ids = Vec::new();
+    let rows = stock::rows(ground);
+    for row in &rows {
+        let text = |name: &str| match row.get(name) {
+            Some(AttributeValue::S(text)) => text.as_str(),
+            _ => "",
+        };
+        if text("sk") == "activation" {
+            let id = ActivationId::parse(text("pk").trim_start_matches("A#")).expect("an id");
+            let stored = world.observer.swap_with_deliveries(&id).await;
+            let stored = stored.expect("the table answers").expect("it is there");
+            if stored.activation.kind == Kind::Esim {
+                let matching_id = world.observer.matching_id(&stored).await;
+                matching_ids.push(matching_id.expect("it opens").expose().to_owned());
+            }
+            swaps.push((stored.activation, stored.deliveries));
+        }
+    }
+    for (swap, mails) in &swaps {
+        wrong.extend(judge_swap(world, swap));
+        wrong.extend(judge_mails(world, swap, mails));
+    }
+    wrong.extend(judge_lines_and_sims(world, &swaps).await);
+    let mut secrets = canaries();
+    secrets.extend(matching_ids);
+    for secret in &secrets {
+        if logs.contains(secret.as_str()) {
+            wrong.push(format!("{secret} is in the log"));
+        }
+        for row in &rows {
+            if holds(row.values(), secret) {
+                wrong.push(format!(
+                    "{secret} is in the table: {:?} {:?}",
+                    row["pk"], row["sk"]
+                ));
+            }
+        }
+    }
+    for mail in ground.mails().iter() {
+        let raw = String::from_utf8_lossy(&mail.raw);
+        for secret in canaries()
+            .iter()
+            .filter(|secret| raw.contains(secret.as_str()))
+        {
+            wrong.push(format!("{secret} is in a mail"));
+        }
+    }
+    for sign in [
+        "is not what it should be",
+        "too many steps",
+        "made us panic",
+        "refused the call",
+        "could not be used",
+    ] {
+        if let Some(line) = logs.lines().find(|line| line.contains(sign)) {
+            wrong.push(format!("logged: {line}"));
+        }
+    }
+    wrong
+}
+
+fn judge_swap(world: &World, swap: &Activation) -> Vec<String> {
+    let ground = &world.ground;
+    let id = &swap.id;
+    let mut wrong = Vec::new();
+    let orders = ground.carrier.orders_of(id.as_str()).expect("the book");
+    if orders > 1 {
+        wrong.push(format!("the network has {orders} orders of {id}"));
+    }
+    let order = ground.carrier.order_state(id.as_str()).expect("the book");
+    let live = |state| matches!(state, OrderState::Held | OrderState::InProgress);
+    match swap.phase {
+        Phase::Done if order != Some(OrderState::Completed) => {
+            wrong.push(format!(
+                "{id} is done, and the network's order is {order:?}"
+            ));
+        }
+        Phase::Error if order.is_some_and(live) || order == Some(OrderState::Completed) => {
+            wrong.push(format!("{id} failed, and the network's order is {order:?}"));
+        }
+        Phase::Done | Phase::Error => {}
+        open => wrong.push(format!("{id} stays {open:?}: {:?}", swap.timeline)),
+    }
+    if swap.claim.is_some() {
+        wrong.push(format!("{id} has ended, and is claimed"));
+    }
+    wrong
+}
+
+fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<String> {
+    let id = swap.id.as_str();
+    let all = world.ground.mails();
+    let sent = all.iter().filter(|mail| mail.activation == id).count();
+    let mut wrong = Vec::new();
+    let ordered = swap.kind == Kind::Esim && swap.order_number.is_some();
+    let known = !world.watch.doubtful.contains(id);
+    let Some(mail) = mails.first() else {
+        if sent > 0 {
+            wrong.push(format!("{sent} mails of {id}, and no row of them"));
+        }
+        if ordered && swap.phase == Phase::Done {
+            wrong.push(format!("{id} is done without a mail"));
+        }
+        return wrong;
+    };
+    let open = matches!(mail.state, DeliveryState::Pending | DeliveryState::Claimed);
+    if open || swap.kind == Kind::Physical {
+        wrong.push(format!("the mail of {id} stays {:?}", mail.state));
+    }
+    if sent > 2 || sent > 1 && known {
+        wrong.push(format!("{sent} mails of {id}, SES's answer known: {known}"));
+    }
+    // Given up: SES refused it, never learnt twice, or the swap ended first.
+    let given_up =
+        mail.doubts >= Delivery::DOUBTS_AT_MOST || mail.refusals >= Delivery::REFUSALS_AT_MOST;
+    if sent == 0 && !given_up {
+        wrong.push(format!("no mail of {id}, which is {:?}", mail.state));
+    }
+    if sent == 0 && known && mail.state == DeliveryState::Ambiguous {
+        wrong.push(format!("no mail of {id}, whose fate was always known"));
+    }
+    wrong
+}
+
+async fn judge_lines_and_sims(world: &World, swaps: &[(Activation, Vec<Delivery>)]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let ground = &world.ground;
+    for stock in &LINES {
+        let id = SubscriptionId::parse(stock.id).expect("an id");
+        let line = world.observer.line(&id).await.expect("the table answers");
+        let line = line.expect("no line is lost").line;
+        if let Some(open) = &line.open_swap {
+            wrong.push(format!("line {id} is still marked by {open}"));
+        }
+        let network = ground.carrier.sim_of(&line.phone).expect("the book");
+        let network = network.as_ref().map_or(stock.sim, Iccid::as_str);
+        if line.current_sim.as_str() != network {
+            wrong.push(format!(
+                "line {id} is on {}, the network says {network}",
+                line.current_sim
+            ));
+        }
+        let sim = world
+            .observer
+            .sim(&line.current_sim)
+            .await
+            .expect("the table answers");
+        let sim = sim.expect("no SIM is lost");
+        if sim.state != SimState::Activated || sim.holder != Some(Holder::Line(id.clone())) {
+            wrong.push(format!(
+                "line {id} is on {}, which is {:?} of {:?}",
+                sim.iccid, sim.state, sim.holder
+            ));
+        }
+        let done: Vec<_> = swaps
+            .iter()
+            .filter(|(swap, _)| swap.subscription == id && swap.phase == Phase::Done)
+            .collect();
+        let last = done.iter().max_by_key(|(swap, _)| swap.ended_at);
+        let expected = last.map_or(stock.sim, |(swap, _)| swap.new_sim.as_str());
+        if line.current_sim.as_str() != expected {
+            wrong.push(format!(
+                "line {id} is on {}, its last swap says {expected}",
+                line.current_sim
+            ));
+        }
+    }
+    let numbers = FREE
+        .iter()
+        .map(|free| free.0)
+        .chain(LINES.iter().map(|line| line.sim));
+    for number in numbers {
+        let iccid = Iccid::parse(number).expect("an ICCID");
+        let sim = world.observer.sim(&iccid).await.expect("the table answers");
+        let sim = sim.expect("no SIM is lost");
+        let on_shelf = row(ground, &format!("S#{number}"), "sim")
+            .is_some_and(|row| row.get("shelf").is_some());
+        let used = swaps
+            .iter()
+            .any(|(swap, _)| swap.old_sim == iccid && swap.phase == Phase::Done);
+        let fits = match (&sim.state, &sim.holder) {
+            (SimState::Free, None) => on_shelf && !used,
+            (SimState::Disabled, None) => !on_shelf,
+            (SimState::Activated, Some(Holder::Line(id))) => {
+                let line = world.observer.line(id).await.expect("the table answers");
+                !on_shelf && line.is_some_and(|line| line.line.current_sim == iccid)
+            }
+            _ => false,
+        };
+        if !fits {
+            wrong.push(format!(
+                "SIM {number} is {:?} of {:?}, on the shelf: {on_shelf}, was used: {used}",
+                sim.state, sim.holder
+            ));
+        }
+        let profile = ground.smdp.profile_state(&iccid).expect("the book");
+        let live = matches!(
+            profile,
+            ProfileState::Allocated
+                | ProfileState::Linked
+                | ProfileState::Confirmed
+                | ProfileState::Released
+                | ProfileState::Error
+        );
+        if live {
+            wrong.push(format!("the SM-DP+ still has {number} as {profile:?}"));
+        }
+        let on_phone = matches!(profile, ProfileState::Downloaded | ProfileState::Installed);
+        if on_phone && sim.state == SimState::Free {
+            wrong.push(format!("SIM {number} is free, and on a phone"));
+        }
+    }
+    wrong
+}
+
+/// Whether a value holds the text, in whatever it nests.
+fn holds<'a>(values: impl Iterator<Item = &'a AttributeValue>, secret: &str) -> bool {
+    values.into_iter().any(|value| {
+        let json = serde_json::to_value(value).unwrap_or_default();
+        contains(&json, secret)
+    })
+}
+
+fn contains(value: &Value, secret: &str) -> bool {
+    match value {
+        Value::String(text) => {
+            let raw = STANDARD.decode(text).unwrap_or_default();
+            text.contains(secret)
+                || raw
+                    .windows(secret.len())
+                    .any(|part| part == secret.as_bytes())
+        }
+        Value::Array(list) => list.iter().any(|value| contains(value, secret)),
+        Value::Object(map) => map.values().any(|value| contains(value, secret)),
+        _ => false,
+    }
+}

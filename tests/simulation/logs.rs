@@ -1,0 +1,34 @@
+//! What the functions log, as it would stand in the log: kept by thread, one world after another.
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+
+use tracing::subscriber::{DefaultGuard, set_default};
+
+thread_local! {
+    static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LINES.with_borrow_mut(|lines| lines.extend_from_slice(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps what this thread logs, for as long as the guard lives.
+pub(crate) fn keep() -> DefaultGuard {
+    set_default(edge::logs("debug", || Lines))
+}
+
+/// What was logged since the last time.
+pub(crate) fn take() -> String {
+    let lines = LINES.with_borrow_mut(std::mem::take);
+    String::from_utf8_lossy(&lines).into_owned()
+}

@@ -1,0 +1,149 @@
+//! The whole service in one process under a seeded scheduler: real functions, store, SDK and clients; an embedded table,
+//! simulated peers, a virtual clock, and faults on the wire.
+
+mod ground;
+mod invariants;
+mod logs;
+mod mistakes;
+mod people;
+mod sandbox;
+mod stock;
+mod weather;
+mod wire;
+mod world;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fastrand::Rng;
+
+use crate::people::Request;
+use crate::weather::Weather;
+use crate::world::{Plan, Run, run};
+
+/// A world that is all chance.
+fn any(seed: u64) -> Plan {
+    let mut rng = Rng::with_seed(!seed);
+    let weather = Weather::any(&mut rng);
+    let asked = rng.usize(1..=5);
+    let requests = (0..asked)
+        .map(|n| {
+            let first = rng.u64(1..1_200_000);
+            let mut times = vec![first];
+            while rng.u8(..3) == 0 {
+                let within = [50, 20_000, 4_000_000][rng.usize(..3)];
+                times.push(first + rng.u64(..within));
+            }
+            (Request::any(&mut rng, n), times)
+        })
+        .collect();
+    Plan {
+        seed,
+        weather,
+        requests,
+        acts: None,
+        mistake: None,
+        at: None,
+        told: false,
+    }
+}
+
+fn setting(name: &str) -> Option<u64> {
+    env::var(name)
+        .ok()
+        .map(|text| text.parse().expect("a number"))
+}
+
+#[derive(Default)]
+struct Totals {
+    exchanges: u64,
+    swaps: BTreeMap<String, usize>,
+    mails: BTreeMap<usize, usize>,
+    failed: Vec<(u64, String)>,
+}
+
+impl Totals {
+    fn add(&mut self, seed: u64, run: &Run) {
+        self.exchanges += run.exchanges;
+        for (end, count) in &run.swaps {
+            *self.swaps.entry(end.clone()).or_default() += count;
+        }
+        for mails in &run.mails {
+            *self.mails.entry(*mails).or_default() += 1;
+        }
+        if let Some(first) = run.violations.first() {
+            self.failed.push((seed, first.clone()));
+        }
+    }
+}
+
+/// Runs seeds on all cores.
+fn run_all(seeds: std::ops::Range<u64>, plan: impl Fn(u64) -> Plan + Sync) -> Totals {
+    let totals = Mutex::new(Totals::default());
+    let next = AtomicU64::new(seeds.start);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let _logs = logs::keep();
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    let run = run(plan(seed));
+                    totals
+                        .lock()
+                        .expect("no thread panics with it")
+                        .add(seed, &run);
+                }
+            });
+        }
+    });
+    totals.into_inner().expect("no thread panics with it")
+}
+
+fn tell(plan: Plan) -> Run {
+    let _logs = logs::keep();
+    run(Plan { told: true, ..plan })
+}
+
+#[test]
+fn whatever_happens_nothing_is_lost_and_nothing_happens_twice() {
+    if let Some(seed) = setting("SEED") {
+        let run = tell(any(seed));
+        println!("{}", run.trace.join("\n"));
+        println!("{:?} {:?}", run.swaps, run.mails);
+        assert!(
+            run.violations.is_empty(),
+            "seed {seed}: {:#?}",
+            run.violations
+        );
+        return;
+    }
+    let from = setting("FROM").unwrap_or(0);
+    let seeds = setting("SEEDS").unwrap_or(300);
+    let began = std::time::Instant::now();
+    let mut totals = run_all(from..from + seeds, any);
+    println!(
+        "{seeds} seeds, {} calls, {:?}; swaps: {:?}; eSIM swaps by number of mails: {:?}",
+        totals.exchanges,
+        began.elapsed(),
+        totals.swaps,
+        totals.mails
+    );
+    totals.failed.sort();
+    for (seed, what) in &totals.failed {
+        println!("seed {seed}: {what}");
+    }
+    if let Some((seed, _)) = totals.failed.first() {
+        let run = tell(any(*seed));
+        println!("{}", run.trace.join("\n"));
+        panic!(
+            "seed {seed}: {:?}; again: SEED={seed} cargo test -p tests --test simulation",
+            run.violations
+        );
+    }
+}

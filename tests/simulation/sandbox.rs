@@ -1,0 +1,149 @@
+//! A sandbox: the functions of one process, wired as their `main.rs` wires them, but to the simulated wire, clock and
+//! randomness. Who is invoked when is in `world`.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_lambda_events::event::dynamodb::Event;
+use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_smithy_runtime_api::client::http::http_client_fn;
+use change_sim::ChangeSim;
+use deliver_esim::DeliverEsim;
+use edge::{Ambient, Settings};
+use fulfil_swap::FulfilSwap;
+use lambda_http::Request;
+use lambda_runtime::LambdaEvent;
+use local::functions::{Handler, events, http};
+use network_events::NetworkEvents;
+use query_activation::QueryActivation;
+use store::Store;
+use submit_swap::SubmitSwap;
+
+use crate::ground::SMDP_ADDRESS;
+use crate::wire::{Peer, Wire};
+
+/// The table's name.
+pub(crate) const TABLE: &str = "simswap";
+
+/// The functions of one process, by name.
+pub(crate) type Sandbox = BTreeMap<&'static str, Handler>;
+
+/// The ground of the AWS clients of one process.
+pub(crate) fn aws(wire: &Wire) -> SdkConfig {
+    let connector = wire.connector();
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::from_static("eu-central-1"))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::for_tests()))
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+        .timeout_config(edge::timeouts())
+        .http_client(http_client_fn(move |_, _| connector.clone()))
+        .build()
+}
+
+/// A store of one process.
+pub(crate) fn store(aws: &SdkConfig) -> Store {
+    // The default bucket of retries is one for all worlds of this process.
+    let partition = RetryPartition::custom("simulation")
+        .token_bucket(TokenBucket::default())
+        .build();
+    let dynamodb = aws_sdk_dynamodb::config::Builder::from(aws)
+        .endpoint_url(Peer::Table.url())
+        .retry_partition(partition.clone())
+        .build();
+    let kms = aws_sdk_kms::config::Builder::from(aws)
+        .endpoint_url(Peer::Keys.url())
+        .retry_partition(partition)
+        .build();
+    Store::new(
+        aws_sdk_dynamodb::Client::from_conf(dynamodb),
+        aws_sdk_kms::Client::from_conf(kms),
+        TABLE,
+        local::kms::ALIAS,
+    )
+}
+
+/// A new process.
+pub(crate) fn start(wire: &Wire, ambient: &Ambient) -> Sandbox {
+    let settings = Settings::new(|name| {
+        let value = match name {
+            "SMDP_URL" => Peer::Smdp.url(),
+            "NETWORK_URL" => Peer::Network.url(),
+            "SMDP_ADDRESS" => SMDP_ADDRESS,
+            "SMDP_REQUESTER_ID" => "1.2.3",
+            "MAIL_FROM" => "Simswap <noreply@example.com>",
+            "BRAND" => "Simswap",
+            // Deadlines are the deployed ones, but for the two that only make runs longer.
+            "INSTALL_WITHIN" => "6h",
+            "SIM_REST" => "10m",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    });
+    let aws = aws(wire);
+    let store = store(&aws);
+    let ses = aws_sdk_ses::config::Builder::from(&aws)
+        .endpoint_url(Peer::Post.url())
+        .build();
+    let fits = "the settings are complete";
+    let submit = SubmitSwap::new(store.clone(), ambient.clone(), &settings).expect(fits);
+    let change = ChangeSim::new(store.clone(), ambient.clone(), &settings).expect(fits);
+    let query = QueryActivation::new(store.clone(), ambient.clone(), &settings).expect(fits);
+    let network = NetworkEvents::new(store.clone(), ambient.clone(), &settings).expect(fits);
+    let fulfil = FulfilSwap::new(store.clone(), wire.connector(), ambient.clone(), &settings);
+    let deliver = DeliverEsim::new(store, &ses, ambient.clone(), &settings).expect(fits);
+    let (submit, change, query) = (Arc::new(submit), Arc::new(change), Arc::new(query));
+    let (network, fulfil, deliver) = (
+        Arc::new(network),
+        Arc::new(fulfil.expect(fits)),
+        Arc::new(deliver),
+    );
+    BTreeMap::from([
+        (
+            "submit-swap",
+            http(move |request: Request| {
+                let submit = submit.clone();
+                async move { Ok::<_, Infallible>(submit.handle(request).await) }
+            }),
+        ),
+        (
+            "change-sim",
+            http(move |request: Request| {
+                let change = change.clone();
+                async move { Ok::<_, Infallible>(change.handle(request).await) }
+            }),
+        ),
+        (
+            "query-activation",
+            http(move |request: Request| {
+                let query = query.clone();
+                async move { Ok::<_, Infallible>(query.handle(request).await) }
+            }),
+        ),
+        (
+            "network-events",
+            http(move |request: Request| {
+                let network = network.clone();
+                async move { Ok::<_, Infallible>(network.handle(request).await) }
+            }),
+        ),
+        (
+            "fulfil-swap",
+            events(move |event: LambdaEvent<Event>| {
+                let fulfil = fulfil.clone();
+                async move { Ok::<_, Infallible>(fulfil.handle(event.payload).await) }
+            }),
+        ),
+        (
+            "deliver-esim",
+            events(move |event: LambdaEvent<Event>| {
+                let deliver = deliver.clone();
+                async move { Ok::<_, Infallible>(deliver.handle(event.payload).await) }
+            }),
+        ),
+    ])
+}

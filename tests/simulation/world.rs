@@ -1,0 +1,905 @@
+//! One world: its actors, its clock, and the scheduler that decides who is answered next. All that it decides comes from
+//! its seed. What must hold is in `invariants`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use edge::Ambient;
+use fastrand::Rng;
+use jiff::Timestamp;
+use network::OrderState;
+use peers::Callback;
+use serde_json::{Value, json};
+use store::Store;
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+
+use crate::ground::Ground;
+use crate::invariants::Watch;
+use crate::logs;
+use crate::mistakes::Mistake;
+use crate::people::{Act, Request, acts, http_event};
+use crate::sandbox::{self, Sandbox};
+use crate::stock;
+use crate::weather::{Fault, Weather};
+use crate::wire::{Answer, Broken, Call, Desk, Exchange, INVOCATION, Peer, Wire};
+
+/// What a world is made of, besides chance.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) weather: Weather,
+    /// Requests, and the milliseconds at which each is sent.
+    pub(crate) requests: Vec<(Request, Vec<u64>)>,
+    /// What each phone does, by the number of its mail; by chance if there is none.
+    pub(crate) acts: Option<Vec<(u64, Act)>>,
+    /// A known mistake that is put in.
+    pub(crate) mistake: Option<Mistake>,
+    /// What is done at one exchange, counted from 0.
+    pub(crate) at: Option<(u64, Cut)>,
+    /// Whether the trace is kept.
+    pub(crate) told: bool,
+}
+
+/// What is done at one exchange.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Cut {
+    /// The process dies before the call leaves.
+    KilledBefore,
+    /// The process dies after the call was carried out.
+    KilledAfter,
+    /// Before it is carried out, another one runs to its end.
+    OvertakenBefore(Rival),
+    /// After it was carried out and before it is answered, another one runs to its end.
+    OvertakenAfter(Rival),
+}
+
+/// Who else works on the same swap.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Rival {
+    /// Another `fulfil-swap`, and another `deliver-esim`, for every row that there is.
+    Records,
+    /// Every callback that there was, again.
+    Callbacks,
+    /// A caller with this request.
+    Caller(Request),
+}
+
+/// What a world came to.
+pub(crate) struct Run {
+    pub(crate) violations: Vec<String>,
+    pub(crate) trace: Vec<String>,
+    /// Calls that the functions made.
+    pub(crate) exchanges: u64,
+    /// Swaps that were accepted, and how they ended.
+    pub(crate) swaps: BTreeMap<String, usize>,
+    /// How many mails each eSIM swap that was ordered got.
+    pub(crate) mails: Vec<usize>,
+}
+
+/// The two functions behind the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Consumer {
+    Fulfil,
+    Deliver,
+}
+
+impl Consumer {
+    fn function(self) -> &'static str {
+        match self {
+            Self::Fulfil => "fulfil-swap",
+            Self::Deliver => "deliver-esim",
+        }
+    }
+
+    /// Who takes records of this row, as the filters of the mappings say.
+    fn of(sk: &str) -> Option<Self> {
+        match sk {
+            "activation" => Some(Self::Fulfil),
+            _ => sk.starts_with("delivery#").then_some(Self::Deliver),
+        }
+    }
+}
+
+/// A record of the stream.
+#[derive(Debug, Clone)]
+struct Record {
+    number: u64,
+    row: (String, String),
+    tries: u32,
+}
+
+/// Why a function was invoked.
+enum Cause {
+    Asked(usize),
+    Records(Consumer, Vec<Record>),
+    Callback(Callback, u32),
+}
+
+/// An invocation that runs.
+struct Running {
+    cause: Cause,
+    /// Index of its sandbox.
+    sandbox: usize,
+    task: AbortHandle,
+}
+
+/// What happens next, and when.
+enum Event {
+    Ask(usize),
+    /// The call, what becomes of it, and its number.
+    Arrive(Box<Exchange>, Fault, u64),
+    Answer(oneshot::Sender<Answer>, Answer),
+    Kill(u64),
+    Put(Consumer, Record),
+    Feed(Consumer),
+    Call(Callback, u32),
+    Phone(String, Act),
+    NetworkWorks,
+    NetworkGivesUp(String, OrderState),
+    /// Looks whether a row still waits at this version.
+    Sweep((String, String), u64),
+}
+
+/// When worlds begin, and how long one may go on.
+pub(crate) const BEGIN: &str = "2026-11-22T12:00:00Z";
+const EVENTS_AT_MOST: u64 = 60_000;
+
+/// A record that fails so often is gone from the stream.
+const TRIES: u32 = 5;
+
+pub(crate) struct World {
+    plan: Plan,
+    rng: Rng,
+    start: Instant,
+    pub(crate) ground: Arc<Ground>,
+    /// Sees the table as it is.
+    pub(crate) observer: Store,
+    wire: Wire,
+    ambient: Ambient,
+    sandboxes: Vec<Sandbox>,
+    /// By time in milliseconds; those of one time in an order of chance.
+    agenda: BTreeMap<(u64, u32, u64), Event>,
+    numbers: u64,
+    running: BTreeMap<u64, Running>,
+    finished: mpsc::UnboundedReceiver<(u64, Result<String, String>)>,
+    finish: mpsc::UnboundedSender<(u64, Result<String, String>)>,
+    /// Records that wait for their consumer.
+    waiting: BTreeMap<Consumer, Vec<Record>>,
+    /// Answers of index queries, by index and key.
+    seen: BTreeMap<String, Vec<u8>>,
+    /// All callbacks that the peers ever sent.
+    callbacks: Vec<Callback>,
+    exchanges: u64,
+    pub(crate) watch: Watch,
+    trace: Vec<String>,
+}
+
+/// Lives a world from its beginning until nothing is left to happen, and judges it.
+pub(crate) fn run(plan: Plan) -> Run {
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    fastrand::seed(plan.seed);
+    logs::take();
+    runtime.expect("a runtime").block_on(async {
+        let mut world = World::new(plan).await;
+        world.live().await;
+        let logs = logs::take();
+        world.judge(&logs).await
+    })
+}
+
+impl World {
+    async fn new(plan: Plan) -> Self {
+        let mut rng = Rng::with_seed(plan.seed);
+        let start = Instant::now();
+        let begin: Timestamp = BEGIN.parse().expect("it is a time");
+        let bits = Mutex::new(rng.fork());
+        let ambient = Ambient::new(
+            move || begin + start.elapsed(),
+            move || bits.lock().unwrap_or_else(PoisonError::into_inner).u128(..),
+        );
+        let delay = Duration::from_millis(if rng.bool() {
+            200
+        } else {
+            rng.u64(..1_200_000)
+        });
+        let ground = Arc::new(Ground::new(&ambient, delay));
+        stock::lay(&ground).await;
+        let observer = stock::observer(&ground);
+        let direct = ground.clone();
+        let wire = Wire {
+            desk: Arc::new(Desk::default()),
+            direct: Arc::new(move |call| direct.perform(call)),
+        };
+        let sandboxes = (0..2).map(|_| sandbox::start(&wire, &ambient)).collect();
+        let (finish, finished) = mpsc::unbounded_channel();
+        let mut world = Self {
+            rng,
+            start,
+            ground,
+            observer,
+            wire,
+            ambient,
+            sandboxes,
+            agenda: BTreeMap::new(),
+            numbers: 0,
+            running: BTreeMap::new(),
+            finished,
+            finish,
+            waiting: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            callbacks: Vec::new(),
+            exchanges: 0,
+            watch: Watch::default(),
+            trace: Vec::new(),
+            plan,
+        };
+        for (n, (_, times)) in world.plan.requests.clone().iter().enumerate() {
+            for at in times {
+                world.plan_at(*at, Event::Ask(n));
+            }
+        }
+        world
+    }
+
+    /// Milliseconds since the beginning.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn calm(&self) -> bool {
+        self.now() >= self.plan.weather.until
+    }
+
+    /// Whether something of this chance, in thousandths, happens; nothing does when it is calm.
+    fn chance(&mut self, chance: u32) -> bool {
+        chance > 0 && !self.calm() && self.rng.u32(..1000) < chance
+    }
+
+    fn plan_at(&mut self, at: u64, event: Event) {
+        self.numbers += 1;
+        let key = (at, self.rng.u32(..), self.numbers);
+        self.agenda.insert(key, event);
+    }
+
+    fn plan_in(&mut self, millis: u64, event: Event) {
+        self.plan_at(self.now() + millis.max(1), event);
+    }
+
+    fn tell(&mut self, words: impl FnOnce() -> String) {
+        if self.plan.told {
+            let (seconds, millis) = (self.now() / 1000, self.now() % 1000);
+            self.trace
+                .push(format!("{seconds:>6}.{millis:03} {}", words()));
+        }
+    }
+
+    pub(crate) fn violate(&mut self, what: String) {
+        self.tell(|| format!("VIOLATED: {what}"));
+        self.watch.violations.push(what);
+    }
+
+    /// Until the agenda is empty and nobody works.
+    async fn live(&mut self) {
+        let desk = self.wire.desk.clone();
+        let mut events = 0;
+        loop {
+            self.look();
+            let Some((&(at, ..), _)) = self.agenda.first_key_value() else {
+                if self.running.is_empty() {
+                    break;
+                }
+                // A handler sleeps, or is about to answer.
+                let rung = tokio::time::timeout(Duration::from_secs(3600), desk.bell.notified());
+                if rung.await.is_err() {
+                    self.violate("a handler waits for nothing".to_owned());
+                    break;
+                }
+                continue;
+            };
+            tokio::select! {
+                biased;
+                () = desk.bell.notified() => continue,
+                () = sleep_until(self.start + Duration::from_millis(at)) => {}
+            }
+            // Something may have been put before it meanwhile.
+            let Some((_, event)) = self.agenda.pop_first() else {
+                continue;
+            };
+            self.happen(event);
+            events += 1;
+            if events > EVENTS_AT_MOST || !self.watch.violations.is_empty() {
+                if self.watch.violations.is_empty() {
+                    self.violate("the world does not come to rest".to_owned());
+                }
+                break;
+            }
+        }
+    }
+
+    /// Takes in what the handlers did.
+    fn look(&mut self) {
+        for exchange in self.wire.desk.take() {
+            self.take_on(exchange);
+        }
+        while let Ok((number, answer)) = self.finished.try_recv() {
+            if let Some(running) = self.running.remove(&number) {
+                self.tell(|| format!("#{number} ends"));
+                self.conclude(running.cause, answer);
+            }
+        }
+    }
+
+    /// Decides what becomes of a call.
+    fn take_on(&mut self, exchange: Exchange) {
+        let number = self.exchanges;
+        self.exchanges += 1;
+        let invocation = exchange.invocation;
+        let now = self.now();
+        let (call, weather) = (&exchange.call, &self.plan.weather);
+        let mut fault = weather.fault(&mut self.rng, call, now);
+        let latency = self.rng.u64(1..=15);
+        if let Some((at, cut)) = self.plan.at.clone()
+            && at == number
+        {
+            match cut {
+                Cut::KilledBefore => {
+                    self.tell(|| format!("#{invocation} is killed before exchange {number}"));
+                    self.kill(invocation);
+                    return;
+                }
+                Cut::KilledAfter => fault = Fault::Silence,
+                Cut::OvertakenBefore(rival) => {
+                    fault = Fault::Late(2_000);
+                    self.overtake(rival);
+                }
+                // Its answer takes so long.
+                Cut::OvertakenAfter(_) => {}
+            }
+        }
+        if self.chance(self.plan.weather.kill) {
+            let within = self.rng.u64(1..40);
+            self.plan_in(within, Event::Kill(invocation));
+        }
+        let late = match fault {
+            Fault::Late(millis) => millis,
+            _ => 0,
+        };
+        self.plan_in(
+            latency + late,
+            Event::Arrive(Box::new(exchange), fault, number),
+        );
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Ask(n) => {
+                let (request, _) = &self.plan.requests[n];
+                let (function, event) = (request.function, request.event());
+                let told = request.told();
+                self.invoke(function, event, Cause::Asked(n), &told);
+            }
+            Event::Arrive(exchange, fault, number) => self.arrive(*exchange, fault, number),
+            Event::Answer(to, answer) => {
+                // Nobody may wait any more.
+                let _ = to.send(answer);
+            }
+            Event::Kill(invocation) => {
+                if self.running.contains_key(&invocation) {
+                    self.tell(|| format!("#{invocation} is killed"));
+                    self.kill(invocation);
+                }
+            }
+            Event::Put(consumer, record) => {
+                let waiting = self.waiting.entry(consumer).or_default();
+                if waiting.is_empty() {
+                    let delay = self.rng.u64(1..60);
+                    self.plan_in(delay, Event::Feed(consumer));
+                }
+                self.waiting.entry(consumer).or_default().push(record);
+            }
+            Event::Feed(consumer) => self.feed(consumer),
+            Event::Call(callback, tries) => self.call_back(callback, tries),
+            Event::Phone(mail, act) => self.phone(&mail, act),
+            Event::NetworkWorks => self.network_works(),
+            Event::NetworkGivesUp(id, state) => {
+                let given = self.ground.carrier.give_up(&id, state).expect("the book");
+                self.tell(|| format!("the network gives up {id}: {state:?}, {given}"));
+                self.post();
+            }
+            Event::Sweep(row, version) => self.sweep(row, version),
+        }
+    }
+
+    /// A call is at its peer.
+    fn arrive(&mut self, exchange: Exchange, fault: Fault, number: u64) {
+        let Exchange {
+            invocation,
+            mut call,
+            answer,
+        } = exchange;
+        let patience = match call.peer {
+            Peer::Smdp | Peer::Network => 10_000,
+            Peer::Table | Peer::Keys | Peer::Post => 40_000,
+        };
+        if call.peer == Peer::Post
+            && !matches!(fault, Fault::None | Fault::NotSent | Fault::Refused(_))
+        {
+            self.watch.doubt(&call);
+        }
+        let told = if self.plan.told {
+            describe(&call)
+        } else {
+            String::new()
+        };
+        let (reply, delay): (Answer, u64) = match fault {
+            Fault::NotSent => (Err(Broken::Refused), 0),
+            Fault::Vanishes => (Err(Broken::TimedOut), patience),
+            Fault::Refused(ref reply) => (Ok(reply.clone()), 0),
+            Fault::Stale if self.seen.contains_key(&index_key(&call)) => {
+                let seen = self.seen[&index_key(&call)].clone();
+                (Ok(crate::wire::Reply::new(200, seen)), 0)
+            }
+            _ => {
+                let violations = self.watch.before(&self.ground, &call, &self.ambient);
+                let mistake = self.plan.mistake;
+                let instead = mistake.and_then(|mistake| mistake.alter(&self.ground, &mut call));
+                let reply = instead.unwrap_or_else(|| self.ground.perform(&call));
+                for violation in violations {
+                    self.violate(violation);
+                }
+                self.happened(&call, &reply);
+                match fault {
+                    Fault::AnswerLost => (Err(Broken::Reset), 0),
+                    Fault::Silence => (Err(Broken::TimedOut), patience),
+                    Fault::Garbled(ref garbled) => (Ok(garbled.clone()), 0),
+                    _ => (Ok(reply), 0),
+                }
+            }
+        };
+        self.tell(|| {
+            let status = reply
+                .as_ref()
+                .map_or("-".to_owned(), |reply| reply.status.to_string());
+            let body = reply
+                .as_ref()
+                .map_or(String::new(), |reply| short(&reply.body));
+            let fault = match fault {
+                Fault::None => String::new(),
+                fault => format!(" [{}]", short(format!("{fault:?}").as_bytes())),
+            };
+            format!("#{invocation} {told} -> {status}{fault} {body}")
+        });
+        let mut back = self.rng.u64(1..=15) + delay;
+        if let Some((at, cut)) = self.plan.at.clone()
+            && at == number
+        {
+            match cut {
+                Cut::KilledAfter => {
+                    self.tell(|| format!("#{invocation} is killed after exchange {at}"));
+                    self.kill(invocation);
+                }
+                Cut::OvertakenAfter(rival) => {
+                    back = 2_000;
+                    self.overtake(rival);
+                }
+                Cut::KilledBefore | Cut::OvertakenBefore(_) => {}
+            }
+        }
+        self.plan_in(back, Event::Answer(answer, reply));
+    }
+
+    /// What follows from a call that was carried out.
+    fn happened(&mut self, call: &Call, reply: &crate::wire::Reply) {
+        match call.peer {
+            Peer::Table if reply.status == 200 => {
+                if call.is_index_query() {
+                    self.seen.insert(index_key(call), reply.body.clone());
+                }
+                let (rows, violations) = self.watch.written(&self.ground, call);
+                for violation in violations {
+                    self.violate(violation);
+                }
+                for row in rows {
+                    self.changed(row);
+                }
+            }
+            Peer::Table | Peer::Keys => {}
+            Peer::Post => {
+                let mail = self.ground.mails().last().cloned();
+                let Some(mail) = mail.filter(|_| reply.status == 200) else {
+                    return;
+                };
+                let code = String::from_utf8_lossy(&mail.raw)
+                    .replace("=\r\n", "")
+                    .replace("=24", "$");
+                let start = code
+                    .find("LPA:1$")
+                    .expect("a mail holds an activation code");
+                let code: String = code[start..]
+                    .chars()
+                    .take_while(|c| c.is_ascii_alphanumeric() || ":$.-".contains(*c))
+                    .collect();
+                let planned = self.plan.acts.clone();
+                for (after, act) in planned.unwrap_or_else(|| acts(&mut self.rng)) {
+                    self.plan_in(after, Event::Phone(format!("{} {code}", mail.to), act));
+                }
+            }
+            Peer::Smdp => self.post(),
+            Peer::Network => {
+                if call.method == "POST"
+                    && call.path.ends_with("/serviceOrder")
+                    && reply.status == 201
+                {
+                    let order: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+                    let id = order["externalId"].as_str().unwrap_or_default().to_owned();
+                    if self.chance(self.plan.weather.giving_up) {
+                        let states = [
+                            OrderState::Failed,
+                            OrderState::Rejected,
+                            OrderState::Cancelled,
+                        ];
+                        let state = states[self.rng.usize(..3)];
+                        let after = self.rng.u64(1..3_600_000);
+                        self.plan_in(after, Event::NetworkGivesUp(id, state));
+                    }
+                }
+                let soon = self.rng.u64(1..2_000);
+                self.plan_in(soon, Event::NetworkWorks);
+            }
+        }
+    }
+
+    /// A row changed: the stream tells of it, and the sweeper finds it if nobody listens.
+    fn changed(&mut self, row: (String, String)) {
+        let Some(consumer) = Consumer::of(&row.1) else {
+            return;
+        };
+        if self.plan.weather.stream {
+            let record = self.record(row.clone());
+            let delay = self.delay();
+            self.plan_in(delay, Event::Put(consumer, record));
+        }
+        if let Some((version, due)) = self.watch.waits(&row) {
+            let begin: Timestamp = BEGIN.parse().expect("it is a time");
+            let due = due.saturating_sub(begin.as_millisecond().unsigned_abs());
+            let at = due.max(self.now()) + self.rng.u64(1_000..60_000);
+            self.plan_at(at, Event::Sweep(row, version));
+        }
+    }
+
+    fn record(&mut self, row: (String, String)) -> Record {
+        self.numbers += 1;
+        Record {
+            number: self.numbers,
+            row,
+            tries: 0,
+        }
+    }
+
+    /// How long something is on its way: mostly a moment.
+    fn delay(&mut self) -> u64 {
+        if self.chance(self.plan.weather.late) {
+            self.rng.u64(1_000..3_600_000)
+        } else {
+            self.rng.u64(1..200)
+        }
+    }
+
+    fn sweep(&mut self, row: (String, String), version: u64) {
+        let Some((now_at, _)) = self.watch.waits(&row).filter(|(now, _)| *now == version) else {
+            return;
+        };
+        let record = self.record(row.clone());
+        if let Some(consumer) = Consumer::of(&row.1) {
+            self.tell(|| format!("the sweeper finds {} {} at {now_at}", row.0, row.1));
+            self.plan_in(1, Event::Put(consumer, record));
+            let again = self.rng.u64(60_000..120_000);
+            self.plan_in(again, Event::Sweep(row, version));
+        }
+    }
+
+    /// A consumer gets a batch: some of what waits, in any order.
+    fn feed(&mut self, consumer: Consumer) {
+        let waiting = self.waiting.entry(consumer).or_default();
+        self.rng.shuffle(waiting);
+        let most = self.rng.usize(1..=10);
+        let batch = waiting.split_off(waiting.len().saturating_sub(most));
+        if !waiting.is_empty() {
+            let delay = self.rng.u64(1..60);
+            self.plan_in(delay, Event::Feed(consumer));
+        }
+        if batch.is_empty() {
+            return;
+        }
+        let records: Vec<_> = batch
+            .iter()
+            .map(|record| {
+                let number = record.number.to_string();
+                json!({
+                    "awsRegion": "eu-central-1", "eventID": number, "eventName": "MODIFY",
+                    "eventSource": "aws:dynamodb", "eventVersion": "1.1",
+                    "dynamodb": {
+                        "Keys": {"pk": {"S": record.row.0}, "sk": {"S": record.row.1}},
+                        "SequenceNumber": number, "ApproximateCreationDateTime": 1_700_000_000,
+                        "SizeBytes": 1, "StreamViewType": "KEYS_ONLY"
+                    }
+                })
+            })
+            .collect();
+        let told = format!("{:?}", batch.iter().map(|r| &r.row).collect::<Vec<_>>());
+        let function = consumer.function();
+        self.invoke(
+            function,
+            json!({"Records": records}),
+            Cause::Records(consumer, batch),
+            &told,
+        );
+    }
+
+    fn call_back(&mut self, callback: Callback, tries: u32) {
+        let path = callback.url.strip_prefix("http://callbacks");
+        let path = path.expect("callbacks come to us").to_owned();
+        let body: Value = serde_json::from_str(&callback.body).unwrap_or_default();
+        let told = short(callback.body.as_bytes());
+        let event = http_event("POST", &path, Some(&body));
+        self.invoke(
+            "network-events",
+            event,
+            Cause::Callback(callback, tries),
+            &told,
+        );
+    }
+
+    fn phone(&mut self, mail: &str, act: Act) {
+        let (to, code) = mail.split_once(' ').expect("an address and a code");
+        let asked = self.plan.requests.iter().enumerate();
+        let mut asked = asked.filter(|(n, _)| to == format!("mail{n}@asked.example"));
+        let right = asked
+            .next()
+            .and_then(|(_, (request, _))| request.code.clone());
+        let smdp = &self.ground.smdp;
+        let outcome = match act {
+            Act::Install => smdp.install(code, right.as_deref()),
+            Act::Fetch => smdp.download(code, right.as_deref()),
+            Act::Mistype => smdp.install(code, Some("wrong")),
+        };
+        self.tell(|| format!("the phone of {to}: {act:?}: {outcome:?}"));
+        self.post();
+    }
+
+    fn network_works(&mut self) {
+        let next = self.ground.carrier.work_now().expect("the book");
+        if let Some(due) = next {
+            let begin: Timestamp = BEGIN.parse().expect("it is a time");
+            let at = due.duration_since(begin).as_millis();
+            let at = u64::try_from(at).unwrap_or(0).max(self.now() + 1);
+            self.plan_at(at, Event::NetworkWorks);
+        }
+        self.post();
+    }
+
+    /// What the peers have to tell leaves them.
+    fn post(&mut self) {
+        let mut letters = self.ground.smdp.take_callbacks().expect("the book");
+        letters.extend(self.ground.carrier.take_callbacks().expect("the book"));
+        for letter in letters {
+            self.callbacks.push(letter.clone());
+            loop {
+                let delay = self.delay();
+                self.plan_in(delay, Event::Call(letter.clone(), 0));
+                if !self.chance(self.plan.weather.repeat) {
+                    break;
+                }
+            }
+            if self.chance(self.plan.weather.nonsense) {
+                let letter = self.nonsense(&letter);
+                let delay = self.delay();
+                self.plan_in(delay, Event::Call(letter, 0));
+            }
+        }
+    }
+
+    /// A callback that no peer means.
+    fn nonsense(&mut self, letter: &Callback) -> Callback {
+        let mut body: Value = serde_json::from_str(&letter.body).unwrap_or_default();
+        let order = &mut body["event"]["serviceOrder"];
+        if order.is_object() {
+            match self.rng.u8(..4) {
+                // Another order, which this swap has not.
+                0 => {
+                    order["id"] = "9999".into();
+                    order["state"] = "completed".into();
+                }
+                1 => order["externalId"] = "01NOBODYKNOWSTHISONE000000".into(),
+                2 => order["state"] = "flying".into(),
+                _ => order["state"] = "pending".into(),
+            }
+        } else {
+            match self.rng.u8(..4) {
+                0 => body["iccid"] = "8931086000000009999F".into(),
+                // An earlier life of that ICCID.
+                1 => body["timestamp"] = "2026-11-22T11:00:00Z".into(),
+                2 => body["notificationPointId"] = 7.into(),
+                _ => body["notificationPointId"] = "four".into(),
+            }
+        }
+        Callback {
+            url: letter.url.clone(),
+            body: body.to_string(),
+        }
+    }
+
+    /// Others come in between.
+    fn overtake(&mut self, rival: Rival) {
+        self.tell(|| format!("overtaken by {rival:?}"));
+        match rival {
+            Rival::Records => {
+                for row in self.watch.rows() {
+                    if let Some(consumer) = Consumer::of(&row.1) {
+                        let record = self.record(row);
+                        self.plan_in(1, Event::Put(consumer, record));
+                    }
+                }
+            }
+            Rival::Callbacks => {
+                for callback in self.callbacks.clone() {
+                    self.plan_in(1, Event::Call(callback, 0));
+                }
+            }
+            Rival::Caller(request) => {
+                self.plan.requests.push((request, Vec::new()));
+                let n = self.plan.requests.len() - 1;
+                self.plan_in(1, Event::Ask(n));
+            }
+        }
+    }
+
+    fn invoke(&mut self, function: &'static str, event: Value, cause: Cause, told: &str) {
+        self.numbers += 1;
+        let number = self.numbers;
+        self.tell(|| format!("#{number} {function}: {told}"));
+        let sandbox = self.rng.usize(..self.sandboxes.len());
+        let handler = self.sandboxes[sandbox][function].clone();
+        let (finish, desk) = (self.finish.clone(), self.wire.desk.clone());
+        let task = tokio::spawn(INVOCATION.scope(number, async move {
+            let answer = handler(event.to_string()).await;
+            // The world may have ended.
+            let _ = finish.send((number, answer));
+            desk.bell.notify_one();
+        }));
+        let running = Running {
+            cause,
+            sandbox,
+            task: task.abort_handle(),
+        };
+        self.running.insert(number, running);
+    }
+
+    /// A process dies: its invocation fails, and the next one starts anew.
+    fn kill(&mut self, invocation: u64) {
+        let Some(running) = self.running.remove(&invocation) else {
+            return;
+        };
+        running.task.abort();
+        self.sandboxes[running.sandbox] = sandbox::start(&self.wire, &self.ambient);
+        if let Cause::Records(Consumer::Deliver, records) = &running.cause {
+            for record in records {
+                self.watch.doubt_of(&record.row.0);
+            }
+        }
+        self.conclude(running.cause, Err("killed".to_owned()));
+    }
+
+    /// What follows from the end of an invocation.
+    fn conclude(&mut self, cause: Cause, answer: Result<String, String>) {
+        match cause {
+            Cause::Asked(n) => {
+                let answer: Value = answer.map_or(Value::Null, |text| {
+                    serde_json::from_str(&text).unwrap_or_default()
+                });
+                self.tell(|| format!("   answer {}", short(answer.to_string().as_bytes())));
+                let request = self.plan.requests[n].0.clone();
+                for violation in self.watch.answered(&request, &answer) {
+                    self.violate(violation);
+                }
+            }
+            Cause::Records(consumer, records) => self.redeliver(consumer, records, answer),
+            Cause::Callback(callback, tries) => {
+                let status = answer.ok().and_then(|text| {
+                    let answer: Value = serde_json::from_str(&text).ok()?;
+                    answer["statusCode"].as_u64()
+                });
+                // Nonsense is refused as such, and not sent again.
+                if !status.is_some_and(|status| status < 500) {
+                    let wait = 250 << tries.min(9);
+                    self.plan_in(wait, Event::Call(callback, tries + 1));
+                }
+            }
+        }
+    }
+
+    /// Records that failed come again, a few times; now and then others do too.
+    fn redeliver(
+        &mut self,
+        consumer: Consumer,
+        records: Vec<Record>,
+        answer: Result<String, String>,
+    ) {
+        let failed: Option<Vec<u64>> = answer.ok().map(|text| {
+            let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+            let failures = answer["batchItemFailures"].as_array().cloned();
+            let numbers = failures.unwrap_or_default();
+            let numbers = numbers
+                .iter()
+                .filter_map(|f| f["itemIdentifier"].as_str()?.parse().ok());
+            numbers.collect()
+        });
+        for mut record in records {
+            let again = failed
+                .as_ref()
+                .is_none_or(|failed| failed.contains(&record.number));
+            if again {
+                record.tries += 1;
+                if record.tries < TRIES {
+                    let wait = 1_000 << (2 * record.tries);
+                    self.plan_in(wait, Event::Put(consumer, record));
+                }
+            } else if self.chance(self.plan.weather.repeat) {
+                let delay = self.delay();
+                self.plan_in(delay, Event::Put(consumer, record));
+            }
+        }
+    }
+
+    async fn judge(mut self, logs: &str) -> Run {
+        if self.watch.violations.is_empty() {
+            let judged = crate::invariants::judge(&self, logs).await;
+            for violation in judged {
+                self.violate(violation);
+            }
+        }
+        let (swaps, mails) = self.watch.summary(&self.ground);
+        Run {
+            violations: self.watch.violations,
+            trace: self.trace,
+            exchanges: self.exchanges,
+            swaps,
+            mails,
+        }
+    }
+}
+
+/// What two queries of an index have in common whose answers may be mistaken for each other.
+fn index_key(call: &Call) -> String {
+    let request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+    let values = &request["ExpressionAttributeValues"];
+    let shelf = [":shelf", ":hash", ":line", ":due"]
+        .iter()
+        .find_map(|name| values[*name]["S"].as_str());
+    format!("{} {}", request["IndexName"], shelf.unwrap_or_default())
+}
+
+/// A call in one line.
+fn describe(call: &Call) -> String {
+    if call.peer == Peer::Post {
+        return "SendRawEmail".to_owned();
+    }
+    let what = match call.operation.as_str() {
+        "" => format!("{} {}", call.method, call.path),
+        operation => operation.to_owned(),
+    };
+    format!("{:?} {what} {}", call.peer, short(&call.body))
+}
+
+fn short(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let text: String = text.chars().take(700).collect();
+    text.replace('\n', " ")
+}
