@@ -9,7 +9,7 @@ use domain::{Activation, Delivery, ProfileState, Sim, SimState};
 use jiff::SignedDuration;
 
 use crate::item::{self, Item};
-use crate::transaction::{failed, put, text, update};
+use crate::transaction::{TRIES, failed, pause, put, text, update};
 use crate::{Store, StoreError, StoredSwap, SwapSecrets};
 
 /// What became of a move.
@@ -190,28 +190,39 @@ impl Store {
     }
 
     async fn put_version(&self, row: Item, version: u64) -> Result<Saved, StoreError> {
-        let sent = self
-            .dynamodb
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(row.clone()))
-            .condition_expression("version = :version")
-            .expression_attribute_values(":version", AttributeValue::N(version.to_string()))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        let Err(error) = sent else {
-            return Ok(Saved::Written);
-        };
-        match error.as_service_error() {
-            // A retry inside the SDK meets what its first try wrote: the row is the one we wanted.
-            Some(PutItemError::ConditionalCheckFailedException(now))
-                if now.item() == Some(&row) =>
-            {
-                Ok(Saved::Written)
-            }
-            Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(Saved::Stale),
-            _ => Err(error.into()),
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let sent = self
+                .dynamodb
+                .put_item()
+                .table_name(&self.table)
+                .set_item(Some(row.clone()))
+                .condition_expression("version = :version")
+                .expression_attribute_values(":version", AttributeValue::N(version.to_string()))
+                .return_values_on_condition_check_failure(
+                    ReturnValuesOnConditionCheckFailure::AllOld,
+                )
+                .send()
+                .await;
+            let Err(error) = sent else {
+                return Ok(Saved::Written);
+            };
+            return match error.as_service_error() {
+                // A retry inside the SDK meets what its first try wrote: the row is the one we wanted.
+                Some(PutItemError::ConditionalCheckFailedException(now))
+                    if now.item() == Some(&row) =>
+                {
+                    Ok(Saved::Written)
+                }
+                Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(Saved::Stale),
+                // The SDK does not try this again. What is written here is often the only word of a call out.
+                Some(PutItemError::TransactionConflictException(_)) if tries < TRIES => {
+                    tokio::time::sleep(pause(tries)).await;
+                    continue;
+                }
+                _ => Err(error.into()),
+            };
         }
     }
 

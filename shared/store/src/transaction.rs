@@ -7,13 +7,15 @@ use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Put, TransactW
 
 use crate::{Store, StoreError};
 
+/// How often a write is tried while another transaction is on its row.
+pub(crate) const TRIES: u32 = 4;
+
 impl Store {
     /// Runs a transaction. `None`: it stands; else the reasons, one a write, with at least one failed condition.
     pub(crate) async fn transact(
         &self,
         writes: Vec<TransactWriteItem>,
     ) -> Result<Option<Vec<CancellationReason>>, StoreError> {
-        const TRIES: u32 = 4;
         let mut tries = 0;
         loop {
             tries += 1;
