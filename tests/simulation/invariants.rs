@@ -11,7 +11,7 @@ use domain::{
 use edge::Ambient;
 use local::dynoxide::AttributeValue;
 use local::dynoxide::actions::get_item::GetItemRequest;
-use network::OrderState;
+use network::{Order, OrderState};
 use peers::ProfileState;
 use serde_json::{Value, json};
 
@@ -36,6 +36,8 @@ struct Seen {
     claimed_until: u64,
     /// A swap's line; empty for a mail.
     line: String,
+    /// A swap's new SIM; empty for a mail.
+    new_sim: String,
 }
 
 /// What was seen so far.
@@ -76,12 +78,18 @@ impl Watch {
     }
 
     /// A call is about to be carried out.
-    pub(crate) fn before(&self, ground: &Ground, call: &Call, ambient: &Ambient) -> Vec<String> {
+    pub(crate) fn before(
+        &self,
+        ground: &Ground,
+        call: &Call,
+        request: &Written,
+        ambient: &Ambient,
+    ) -> Vec<String> {
         let mut violations = Vec::new();
         let now = ambient.now().as_millisecond().unsigned_abs();
         match call.peer {
             Peer::Table => {
-                for write in writes(call) {
+                for write in &request.writes {
                     if write.get("ConditionExpression").is_none() {
                         violations.push("a write has no condition".to_owned());
                     }
@@ -112,17 +120,20 @@ impl Watch {
     }
 
     /// A write was carried out. Gives the rows that changed, and what is wrong with them.
-    pub(crate) fn written(&mut self, ground: &Ground, call: &Call) -> (Vec<Key>, Vec<String>) {
+    pub(crate) fn written(
+        &mut self,
+        ground: &Ground,
+        request: &Written,
+    ) -> (Vec<Key>, Vec<String>) {
         let mut changed = Vec::new();
         let mut violations = Vec::new();
         let mut swap = None;
-        let request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
-        if let Some(token) = request["ClientRequestToken"].as_str()
-            && !self.tokens.insert(token.to_owned())
+        if let Some(token) = &request.token
+            && !self.tokens.insert(token.clone())
         {
             return (changed, violations);
         }
-        for write in writes(call) {
+        for write in &request.writes {
             let item = write.get("Item");
             let Some(keys) = item.or_else(|| write.get("Key")) else {
                 continue;
@@ -142,18 +153,37 @@ impl Watch {
             }
             changed.push(key);
         }
+        if changed.iter().any(|key| key.1 == "activation") {
+            violations.extend(self.sharing());
+        }
+        (changed, violations)
+    }
+
+    /// What two open swaps have in common and must not.
+    fn sharing(&self) -> Vec<String> {
         let mut lines = BTreeMap::new();
-        for (key, seen) in self.rows.iter().filter(|(key, _)| key.1 == "activation") {
-            if seen.open
-                && let Some(other) = lines.insert(&seen.line, &key.0)
-            {
-                violations.push(format!(
-                    "line {} has two open swaps: {other} and {}",
-                    seen.line, key.0
+        let mut sims = BTreeMap::new();
+        let mut shared = Vec::new();
+        for (key, seen) in &self.rows {
+            if key.1 != "activation" || !seen.open {
+                continue;
+            }
+            if let Some(other) = lines.insert(&seen.line, &key.0) {
+                let line = &seen.line;
+                shared.push(format!(
+                    "line {line} has two open swaps: {other} and {}",
+                    key.0
+                ));
+            }
+            if let Some(other) = sims.insert(&seen.new_sim, &key.0) {
+                let sim = &seen.new_sim;
+                shared.push(format!(
+                    "SIM {sim} has two open swaps: {other} and {}",
+                    key.0
                 ));
             }
         }
-        (changed, violations)
+        shared
     }
 
     fn note(&mut self, key: &Key, item: &Value) -> Option<String> {
@@ -181,6 +211,7 @@ impl Watch {
             due: number(item, "wakeAt").max(until),
             claimed_until: until.max(before.map_or(0, |seen| seen.claimed_until)),
             line: text(item, "line"),
+            new_sim: text(item, "newSim"),
         };
         let reopened = open && before.is_some_and(|seen| !seen.open);
         self.rows.insert(key.clone(), seen);
@@ -245,23 +276,39 @@ impl Watch {
     }
 }
 
-/// The parts of a request that write: of a transaction each of its parts.
-fn writes(call: &Call) -> Vec<Value> {
-    let request = || serde_json::from_slice::<Value>(&call.body).unwrap_or_default();
-    match call.operation.as_str() {
-        "PutItem" | "UpdateItem" => vec![request()],
-        "TransactWriteItems" => {
-            let parts = request()["TransactItems"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
-            let part = |part: Value| match part {
-                Value::Object(part) => part.into_iter().next().map(|(_, write)| write),
-                _ => None,
+/// A request to the table, as far as it writes.
+pub(crate) struct Written {
+    /// Of a transaction each of its parts.
+    writes: Vec<Value>,
+    /// A transaction's.
+    token: Option<String>,
+}
+
+impl Written {
+    /// Nothing for a request that does not write.
+    pub(crate) fn of(call: &Call) -> Self {
+        let transaction = call.operation == "TransactWriteItems";
+        if call.peer != Peer::Table
+            || !transaction && !["PutItem", "UpdateItem"].contains(&call.operation.as_str())
+        {
+            return Self {
+                writes: Vec::new(),
+                token: None,
             };
-            parts.into_iter().filter_map(part).collect()
         }
-        _ => Vec::new(),
+        let mut request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+        let token = request["ClientRequestToken"].as_str().map(str::to_owned);
+        let writes = match request["TransactItems"].take() {
+            Value::Array(parts) => {
+                let part = |part| match part {
+                    Value::Object(part) => part.into_iter().next().map(|(_, write)| write),
+                    _ => None,
+                };
+                parts.into_iter().filter_map(part).collect()
+            }
+            _ => vec![request],
+        };
+        Self { writes, token }
     }
 }
 
@@ -305,7 +352,8 @@ fn swap_of_call(ground: &Ground, call: &Call) -> Option<String> {
     found["externalId"].as_str().map(str::to_owned)
 }
 
-fn row(ground: &Ground, pk: &str, sk: &str) -> Option<Value> {
+/// A row as JSON.
+pub(crate) fn row(ground: &Ground, pk: &str, sk: &str) -> Option<Value> {
     let key = json!({"pk": {"S": pk}, "sk": {"S": sk}});
     let request: GetItemRequest =
         serde_json::from_value(json!({"TableName": TABLE, "Key": key, "ConsistentRead": true}))
@@ -397,6 +445,22 @@ pub(crate) async fn judge(world: &World, logs: &str) -> Vec<String> {
         wrong.extend(judge_mails(world, swap, mails));
     }
     wrong.extend(judge_lines_and_sims(world, &swaps).await);
+    let all = Call {
+        peer: Peer::Network,
+        method: "GET".to_owned(),
+        path: format!("{}/serviceOrder", network::tmf641::PATH),
+        operation: String::new(),
+        body: Vec::new(),
+    };
+    let orders: Vec<Order> = serde_json::from_slice(&ground.perform(&all).body).unwrap_or_default();
+    for order in orders {
+        let id = order.external_id.unwrap_or_default();
+        if !swaps.iter().any(|(swap, _)| swap.id.as_str() == id) {
+            wrong.push(format!(
+                "the network has an order of {id}, which is no swap"
+            ));
+        }
+    }
     let mut secrets = canaries();
     secrets.extend(matching_ids);
     for secret in &secrets {
@@ -453,6 +517,12 @@ fn judge_swap(world: &World, swap: &Activation) -> Vec<String> {
         }
         Phase::Error if order.is_some_and(live) || order == Some(OrderState::Completed) => {
             wrong.push(format!("{id} failed, and the network's order is {order:?}"));
+        }
+        Phase::Done if swap.kind == Kind::Esim => {
+            let profile = ground.smdp.profile_state(&swap.new_sim).expect("the book");
+            if profile != ProfileState::Installed {
+                wrong.push(format!("{id} is done, and its profile is {profile:?}"));
+            }
         }
         Phase::Done | Phase::Error => {}
         open => wrong.push(format!("{id} stays {open:?}: {:?}", swap.timeline)),

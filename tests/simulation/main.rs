@@ -1,6 +1,7 @@
 //! The whole service in one process under a seeded scheduler: real functions, store, SDK and clients; an embedded table,
 //! simulated peers, a virtual clock, and faults on the wire.
 
+mod exhaustive;
 mod ground;
 mod invariants;
 mod logs;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
 
+use crate::mistakes::Mistake;
 use crate::people::Request;
 use crate::weather::Weather;
 use crate::world::{Plan, Run, run};
@@ -62,10 +64,11 @@ struct Totals {
     swaps: BTreeMap<String, usize>,
     mails: BTreeMap<usize, usize>,
     failed: Vec<(u64, String)>,
+    runs: Vec<(u64, Run)>,
 }
 
 impl Totals {
-    fn add(&mut self, seed: u64, run: &Run) {
+    fn add(&mut self, seed: u64, run: Run) {
         self.exchanges += run.exchanges;
         for (end, count) in &run.swaps {
             *self.swaps.entry(end.clone()).or_default() += count;
@@ -76,6 +79,7 @@ impl Totals {
         if let Some(first) = run.violations.first() {
             self.failed.push((seed, first.clone()));
         }
+        self.runs.push((seed, run));
     }
 }
 
@@ -97,7 +101,7 @@ fn run_all(seeds: std::ops::Range<u64>, plan: impl Fn(u64) -> Plan + Sync) -> To
                     totals
                         .lock()
                         .expect("no thread panics with it")
-                        .add(seed, &run);
+                        .add(seed, run);
                 }
             });
         }
@@ -145,5 +149,51 @@ fn whatever_happens_nothing_is_lost_and_nothing_happens_twice() {
             "seed {seed}: {:?}; again: SEED={seed} cargo test -p tests --test simulation",
             run.violations
         );
+    }
+}
+
+#[test]
+fn every_known_mistake_is_seen() {
+    let most = setting("MISTAKE_SEEDS").unwrap_or(400);
+    let mut missed = Vec::new();
+    for mistake in Mistake::ALL {
+        let planted = |seed| Plan {
+            mistake: Some(mistake),
+            ..any(seed)
+        };
+        let mut seeds = 0;
+        let seen = loop {
+            let step = 8.min(most - seeds);
+            if step == 0 {
+                break None;
+            }
+            let mut totals = run_all(seeds..seeds + step, planted);
+            seeds += step;
+            totals.failed.sort();
+            if let Some(first) = totals.failed.into_iter().next() {
+                break Some(first);
+            }
+        };
+        match seen {
+            Some((seed, what)) => println!("{mistake:?}: after {} seeds: {what}", seed + 1),
+            None => missed.push(mistake),
+        }
+    }
+    assert!(missed.is_empty(), "not seen in {most} seeds: {missed:?}");
+}
+
+/// A trace without what differs from run to run: sealed bytes, and the order of a row's attributes.
+fn steps(run: &Run) -> Vec<&str> {
+    run.trace
+        .iter()
+        .map(|line| line.split('{').next().unwrap_or_default())
+        .collect()
+}
+
+#[test]
+fn a_seed_is_the_same_world_every_time() {
+    for seed in 0..3 {
+        let (first, second) = (tell(any(seed)), tell(any(seed)));
+        assert_eq!(steps(&first), steps(&second), "seed {seed}");
     }
 }

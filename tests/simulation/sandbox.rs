@@ -8,8 +8,8 @@ use std::sync::Arc;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_lambda_events::event::dynamodb::Event;
 use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
-use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_smithy_runtime_api::client::auth::AuthSchemeId;
 use aws_smithy_runtime_api::client::http::http_client_fn;
 use change_sim::ChangeSim;
 use deliver_esim::DeliverEsim;
@@ -38,7 +38,8 @@ pub(crate) fn aws(wire: &Wire) -> SdkConfig {
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static("eu-central-1"))
-        .credentials_provider(SharedCredentialsProvider::new(Credentials::for_tests()))
+        // Nobody here looks at a signature, and signing is a fifth of a call's cost.
+        .auth_scheme_preference([AuthSchemeId::from("noAuth")])
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .timeout_config(edge::timeouts())
         .http_client(http_client_fn(move |_, _| connector.clone()))
@@ -53,10 +54,12 @@ pub(crate) fn store(aws: &SdkConfig) -> Store {
         .build();
     let dynamodb = aws_sdk_dynamodb::config::Builder::from(aws)
         .endpoint_url(Peer::Table.url())
+        .allow_no_auth()
         .retry_partition(partition.clone())
         .build();
     let kms = aws_sdk_kms::config::Builder::from(aws)
         .endpoint_url(Peer::Keys.url())
+        .allow_no_auth()
         .retry_partition(partition)
         .build();
     Store::new(
@@ -88,6 +91,7 @@ pub(crate) fn start(wire: &Wire, ambient: &Ambient) -> Sandbox {
     let store = store(&aws);
     let ses = aws_sdk_ses::config::Builder::from(&aws)
         .endpoint_url(Peer::Post.url())
+        .allow_no_auth()
         .build();
     let fits = "the settings are complete";
     let submit = SubmitSwap::new(store.clone(), ambient.clone(), &settings).expect(fits);

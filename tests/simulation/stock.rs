@@ -151,6 +151,7 @@ fn direct(ground: &Arc<Ground>) -> Wire {
 async fn create_table(ground: &Arc<Ground>) {
     let config = aws_sdk_dynamodb::config::Builder::from(&aws(&direct(ground)))
         .endpoint_url(Peer::Table.url())
+        .allow_no_auth()
         .build();
     let client = aws_sdk_dynamodb::Client::from_conf(config);
     let made = store::create_table(&client, TABLE).await;

@@ -18,14 +18,14 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::ground::Ground;
-use crate::invariants::Watch;
+use crate::invariants::{Watch, Written};
 use crate::logs;
 use crate::mistakes::Mistake;
 use crate::people::{Act, Request, acts, http_event};
 use crate::sandbox::{self, Sandbox};
 use crate::stock;
 use crate::weather::{Fault, Weather};
-use crate::wire::{Answer, Broken, Call, Desk, Exchange, INVOCATION, Peer, Wire};
+use crate::wire::{Answer, Broken, Call, Desk, Exchange, INVOCATION, Peer, Reply, Wire};
 
 /// What a world is made of, besides chance.
 #[derive(Debug, Clone)]
@@ -121,7 +121,10 @@ enum Cause {
 
 /// An invocation that runs.
 struct Running {
+    function: &'static str,
     cause: Cause,
+    /// Whether it has called SES.
+    sent: bool,
     /// Index of its sandbox.
     sandbox: usize,
     task: AbortHandle,
@@ -146,7 +149,7 @@ enum Event {
 
 /// When worlds begin, and how long one may go on.
 pub(crate) const BEGIN: &str = "2026-11-22T12:00:00Z";
-const EVENTS_AT_MOST: u64 = 60_000;
+const EVENTS_AT_MOST: u64 = 20_000;
 
 /// A record that fails so often is gone from the stream.
 const TRIES: u32 = 5;
@@ -331,6 +334,15 @@ impl World {
         while let Ok((number, answer)) = self.finished.try_recv() {
             if let Some(running) = self.running.remove(&number) {
                 self.tell(|| format!("#{number} ends"));
+                // What SES said may not have been written.
+                if running.sent
+                    && let Cause::Records(_, records) = &running.cause
+                    && !answer.as_ref().is_ok_and(|text| text.contains("[]"))
+                {
+                    for record in records {
+                        self.watch.doubt_of(&record.row.0);
+                    }
+                }
                 self.conclude(running.cause, answer);
             }
         }
@@ -341,6 +353,11 @@ impl World {
         let number = self.exchanges;
         self.exchanges += 1;
         let invocation = exchange.invocation;
+        if exchange.call.peer == Peer::Post
+            && let Some(running) = self.running.get_mut(&invocation)
+        {
+            running.sent = true;
+        }
         let now = self.now();
         let (call, weather) = (&exchange.call, &self.plan.weather);
         let mut fault = weather.fault(&mut self.rng, call, now);
@@ -444,17 +461,32 @@ impl World {
             Fault::Refused(ref reply) => (Ok(reply.clone()), 0),
             Fault::Stale if self.seen.contains_key(&index_key(&call)) => {
                 let seen = self.seen[&index_key(&call)].clone();
-                (Ok(crate::wire::Reply::new(200, seen)), 0)
+                (Ok(Reply::new(200, seen)), 0)
             }
             _ => {
-                let violations = self.watch.before(&self.ground, &call, &self.ambient);
+                let mut request = Written::of(&call);
+                let violations = self
+                    .watch
+                    .before(&self.ground, &call, &request, &self.ambient);
                 let mistake = self.plan.mistake;
-                let instead = mistake.and_then(|mistake| mistake.alter(&self.ground, &mut call));
+                let function = self
+                    .running
+                    .get(&invocation)
+                    .map_or("", |running| running.function);
+                let lost = matches!(
+                    fault,
+                    Fault::AnswerLost | Fault::Silence | Fault::Garbled(_)
+                );
+                let instead = mistake
+                    .and_then(|mistake| mistake.alter(&self.ground, function, lost, &mut call));
                 let reply = instead.unwrap_or_else(|| self.ground.perform(&call));
                 for violation in violations {
                     self.violate(violation);
                 }
-                self.happened(&call, &reply);
+                if mistake.is_some() {
+                    request = Written::of(&call);
+                }
+                self.happened(&call, &request, &reply);
                 match fault {
                     Fault::AnswerLost => (Err(Broken::Reset), 0),
                     Fault::Silence => (Err(Broken::TimedOut), patience),
@@ -496,13 +528,13 @@ impl World {
     }
 
     /// What follows from a call that was carried out.
-    fn happened(&mut self, call: &Call, reply: &crate::wire::Reply) {
+    fn happened(&mut self, call: &Call, request: &Written, reply: &Reply) {
         match call.peer {
             Peer::Table if reply.status == 200 => {
                 if call.is_index_query() {
                     self.seen.insert(index_key(call), reply.body.clone());
                 }
-                let (rows, violations) = self.watch.written(&self.ground, call);
+                let (rows, violations) = self.watch.written(&self.ground, request);
                 for violation in violations {
                     self.violate(violation);
                 }
@@ -531,7 +563,20 @@ impl World {
                     self.plan_in(after, Event::Phone(format!("{} {code}", mail.to), act));
                 }
             }
-            Peer::Smdp => self.post(),
+            Peer::Smdp => {
+                if call.path.ends_with("confirmOrder") && self.chance(self.plan.weather.nonsense) {
+                    let order: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+                    let body = json!({
+                        "header": {"functionRequesterIdentifier": "x", "functionCallIdentifier": "x"},
+                        "iccid": order["iccid"], "profileType": "x", "timestamp": BEGIN,
+                        "notificationPointId": 4,
+                        "notificationPointStatus": {"status": "Executed-Success"}
+                    });
+                    // Of an earlier life of that ICCID.
+                    self.forge("/gsma/rsp2/es2plus/handleDownloadProgressInfo", &body);
+                }
+                self.post();
+            }
             Peer::Network => {
                 if call.method == "POST"
                     && call.path.ends_with("/serviceOrder")
@@ -539,6 +584,13 @@ impl World {
                 {
                     let order: Value = serde_json::from_slice(&call.body).unwrap_or_default();
                     let id = order["externalId"].as_str().unwrap_or_default().to_owned();
+                    if self.chance(self.plan.weather.nonsense) {
+                        let order = json!({"id": "9999", "externalId": id, "state": "completed"});
+                        let body = json!({"eventId": "x", "event": {"serviceOrder": order}});
+                        // Of another order than this swap's.
+                        let listener = network::tmf641::LISTENER;
+                        self.forge(&format!("{}{listener}", network::tmf641::PATH), &body);
+                    }
                     if self.chance(self.plan.weather.giving_up) {
                         let states = [
                             OrderState::Failed,
@@ -643,7 +695,10 @@ impl World {
         );
     }
 
-    fn call_back(&mut self, callback: Callback, tries: u32) {
+    fn call_back(&mut self, mut callback: Callback, tries: u32) {
+        if let Some(mistake) = self.plan.mistake {
+            mistake.alter_callback(&self.ground, &mut callback, &self.ambient);
+        }
         let path = callback.url.strip_prefix("http://callbacks");
         let path = path.expect("callbacks come to us").to_owned();
         let body: Value = serde_json::from_str(&callback.body).unwrap_or_default();
@@ -704,6 +759,16 @@ impl World {
                 self.plan_in(delay, Event::Call(letter, 0));
             }
         }
+    }
+
+    /// A callback comes that no peer sent for this swap.
+    fn forge(&mut self, path: &str, body: &Value) {
+        let callback = Callback {
+            url: format!("http://callbacks{path}"),
+            body: body.to_string(),
+        };
+        let delay = self.rng.u64(100..600_000);
+        self.plan_in(delay, Event::Call(callback, 0));
     }
 
     /// A callback that no peer means.
@@ -775,7 +840,9 @@ impl World {
             desk.bell.notify_one();
         }));
         let running = Running {
+            function,
             cause,
+            sent: false,
             sandbox,
             task: task.abort_handle(),
         };

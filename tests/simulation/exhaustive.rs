@@ -1,0 +1,152 @@
+//! One swap, cut at every exchange in turn: by a kill, or by everybody else who may work on it at that moment.
+
+use crate::people::{Act, Request};
+use crate::stock::{FREE, LINES};
+use crate::weather::Weather;
+use crate::world::{Cut, Plan, Rival, Run, run};
+
+/// How a swap that nobody disturbs ends.
+struct Story {
+    request: Request,
+    acts: Vec<(u64, Act)>,
+    end: &'static str,
+}
+
+fn stories() -> [Story; 3] {
+    let installs = vec![(60_000, Act::Install)];
+    [
+        Story {
+            request: Request::esim(&LINES[0], false, 0),
+            acts: installs,
+            end: "esim done",
+        },
+        Story {
+            request: Request::card(&LINES[0], FREE[3].0),
+            acts: Vec::new(),
+            end: "physical done",
+        },
+        Story {
+            request: Request::esim(&LINES[0], true, 0),
+            acts: Vec::new(),
+            end: "esim expired",
+        },
+    ]
+}
+
+impl Story {
+    /// The caller asks twice, under one key: the first call may die.
+    fn plan(&self, at: Option<(u64, Cut)>) -> Plan {
+        Plan {
+            seed: 1,
+            weather: Weather::CALM,
+            requests: vec![(self.request.clone().with_key("one"), vec![1, 10_000])],
+            acts: Some(self.acts.clone()),
+            mistake: None,
+            at,
+            told: false,
+        }
+    }
+}
+
+/// All stories, cut at every exchange by each of these. Gives the plans.
+fn cuts(of: impl Fn(&Request) -> Vec<Cut>) -> Vec<(Plan, &'static str)> {
+    let _logs = crate::logs::keep();
+    let mut plans = Vec::new();
+    for story in stories() {
+        let whole = run(story.plan(None));
+        assert_eq!(whole.violations, [""; 0], "undisturbed");
+        assert_eq!(whole.swaps.keys().collect::<Vec<_>>(), [story.end]);
+        for exchange in 0..whole.exchanges {
+            for cut in of(&story.request) {
+                plans.push((story.plan(Some((exchange, cut))), story.end));
+            }
+        }
+    }
+    plans
+}
+
+/// Runs them on all cores, or every `stride`th of them unless all are wanted.
+fn check(plans: &[(Plan, &'static str)], stride: usize, fits: impl Fn(&Run, &str) -> bool + Sync) {
+    let stride = if crate::setting("WHOLE").is_some() {
+        1
+    } else {
+        stride
+    };
+    let chosen: Vec<_> = plans.iter().step_by(stride).collect();
+    let totals = crate::run_all(0..chosen.len() as u64, |n| chosen[n as usize].0.clone());
+    println!("{} of {} cuts", chosen.len(), plans.len());
+    if let Some((n, what)) = totals.failed.iter().min() {
+        let plan = &chosen[*n as usize].0;
+        let told = crate::tell(plan.clone());
+        println!("{}", told.trace.join("\n"));
+        panic!("{:?}: {what} ({} such)", plan.at, totals.failed.len());
+    }
+    let mut odd = totals
+        .runs
+        .iter()
+        .filter(|(n, run)| !fits(run, chosen[*n as usize].1));
+    if let Some((n, run)) = odd.next() {
+        let plan = &chosen[*n as usize].0;
+        println!("{}", crate::tell(plan.clone()).trace.join("\n"));
+        panic!(
+            "{:?}: it ended as {:?}, with mails {:?}",
+            plan.at, run.swaps, run.mails
+        );
+    }
+}
+
+#[test]
+fn a_process_may_die_at_every_exchange() {
+    let plans = cuts(|_| vec![Cut::KilledBefore, Cut::KilledAfter]);
+    check(&plans, 5, |run, end| {
+        run.swaps.len() == 1
+            && run.swaps.get(end) == Some(&1)
+            && run.mails.iter().all(|mails| (1..=2).contains(mails))
+    });
+}
+
+#[test]
+fn everybody_may_come_in_at_every_exchange() {
+    let plans = cuts(|_| {
+        [Rival::Records, Rival::Callbacks]
+            .into_iter()
+            .flat_map(|rival| {
+                [
+                    Cut::OvertakenBefore(rival.clone()),
+                    Cut::OvertakenAfter(rival),
+                ]
+            })
+            .collect()
+    });
+    check(&plans, 11, |run, end| {
+        run.swaps.len() == 1
+            && run.swaps.get(end) == Some(&1)
+            && run.mails.iter().all(|mails| *mails == 1)
+    });
+}
+
+#[test]
+fn callers_may_come_in_at_every_exchange() {
+    let plans = cuts(|request| {
+        let line = &LINES[0];
+        [
+            request.clone().with_key("one"),
+            request.clone(),
+            Request::change(line, "eSim"),
+            Request::card(line, FREE[4].0),
+            Request::query(line),
+        ]
+        .into_iter()
+        .flat_map(|caller| {
+            let rival = Rival::Caller(caller);
+            [
+                Cut::OvertakenBefore(rival.clone()),
+                Cut::OvertakenAfter(rival),
+            ]
+        })
+        .collect()
+    });
+    check(&plans, 29, |run, _| {
+        run.mails.iter().all(|mails| *mails == 1)
+    });
+}
