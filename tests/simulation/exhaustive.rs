@@ -98,7 +98,7 @@ fn check(plans: &[(Plan, &'static str)], stride: usize, fits: impl Fn(&Run, &str
 #[test]
 fn a_process_may_die_at_every_exchange() {
     let plans = cuts(|_| vec![Cut::KilledBefore, Cut::KilledAfter]);
-    check(&plans, 5, |run, end| {
+    check(&plans, 23, |run, end| {
         run.swaps.len() == 1
             && run.swaps.get(end) == Some(&1)
             && run.mails.iter().all(|mails| (1..=2).contains(mails))
@@ -118,7 +118,7 @@ fn everybody_may_come_in_at_every_exchange() {
             })
             .collect()
     });
-    check(&plans, 11, |run, end| {
+    check(&plans, 41, |run, end| {
         run.swaps.len() == 1
             && run.swaps.get(end) == Some(&1)
             && run.mails.iter().all(|mails| *mails == 1)
@@ -146,7 +146,7 @@ fn callers_may_come_in_at_every_exchange() {
         })
         .collect()
     });
-    check(&plans, 29, |run, _| {
+    check(&plans, 97, |run, _| {
         run.mails.iter().all(|mails| *mails == 1)
     });
 }

@@ -110,7 +110,7 @@ impl Watch {
                 let seen = id
                     .as_ref()
                     .and_then(|id| self.rows.get(&(format!("A#{id}"), "activation".to_owned())));
-                if call.method != "GET" && !seen.is_some_and(|seen| seen.claimed_until >= now) {
+                if call.method != "GET" && seen.is_none_or(|seen| seen.claimed_until < now) {
                     let path = &call.path;
                     violations.push(format!("{path} for {id:?} is called without a claim"));
                 }

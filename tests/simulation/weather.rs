@@ -62,6 +62,18 @@ impl Weather {
         until: 0,
     };
 
+    /// Everything goes wrong for an hour.
+    pub(crate) const ROUGH: Self = Self {
+        fault: 100,
+        kill: 5,
+        repeat: 400,
+        late: 50,
+        nonsense: 400,
+        giving_up: 0,
+        stream: true,
+        until: 3_600_000,
+    };
+
     /// Anything between calm and storm.
     pub(crate) fn any(rng: &mut Rng) -> Self {
         let one_of = |rng: &mut Rng, chances: [u32; 4]| chances[rng.usize(..4)];

@@ -876,6 +876,18 @@ impl World {
                 for violation in self.watch.answered(&request, &answer) {
                     self.violate(violation);
                 }
+                let weather = &self.plan.weather;
+                let undisturbed = weather.fault + weather.kill == 0 && self.plan.at.is_none();
+                if undisturbed
+                    && answer["statusCode"]
+                        .as_u64()
+                        .is_none_or(|status| status >= 500)
+                {
+                    let told = request.told();
+                    self.violate(format!(
+                        "{told} is answered {answer} though nothing went wrong"
+                    ));
+                }
             }
             Cause::Records(consumer, records) => self.redeliver(consumer, records, answer),
             Cause::Callback(callback, tries) => {
