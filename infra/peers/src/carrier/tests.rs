@@ -263,7 +263,7 @@ async fn timers_and_events_survive_a_kill() {
     assert!(before.task.await.unwrap_err().is_cancelled());
     assert!(before.client.get(&placed.id).await.is_err());
 
-    let after = world(Some(&path), NEVER, Ambient::real()).await;
+    let after = world(Some(&path), NEVER).await;
     loop {
         match operator.event().await.state {
             OrderState::InProgress => {}
@@ -278,7 +278,7 @@ async fn timers_and_events_survive_a_kill() {
 async fn an_operator_that_moved_gets_what_it_missed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("network.db");
-    let before = world(Some(&path), NEVER, Ambient::real()).await;
+    let before = world(Some(&path), NEVER).await;
     for gone in ["http://127.0.0.1:1", "http://127.0.0.1:2/"] {
         before.client.register(gone).await.unwrap();
     }
