@@ -8,27 +8,38 @@ use crate::world::{Cut, Plan, Rival, Run, run};
 /// How a swap that nobody disturbs ends.
 struct Story {
     request: Request,
+    /// Asked at 40 s, and again at 50.
+    then: Option<Request>,
     acts: Vec<(u64, Act)>,
     end: &'static str,
 }
 
-fn stories() -> [Story; 3] {
+fn stories() -> [Story; 4] {
     let installs = vec![(60_000, Act::Install)];
     [
         Story {
             request: Request::esim(&LINES[0], false, 0),
+            then: None,
             acts: installs,
             end: "esim done",
         },
         Story {
             request: Request::card(&LINES[0], FREE[3].0),
+            then: None,
             acts: Vec::new(),
             end: "physical done",
         },
         Story {
             request: Request::esim(&LINES[0], true, 0),
+            then: Some(Request::manage(&LINES[0], "ResendEsim")),
             acts: Vec::new(),
             end: "esim expired",
+        },
+        Story {
+            request: Request::esim(&LINES[0], true, 0),
+            then: Some(Request::manage(&LINES[0], "CancelActivation")),
+            acts: Vec::new(),
+            end: "esim cancelled",
         },
     ]
 }
@@ -39,7 +50,10 @@ impl Story {
         Plan {
             seed: 1,
             weather: Weather::CALM,
-            requests: vec![(self.request.clone().with_key("one"), vec![1, 10_000])],
+            requests: [(self.request.clone().with_key("one"), vec![1, 10_000])]
+                .into_iter()
+                .chain(self.then.clone().map(|then| (then, vec![40_000, 50_000])))
+                .collect(),
             acts: Some(self.acts.clone()),
             mistake: None,
             at,
@@ -135,6 +149,8 @@ fn callers_may_come_in_at_every_exchange() {
             Request::change(line, "eSim"),
             Request::card(line, FREE[4].0),
             Request::query(line),
+            Request::manage(line, "CancelActivation"),
+            Request::manage(line, "ResendEsim"),
         ]
         .into_iter()
         .flat_map(|caller| {

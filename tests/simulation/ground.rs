@@ -34,6 +34,8 @@ static KMS: LazyLock<Kms> = LazyLock::new(|| Kms::open(None).expect("a key in me
 pub(crate) struct Mail {
     /// The tag `activation`.
     pub(crate) activation: String,
+    /// The tag `attempt`: the mail's number, and the attempt's.
+    pub(crate) attempt: String,
     /// The recipient.
     pub(crate) to: String,
     /// The message.
@@ -89,6 +91,8 @@ impl Ground {
             Peer::Post => self.post(call),
             Peer::Smdp => route(&self.smdp_router, call),
             Peer::Network => route(&self.carrier_router, call),
+            // Whoever is invoked runs later: nobody waits for it.
+            Peer::Lambda => Reply::new(202, ""),
         }
     }
 
@@ -130,6 +134,7 @@ impl Ground {
         let mut mails = self.mails();
         mails.push(Mail {
             activation: form["Tags.member.1.Value"].clone(),
+            attempt: form["Tags.member.2.Value"].clone(),
             to: form["Destinations.member.1"].clone(),
             raw: raw.expect("a message in base64"),
         });

@@ -28,10 +28,10 @@ type Key = (String, String);
 /// A row of a swap or a mail, as it was last written.
 struct Seen {
     version: u64,
-    /// Whether something is still to be done for it.
-    open: bool,
-    /// From when on, in milliseconds since 1970.
-    due: u64,
+    /// Whether the swap has ended, or the mail's fate is known.
+    ended: bool,
+    /// When the sweeper is to look, in milliseconds since 1970.
+    due: Option<u64>,
     /// Until when the last claim on it was given.
     claimed_until: u64,
     /// A swap's line; empty for a mail.
@@ -49,6 +49,8 @@ pub(crate) struct Watch {
     doubtful: BTreeSet<String>,
     /// Tokens of transactions that were carried out: with the same one nothing is carried out again.
     tokens: BTreeSet<String>,
+    /// Matching ids of all orders.
+    matching_ids: BTreeSet<String>,
     /// First answers to requests with a key.
     kept: BTreeMap<String, String>,
 }
@@ -66,10 +68,30 @@ impl Watch {
         self.doubtful.insert(pk.trim_start_matches("A#").to_owned());
     }
 
-    /// The version and the time of a row that waits for something to be done.
-    pub(crate) fn waits(&self, row: &Key) -> Option<(u64, u64)> {
-        let seen = self.rows.get(row).filter(|seen| seen.open)?;
-        Some((seen.version, seen.due))
+    /// When the sweeper is to look at a row.
+    pub(crate) fn due(&self, row: &Key) -> Option<u64> {
+        self.rows.get(row)?.due
+    }
+
+    /// Whether the sweeper has something to look at.
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        let mut due = self.rows.values().filter_map(|seen| seen.due);
+        due.any(|due| due <= now)
+    }
+
+    /// The newest swap of a line: ids begin with the time.
+    pub(crate) fn newest_swap(&self, line: &str) -> Option<String> {
+        let of_line = self.rows.iter().filter(|(_, seen)| seen.line == line);
+        let newest = of_line.map(|((pk, _), _)| pk).max()?;
+        Some(newest.trim_start_matches("A#").to_owned())
+    }
+
+    /// A call to the SM-DP+ was carried out: its matching id is a secret from now on.
+    pub(crate) fn ordered(&mut self, call: &Call) {
+        let order: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+        if let Some(id) = order["matchingId"].as_str() {
+            self.matching_ids.insert(id.to_owned());
+        }
     }
 
     /// Rows of swaps and mails.
@@ -95,7 +117,7 @@ impl Watch {
                     }
                 }
             }
-            Peer::Keys => {}
+            Peer::Keys | Peer::Lambda => {}
             Peer::Post => {
                 let id = activation_of_mail(call).unwrap_or_default();
                 let mails = self.rows.iter().filter(|((pk, sk), _)| {
@@ -165,7 +187,7 @@ impl Watch {
         let mut sims = BTreeMap::new();
         let mut shared = Vec::new();
         for (key, seen) in &self.rows {
-            if key.1 != "activation" || !seen.open {
+            if key.1 != "activation" || seen.ended {
                 continue;
             }
             if let Some(other) = lines.insert(&seen.line, &key.0) {
@@ -196,24 +218,21 @@ impl Watch {
         } else {
             text(item, "state") == "claimed"
         };
-        let open = if swap {
-            !["done", "error"].contains(&text(item, "phase").as_str())
+        let ended = if swap {
+            ["done", "error"].contains(&text(item, "phase").as_str())
         } else {
-            ["pending", "claimed", "ambiguous"].contains(&text(item, "state").as_str())
-                && number(item, "doubts") < 2
-                && number(item, "refusals") < 6
-                || text(item, "state") == "claimed"
+            ["sent", "delivered", "bounced", "failed"].contains(&text(item, "state").as_str())
         };
         let until = if claimed { number(item, "until") } else { 0 };
         let seen = Seen {
             version,
-            open,
-            due: number(item, "wakeAt").max(until),
+            ended,
+            due: text(item, "dueAt").parse().ok(),
             claimed_until: until.max(before.map_or(0, |seen| seen.claimed_until)),
             line: text(item, "line"),
             new_sim: text(item, "newSim"),
         };
-        let reopened = open && before.is_some_and(|seen| !seen.open);
+        let reopened = !ended && before.is_some_and(|seen| seen.ended);
         self.rows.insert(key.clone(), seen);
         if version < least {
             return Some(format!(
@@ -236,7 +255,7 @@ impl Watch {
                 violations.push(format!("a stranger is answered {body}"));
             }
             if let Some(identity) = request.identity()
-                && request.function != "query-activation"
+                && ["submit-swap", "change-sim"].contains(&request.function)
             {
                 let first = self.kept.entry(identity).or_insert_with(|| body.to_owned());
                 if first != body {
@@ -268,12 +287,22 @@ impl Watch {
                 *swaps.entry(format!("{} {end}", text("kind"))).or_default() += 1;
             } else if text("sk").starts_with("delivery#") {
                 let id = text("pk").trim_start_matches("A#");
-                let all = ground.mails();
-                mails.push(all.iter().filter(|mail| mail.activation == id).count());
+                let number = text("sk").trim_start_matches("delivery#");
+                mails.push(sent(ground, id, number));
             }
         }
         (swaps, mails)
     }
+}
+
+/// How often SES took this mail of a swap.
+fn sent(ground: &Ground, id: &str, number: &str) -> usize {
+    let of_number = format!("{number}-");
+    let mails = ground.mails();
+    let sent = mails
+        .iter()
+        .filter(|mail| mail.activation == id && mail.attempt.starts_with(&of_number));
+    sent.count()
 }
 
 /// A request to the table, as far as it writes.
@@ -422,7 +451,6 @@ pub(crate) async fn judge(world: &World, logs: &str) -> Vec<String> {
     let ground = &world.ground;
     let mut wrong = Vec::new();
     let mut swaps = Vec::new();
-    let mut matching_ids = Vec::new();
     let rows = stock::rows(ground);
     for row in &rows {
         let text = |name: &str| match row.get(name) {
@@ -433,9 +461,8 @@ pub(crate) async fn judge(world: &World, logs: &str) -> Vec<String> {
             let id = ActivationId::parse(text("pk").trim_start_matches("A#")).expect("an id");
             let stored = world.observer.swap_with_deliveries(&id).await;
             let stored = stored.expect("the table answers").expect("it is there");
-            if stored.activation.kind == Kind::Esim {
-                let matching_id = world.observer.matching_id(&stored).await;
-                matching_ids.push(matching_id.expect("it opens").expose().to_owned());
+            if row.contains_key("code") {
+                wrong.push(format!("the confirmation code of {id} is not erased"));
             }
             swaps.push((stored.activation, stored.deliveries));
         }
@@ -462,7 +489,7 @@ pub(crate) async fn judge(world: &World, logs: &str) -> Vec<String> {
         }
     }
     let mut secrets = canaries();
-    secrets.extend(matching_ids);
+    secrets.extend(world.watch.matching_ids.iter().cloned());
     for secret in &secrets {
         if logs.contains(secret.as_str()) {
             wrong.push(format!("{secret} is in the log"));
@@ -535,35 +562,39 @@ fn judge_swap(world: &World, swap: &Activation) -> Vec<String> {
 
 fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<String> {
     let id = swap.id.as_str();
-    let all = world.ground.mails();
-    let sent = all.iter().filter(|mail| mail.activation == id).count();
     let mut wrong = Vec::new();
-    let ordered = swap.kind == Kind::Esim && swap.order_number.is_some();
+    let all = world.ground.mails();
+    let of_swap = all.iter().filter(|mail| mail.activation == id).count();
+    drop(all);
     let known = !world.watch.doubtful.contains(id);
-    let Some(mail) = mails.first() else {
-        if sent > 0 {
-            wrong.push(format!("{sent} mails of {id}, and no row of them"));
+    let mut of_rows = 0;
+    for mail in mails {
+        let sent = sent(&world.ground, id, &mail.number.to_string());
+        of_rows += sent;
+        let of = format!("mail {} of {id}", mail.number);
+        let open = matches!(mail.state, DeliveryState::Pending | DeliveryState::Claimed);
+        if open || mail.due_at.is_some() || swap.kind == Kind::Physical {
+            wrong.push(format!("{of} stays {:?}", mail.state));
         }
-        if ordered && swap.phase == Phase::Done {
-            wrong.push(format!("{id} is done without a mail"));
+        if sent > 2 || sent > 1 && known {
+            wrong.push(format!(
+                "{of} was sent {sent} times, SES's answer known: {known}"
+            ));
         }
-        return wrong;
-    };
-    let open = matches!(mail.state, DeliveryState::Pending | DeliveryState::Claimed);
-    if open || swap.kind == Kind::Physical {
-        wrong.push(format!("the mail of {id} stays {:?}", mail.state));
+        // SES refused it, or the swap ended first. Without SES's reports a fate may stay unknown.
+        let given_up = mail.refusals >= Delivery::REFUSALS_AT_MOST;
+        let unknown = !world.reports && !known && mail.state == DeliveryState::Ambiguous;
+        if sent == 0 && !given_up && !unknown {
+            wrong.push(format!("{of} was not sent, and is {:?}", mail.state));
+        }
     }
-    if sent > 2 || sent > 1 && known {
-        wrong.push(format!("{sent} mails of {id}, SES's answer known: {known}"));
+    if of_swap != of_rows {
+        wrong.push(format!(
+            "{of_swap} mails of {id}, and {of_rows} of its rows"
+        ));
     }
-    // Given up: SES refused it, never learnt twice, or the swap ended first.
-    let given_up =
-        mail.doubts >= Delivery::DOUBTS_AT_MOST || mail.refusals >= Delivery::REFUSALS_AT_MOST;
-    if sent == 0 && !given_up {
-        wrong.push(format!("no mail of {id}, which is {:?}", mail.state));
-    }
-    if sent == 0 && known && mail.state == DeliveryState::Ambiguous {
-        wrong.push(format!("no mail of {id}, whose fate was always known"));
+    if swap.kind == Kind::Esim && swap.phase == Phase::Done && mails.is_empty() {
+        wrong.push(format!("{id} is done without a mail"));
     }
     wrong
 }

@@ -22,6 +22,8 @@ pub(crate) struct Request {
     pub(crate) key: Option<String>,
     /// The confirmation code in it.
     pub(crate) code: Option<String>,
+    /// The line whose newest swap it is about, whichever that is when it is sent.
+    pub(crate) about: Option<&'static str>,
 }
 
 const CALLERS: [(&str, &str, &str); 5] = [
@@ -48,7 +50,9 @@ impl Request {
             _ => CALLERS[4],
         };
         let key = rng.bool().then(|| format!("key-{}", rng.u8(..3)));
-        let made = match rng.u8(..10) {
+        let made = match rng.u8(..13) {
+            10 | 11 => Self::manage(line, "CancelActivation"),
+            12 => Self::manage(line, "ResendEsim"),
             0..5 => Self::esim(line, rng.bool(), n),
             5 | 6 => Self::card(line, FREE[rng.usize(..FREE.len())].0),
             7 | 8 => {
@@ -94,6 +98,7 @@ impl Request {
             body: Some(body),
             key: None,
             code,
+            about: None,
         }
     }
 
@@ -109,6 +114,31 @@ impl Request {
             body: None,
             key: None,
             code: None,
+            about: None,
+        }
+    }
+
+    /// A wish about the newest swap of a line: `CancelActivation` or `ResendEsim`.
+    pub(crate) fn manage(line: &StockLine, wish: &str) -> Self {
+        Self {
+            function: "manage-swap",
+            caller: CALLERS[usize::from(line.customer == "C-300")],
+            method: "POST",
+            path: format!("/api/{wish}"),
+            query: String::new(),
+            parameters: None,
+            body: None,
+            key: None,
+            code: None,
+            about: Some(line.id),
+        }
+    }
+
+    /// The same about this swap.
+    pub(crate) fn about(&self, swap: &str) -> Self {
+        Self {
+            query: format!("id={swap}"),
+            ..self.clone()
         }
     }
 
@@ -124,6 +154,7 @@ impl Request {
             body: None,
             key: None,
             code: None,
+            about: None,
         }
     }
 
@@ -239,10 +270,10 @@ pub(crate) fn acts(rng: &mut Rng) -> Vec<(u64, Act)> {
         6 => (0..6).map(|_| (minutes(rng, 60), Act::Mistype)).collect(),
         7 => vec![
             (minutes(rng, 10), Act::Fetch),
-            (minutes(rng, 500) + 600_000, Act::Install),
+            (minutes(rng, 120) + 600_000, Act::Install),
         ],
         8 => vec![(minutes(rng, 60), Act::Fetch)],
-        9 => vec![(345 * 60_000 + minutes(rng, 30), Act::Install)],
+        9 => vec![(105 * 60_000 + minutes(rng, 30), Act::Install)],
         10 => vec![
             (minutes(rng, 3), Act::Install),
             (minutes(rng, 3), Act::Install),

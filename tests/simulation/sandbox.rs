@@ -18,10 +18,14 @@ use fulfil_swap::FulfilSwap;
 use lambda_http::Request;
 use lambda_runtime::LambdaEvent;
 use local::functions::{Handler, events, http};
+use mail_events::{MailEvents, SnsEvent};
+use manage_swap::ManageSwap;
 use network_events::NetworkEvents;
 use query_activation::QueryActivation;
+use serde_json::Value;
 use store::Store;
 use submit_swap::SubmitSwap;
+use sweep_swaps::SweepSwaps;
 
 use crate::ground::SMDP_ADDRESS;
 use crate::wire::{Peer, Wire};
@@ -46,12 +50,16 @@ pub(crate) fn aws(wire: &Wire) -> SdkConfig {
         .build()
 }
 
+/// The default bucket of retries is one for all worlds of this process.
+fn retry_partition() -> RetryPartition {
+    RetryPartition::custom("simulation")
+        .token_bucket(TokenBucket::default())
+        .build()
+}
+
 /// A store of one process.
 pub(crate) fn store(aws: &SdkConfig) -> Store {
-    // The default bucket of retries is one for all worlds of this process.
-    let partition = RetryPartition::custom("simulation")
-        .token_bucket(TokenBucket::default())
-        .build();
+    let partition = retry_partition();
     let dynamodb = aws_sdk_dynamodb::config::Builder::from(aws)
         .endpoint_url(Peer::Table.url())
         .allow_no_auth()
@@ -70,9 +78,9 @@ pub(crate) fn store(aws: &SdkConfig) -> Store {
     )
 }
 
-/// A new process.
-pub(crate) fn start(wire: &Wire, ambient: &Ambient) -> Sandbox {
-    let settings = Settings::new(|name| {
+/// A new process. SES tells of mails if there are `reports`.
+pub(crate) fn start(wire: &Wire, ambient: &Ambient, reports: bool) -> Sandbox {
+    let settings = Settings::new(move |name| {
         let value = match name {
             "SMDP_URL" => Peer::Smdp.url(),
             "NETWORK_URL" => Peer::Network.url(),
@@ -80,9 +88,14 @@ pub(crate) fn start(wire: &Wire, ambient: &Ambient) -> Sandbox {
             "SMDP_REQUESTER_ID" => "1.2.3",
             "MAIL_FROM" => "Simswap <noreply@example.com>",
             "BRAND" => "Simswap",
-            // Deadlines are the deployed ones, but for the two that only make runs longer.
-            "INSTALL_WITHIN" => "6h",
+            // Deadlines are the deployed ones, but for those that only make runs longer.
+            "INSTALL_WITHIN" => "2h",
             "SIM_REST" => "10m",
+            "CODE_KEPT" => "12h",
+            "CANCEL_WAIT" => "1s",
+            "FULFIL_SWAP" => "fulfil-swap",
+            "DELIVER_ESIM" => "deliver-esim",
+            "MAIL_CONFIGURATION_SET" if reports => "simswap",
             _ => return None,
         };
         Some(value.to_owned())
@@ -99,6 +112,20 @@ pub(crate) fn start(wire: &Wire, ambient: &Ambient) -> Sandbox {
     let query = QueryActivation::new(store.clone(), ambient.clone(), &settings).expect(fits);
     let network = NetworkEvents::new(store.clone(), ambient.clone(), &settings).expect(fits);
     let fulfil = FulfilSwap::new(store.clone(), wire.connector(), ambient.clone(), &settings);
+    let manage = ManageSwap::new(store.clone(), ambient.clone(), &settings).expect(fits);
+    let mails = MailEvents::new(store.clone(), ambient.clone(), &settings).expect(fits);
+    let lambda = aws_sdk_lambda::config::Builder::from(&aws)
+        .endpoint_url(Peer::Lambda.url())
+        .allow_no_auth()
+        .retry_partition(retry_partition())
+        .build();
+    let lambda = aws_sdk_lambda::Client::from_conf(lambda);
+    let sweep = SweepSwaps::new(store.clone(), lambda, ambient.clone(), &settings);
+    let (manage, mails, sweep) = (
+        Arc::new(manage),
+        Arc::new(mails),
+        Arc::new(sweep.expect(fits)),
+    );
     let deliver = DeliverEsim::new(store, &ses, ambient.clone(), &settings).expect(fits);
     let (submit, change, query) = (Arc::new(submit), Arc::new(change), Arc::new(query));
     let (network, fulfil, deliver) = (
@@ -133,6 +160,27 @@ pub(crate) fn start(wire: &Wire, ambient: &Ambient) -> Sandbox {
             http(move |request: Request| {
                 let network = network.clone();
                 async move { Ok::<_, Infallible>(network.handle(request).await) }
+            }),
+        ),
+        (
+            "manage-swap",
+            http(move |request: Request| {
+                let manage = manage.clone();
+                async move { Ok::<_, Infallible>(manage.handle(request).await) }
+            }),
+        ),
+        (
+            "mail-events",
+            events(move |event: LambdaEvent<SnsEvent>| {
+                let mails = mails.clone();
+                async move { mails.handle(event.payload).await }
+            }),
+        ),
+        (
+            "sweep-swaps",
+            events(move |_: LambdaEvent<Value>| {
+                let sweep = sweep.clone();
+                async move { sweep.handle().await }
             }),
         ),
         (

@@ -126,6 +126,7 @@ fn of_peer(rng: &mut Rng, call: &Call) -> Fault {
             _ => answer(500, &aws("InternalServerError")),
         },
         Peer::Keys => answer(400, &aws("ThrottlingException")),
+        Peer::Lambda => answer(429, &aws("TooManyRequestsException")),
         Peer::Post => {
             let code =
                 ["Throttling", "Throttling", "Throttling", "MessageRejected"][rng.usize(..4)];

@@ -30,15 +30,18 @@ pub(crate) enum Peer {
     Smdp,
     /// The network.
     Network,
+    /// Lambda, for the function that invokes others.
+    Lambda,
 }
 
 impl Peer {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Table,
         Self::Keys,
         Self::Post,
         Self::Smdp,
         Self::Network,
+        Self::Lambda,
     ];
 
     /// The base URL under which the functions know it.
@@ -49,6 +52,7 @@ impl Peer {
             Self::Post => "http://post",
             Self::Smdp => "http://smdp",
             Self::Network => "http://network",
+            Self::Lambda => "http://lambda",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One world: its actors, its clock, and the scheduler that decides who is answered next. All that it decides comes from
 //! its seed. What must hold is in `invariants`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
-use crate::ground::Ground;
+use crate::ground::{Ground, Mail};
 use crate::invariants::{Watch, Written};
 use crate::logs;
 use crate::mistakes::Mistake;
@@ -117,6 +117,32 @@ enum Cause {
     Asked(usize),
     Records(Consumer, Vec<Record>),
     Callback(Callback, u32),
+    /// SES tells of a mail.
+    Report(Value, u32),
+    Sweep,
+    /// The sweeper woke it: the event.
+    Woken(Consumer, Value, u32),
+}
+
+impl Cause {
+    /// The swaps whose mails an invocation may send.
+    fn mailed(&self) -> Vec<String> {
+        match self {
+            Self::Records(Consumer::Deliver, records) => {
+                records.iter().map(|record| record.row.0.clone()).collect()
+            }
+            Self::Woken(Consumer::Deliver, event, _) => {
+                let records = event["Records"].as_array().into_iter().flatten();
+                let pk = |record: &Value| {
+                    record["dynamodb"]["Keys"]["pk"]["S"]
+                        .as_str()
+                        .map(str::to_owned)
+                };
+                records.filter_map(pk).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// An invocation that runs.
@@ -143,8 +169,10 @@ enum Event {
     Phone(String, Act),
     NetworkWorks,
     NetworkGivesUp(String, OrderState),
-    /// Looks whether a row still waits at this version.
-    Sweep((String, String), u64),
+    Report(Value, u32),
+    /// The sweeper's minute has come.
+    Sweep(u64),
+    Woken(Consumer, Value, u32),
 }
 
 /// When worlds begin, and how long one may go on.
@@ -174,6 +202,10 @@ pub(crate) struct World {
     waiting: BTreeMap<Consumer, Vec<Record>>,
     /// Answers of index queries, by index and key.
     seen: BTreeMap<String, Vec<u8>>,
+    /// Minutes at which the sweeper is due.
+    sweeps: BTreeSet<u64>,
+    /// Whether SES tells of mails.
+    pub(crate) reports: bool,
     /// All callbacks that the peers ever sent.
     callbacks: Vec<Callback>,
     exchanges: u64,
@@ -220,7 +252,10 @@ impl World {
             desk: Arc::new(Desk::default()),
             direct: Arc::new(move |call| direct.perform(call)),
         };
-        let sandboxes = (0..2).map(|_| sandbox::start(&wire, &ambient)).collect();
+        let reports = rng.bool();
+        let sandboxes = (0..2)
+            .map(|_| sandbox::start(&wire, &ambient, reports))
+            .collect();
         let (finish, finished) = mpsc::unbounded_channel();
         let mut world = Self {
             rng,
@@ -237,6 +272,8 @@ impl World {
             finish,
             waiting: BTreeMap::new(),
             seen: BTreeMap::new(),
+            sweeps: BTreeSet::new(),
+            reports,
             callbacks: Vec::new(),
             exchanges: 0,
             watch: Watch::default(),
@@ -254,6 +291,16 @@ impl World {
     /// Milliseconds since the beginning.
     pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// When the world began, and now, in milliseconds since 1970.
+    fn begin(&self) -> u64 {
+        let begin: Timestamp = BEGIN.parse().expect("it is a time");
+        begin.as_millisecond().unsigned_abs()
+    }
+
+    fn millis(&self) -> u64 {
+        self.begin() + self.now()
     }
 
     fn calm(&self) -> bool {
@@ -335,12 +382,9 @@ impl World {
             if let Some(running) = self.running.remove(&number) {
                 self.tell(|| format!("#{number} ends"));
                 // What SES said may not have been written.
-                if running.sent
-                    && let Cause::Records(_, records) = &running.cause
-                    && !answer.as_ref().is_ok_and(|text| text.contains("[]"))
-                {
-                    for record in records {
-                        self.watch.doubt_of(&record.row.0);
+                if running.sent && !answer.as_ref().is_ok_and(|text| text.contains("[]")) {
+                    for swap in running.cause.mailed() {
+                        self.watch.doubt_of(&swap);
                     }
                 }
                 self.conclude(running.cause, answer);
@@ -397,7 +441,11 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Ask(n) => {
-                let (request, _) = &self.plan.requests[n];
+                let mut request = self.plan.requests[n].0.clone();
+                if let Some(line) = request.about {
+                    let newest = self.watch.newest_swap(line);
+                    request = request.about(&newest.unwrap_or_else(|| "NONE".to_owned()));
+                }
                 let (function, event) = (request.function, request.event());
                 let told = request.told();
                 self.invoke(function, event, Cause::Asked(n), &told);
@@ -430,7 +478,27 @@ impl World {
                 self.tell(|| format!("the network gives up {id}: {state:?}, {given}"));
                 self.post();
             }
-            Event::Sweep(row, version) => self.sweep(row, version),
+            Event::Report(event, tries) => {
+                let told = short(event.to_string().as_bytes());
+                self.invoke(
+                    "mail-events",
+                    event.clone(),
+                    Cause::Report(event, tries),
+                    &told,
+                );
+            }
+            Event::Sweep(minute) => {
+                self.sweeps.remove(&minute);
+                // A sweep that finds nothing changes nothing: it is left out.
+                if self.watch.is_due(self.millis()) {
+                    self.invoke("sweep-swaps", json!({}), Cause::Sweep, "");
+                }
+            }
+            Event::Woken(consumer, event, tries) => {
+                let told = short(event.to_string().as_bytes());
+                let cause = Cause::Woken(consumer, event.clone(), tries);
+                self.invoke(consumer.function(), event, cause, &told);
+            }
         }
     }
 
@@ -443,7 +511,7 @@ impl World {
         } = exchange;
         let patience = match call.peer {
             Peer::Smdp | Peer::Network => 10_000,
-            Peer::Table | Peer::Keys | Peer::Post => 40_000,
+            Peer::Table | Peer::Keys | Peer::Post | Peer::Lambda => 40_000,
         };
         if call.peer == Peer::Post
             && !matches!(fault, Fault::None | Fault::NotSent | Fault::Refused(_))
@@ -543,6 +611,16 @@ impl World {
                 }
             }
             Peer::Table | Peer::Keys => {}
+            Peer::Lambda => {
+                let consumer = if call.path.contains("/fulfil-swap/") {
+                    Consumer::Fulfil
+                } else {
+                    Consumer::Deliver
+                };
+                let event: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+                let soon = self.rng.u64(1..200);
+                self.plan_in(soon, Event::Woken(consumer, event, 0));
+            }
             Peer::Post => {
                 let mail = self.ground.mails().last().cloned();
                 let Some(mail) = mail.filter(|_| reply.status == 200) else {
@@ -562,8 +640,12 @@ impl World {
                 for (after, act) in planned.unwrap_or_else(|| acts(&mut self.rng)) {
                     self.plan_in(after, Event::Phone(format!("{} {code}", mail.to), act));
                 }
+                if self.reports {
+                    self.report(&mail);
+                }
             }
             Peer::Smdp => {
+                self.watch.ordered(call);
                 if call.path.ends_with("confirmOrder") && self.chance(self.plan.weather.nonsense) {
                     let order: Value = serde_json::from_slice(&call.body).unwrap_or_default();
                     let body = json!({
@@ -618,11 +700,40 @@ impl World {
             let delay = self.delay();
             self.plan_in(delay, Event::Put(consumer, record));
         }
-        if let Some((version, due)) = self.watch.waits(&row) {
-            let begin: Timestamp = BEGIN.parse().expect("it is a time");
-            let due = due.saturating_sub(begin.as_millisecond().unsigned_abs());
-            let at = due.max(self.now()) + self.rng.u64(1_000..60_000);
-            self.plan_at(at, Event::Sweep(row, version));
+        if let Some(due) = self.watch.due(&row) {
+            self.sweep_at(due);
+        }
+    }
+
+    /// The sweeper comes in the first minute in which something is due.
+    fn sweep_at(&mut self, due: u64) {
+        let begin = self.begin();
+        let minute = due.saturating_sub(begin).max(self.now()) / 60_000 + 1;
+        if self.sweeps.insert(minute) {
+            self.plan_at(minute * 60_000, Event::Sweep(minute));
+        }
+    }
+
+    /// What SES tells of a mail that it took: in any order, and perhaps before its own answer.
+    fn report(&mut self, mail: &Mail) {
+        let id = format!("mail-{}", self.ground.mails().len());
+        let kinds: &[&str] = match self.rng.u8(..8) {
+            0 => &["Send", "Bounce"],
+            1 => &["Send", "Delivery", "Complaint"],
+            _ => &["Send", "Delivery"],
+        };
+        for kind in kinds {
+            let tags = json!({"activation": [mail.activation], "attempt": [mail.attempt]});
+            let told = json!({"eventType": kind, "mail": {"messageId": id, "tags": tags}});
+            let event = json!({"Records": [{"Sns": {"Message": told.to_string()}}]});
+            loop {
+                let within = [20, 2_000, 300_000][self.rng.usize(..3)];
+                let delay = self.rng.u64(1..within);
+                self.plan_in(delay, Event::Report(event.clone(), 0));
+                if !self.chance(self.plan.weather.repeat) {
+                    break;
+                }
+            }
         }
     }
 
@@ -641,19 +752,6 @@ impl World {
             self.rng.u64(1_000..3_600_000)
         } else {
             self.rng.u64(1..200)
-        }
-    }
-
-    fn sweep(&mut self, row: (String, String), version: u64) {
-        let Some((now_at, _)) = self.watch.waits(&row).filter(|(now, _)| *now == version) else {
-            return;
-        };
-        let record = self.record(row.clone());
-        if let Some(consumer) = Consumer::of(&row.1) {
-            self.tell(|| format!("the sweeper finds {} {} at {now_at}", row.0, row.1));
-            self.plan_in(1, Event::Put(consumer, record));
-            let again = self.rng.u64(60_000..120_000);
-            self.plan_in(again, Event::Sweep(row, version));
         }
     }
 
@@ -855,11 +953,9 @@ impl World {
             return;
         };
         running.task.abort();
-        self.sandboxes[running.sandbox] = sandbox::start(&self.wire, &self.ambient);
-        if let Cause::Records(Consumer::Deliver, records) = &running.cause {
-            for record in records {
-                self.watch.doubt_of(&record.row.0);
-            }
+        self.sandboxes[running.sandbox] = sandbox::start(&self.wire, &self.ambient, self.reports);
+        for swap in running.cause.mailed() {
+            self.watch.doubt_of(&swap);
         }
         self.conclude(running.cause, Err("killed".to_owned()));
     }
@@ -890,6 +986,20 @@ impl World {
                 }
             }
             Cause::Records(consumer, records) => self.redeliver(consumer, records, answer),
+            Cause::Report(event, tries) => {
+                if answer.is_err() {
+                    let wait = 1_000 << tries.min(8);
+                    self.plan_in(wait, Event::Report(event, tries + 1));
+                }
+            }
+            // What it did not wake, or woke in vain, is still due.
+            Cause::Sweep => self.sweep_at(self.millis()),
+            Cause::Woken(consumer, event, tries) => {
+                if answer.is_err() && tries < 2 {
+                    self.plan_in(60_000, Event::Woken(consumer, event, tries + 1));
+                }
+                self.sweep_at(self.millis());
+            }
             Cause::Callback(callback, tries) => {
                 let status = answer.ok().and_then(|text| {
                     let answer: Value = serde_json::from_str(&text).ok()?;
@@ -959,7 +1069,7 @@ impl World {
 fn index_key(call: &Call) -> String {
     let request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
     let values = &request["ExpressionAttributeValues"];
-    let shelf = [":shelf", ":hash", ":line", ":due"]
+    let shelf = [":shelf", ":type", ":line"]
         .iter()
         .find_map(|name| values[*name]["S"].as_str());
     format!("{} {}", request["IndexName"], shelf.unwrap_or_default())
