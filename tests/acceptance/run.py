@@ -61,6 +61,7 @@ def main():
         except BaseException:
             for log in sorted(directory.glob("*.log")):
                 print(f"--- {log.name}\n{log.read_text()[-6000:]}", file=sys.stderr)
+            world.print_logs()
             raise
 
 
@@ -89,7 +90,7 @@ class World:
             "AWS_DEFAULT_REGION": REGION, "AWS_ENDPOINT_URL": self.aws,
         }
         self.smdp, self.network = free_port(), free_port()
-        self.batch = 0
+        self.batch, self.memory = 0, 256
         self.until("the emulator answers", self.emulator_answers)
 
     def emulator_answers(self):
@@ -109,26 +110,18 @@ class World:
         (self.directory / "target/lambda").symlink_to(self.asked.functions.resolve())
         gateways = {function: gateway.url for function, gateway in self.gateways.items()}
         (infra / "template.yaml").write_text(templates.for_emulator(self.template, gateways))
-        token = self.client("secretsmanager").create_secret(Name="network-token", SecretString="a token")["ARN"]
-        parameters = {
-            "JwtIssuer": self.issuer.url, "MailDomain": "simswap.example", "SmdpUrl": f"http://127.0.0.1:{self.smdp}",
-            "SmdpAddress": "smdp.example.test", "SmdpRequesterId": "1.3.6.1.4.1.99999.1",
-            "NetworkUrl": f"http://127.0.0.1:{self.network}", "NetworkToken": token,
-            "AllowUnauthenticatedCallbacks": "true", "Architecture": "x86_64",
-        }
         self.client("s3").create_bucket(
             Bucket="deployments", CreateBucketConfiguration={"LocationConstraint": REGION}
         )
-        command = [self.asked.tools / "bin/sam", "deploy", "--template-file", infra / "template.yaml"]
-        command += ["--stack-name", STACK, "--s3-bucket", "deployments", "--capabilities", "CAPABILITY_IAM"]
-        command += ["--no-confirm-changeset", "--parameter-overrides"]
-        command += [f"ParameterKey={name},ParameterValue={value}" for name, value in parameters.items()]
-        environment = os.environ | self.credentials | {"SAM_CLI_TELEMETRY": "0"}
-        with (self.directory / "deploy.log").open("w") as log:
-            subprocess.run(command, env=environment, stdout=log, stderr=log, check=True, timeout=600)
+        token = self.client("secretsmanager").create_secret(Name="network-token", SecretString="a token")["ARN"]
+        asked = {
+            "JwtIssuer": self.issuer.url, "MailDomain": "simswap.example", "SmdpUrl": f"http://127.0.0.1:{self.smdp}",
+            "SmdpAddress": "smdp.example.test", "SmdpRequesterId": "1.3.6.1.4.1.99999.1",
+            "NetworkUrl": f"http://127.0.0.1:{self.network}", "NetworkToken": token, "Architecture": "x86_64",
+        }
+        self.guarded(asked)
+        self.made = self.sam_deploy(STACK, asked | {"AllowUnauthenticatedCallbacks": "true"})
         say("sam deploy")
-        resources = self.client("cloudformation").describe_stack_resources(StackName=STACK)["StackResources"]
-        self.made = {part["LogicalResourceId"]: part["PhysicalResourceId"] for part in resources}
         self.api, self.callbacks = [
             f"{self.aws}/_aws/execute-api/{self.made[api]}/$default" for api in ("PartnerApi", "NetworkApi")
         ]
@@ -137,19 +130,59 @@ class World:
         hub = f"http://127.0.0.1:{self.network}/tmf-api/serviceOrdering/v4/hub"
         self.until("the network knows where we are", lambda: self.registered(hub))
 
+    def guarded(self, asked):
+        """The way it is meant to be: callbacks need certificates. The emulator knows no mutual TLS, but that it is asked."""
+        refused = self.sam_deploy("unguarded", asked) is None
+        log = (self.directory / "unguarded.log").read_text()
+        needed = "CallbackDomain is needed" in log
+        self.expect(refused and needed, "without a host for callbacks it is not deployed", log)
+        certificate = self.client("acm").request_certificate(DomainName="callbacks.example.com")["CertificateArn"]
+        self.client("s3").put_object(Bucket="deployments", Key="peers.pem", Body=self.issuer.certificate.read_bytes())
+        made = self.sam_deploy("guarded", asked | {
+            "CallbackDomain": "callbacks.example.com", "CallbackCertificate": certificate,
+            "CallbackTruststore": "s3://deployments/peers.pem", "SmdpSubject": "CN=smdp", "NetworkSubject": "CN=network",
+        })
+        apis = self.client("apigatewayv2")
+        host = apis.get_domain_name(DomainName=made["CallbackHost"])
+        truststore = host["MutualTlsAuthentication"]["TruststoreUri"]
+        closed = apis.get_api(ApiId=made["NetworkApi"])["DisableExecuteApiEndpoint"]
+        self.expect(closed and truststore == "s3://deployments/peers.pem", "callbacks come by mutual TLS alone", host)
+
+    def sam_deploy(self, stack, parameters):
+        """Physical names of what was made, by logical ids; nothing, if it was refused."""
+        command = [self.asked.tools / "bin/sam", "deploy", "--template-file", self.directory / "infra/template.yaml"]
+        command += ["--stack-name", stack, "--s3-bucket", "deployments", "--capabilities", "CAPABILITY_IAM"]
+        command += ["--no-confirm-changeset", "--parameter-overrides"]
+        command += [f"ParameterKey={name},ParameterValue={value}" for name, value in parameters.items()]
+        environment = os.environ | self.credentials | {"SAM_CLI_TELEMETRY": "0"}
+        with (self.directory / f"{stack}.log").open("w") as log:
+            deployed = subprocess.run(command, env=environment, stdout=log, stderr=log, timeout=600)
+        if deployed.returncode:
+            return None
+        resources = self.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
+        return {part["LogicalResourceId"]: part["PhysicalResourceId"] for part in resources}
+
     def registered(self, hub):
         with contextlib.suppress(OSError):
             return send(hub, {"callback": self.callbacks})[0] == 201
 
+    def print_logs(self):
+        """What the functions logged last."""
+        logs = self.client("logs")
+        for group in logs.describe_log_groups(logGroupNamePrefix="/aws/lambda/")["logGroups"]:
+            lines = logs.filter_log_events(logGroupName=group["logGroupName"])["events"][-20:]
+            print("---", group["logGroupName"], *(line["message"] for line in lines), sep="\n", file=sys.stderr)
+
     # What callers, operators, phones and SES do.
 
     def swap_all_kinds(self):
-        """Everything that the functions do at all. Each time with lines and stock of its own, and with fresh functions."""
+        """Everything that the functions do at all. Each time with lines and stock of its own network, and with fresh functions."""
         self.new_lines()
         self.new_key()
         self.load_stock()
-        self.refusals()
         swap = self.esim_swap()
+        self.refusals()
+        self.add_key()
         self.resent_mail(swap)
         self.phone_call(swap)
         self.reported_mail(swap)
@@ -163,7 +196,7 @@ class World:
         rows = ["ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING"]
         for line in range(8):
             at = self.batch * 10 + line
-            rows.append(f"{self.line(line)};{self.phone(line)};C-1;R-1;KPN;{8931086000001000000 + at};{self.contact(line)};nl;ACTIVE;false")
+            rows.append(f"{self.line(line)};{self.phone(line)};C-1;R-1;NET{self.batch};{8931086000001000000 + at};{self.contact(line)};nl;ACTIVE;false")
         self.load("subscriptions", rows, 8)
 
     def line(self, number):
@@ -179,7 +212,7 @@ class World:
         rows = ["SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN;RESELLER"]
         for form, first in [("eSIM", 8931086000002000000), ("NANO", 8931086000003000000)]:
             for sim in range(8):
-                rows.append(f"{first + self.batch * 10 + sim};12345678;87654321;1234;5678;{form};KPN;;;true;R-1")
+                rows.append(f"{first + self.batch * 10 + sim};12345678;87654321;1234;5678;{form};NET{self.batch};;;true;R-1")
         self.load("sims", rows, 16)
 
     def load(self, what, rows, count):
@@ -194,32 +227,40 @@ class World:
 
     def new_key(self):
         """Whoever first needs the data key makes it: on a table without one, each function that may, in turn."""
-        missing = {"newSimCardNumber", "eSim"}
-        for dialect, fresh in [("account", self.account), ("subscription", self.submit)]:
-            self.client("dynamodb").delete_item(
-                TableName=self.made["Table"], Key={"pk": {"S": "K#"}, "sk": {"S": "key#0000000001"}}
-            )
-            if dialect == "subscription":
-                status, _, answer = self.submit(0, eSim=True, email="a@example.com", confirmationCode=CODE)
-                found = answer["responseStatus"]["errors"][0]["fieldName"] if status == 404 else answer
-            else:
-                status, _, answer = self.account(0, "eSim")
-                found = answer["error"]["message"] if status == 404 else answer
-            self.expect(status == 404 and found in missing | {"sim"}, f"the {dialect} dialect makes a data key, and finds no eSIM", answer)
-        # A function that runs would keep the key that was taken away.
-        self.recycle(*self.gateways)
+        self.recycle()
+        wanted = {"eSim": True, "email": "a@example.com", "confirmationCode": CODE}
+        for dialect, ask in [("account", lambda: self.account(0, "eSim")), ("subscription", lambda: self.submit(0, **wanted))]:
+            for number in (1, 2):
+                key = {"pk": {"S": "K#"}, "sk": {"S": f"key#{number:010}"}}
+                self.client("dynamodb").delete_item(TableName=self.made["Table"], Key=key)
+            status, _, answer = ask()
+            self.expect(status == 404, f"the {dialect} dialect makes a data key, and finds no eSIM", answer)
+        self.recycle()
 
-    def recycle(self, *functions):
-        for function in functions:
+    def add_key(self):
+        """As README says it; what was sealed under the first key stays readable."""
+        made = self.client("kms").generate_data_key_without_plaintext(
+            KeyId=self.made["Key"], KeySpec="AES_256", EncryptionContext={"table": self.made["Table"]}
+        )
+        self.client("dynamodb").put_item(
+            TableName=self.made["Table"], ConditionExpression="attribute_not_exists(pk)",
+            Item={"pk": {"S": "K#"}, "sk": {"S": "key#0000000002"}, "wrapped": {"B": made["CiphertextBlob"]}},
+        )
+        self.recycle()
+
+    def recycle(self):
+        """Ends all functions that run: they would keep a key that was taken away. The emulator does it when their size changes."""
+        self.memory += 1
+        for function in self.gateways:
             name = self.made[function]
-            self.client("lambda").update_function_configuration(FunctionName=name, Description=f"fresh {time.time()}")
+            self.client("lambda").update_function_configuration(FunctionName=name, MemorySize=self.memory)
 
     def refusals(self):
         status, _, answer = send(f"{self.api}/api/QueryActivation")
         self.expect((status, answer) == (401, {"message": "Unauthorized"}), "without a token nobody passes", (status, answer))
         token = self.issuer.token("OWNER", customer="C-2")
-        status, _, answer = self.call(f"/api/QueryActivation?phoneNumber={self.phone(0)[1:]}", token=token)
-        self.expect(status == 200 and answer["total"] == 0 or status == 400, "a stranger sees nothing", answer)
+        status, _, answer = self.call(f"/api/QueryActivation?subscriptionId={self.line(0)}", token=token)
+        self.expect(status == 200 and answer["total"] == 0, "a stranger sees nothing", answer)
 
     def esim_swap(self):
         """Its line named by phone, with a key: INIT, again the same answer, BUSY, the mail."""

@@ -171,7 +171,7 @@ class Gateway:
                 headers = {name.lower(): value for name, value in request.headers.items()}
                 self.asked.append((request.path, headers, body))
                 if answer.status in (400, 403) and b"AccessDenied" in text:
-                    self.denied.append(re.sub(rb"\s+", b" ", text).decode())
+                    self.denied.append(re.search(r"not authorized to perform: [\w:]+", text.decode())[0])
                 request.send_response_only(answer.status)
                 for name, value in answer.getheaders():
                     if name.lower() not in ("transfer-encoding", "content-length", "connection"):

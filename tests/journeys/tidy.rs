@@ -1,10 +1,12 @@
 //! What Cargo cannot enforce: the house is as its documents say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use local::gateway::ROUTES;
+use local::gateway::{Authorizer, ROUTES};
+use serde_json::{Value, json};
+use tests::World;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -19,6 +21,201 @@ fn functions() -> BTreeSet<String> {
     entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect()
+}
+
+/// The template's resources: the text of each, by its name. It is our own file, two spaces a step.
+fn resources() -> BTreeMap<String, String> {
+    let template = read("infra/template.yaml");
+    let (_, part) = template.split_once("\nResources:\n").unwrap();
+    let (part, _) = part.split_once("\nOutputs:\n").unwrap();
+    let mut resources = BTreeMap::new();
+    let mut current = String::new();
+    for line in part.lines() {
+        match line
+            .strip_prefix("  ")
+            .and_then(|line| line.strip_suffix(':'))
+        {
+            Some(name) if !name.starts_with([' ', '#']) => current = name.to_owned(),
+            _ => resources.entry(current.clone()).or_default() += &format!("{line}\n"),
+        }
+    }
+    resources
+}
+
+fn of_type(kind: &str) -> BTreeMap<String, String> {
+    let mut resources = resources();
+    resources.retain(|_, text| text.contains(&format!("    Type: {kind}\n")));
+    resources
+}
+
+/// What follows `name` in a resource, to the end of its line.
+fn property<'a>(text: &'a str, name: &str) -> &'a str {
+    let (_, after) = text
+        .split_once(&format!(" {name}"))
+        .unwrap_or_else(|| panic!("{name} in {text}"));
+    after.lines().next().unwrap_or_default().trim()
+}
+
+#[test]
+fn the_template_deploys_each_function() {
+    let deployed = of_type("AWS::Serverless::Function");
+    let built = deployed
+        .values()
+        .map(|text| property(text, "CodeUri: ../target/lambda/").to_owned());
+    assert_eq!(built.collect::<BTreeSet<_>>(), functions());
+    for text in deployed.values() {
+        let name = property(text, "CodeUri: ../target/lambda/");
+        assert_eq!(
+            property(text, "FunctionName:"),
+            format!("!Sub ${{AWS::StackName}}-{name}")
+        );
+    }
+}
+
+#[test]
+fn the_template_serves_the_gateways_routes() {
+    let all = resources();
+    let routes = of_type("AWS::ApiGatewayV2::Route");
+    assert_eq!(routes.len(), ROUTES.len());
+    for route in ROUTES {
+        let key = format!("{} {}", route.method, route.path);
+        let text = routes
+            .values()
+            .find(|text| property(text, "RouteKey:") == key);
+        let text = text.unwrap_or_else(|| panic!("{key} is not deployed"));
+        let integration = property(text, "Target: !Sub integrations/${").trim_end_matches('}');
+        let function =
+            property(&all[integration], "IntegrationUri: !GetAtt").trim_end_matches(".Arn");
+        assert_eq!(
+            property(&all[function], "CodeUri: ../target/lambda/"),
+            route.function,
+            "{key}"
+        );
+        let authorization = match route.authorizer {
+            Authorizer::Jwt => "JWT",
+            Authorizer::None => "NONE",
+        };
+        assert_eq!(property(text, "AuthorizationType:"), authorization, "{key}");
+        let stage = if authorization == "JWT" {
+            "PartnerStage"
+        } else {
+            "NetworkStage"
+        };
+        assert!(
+            all[stage].contains(&format!("\"{key}\":")),
+            "{key} has a limit"
+        );
+    }
+}
+
+#[test]
+fn the_operator_reads_of_every_alarm_and_every_part_of_the_dashboard() {
+    let readme = read("README.md");
+    let alarms = of_type("AWS::CloudWatch::Alarm");
+    for (name, text) in &alarms {
+        let says = property(text, "AlarmDescription:");
+        assert!(
+            readme.contains(&format!("\n| `{name}` | {says} | ")),
+            "{name}"
+        );
+        assert_eq!(
+            property(text, "AlarmName:"),
+            format!("!Sub ${{AWS::StackName}}-{name}")
+        );
+    }
+    let (_, rows) = readme.split_once("| alarm | says | then |").unwrap();
+    let (rows, rest) = rows.split_once("\n\n").unwrap();
+    assert_eq!(
+        rows.lines().count() - 2,
+        alarms.len(),
+        "no alarm that is not there"
+    );
+
+    let dashboard = &resources()["Dashboard"];
+    let titles = dashboard.split("\"title\": \"").skip(1);
+    let titles: Vec<_> = titles.filter_map(|text| text.split('"').next()).collect();
+    let (rows, _) = rest.split_once("\n\n").unwrap();
+    let rows: Vec<_> = rows
+        .lines()
+        .skip(2)
+        .filter_map(|row| row.split(" |").next())
+        .collect();
+    assert_eq!(
+        rows,
+        titles
+            .iter()
+            .map(|title| format!("| {title}"))
+            .collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test]
+async fn the_template_makes_the_table_that_the_store_makes() {
+    let world = World::new().await;
+    let request = json!({"TableName": world.stack.endpoints.table});
+    let request = serde_json::from_value(request).unwrap();
+    let made = world.stack.database.describe_table(request).unwrap();
+    let made = &serde_json::to_value(made).unwrap()["Table"];
+    let template = &resources()["Table"];
+
+    let attributes = made["AttributeDefinitions"].as_array().unwrap().iter();
+    let attributes = attributes.map(|attribute| attribute["AttributeName"].as_str().unwrap());
+    let mut expected = String::from("      AttributeDefinitions:\n");
+    for name in attributes.collect::<BTreeSet<_>>() {
+        expected += &format!("        - {{ AttributeName: {name}, AttributeType: S }}\n");
+    }
+    expected += &keys(&made["KeySchema"], "      ");
+    assert!(template.contains(&expected), "{expected}");
+
+    let indexes = made["GlobalSecondaryIndexes"].as_array().unwrap();
+    assert_eq!(template.matches("- IndexName: ").count(), indexes.len());
+    for index in indexes {
+        let expected = format!(
+            "        - IndexName: {}\n{}          Projection: {}\n",
+            index["IndexName"].as_str().unwrap(),
+            keys(&index["KeySchema"], "          "),
+            projection(&index["Projection"])
+        );
+        assert!(template.contains(&expected), "{expected}");
+    }
+    let stream = &made["StreamSpecification"]["StreamViewType"];
+    assert_eq!(property(template, "StreamViewType:"), stream);
+    let schema = read("shared/store/src/schema.rs");
+    let ttl = property(
+        template,
+        "TimeToLiveSpecification:\n        Enabled: true\n        AttributeName:",
+    );
+    assert!(
+        schema.contains(&format!("attribute_name(\"{ttl}\")")),
+        "{ttl}"
+    );
+}
+
+fn keys(schema: &Value, indent: &str) -> String {
+    let mut text = format!("{indent}KeySchema:\n");
+    for key in schema.as_array().unwrap() {
+        let (name, kind) = (key["AttributeName"].as_str(), key["KeyType"].as_str());
+        let (name, kind) = (name.unwrap(), kind.unwrap());
+        text += &format!("{indent}  - {{ AttributeName: {name}, KeyType: {kind} }}\n");
+    }
+    text
+}
+
+fn projection(projection: &Value) -> String {
+    let kind = projection["ProjectionType"].as_str().unwrap();
+    let carried = projection["NonKeyAttributes"].as_array();
+    let carried: Vec<_> = carried
+        .into_iter()
+        .flatten()
+        .map(|name| name.as_str().unwrap())
+        .collect();
+    match &carried[..] {
+        [] => format!("{{ ProjectionType: {kind} }}"),
+        carried => format!(
+            "{{ ProjectionType: {kind}, NonKeyAttributes: [{}] }}",
+            carried.join(", ")
+        ),
+    }
 }
 
 #[test]
