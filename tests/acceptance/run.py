@@ -51,6 +51,7 @@ def main():
         world = World(asked, template, directory, closing)
         try:
             world.deploy()
+            world.until("the schedule sweeps", lambda: world.gateways["SweepSwaps"].asked)
             world.swap_all_kinds()
             world.check_roles()
             for function in templates.functions(template):
@@ -113,11 +114,10 @@ class World:
         self.client("s3").create_bucket(
             Bucket="deployments", CreateBucketConfiguration={"LocationConstraint": REGION}
         )
-        token = self.client("secretsmanager").create_secret(Name="network-token", SecretString="a token")["ARN"]
         asked = {
             "JwtIssuer": self.issuer.url, "MailDomain": "simswap.example", "SmdpUrl": f"http://127.0.0.1:{self.smdp}",
             "SmdpAddress": "smdp.example.test", "SmdpRequesterId": "1.3.6.1.4.1.99999.1",
-            "NetworkUrl": f"http://127.0.0.1:{self.network}", "NetworkToken": token, "Architecture": "x86_64",
+            "NetworkUrl": f"http://127.0.0.1:{self.network}", "Architecture": "x86_64",
         }
         self.guarded(asked)
         self.made = self.sam_deploy(STACK, asked | {"AllowUnauthenticatedCallbacks": "true"})
@@ -147,6 +147,10 @@ class World:
         truststore = host["MutualTlsAuthentication"]["TruststoreUri"]
         closed = apis.get_api(ApiId=made["NetworkApi"])["DisableExecuteApiEndpoint"]
         self.expect(closed and truststore == "s3://deployments/peers.pem", "callbacks come by mutual TLS alone", host)
+        self.client("cloudformation").delete_stack(StackName="guarded")
+        # Its schedule would go on.
+        self.until("it is gone", lambda: "guarded-EveryMinute" not in str(self.client("events").list_rules()))
+        self.gateways["SweepSwaps"].asked.clear()
 
     def sam_deploy(self, stack, parameters):
         """Physical names of what was made, by logical ids; nothing, if it was refused."""
@@ -357,10 +361,16 @@ class World:
             email = f"emil{self.batch}@example.com"
             status, _, answer = self.submit(4, eSim=True, email=email, confirmationCode=CODE)
             self.expect(status == 200, "a swap is taken while the stream is off", answer)
-            self.until("the sweep brings its mail", lambda: self.mail.to(email), 300)
+            # A row falls due when the stream should have been there: after a lease.
+            self.until("the sweep brings its mail", lambda: self.sweep() and self.mail.to(email), 300)
         finally:
             for mapping in mappings:
                 self.client("lambda").update_event_source_mapping(UUID=mapping, Enabled=True)
+
+    def sweep(self):
+        """Now, instead of at the next minute."""
+        answer = self.client("lambda").invoke(FunctionName=self.made["SweepSwaps"])
+        return answer["StatusCode"] == 200
 
     def submit(self, line, **asked):
         return self.call("/api/SimSwapSubscription", {"subscriptionId": self.line(line)} | asked)

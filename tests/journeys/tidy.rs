@@ -36,7 +36,11 @@ fn resources() -> BTreeMap<String, String> {
             .and_then(|line| line.strip_suffix(':'))
         {
             Some(name) if !name.starts_with([' ', '#']) => current = name.to_owned(),
-            _ => resources.entry(current.clone()).or_default() += &format!("{line}\n"),
+            _ => {
+                let text: &mut String = resources.entry(current.clone()).or_default();
+                text.push_str(line);
+                text.push('\n');
+            }
         }
     }
     resources
