@@ -266,6 +266,32 @@ fn the_gateway_and_cargo_lambda_watch_serve_the_same_routes() {
 }
 
 #[test]
+fn the_description_has_the_routes_that_need_a_token() {
+    let description = read("infra/openapi.yaml");
+    let (_, paths) = description.split_once("\npaths:\n").unwrap();
+    let mut described = BTreeSet::new();
+    let mut path = "";
+    let within = paths
+        .lines()
+        .take_while(|line| line.is_empty() || line.starts_with(' '));
+    for line in within {
+        if let Some(key) = line.strip_prefix("  /") {
+            path = key.strip_suffix(':').unwrap();
+        } else if let Some(method @ ("get" | "post" | "put" | "patch" | "delete")) =
+            line.strip_prefix("    ").and_then(|key| key.strip_suffix(':'))
+        {
+            described.insert(format!("{} /{path}", method.to_uppercase()));
+        }
+    }
+    let served: BTreeSet<String> = ROUTES
+        .iter()
+        .filter(|route| route.authorizer == Authorizer::Jwt)
+        .map(|route| format!("{} {}", route.method, route.path))
+        .collect();
+    assert_eq!(described, served);
+}
+
+#[test]
 fn arrows_point_one_way() {
     let peers_and_mail: [(&str, &[&str]); 2] = [
         ("network", &["fulfil-swap", "network-events"]),

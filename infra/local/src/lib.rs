@@ -18,6 +18,7 @@ pub mod stack;
 pub mod tokens;
 
 mod clients;
+mod docs;
 mod durable;
 mod ground;
 mod http_client;

@@ -49,7 +49,7 @@ use crate::mailbox::Mailbox;
 use crate::postman::Postman;
 use crate::pump::{DeadLetters, Pump};
 use crate::tokens::Tokens;
-use crate::{StartError, sample, schedule};
+use crate::{StartError, docs, sample, schedule};
 
 /// The simulated SM-DP+'s name in activation codes.
 const SMDP_ADDRESS: &str = "smdp.example.test";
@@ -255,8 +255,9 @@ impl Stack {
             tokens: tokens.clone(),
             functions: functions.clone(),
         };
-        let router =
-            endpoints::router(endpoints.clone(), mailbox.clone()).merge(gateway::router(gateway));
+        let router = endpoints::router(endpoints.clone(), mailbox.clone())
+            .merge(docs::router())
+            .merge(gateway::router(gateway));
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let serving = axum::serve(api_listener, service).with_graceful_shutdown(told(&stopping));
         let api_served = tokio::spawn(async move {

@@ -1,0 +1,26 @@
+//! What the API is, for people and for programs, under `/docs`: its description, and a page that renders it. No foreign host takes part.
+
+use axum::Router;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::routing::get;
+
+/// The browser asks nobody but us: the renderer has its logo elsewhere.
+const POLICY: &str = "default-src 'self'; style-src 'unsafe-inline'; img-src data:";
+
+const PAGE: &str = include_str!("../docs/index.html");
+const RENDERER: &str = include_str!("../docs/redoc.standalone.js");
+const DESCRIPTION: &str = include_str!("../../openapi.yaml");
+
+/// The routes under `/docs`.
+pub(crate) fn router() -> Router {
+    let page_headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, POLICY),
+    ];
+    let script = [(CONTENT_TYPE, "text/javascript; charset=utf-8")];
+    let yaml = [(CONTENT_TYPE, "application/yaml")];
+    Router::new()
+        .route("/docs", get((page_headers, PAGE)))
+        .route("/docs/redoc.standalone.js", get((script, RENDERER)))
+        .route("/docs/openapi.yaml", get((yaml, DESCRIPTION)))
+}
