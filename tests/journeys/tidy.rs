@@ -277,8 +277,9 @@ fn the_description_has_the_routes_that_need_a_token() {
     for line in within {
         if let Some(key) = line.strip_prefix("  /") {
             path = key.strip_suffix(':').unwrap();
-        } else if let Some(method @ ("get" | "post" | "put" | "patch" | "delete")) =
-            line.strip_prefix("    ").and_then(|key| key.strip_suffix(':'))
+        } else if let Some(method @ ("get" | "post" | "put" | "patch" | "delete")) = line
+            .strip_prefix("    ")
+            .and_then(|key| key.strip_suffix(':'))
         {
             described.insert(format!("{} /{path}", method.to_uppercase()));
         }

@@ -24,3 +24,23 @@ pub(crate) fn router() -> Router {
         .route("/docs/redoc.standalone.js", get((script, RENDERER)))
         .route("/docs/openapi.yaml", get((yaml, DESCRIPTION)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::http::Request;
+    use lambda_http::tower::ServiceExt;
+
+    #[tokio::test]
+    async fn all_that_the_page_names_is_served_here() {
+        let named = PAGE.split('"').filter(|text| text.starts_with("/docs/"));
+        let paths: Vec<&str> = named.chain(["/docs"]).collect();
+        assert_eq!(paths.len(), 3);
+        for path in paths {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = router().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 200, "{path}");
+        }
+    }
+}
