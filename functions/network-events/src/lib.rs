@@ -99,7 +99,7 @@ impl NetworkEvents {
         Ok(answer(StatusCode::CREATED, &notified))
     }
 
-    /// Writes a fact; one that the network reports of its order `of_order` counts only if that is the swap's.
+    /// Writes a fact; one that the network reports of its order `of_order` counts only if that is known to be the swap's.
     async fn write(
         &self,
         id: &ActivationId,
@@ -113,9 +113,10 @@ impl NetworkEvents {
             };
             let ours = swap.activation.order_number.as_deref();
             let fact = match of_order {
-                // Whoever says that, what is true is to be asked.
-                Some(other) if ours.is_some_and(|ours| ours != other) => {
-                    tracing::warn!(activation = %id, order = other, "an event is of another order");
+                // Ours is another, or not known yet because the answer to it is on its way or was lost: what is true is to
+                // be asked.
+                Some(named) if ours != Some(named) => {
+                    tracing::warn!(activation = %id, order = named, "an event is not of a known order");
                     &Fact::NetworkUnclear
                 }
                 _ => fact,
