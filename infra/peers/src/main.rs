@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::SmDpAddress;
+use edge::Ambient;
 use peers::{Carrier, Smdp};
 use tokio::net::TcpListener;
 
@@ -20,8 +21,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err("three arguments are needed: CALLBACK_URL SMDP_PORT NETWORK_PORT".into());
     };
     let address = SmDpAddress::parse(SMDP_ADDRESS)?;
-    let smdp = Arc::new(Smdp::open(None, address, callback)?);
-    let network = Arc::new(Carrier::open(None, DELAY)?);
+    let smdp = Arc::new(Smdp::open(None, address, callback, Ambient::real())?);
+    let network = Arc::new(Carrier::open(None, DELAY, Ambient::real())?);
     let smdp = smdp.serve(TcpListener::bind(("127.0.0.1", smdp_port.parse()?)).await?);
     let network = network.serve(TcpListener::bind(("127.0.0.1", network_port.parse()?)).await?);
     // Each ends only when its book cannot be used.
