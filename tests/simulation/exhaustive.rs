@@ -154,7 +154,7 @@ fn callers_may_come_in_at_every_exchange() {
         ]
         .into_iter()
         .flat_map(|caller| {
-            let rival = Rival::Caller(caller);
+            let rival = Rival::Caller(Box::new(caller));
             [
                 Cut::OvertakenBefore(rival.clone()),
                 Cut::OvertakenAfter(rival),

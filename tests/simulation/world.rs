@@ -65,7 +65,7 @@ pub(crate) enum Rival {
     /// Every callback that there was, again.
     Callbacks,
     /// A caller with this request.
-    Caller(Request),
+    Caller(Box<Request>),
 }
 
 /// What a world came to.
@@ -917,7 +917,7 @@ impl World {
                 }
             }
             Rival::Caller(request) => {
-                self.plan.requests.push((request, Vec::new()));
+                self.plan.requests.push((*request, Vec::new()));
                 let n = self.plan.requests.len() - 1;
                 self.plan_in(1, Event::Ask(n));
             }
@@ -1006,7 +1006,7 @@ impl World {
                     answer["statusCode"].as_u64()
                 });
                 // Nonsense is refused as such, and not sent again.
-                if !status.is_some_and(|status| status < 500) {
+                if status.is_none_or(|status| status >= 500) {
                     let wait = 250 << tries.min(9);
                     self.plan_in(wait, Event::Call(callback, tries + 1));
                 }
