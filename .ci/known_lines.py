@@ -44,6 +44,13 @@ def map_headers(context, headers):
     return known(headers)
 
 
+@schemathesis.hook
+def before_call(context, case, **kwargs):
+    """The swap that mails are asked of stays open: schemathesis takes ids from answers, too."""
+    if case.path == "/api/CancelActivation" and case.query.get("id") == os.environ["SWAP"]:
+        case.query["id"] = "another"
+
+
 def known(given):
     """The same given brings the same known: runs can be repeated."""
     if not isinstance(given, dict):
