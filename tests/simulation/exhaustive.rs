@@ -112,10 +112,12 @@ fn check(plans: &[(Plan, &'static str)], stride: usize, fits: impl Fn(&Run, &str
 #[test]
 fn a_process_may_die_at_every_exchange() {
     let plans = cuts(|_| vec![Cut::KilledBefore, Cut::KilledAfter]);
-    check(&plans, 23, |run, end| {
+    check(&plans, 61, |run, end| {
         run.swaps.len() == 1
             && run.swaps.get(end) == Some(&1)
-            && run.mails.iter().all(|mails| (1..=2).contains(mails))
+            // A mail that was cut off is not needed when another one was asked, or the swap cancelled.
+            && run.mails.iter().all(|mails| *mails <= 2)
+            && (end != "esim done" || run.mails == [1] || run.mails == [2])
     });
 }
 
@@ -132,7 +134,7 @@ fn everybody_may_come_in_at_every_exchange() {
             })
             .collect()
     });
-    check(&plans, 41, |run, end| {
+    check(&plans, 127, |run, end| {
         run.swaps.len() == 1
             && run.swaps.get(end) == Some(&1)
             && run.mails.iter().all(|mails| *mails == 1)
@@ -162,7 +164,7 @@ fn callers_may_come_in_at_every_exchange() {
         })
         .collect()
     });
-    check(&plans, 97, |run, _| {
+    check(&plans, 443, |run, _| {
         run.mails.iter().all(|mails| *mails == 1)
     });
 }

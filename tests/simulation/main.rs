@@ -159,7 +159,7 @@ fn whatever_happens_nothing_is_lost_and_nothing_happens_twice() {
         return;
     }
     let from = setting("FROM").unwrap_or(0);
-    let seeds = setting("SEEDS").unwrap_or(30);
+    let seeds = setting("SEEDS").unwrap_or(20);
     let began = std::time::Instant::now();
     let mut totals = run_all(from..from + seeds, any);
     println!(
