@@ -54,6 +54,7 @@ def main():
             world.until("the schedule sweeps", lambda: world.gateways["SweepSwaps"].asked)
             world.swap_all_kinds()
             world.check_roles()
+            world.check_logs()
             for function in templates.functions(template):
                 actions = {a for s in world.statements(function, "calls") for a in templates.as_list(s["Action"])}
                 for action in sorted(actions):
@@ -118,7 +119,7 @@ class World:
             "JwtIssuer": self.issuer.url, "MailDomain": "simswap.example", "SmdpUrl": f"http://127.0.0.1:{self.smdp}",
             "SmdpAddress": "smdp.example.test", "SmdpRequesterId": "1.3.6.1.4.1.99999.1",
             "NetworkUrl": f"http://127.0.0.1:{self.network}", "Architecture": "x86_64",
-        }
+        } | self.secrets()
         self.guarded(asked)
         self.made = self.sam_deploy(STACK, asked | {"AllowUnauthenticatedCallbacks": "true"})
         say("sam deploy")
@@ -129,6 +130,13 @@ class World:
         self.closing.callback(stop, start(peers, self.directory / "peers.log"))
         hub = f"http://127.0.0.1:{self.network}/tmf-api/serviceOrdering/v4/hub"
         self.until("the network knows where we are", lambda: self.registered(hub))
+
+    def secrets(self):
+        """What we show to the peers. Both are simulated without TLS here: of the two the token alone gets to one."""
+        pem = self.issuer.certificate.read_text()
+        make = lambda name, secret: self.client("secretsmanager").create_secret(Name=name, SecretString=secret)["ARN"]
+        certificate = make("certificate", json.dumps({"certificate": pem, "key": pem}))
+        return {"SmdpClientCert": certificate, "NetworkClientCert": certificate, "NetworkToken": make("token", "t0ken")}
 
     def guarded(self, asked):
         """The way it is meant to be: callbacks need certificates. The emulator knows no mutual TLS, but that it is asked."""
@@ -176,6 +184,26 @@ class World:
         for group in logs.describe_log_groups(logGroupNamePrefix="/aws/lambda/")["logGroups"]:
             lines = logs.filter_log_events(logGroupName=group["logGroupName"])["events"][-20:]
             print("---", group["logGroupName"], *(line["message"] for line in lines), sep="\n", file=sys.stderr)
+
+    def check_logs(self):
+        """Each line has the ids that it is about, and what the dashboard shows is measured."""
+        logs, metrics = self.client("logs"), set()
+        for group in logs.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{STACK}-")["logGroups"]:
+            name = group["logGroupName"]
+            for event in logs.filter_log_events(logGroupName=name)["events"]:
+                with contextlib.suppress(json.JSONDecodeError):
+                    line = json.loads(event["message"])
+                    if "_aws" in line:
+                        for told in line["_aws"]["CloudWatchMetrics"]:
+                            self.expect(told["Namespace"] == f"simswap/{STACK}", "", line)
+                            metrics |= {metric["Name"] for metric in told["Metrics"]}
+                    elif "target" in line and line["target"].split("::")[0].replace("_", "-") in name:
+                        self.expect(line.get("span", {}).get("request"), "", line)
+                        if name.endswith(("-fulfil-swap", "-deliver-esim")):
+                            self.expect(line["span"].get("activation"), "", line)
+        measured = {"SwapsAccepted", "SwapsDone", "SwapsFailed", "SubmitToMail", "SubmitToDone", "MailsByState"}
+        measured |= {"OverdueSwaps", "CallbacksUnauthenticated"}
+        self.expect(metrics == measured, "every line of the logs has its ids, and all is measured", metrics)
 
     # What callers, operators, phones and SES do.
 

@@ -315,7 +315,7 @@ async fn an_smdp_that_comes_later_is_found() {
     let address = SmDpAddress::parse("smdp.example.test").unwrap();
     let smdp = Smdp::open(None, address, &world.stack.endpoints.api, Ambient::real()).unwrap();
     let listener = TcpListener::bind(place).await.unwrap();
-    drop(Arc::new(smdp).serve(listener));
+    drop(Arc::new(smdp).serve(listener, network::connector()));
     install_to_done(&world, &id).await;
     assert_eq!(world.mails(&id).len(), 1);
 }

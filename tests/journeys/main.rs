@@ -10,6 +10,7 @@ mod callbacks;
 mod lifecycle;
 mod mail;
 mod manage;
+mod mtls;
 mod once;
 mod query;
 mod roles;

@@ -72,9 +72,14 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
         "submit_swap",
         "change_sim",
         "query_activation",
+        "manage_swap",
         "fulfil_swap",
         "deliver_esim",
         "network_events",
+        "mail_events",
+        "sweep_swaps",
+        // Metrics.
+        "simswap",
         "local",
         "peers",
     ];
@@ -83,6 +88,7 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
         .with_targets(ours.map(|target| (target, LevelFilter::TRACE)));
     let lines = tracing_subscriber::fmt::layer()
         .json()
+        .with_span_list(false)
         .with_writer(log.clone());
     tracing_subscriber::registry()
         .with(lines)
@@ -478,13 +484,39 @@ async fn no_secret_of_a_swap_is_where_it_should_not_be() {
 
     let log = LOG.0.lock().unwrap().clone();
     assert!(
-        holds(&log, &done) && holds(&log, "swap accepted") && holds(&log, "profile is not ordered")
+        holds(&log, &done)
+            && holds(&log, "swap accepted")
+            && holds(&log, "profile is not ordered")
+            && holds(&log, "SubmitToDone")
     );
     for secret in &secrets {
         let lines = String::from_utf8_lossy(&log);
         let line = lines.lines().find(|line| holds(line.as_bytes(), secret));
         assert_eq!(line, None, "{secret}");
     }
+    assert!(!holds(&log, EMAIL), "nor is an address in the log");
+    every_line_has_its_ids(&log);
+}
+
+/// Of what the functions log, so that an operator finds all about an invocation or a swap.
+fn every_line_has_its_ids(log: &[u8]) {
+    let mut seen = 0;
+    for line in String::from_utf8_lossy(log).lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let of_swaps = match line["target"].as_str().unwrap().split("::").next().unwrap() {
+            "fulfil_swap" | "deliver_esim" => true,
+            "submit_swap" | "change_sim" | "query_activation" | "manage_swap"
+            | "network_events" | "mail_events" | "sweep_swaps" => false,
+            _ => continue,
+        };
+        let about = |id: &str| line["span"][id].as_str().is_some_and(|id| !id.is_empty());
+        assert!(
+            about("request") && (!of_swaps || about("activation")),
+            "{line}"
+        );
+        seen += 1;
+    }
+    assert!(seen > 0);
 }
 
 /// A SIM of a stock file: number, form, its PUKs and PINs in the file's order.

@@ -24,7 +24,7 @@ impl Write for Lines {
 
 /// Keeps what this thread logs, for as long as the guard lives.
 pub(crate) fn keep() -> DefaultGuard {
-    set_default(edge::logs("debug", || Lines))
+    set_default(edge::logs("debug", "simswap".to_owned(), || Lines))
 }
 
 /// What was logged since the last time.

@@ -14,7 +14,7 @@ use aws_smithy_runtime_api::client::http::http_client_fn;
 use change_sim::ChangeSim;
 use deliver_esim::DeliverEsim;
 use edge::{Ambient, Settings};
-use fulfil_swap::FulfilSwap;
+use fulfil_swap::{FulfilSwap, Peers};
 use lambda_http::Request;
 use lambda_runtime::LambdaEvent;
 use local::functions::{Handler, events, http};
@@ -22,7 +22,7 @@ use mail_events::{MailEvents, SnsEvent};
 use manage_swap::ManageSwap;
 use network_events::NetworkEvents;
 use query_activation::QueryActivation;
-use serde_json::Value;
+use serde::de::IgnoredAny;
 use store::Store;
 use submit_swap::SubmitSwap;
 use sweep_swaps::SweepSwaps;
@@ -93,6 +93,7 @@ pub(crate) fn start(wire: &Wire, ambient: &Ambient, reports: bool) -> Sandbox {
             "SIM_REST" => "10m",
             "CODE_KEPT" => "12h",
             "CANCEL_WAIT" => "1s",
+            "ALLOW_UNAUTHENTICATED_CALLBACKS" => "true",
             "FULFIL_SWAP" => "fulfil-swap",
             "DELIVER_ESIM" => "deliver-esim",
             "MAIL_CONFIGURATION_SET" if reports => "simswap",
@@ -111,7 +112,11 @@ pub(crate) fn start(wire: &Wire, ambient: &Ambient, reports: bool) -> Sandbox {
     let change = ChangeSim::new(store.clone(), ambient.clone(), &settings).expect(fits);
     let query = QueryActivation::new(store.clone(), ambient.clone(), &settings).expect(fits);
     let network = NetworkEvents::new(store.clone(), ambient.clone(), &settings).expect(fits);
-    let fulfil = FulfilSwap::new(store.clone(), wire.connector(), ambient.clone(), &settings);
+    let peers = Peers {
+        smdp: wire.connector(),
+        network: wire.connector(),
+    };
+    let fulfil = FulfilSwap::new(store.clone(), peers, ambient.clone(), &settings);
     let manage = ManageSwap::new(store.clone(), ambient.clone(), &settings).expect(fits);
     let mails = MailEvents::new(store.clone(), ambient.clone(), &settings).expect(fits);
     let lambda = aws_sdk_lambda::config::Builder::from(&aws)
@@ -173,28 +178,28 @@ pub(crate) fn start(wire: &Wire, ambient: &Ambient, reports: bool) -> Sandbox {
             "mail-events",
             events(move |event: LambdaEvent<SnsEvent>| {
                 let mails = mails.clone();
-                async move { mails.handle(event.payload).await }
+                async move { mails.handle(event).await }
             }),
         ),
         (
             "sweep-swaps",
-            events(move |_: LambdaEvent<Value>| {
+            events(move |event: LambdaEvent<IgnoredAny>| {
                 let sweep = sweep.clone();
-                async move { sweep.handle().await }
+                async move { sweep.handle(event).await }
             }),
         ),
         (
             "fulfil-swap",
             events(move |event: LambdaEvent<Event>| {
                 let fulfil = fulfil.clone();
-                async move { Ok::<_, Infallible>(fulfil.handle(event.payload).await) }
+                async move { Ok::<_, Infallible>(fulfil.handle(event).await) }
             }),
         ),
         (
             "deliver-esim",
             events(move |event: LambdaEvent<Event>| {
                 let deliver = deliver.clone();
-                async move { Ok::<_, Infallible>(deliver.handle(event.payload).await) }
+                async move { Ok::<_, Infallible>(deliver.handle(event).await) }
             }),
         ),
     ])

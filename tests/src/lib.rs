@@ -152,6 +152,7 @@ impl World {
             smdp_url: None,
             network_url: None,
             network_delay: Duration::ZERO,
+            mtls: false,
             functions_url: None,
             stream: true,
             sweep_every: Duration::from_millis(200),

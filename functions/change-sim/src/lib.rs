@@ -4,13 +4,17 @@
 mod refusal;
 
 use domain::{ActivationId, Caller, Holder, Iccid, Kind, Requested, Secret, Sim, SubscriptionId};
-use edge::{Ambient, SettingError, Settings, answer, caller, idempotency_key, log_cause};
+use edge::{
+    Ambient, Metric, SettingError, Settings, about, answer, caller, idempotency_key, log_cause,
+    span_of_call,
+};
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::{HeaderMap, HeaderValue, StatusCode};
 use lambda_http::{Body, Request, RequestExt, Response};
 use serde::Serialize;
 use serde_json::json;
 use store::{Ask, AskedSwap, Begun, IdempotencyKey, KeptAnswer, Store, StoreError, StoredLine};
+use tracing::Instrument;
 
 use crate::refusal::Refusal;
 
@@ -82,14 +86,17 @@ impl ChangeSim {
 
     /// Answers one call; never fails.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        match self.change(&request).await {
-            Ok(response) => response,
-            Err(Failure::Refused(refusal)) => refusal.into_response(),
-            Err(Failure::Store(error)) => {
-                log_cause("change of SIM failed", &error);
-                Refusal::Internal.into_response()
+        let answered = async {
+            match self.change(&request).await {
+                Ok(response) => response,
+                Err(Failure::Refused(refusal)) => refusal.into_response(),
+                Err(Failure::Store(error)) => {
+                    log_cause("change of SIM failed", &error);
+                    Refusal::Internal.into_response()
+                }
             }
-        }
+        };
+        answered.instrument(span_of_call(&request)).await
     }
 
     async fn change(&self, request: &Request) -> Result<Response<Body>, Failure> {
@@ -150,7 +157,9 @@ impl ChangeSim {
             };
             match self.store.begin(&ask, || self.ambient.random()).await? {
                 Begun::Accepted(activation) => {
-                    tracing::info!(activation = %activation.id, kind = ?activation.kind, "swap accepted");
+                    about(&activation.id);
+                    tracing::info!(kind = ?activation.kind, "swap accepted");
+                    Metric::SwapAccepted.record();
                     let sim = self.store.sim_with_secrets(&activation.new_sim).await?;
                     return Ok(shown(&sim.ok_or(StoreError::Corrupt("newSim"))?));
                 }

@@ -10,7 +10,7 @@ use store::Store;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let settings = Settings::from_environment();
-    start_logging(&settings.text_or("LOG_LEVEL", "info"));
+    start_logging(&settings);
     let aws = sdk_config().await;
     let store = Store::new(
         aws_sdk_dynamodb::Client::new(&aws),

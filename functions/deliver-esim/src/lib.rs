@@ -9,10 +9,11 @@ mod words;
 use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use domain::{
-    ActivationCode, ActivationId, Delivery, DeliveryFact, DeliveryStep, Patience, apply_delivery,
-    next_delivery,
+    ActivationCode, ActivationId, Delivery, DeliveryFact, DeliveryStep, Outcome, Patience,
+    apply_delivery, next_delivery,
 };
-use edge::{Ambient, SettingError, Settings, for_each_row};
+use edge::{Ambient, Metric, SettingError, Settings, about, for_each_row};
+use lambda_runtime::LambdaEvent;
 use store::{ChangedRow, Saved, Store, StoreError, StoredSwap};
 
 pub use mail::{Letter, Sender, compose};
@@ -52,7 +53,7 @@ impl DeliverEsim {
     }
 
     /// Takes every mail of the batch as far as it goes now.
-    pub async fn handle(&self, event: Event) -> DynamoDbEventResponse {
+    pub async fn handle(&self, event: LambdaEvent<Event>) -> DynamoDbEventResponse {
         for_each_row(event, async |pk, sk| {
             match ChangedRow::from_keys(&pk, &sk) {
                 ChangedRow::Delivery(id, number) => self.deliver(&id, number).await,
@@ -63,6 +64,7 @@ impl DeliverEsim {
     }
 
     async fn deliver(&self, id: &ActivationId, number: u32) -> Result<(), StoreError> {
+        about(id);
         loop {
             let Some(swap) = self.store.swap_with_deliveries(id).await? else {
                 return Ok(());
@@ -77,11 +79,11 @@ impl DeliverEsim {
                     return Ok(());
                 }
                 DeliveryStep::Doubt => {
-                    tracing::warn!(activation = %id, mail = number, "a mail's fate is unknown");
+                    tracing::warn!(mail = number, "a mail's fate is unknown");
                     self.save(mail, &DeliveryFact::Lapsed).await?;
                 }
                 DeliveryStep::Unheard => {
-                    tracing::warn!(activation = %id, mail = number, "SES never told of a mail");
+                    tracing::warn!(mail = number, "SES never told of a mail");
                     self.save(mail, &DeliveryFact::Unheard).await?;
                 }
                 DeliveryStep::Send if mail.is_needed(&swap.activation) => {
@@ -122,7 +124,11 @@ impl DeliverEsim {
             return Ok(());
         };
         let outcome = self.post.send(&claimed, message).await;
-        tracing::info!(activation = %a.id, mail = mail.number, to = %mail.to, ?outcome, "a mail was handed to SES");
+        tracing::info!(mail = mail.number, ?outcome, "a mail was handed to SES");
+        if mail.number == 1 && matches!(outcome, Outcome::Sent(_)) {
+            let waited = self.ambient.now().duration_since(a.created_at);
+            Metric::FirstMail(waited).record();
+        }
         let ended = DeliveryFact::Ended { token, outcome };
         let mut current = Some(claimed);
         while let Some(mail) = current {
@@ -145,7 +151,12 @@ impl DeliverEsim {
         let Some(after) = apply_delivery(before, fact, &self.patience, self.ambient.now()) else {
             return Ok(None);
         };
-        let saved = self.store.save_delivery(before, &after).await?;
-        Ok((saved == Saved::Written).then_some(after))
+        if self.store.save_delivery(before, &after).await? != Saved::Written {
+            return Ok(None);
+        }
+        if let Some(metric) = Metric::of_mail(before, &after) {
+            metric.record();
+        }
+        Ok(Some(after))
     }
 }

@@ -68,7 +68,7 @@ impl Post {
             Err(error) => {
                 // SES's own words may hold the recipient's address: its code is enough.
                 let code = error.code().unwrap_or("none");
-                tracing::warn!(activation = %mail.activation, code, "SES did not take a mail");
+                tracing::warn!(code, "SES did not take a mail");
                 judge(&error)
             }
         }

@@ -90,7 +90,7 @@ impl FulfilSwap {
             };
         }
         Ok(confirmed.map_err(|error| {
-            tracing::warn!(activation = %swap.activation.id, %error, "the profile is not ordered");
+            tracing::warn!(%error, "the profile is not ordered");
             match error {
                 Es2PlusError::Refused { .. } if !error.is(NONE_LEFT.0, NONE_LEFT.1) => {
                     Fact::Refused(Failure::ProfileRefused)
@@ -213,7 +213,7 @@ impl FulfilSwap {
                 Some(Fact::ProfileSettled { on_phone: false })
             }
             Err(error) => {
-                tracing::warn!(activation = %a.id, %error, "the profile is not cancelled yet");
+                tracing::warn!(%error, "the profile is not cancelled yet");
                 None
             }
         })
@@ -238,7 +238,7 @@ impl FulfilSwap {
             Some(fact @ (Fact::NetworkCompleted { .. } | Fact::NetworkEnded(_))) => Some(fact),
             _ => {
                 if let Err(error) = self.network.cancel(&order.id).await {
-                    tracing::warn!(activation = %a.id, %error, "the network's order is not cancelled yet");
+                    tracing::warn!(%error, "the network's order is not cancelled yet");
                 }
                 None
             }

@@ -2,18 +2,21 @@
 //! the SM-DP+ and the network.
 
 mod call;
+mod peers;
 
 use std::time::Duration;
 
 use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
-use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use domain::{
     ActivationId, Claim, Deadlines, Delivery, Fact, Kind, Phase, SmDpAddress, Step, apply, next,
 };
-use edge::{Ambient, SettingError, Settings, for_each_row, log_cause};
+use edge::{Ambient, Metric, SettingError, Settings, about, for_each_row, log_cause};
+use lambda_runtime::LambdaEvent;
 use network::{Es2Plus, ServiceOrdering};
 use store::{ChangedRow, Saved, Store, StoreError, StoredSwap};
+
+pub use crate::peers::{Peers, PeersError};
 
 /// The function with all it needs, built once a process.
 #[derive(Debug)]
@@ -34,23 +37,23 @@ impl FulfilSwap {
     /// Reads `SMDP_URL`, `SMDP_ADDRESS`, `SMDP_REQUESTER_ID`, `NETWORK_URL` and the deadlines.
     pub fn new(
         store: Store,
-        connector: SharedHttpConnector,
+        peers: Peers,
         ambient: Ambient,
         settings: &Settings,
     ) -> Result<Self, SettingError> {
         let requester = settings.text("SMDP_REQUESTER_ID")?;
         Ok(Self {
             store,
-            smdp: Es2Plus::new(connector.clone(), &settings.text("SMDP_URL")?, &requester),
+            smdp: Es2Plus::new(peers.smdp, &settings.text("SMDP_URL")?, &requester),
             smdp_address: settings.parsed("SMDP_ADDRESS", SmDpAddress::parse)?,
-            network: ServiceOrdering::new(connector, &settings.text("NETWORK_URL")?),
+            network: ServiceOrdering::new(peers.network, &settings.text("NETWORK_URL")?),
             ambient,
             deadlines: settings.deadlines()?,
         })
     }
 
     /// Takes every swap of the batch as far as it goes now.
-    pub async fn handle(&self, event: Event) -> DynamoDbEventResponse {
+    pub async fn handle(&self, event: LambdaEvent<Event>) -> DynamoDbEventResponse {
         for_each_row(event, async |pk, sk| {
             match ChangedRow::from_keys(&pk, &sk) {
                 ChangedRow::Swap(id) => self.advance(&id).await,
@@ -61,9 +64,10 @@ impl FulfilSwap {
     }
 
     async fn advance(&self, id: &ActivationId) -> Result<(), StoreError> {
+        about(id);
         for _ in 0..STEPS {
             let Some(swap) = self.store.swap(id).await? else {
-                tracing::warn!(activation = %id, "there is no such swap");
+                tracing::warn!("there is no such swap");
                 return Ok(());
             };
             let step = next(&swap.activation, &self.deadlines, self.ambient.now());
@@ -83,7 +87,7 @@ impl FulfilSwap {
                 }
             }
         }
-        tracing::error!(activation = %id, "a swap took too many steps at once");
+        tracing::error!("a swap took too many steps at once");
         Ok(())
     }
 
@@ -142,7 +146,7 @@ impl FulfilSwap {
             match apply(&after, fact, &self.deadlines, at) {
                 Ok(next) => after = next,
                 Err(refused) => {
-                    tracing::debug!(activation = %after.id, %refused, "a fact changes nothing")
+                    tracing::debug!(%refused, "a fact changes nothing")
                 }
             }
         }
@@ -160,7 +164,7 @@ impl FulfilSwap {
             _ => self.store.save(before, &after).await?,
         };
         if saved == Saved::Written && before.activation.phase != after.phase {
-            tracing::info!(activation = %after.id, phase = after.phase.as_str(), "swap moved");
+            tracing::info!(phase = after.phase.as_str(), "swap moved");
         }
         Ok(Some(saved))
     }
@@ -170,7 +174,7 @@ impl FulfilSwap {
         if let Ok(after) = apply(&swap.activation, &Fact::Erased, &self.deadlines, at)
             && self.store.save_erased(swap, &after).await? == Saved::Written
         {
-            tracing::info!(activation = %after.id, "a swap's secrets are erased");
+            tracing::info!("a swap's secrets are erased");
         }
         Ok(())
     }
@@ -191,7 +195,12 @@ impl FulfilSwap {
             }
         };
         if saved == Saved::Written {
-            tracing::info!(activation = %after.id, phase = after.phase.as_str(), "swap ended");
+            tracing::info!(phase = after.phase.as_str(), "swap ended");
+            match after.failure {
+                None => Metric::SwapDone(at.duration_since(after.created_at)),
+                Some(failure) => Metric::SwapFailed(failure),
+            }
+            .record();
         }
         Ok(())
     }

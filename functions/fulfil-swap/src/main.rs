@@ -2,14 +2,14 @@
 
 use aws_lambda_events::event::dynamodb::Event;
 use edge::{Ambient, Settings, sdk_config, start_logging};
-use fulfil_swap::FulfilSwap;
+use fulfil_swap::{FulfilSwap, Peers};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use store::Store;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let settings = Settings::from_environment();
-    start_logging(&settings.text_or("LOG_LEVEL", "info"));
+    start_logging(&settings);
     let aws = sdk_config().await;
     let store = Store::new(
         aws_sdk_dynamodb::Client::new(&aws),
@@ -17,9 +17,11 @@ async fn main() -> Result<(), Error> {
         settings.text("TABLE")?,
         settings.text("KMS_KEY_ID")?,
     );
-    let function = FulfilSwap::new(store, network::connector(), Ambient::real(), &settings)?;
+    let secrets = aws_sdk_secretsmanager::Client::new(&aws);
+    let peers = Peers::read(&secrets, &settings).await?;
+    let function = FulfilSwap::new(store, peers, Ambient::real(), &settings)?;
     run(service_fn(async |event: LambdaEvent<Event>| {
-        Ok::<_, Error>(function.handle(event.payload).await)
+        Ok::<_, Error>(function.handle(event).await)
     }))
     .await
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use domain::{ActivationId, DeliveryFact, Patience, Report, apply_delivery};
-use edge::{Ambient, SettingError, Settings};
+use edge::{Ambient, Metric, SettingError, Settings, about, span_of_event};
+use lambda_runtime::LambdaEvent;
 use serde::Deserialize;
 use store::{Saved, Store, StoreError};
+use tracing::Instrument;
 
 /// How often a report is written anew because the row changed under it.
 const ROUNDS: usize = 8;
@@ -64,18 +66,24 @@ impl MailEvents {
     }
 
     /// Writes all that an event tells. SNS repeats an event that fails.
-    pub async fn handle(&self, event: SnsEvent) -> Result<(), StoreError> {
-        for record in event.records {
-            match serde_json::from_str(&record.sns.message) {
-                Ok(told) => self.write(told).await?,
-                // Its text may hold an address: where it is wrong is enough.
-                Err(error) => {
-                    let column = error.column();
-                    tracing::warn!(column, "an event of SES is not understood");
-                }
-            }
+    pub async fn handle(&self, event: LambdaEvent<SnsEvent>) -> Result<(), StoreError> {
+        for record in event.payload.records {
+            let span = span_of_event(&event.context);
+            self.read(&record.sns.message).instrument(span).await?;
         }
         Ok(())
+    }
+
+    async fn read(&self, message: &str) -> Result<(), StoreError> {
+        match serde_json::from_str(message) {
+            Ok(told) => self.write(told).await,
+            // Its text may hold an address: where it is wrong is enough.
+            Err(error) => {
+                let column = error.column();
+                tracing::warn!(column, "an event of SES is not understood");
+                Ok(())
+            }
+        }
     }
 
     async fn write(&self, told: MailEvent) -> Result<(), StoreError> {
@@ -84,13 +92,14 @@ impl MailEvents {
             tracing::info!(kind, "an event of SES is about no mail of ours");
             return Ok(());
         };
+        about(&id);
         let fact = DeliveryFact::Reported {
             message_id: told.mail.message_id,
             report,
         };
         for _ in 0..ROUNDS {
             let Some(mail) = self.store.delivery(&id, number).await? else {
-                tracing::info!(activation = %id, mail = number, "there is no such mail");
+                tracing::info!(mail = number, "there is no such mail");
                 return Ok(());
             };
             let Some(after) = apply_delivery(&mail, &fact, &self.patience, self.ambient.now())
@@ -98,7 +107,10 @@ impl MailEvents {
                 return Ok(());
             };
             if self.store.save_delivery(&mail, &after).await? == Saved::Written {
-                tracing::info!(activation = %id, mail = number, ?report, "SES told of a mail");
+                tracing::info!(mail = number, ?report, "SES told of a mail");
+                if let Some(metric) = Metric::of_mail(&mail, &after) {
+                    metric.record();
+                }
                 return Ok(());
             }
         }

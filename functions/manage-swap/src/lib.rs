@@ -8,13 +8,14 @@ use domain::{
     apply, resend,
 };
 use edge::{
-    Ambient, Failure, Fault, Presenter, Refusal, SettingError, Settings, answer, caller,
-    read_optional_body,
+    Ambient, Failure, Fault, Presenter, Refusal, SettingError, Settings, about, answer, caller,
+    read_optional_body, span_of_call,
 };
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt, Response};
 use store::{Saved, Store, StoreError, StoredSwap};
+use tracing::Instrument;
 
 /// The function with all it needs, built once a process.
 #[derive(Debug)]
@@ -48,12 +49,15 @@ impl ManageSwap {
 
     /// Answers one call; never fails.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        let (done, failed) = if request.raw_http_path().ends_with("/CancelActivation") {
-            (self.cancel(&request).await, "cancel failed")
-        } else {
-            (self.resend(&request).await, "resend failed")
+        let answered = async {
+            let (done, failed) = if request.raw_http_path().ends_with("/CancelActivation") {
+                (self.cancel(&request).await, "cancel failed")
+            } else {
+                (self.resend(&request).await, "resend failed")
+            };
+            done.unwrap_or_else(|failure| failure.into_response(failed))
         };
-        done.unwrap_or_else(|failure| failure.into_response(failed))
+        answered.instrument(span_of_call(&request)).await
     }
 
     async fn cancel(&self, request: &Request) -> Result<Response<Body>, Failure> {
@@ -65,7 +69,7 @@ impl ManageSwap {
             let fact = Fact::CancelWanted { by: by.clone() };
             match apply(&swap.activation, &fact, &self.deadlines, self.ambient.now()) {
                 Ok(after) if self.store.save(&swap, &after).await? == Saved::Written => {
-                    tracing::info!(activation = %id, by, "a cancel is taken");
+                    tracing::info!(by, "a cancel is taken");
                     return self.cancelled(&id).await;
                 }
                 Ok(_) => {}
@@ -127,7 +131,7 @@ impl ManageSwap {
                 .map_err(|refused| not_again(refused, now))?;
             let saved = self.store.save_with_mail(&swap, &after, &mail).await?;
             if saved == Saved::Written {
-                tracing::info!(activation = %id, by, mail = mail.number, "a mail is to be sent again");
+                tracing::info!(by, mail = mail.number, "a mail is to be sent again");
                 swap.activation = after;
                 swap.deliveries.push(mail);
                 let view = self.presenter.show(&self.store, &swap, now).await?;
@@ -139,6 +143,7 @@ impl ManageSwap {
 
     /// The swap with its mails, as far as it exists for the caller.
     async fn find(&self, caller: &Caller, id: &ActivationId) -> Result<StoredSwap, Failure> {
+        about(id);
         let found = self.store.swap_with_deliveries(id).await?;
         let visible = found.filter(|swap| {
             let a = &swap.activation;

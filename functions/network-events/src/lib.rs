@@ -1,14 +1,19 @@
 //! Callbacks of the SM-DP+ (ES2+) and the network (TMF641): each is one fact, written into its swap's row. What follows
 //! from it is done elsewhere.
 
+mod callers;
+
 use domain::{ActivationId, Deadlines, Fact, Holder, Refused, apply};
-use edge::{Ambient, SettingError, Settings, answer, log_cause};
+use edge::{Ambient, SettingError, Settings, about, answer, log_cause, span_of_call};
 use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Request, RequestExt, Response};
 use network::es2plus::{ADMIN_PROTOCOL, DownloadProgressInfo};
 use network::tmf641::{EventSubscription, LISTENER, OrderState, ServiceOrderStateChangeEvent};
 use serde_json::json;
 use store::{Saved, Store, StoreError};
+use tracing::Instrument;
+
+use crate::callers::{Callers, Peer};
 
 /// The function with all it needs, built once a process.
 #[derive(Debug)]
@@ -16,33 +21,46 @@ pub struct NetworkEvents {
     store: Store,
     ambient: Ambient,
     deadlines: Deadlines,
+    callers: Callers,
 }
 
 /// How often a fact is written anew because the row changed under it.
 const ROUNDS: usize = 8;
 
 impl NetworkEvents {
-    /// Reads the deadlines.
+    /// Reads the deadlines, and who may call back.
     pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
             ambient,
             deadlines: settings.deadlines()?,
+            callers: Callers::read(settings)?,
         })
     }
 
     /// Answers one callback; never fails. A peer that gets 503 sends it again.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        let written = if request.raw_http_path().ends_with(LISTENER) {
-            self.order_changed(&request).await
-        } else {
-            self.download_progressed(&request).await
+        let answered = async {
+            let of_network = request.raw_http_path().ends_with(LISTENER);
+            let peer = if of_network {
+                Peer::Network
+            } else {
+                Peer::Smdp
+            };
+            if !self.callers.include(&request, peer) {
+                return answer(StatusCode::FORBIDDEN, &json!({"message": "Forbidden"}));
+            }
+            let written = match peer {
+                Peer::Network => self.order_changed(&request).await,
+                Peer::Smdp => self.download_progressed(&request).await,
+            };
+            written.unwrap_or_else(|error| {
+                log_cause("a callback was not written", &error);
+                let message = json!({"message": "Try again in a moment."});
+                answer(StatusCode::SERVICE_UNAVAILABLE, &message)
+            })
         };
-        written.unwrap_or_else(|error| {
-            log_cause("a callback was not written", &error);
-            let message = json!({"message": "Try again in a moment."});
-            answer(StatusCode::SERVICE_UNAVAILABLE, &message)
-        })
+        answered.instrument(span_of_call(&request)).await
     }
 
     /// ES2+ `handleDownloadProgressInfo` (SGP.22 section 5.3.5): 204 for all that can be read.
@@ -106,9 +124,10 @@ impl NetworkEvents {
         fact: &Fact,
         of_order: Option<&str>,
     ) -> Result<(), StoreError> {
+        about(id);
         for _ in 0..ROUNDS {
             let Some(swap) = self.store.swap(id).await? else {
-                tracing::info!(activation = %id, ?fact, "there is no such swap");
+                tracing::info!(?fact, "there is no such swap");
                 return Ok(());
             };
             let ours = swap.activation.order_number.as_deref();
@@ -116,7 +135,7 @@ impl NetworkEvents {
                 // Ours is another, or not known yet because the answer to it is on its way or was lost: what is true is to
                 // be asked.
                 Some(named) if ours != Some(named) => {
-                    tracing::warn!(activation = %id, order = named, "an event is not of a known order");
+                    tracing::warn!(order = named, "an event is not of a known order");
                     &Fact::NetworkUnclear
                 }
                 _ => fact,
@@ -124,16 +143,16 @@ impl NetworkEvents {
             let after = match apply(&swap.activation, fact, &self.deadlines, self.ambient.now()) {
                 Ok(after) => after,
                 Err(refused @ Refused::EarlierLife) => {
-                    tracing::warn!(activation = %id, ?fact, %refused, "a callback is not acted on");
+                    tracing::warn!(?fact, %refused, "a callback is not acted on");
                     return Ok(());
                 }
                 Err(refused) => {
-                    tracing::info!(activation = %id, ?fact, %refused, "a callback changes nothing");
+                    tracing::info!(?fact, %refused, "a callback changes nothing");
                     return Ok(());
                 }
             };
             if self.store.save(&swap, &after).await? == Saved::Written {
-                tracing::info!(activation = %id, ?fact, "a callback is written");
+                tracing::info!(?fact, "a callback is written");
                 return Ok(());
             }
         }

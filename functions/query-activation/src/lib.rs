@@ -5,14 +5,15 @@ mod query;
 
 use domain::{ActivationId, Caller, Scope, SubscriptionId};
 use edge::{
-    ActivationView, Ambient, Failure, Fault, Presenter, Refusal, SettingError, Settings, answer,
-    caller,
+    ActivationView, Ambient, Failure, Fault, Presenter, Refusal, SettingError, Settings, about,
+    answer, caller, span_of_call,
 };
 use jiff::Timestamp;
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt, Response};
 use serde::Serialize;
 use store::{Entry, Listing, Span, Store, StoreError, StoredSwap};
+use tracing::Instrument;
 
 use crate::cursor::Place;
 use crate::query::Query;
@@ -75,10 +76,11 @@ impl QueryActivation {
 
     /// Answers one call; never fails.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        match self.query(&request).await {
-            Ok(response) => response,
-            Err(failure) => failure.into_response("query failed"),
-        }
+        let answered = async {
+            let found = self.query(&request).await;
+            found.unwrap_or_else(|failure| failure.into_response("query failed"))
+        };
+        answered.instrument(span_of_call(&request)).await
     }
 
     async fn query(&self, request: &Request) -> Result<Response<Body>, Failure> {
@@ -101,6 +103,7 @@ impl QueryActivation {
         id: &ActivationId,
         now: Timestamp,
     ) -> Result<Page, StoreError> {
+        about(id);
         let found = self.store.swap_with_deliveries(id).await?.filter(|stored| {
             let a = &stored.activation;
             let visible = caller.may_see(&a.customer, a.reseller.as_deref());

@@ -4,12 +4,14 @@ mod request;
 
 use domain::{Activation, ActivationId, Caller, Kind};
 use edge::{
-    Ambient, Failure, Fault, Presenter, Refusal, SettingError, Settings, answer, caller, read_body,
+    Ambient, Failure, Fault, Metric, Presenter, Refusal, SettingError, Settings, about, answer,
+    caller, read_body, span_of_call,
 };
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Request, Response};
 use store::{Ask, Begun, IdempotencyKey, KeptAnswer, PhoneEntry, Store, StoreError, StoredLine};
+use tracing::Instrument;
 
 use crate::request::{Swap, Target};
 
@@ -38,10 +40,11 @@ impl SubmitSwap {
 
     /// Answers one call; never fails.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        match self.submit(&request).await {
-            Ok(response) => response,
-            Err(failure) => failure.into_response("submit failed"),
-        }
+        let answered = async {
+            let submitted = self.submit(&request).await;
+            submitted.unwrap_or_else(|failure| failure.into_response("submit failed"))
+        };
+        answered.instrument(span_of_call(&request)).await
     }
 
     async fn submit(&self, request: &Request) -> Result<Response<Body>, Failure> {
@@ -154,7 +157,9 @@ impl SubmitSwap {
     }
 
     fn accepted(&self, activation: &Activation, swap: &Swap, now: Timestamp) -> Response<Body> {
-        tracing::info!(activation = %activation.id, kind = ?activation.kind, "swap accepted");
+        about(&activation.id);
+        tracing::info!(kind = ?activation.kind, "swap accepted");
+        Metric::SwapAccepted.record();
         let code = swap
             .code
             .as_ref()
@@ -172,6 +177,7 @@ impl SubmitSwap {
         if !self.store.is_same_request(&kept.request, asked).await? {
             return Err(Refusal::idempotency_mismatch().into());
         }
+        about(&kept.activation);
         let stored = self.store.swap(&kept.activation).await?;
         let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
         let view = self.presenter.show_first(&self.store, &stored, now).await?;
@@ -184,6 +190,7 @@ impl SubmitSwap {
         open: &ActivationId,
         now: Timestamp,
     ) -> Result<Response<Body>, Failure> {
+        about(open);
         let stored = self.store.swap_with_deliveries(open).await?;
         let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
         let view = self.presenter.show(&self.store, &stored, now).await?;

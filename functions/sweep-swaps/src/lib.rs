@@ -4,11 +4,14 @@
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
-use edge::{Ambient, SettingError, Settings, records_of};
+use edge::{Ambient, Metric, SettingError, Settings, records_of, span_of_event};
 use futures_util::future::join_all;
 use jiff::SignedDuration;
+use lambda_runtime::LambdaEvent;
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use store::{Due, DueRow, Store, StoreError};
+use tracing::Instrument;
 
 /// Rows of a kind that one sweep wakes at most; those that are overdue longest come first, and the next sweep goes on.
 const AT_MOST: usize = 10_000;
@@ -69,7 +72,12 @@ impl SweepSwaps {
     }
 
     /// One sweep. What goes wrong with the swaps does not keep the mails from being looked at.
-    pub async fn handle(&self) -> Result<Swept, SweepError> {
+    pub async fn handle(&self, event: LambdaEvent<IgnoredAny>) -> Result<Swept, SweepError> {
+        let span = span_of_event(&event.context);
+        self.sweep().instrument(span).await
+    }
+
+    async fn sweep(&self) -> Result<Swept, SweepError> {
         let (swaps, mails) = tokio::join!(
             self.wake(Due::Swaps, &self.fulfil_swap),
             self.wake(Due::Mails, &self.deliver_esim),
@@ -82,6 +90,7 @@ impl SweepSwaps {
             mails: mails.len(),
             overdue: overdue.count(),
         };
+        Metric::Overdue(swept.overdue as i64).record();
         if swept.overdue > 0 {
             tracing::error!(?swept, "some is overdue");
         } else if swept != Swept::default() {

@@ -9,7 +9,7 @@ use sweep_swaps::SweepSwaps;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let settings = Settings::from_environment();
-    start_logging(&settings.text_or("LOG_LEVEL", "info"));
+    start_logging(&settings);
     let aws = sdk_config().await;
     let store = Store::new(
         aws_sdk_dynamodb::Client::new(&aws),
@@ -19,8 +19,8 @@ async fn main() -> Result<(), Error> {
     );
     let lambda = aws_sdk_lambda::Client::new(&aws);
     let function = SweepSwaps::new(store, lambda, Ambient::real(), &settings)?;
-    run(service_fn(async |_: LambdaEvent<IgnoredAny>| {
-        Ok::<_, Error>(function.handle().await?)
+    run(service_fn(async |event: LambdaEvent<IgnoredAny>| {
+        Ok::<_, Error>(function.handle(event).await?)
     }))
     .await
 }

@@ -38,6 +38,9 @@ pub struct Start {
     /// How long the simulated network takes for an order
     #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = duration)]
     pub network_delay: Duration,
+    /// Take callbacks by mutual TLS alone, and show certificates to the simulated peers
+    #[arg(long, conflicts_with_all = ["smdp_url", "network_url"])]
+    pub mtls: bool,
     /// Invoke the functions through this Lambda endpoint instead of running them in this process
     #[arg(long, value_name = "URL", value_parser = base_url)]
     pub functions_url: Option<String>,
@@ -200,7 +203,8 @@ mod tests {
                 "--smdp-url http://127.0.0.1:9100/ --network-url https://n.example/base",
                 true,
             ),
-            ("--functions-url http://127.0.0.1:9001", true),
+            ("--functions-url http://127.0.0.1:9001 --mtls", true),
+            ("--mtls --smdp-url http://127.0.0.1:9100", false),
             ("--port 70000", false),
             ("--network-delay soon", false),
             ("--network-delay -1s", false),

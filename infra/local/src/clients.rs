@@ -42,6 +42,11 @@ impl Clients {
         aws_sdk_lambda::Client::from_conf(config.endpoint_url(url).build())
     }
 
+    pub(crate) fn secrets(&self, url: &str) -> aws_sdk_secretsmanager::Client {
+        let config = aws_sdk_secretsmanager::config::Builder::from(&self.sdk);
+        aws_sdk_secretsmanager::Client::from_conf(config.endpoint_url(url).build())
+    }
+
     /// SES's configuration: its client is the sender's own.
     pub(crate) fn ses(&self, url: &str) -> aws_sdk_ses::Config {
         aws_sdk_ses::config::Builder::from(&self.sdk)

@@ -30,6 +30,8 @@ pub struct Endpoints {
     pub network: String,
     /// The API.
     pub api: String,
+    /// Where the peers call back: the API, unless that is by mutual TLS.
+    pub callbacks: String,
     /// The table.
     pub table: String,
 }
@@ -38,11 +40,11 @@ pub struct Endpoints {
 struct Local {
     endpoints: Endpoints,
     mailbox: Mailbox,
-    client: HttpClient,
+    smdp: HttpClient,
 }
 
 /// The routes under `/local`. The phone's is the simulated SM-DP+'s: it is passed on to it.
-pub fn router(endpoints: Endpoints, mailbox: Mailbox) -> Router {
+pub(crate) fn router(endpoints: Endpoints, mailbox: Mailbox, smdp: HttpClient) -> Router {
     Router::new()
         .route("/local/mail", get(list_mail))
         .route("/local/mail/{id}", get(show_mail))
@@ -54,7 +56,7 @@ pub fn router(endpoints: Endpoints, mailbox: Mailbox) -> Router {
         .with_state(Local {
             endpoints,
             mailbox,
-            client: HttpClient::new(),
+            smdp,
         })
 }
 
@@ -71,7 +73,7 @@ async fn show_mail(State(local): State<Local>, Path(id): Path<String>) -> Respon
 
 async fn install(State(local): State<Local>, body: Bytes) -> Response {
     let url = format!("{}/local/phone/install", local.endpoints.smdp);
-    match local.client.post_json(&url, body).await {
+    match local.smdp.post_json(&url, body).await {
         Ok(answer) => {
             let content_type = answer.headers.get(CONTENT_TYPE).cloned();
             let mut response = (answer.status, answer.body).into_response();
@@ -108,6 +110,7 @@ mod tests {
             smdp,
             network: "http://n".to_owned(),
             api: "http://a".to_owned(),
+            callbacks: "http://a".to_owned(),
             table: "simswap".to_owned(),
         }
     }
@@ -151,14 +154,18 @@ mod tests {
         tokio::spawn(async { axum::serve(listener, smdp).await });
 
         let mailbox = Mailbox::open(None).unwrap();
-        let stack = router(endpoints(url), mailbox.clone());
+        let stack = router(endpoints(url), mailbox.clone(), HttpClient::new());
         let answer = call(&stack, "POST", "/local/phone/install", r#"{"a":1}"#).await;
         assert_eq!(
             answer,
             (409, "application/json".to_owned(), r#"{"a":1}"#.to_owned())
         );
 
-        let silent = router(endpoints("http://127.0.0.1:1".to_owned()), mailbox);
+        let silent = router(
+            endpoints("http://127.0.0.1:1".to_owned()),
+            mailbox,
+            HttpClient::new(),
+        );
         assert_eq!(
             call(&silent, "POST", "/local/phone/install", "{}").await.0,
             502
@@ -170,6 +177,7 @@ mod tests {
         let stack = router(
             endpoints("http://p".to_owned()),
             Mailbox::open(None).unwrap(),
+            HttpClient::new(),
         );
         let (status, _, body) = call(&stack, "GET", "/local/endpoints", "").await;
         let body: Value = serde_json::from_str(&body).unwrap();

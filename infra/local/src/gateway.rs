@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use peers::TlsCaller;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ pub struct Route {
 pub enum Authorizer {
     /// A bearer token.
     Jwt,
-    /// Nothing: the simulated peers have no certificates.
+    /// Nothing: who calls back is the function's to look at.
     None,
 }
 
@@ -103,16 +104,16 @@ pub const ROUTES: &[Route] = &[
 /// What the gateway needs.
 #[derive(Clone)]
 pub struct Gateway {
-    /// Usually [`ROUTES`].
-    pub routes: &'static [Route],
+    /// Some of [`ROUTES`].
+    pub routes: Arc<[Route]>,
     /// Checks bearer tokens.
     pub tokens: Arc<Tokens>,
     /// Answers.
     pub functions: Arc<Functions>,
 }
 
-/// Takes every request that no other route takes. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`
-/// for the caller's address to be in the events.
+/// Takes every request that no other route takes. Serve it with `into_make_service_with_connect_info` of a `SocketAddr`,
+/// or of a [`TlsCaller`], for what is known of the caller to be in the events.
 pub fn router(gateway: Gateway) -> Router {
     Router::new().fallback(answer).with_state(gateway)
 }
@@ -192,8 +193,12 @@ impl Gateway {
         let route_key = format!("{} {}", route.method, route.path);
         let host = text(parts.headers.get(HOST));
         let domain = host.split(':').next().unwrap_or_default();
+        let by_tls = parts.extensions.get::<ConnectInfo<TlsCaller>>();
         let caller = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let source_ip = caller.map_or("127.0.0.1".to_owned(), |info| info.0.ip().to_string());
+        let address = by_tls
+            .map(|info| info.0.address)
+            .or(caller.map(|info| info.0));
+        let source_ip = address.map_or("127.0.0.1".to_owned(), |address| address.ip().to_string());
         let mut event = json!({
             "version": "2.0",
             "routeKey": route_key,
@@ -224,6 +229,12 @@ impl Gateway {
         if let Some(claims) = claims {
             event["requestContext"]["authorizer"] =
                 json!({"jwt": {"claims": claims, "scopes": null}});
+        }
+        if let Some(ConnectInfo(caller)) = by_tls {
+            event["requestContext"]["authentication"] = json!({"clientCert": {
+                "subjectDN": caller.subject,
+                "validity": {},
+            }});
         }
         if !path_parameters.is_empty() {
             event["pathParameters"] = json!(path_parameters);
@@ -438,7 +449,7 @@ mod tests {
         let names = ["submit-swap", "query-activation", "network-events"];
         let handlers = names.map(|name| (name, handler.clone()));
         let app = router(Gateway {
-            routes: TEST_ROUTES,
+            routes: TEST_ROUTES.into(),
             tokens: TOKENS.clone(),
             functions: Arc::new(Functions::InProcess(BTreeMap::from(handlers))),
         });

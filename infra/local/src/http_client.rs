@@ -12,6 +12,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, StatusCode};
+use network::Access;
 
 /// More than any answer this client waits for.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -27,6 +28,11 @@ pub(crate) struct Answer {
 }
 
 impl HttpClient {
+    /// One that shows a certificate.
+    pub(crate) fn with(access: Access) -> Self {
+        Self(access.connector())
+    }
+
     pub(crate) fn new() -> Self {
         let settings = HttpConnectorSettings::builder()
             .connect_timeout(Duration::from_secs(5))

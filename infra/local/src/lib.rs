@@ -23,10 +23,12 @@ mod durable;
 mod ground;
 mod http_client;
 mod lambda;
+mod mtls;
 mod postman;
 mod request_id;
 mod sample;
 mod schedule;
+mod secrets;
 
 /// Why the stack or a command cannot go on: one line that a person can act on, without secrets.
 #[derive(Debug, thiserror::Error)]

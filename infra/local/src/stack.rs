@@ -16,17 +16,18 @@ use change_sim::ChangeSim;
 use deliver_esim::DeliverEsim;
 use domain::SmDpAddress;
 use dynoxide::Database;
-use edge::{Ambient, SettingError, Settings};
-use fulfil_swap::FulfilSwap;
+use edge::{Ambient, Settings};
+use fulfil_swap::{FulfilSwap, Peers};
 use jiff::Timestamp;
 use lambda_http::Request;
 use lambda_runtime::LambdaEvent;
 use mail_events::{MailEvents, SnsEvent};
 use manage_swap::ManageSwap;
-use network::ServiceOrdering;
+use network::{Access, ServiceOrdering};
 use network_events::NetworkEvents;
-use peers::{Carrier, Smdp};
+use peers::{Carrier, Smdp, TlsCaller};
 use query_activation::QueryActivation;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use store::Store;
 use submit_swap::SubmitSwap;
@@ -41,18 +42,22 @@ use crate::data_dir::{self, DataDir, PEERS};
 use crate::endpoints::{self, Endpoints};
 use crate::filter::Filter;
 use crate::functions::{self, Functions, Handler};
-use crate::gateway::{self, Gateway, ROUTES};
+use crate::gateway::{self, Authorizer, Gateway, ROUTES, Route};
 use crate::ground::{Ground, TABLE};
+use crate::http_client::HttpClient;
 use crate::kms;
 use crate::lambda::Lambda;
 use crate::mailbox::Mailbox;
+use crate::mtls::Mtls;
 use crate::postman::Postman;
 use crate::pump::{DeadLetters, Pump};
 use crate::tokens::Tokens;
-use crate::{StartError, docs, sample, schedule};
+use crate::{StartError, docs, sample, schedule, secrets};
 
 /// The simulated SM-DP+'s name in activation codes.
 const SMDP_ADDRESS: &str = "smdp.example.test";
+/// The secret that holds the certificate that we show to both peers.
+const OUR_CERTIFICATE: &str = "simswap/peers";
 /// The functions' settings, for `cargo lambda watch --env-file`, in the data directory.
 const SETTINGS_FILE: &str = "functions.env";
 
@@ -71,6 +76,8 @@ pub struct Options {
     pub network_url: Option<String>,
     /// How long the simulated network takes for an order.
     pub network_delay: Duration,
+    /// Whether the peers and we prove to each other who we are.
+    pub mtls: bool,
     /// A Lambda endpoint instead of the functions in this process.
     pub functions_url: Option<String>,
     /// Whether the table's stream is delivered; without it the sweeper does all.
@@ -90,6 +97,7 @@ impl From<Start> for Options {
             smdp_url: start.smdp_url,
             network_url: start.network_url,
             network_delay: start.network_delay,
+            mtls: start.mtls,
             functions_url: start.functions_url,
             stream: true,
             sweep_every: Duration::from_secs(1),
@@ -171,6 +179,12 @@ impl Stack {
 
         let api_listener = listen(options.port).await?;
         let api = url(&api_listener)?;
+        let mtls = options.mtls.then(|| Mtls::new(data_dir)).transpose()?;
+        let callback_listener = listen(0).await?;
+        let callbacks = match &mtls {
+            Some(_) => tls_url(&callback_listener)?,
+            None => api.clone(),
+        };
         let ground = Ground::open(data_dir, &closing).await?;
         tasks.extend(ground.tasks);
         let (database, store) = (ground.database, ground.store);
@@ -193,13 +207,24 @@ impl Stack {
                 let smdp = Smdp::open(
                     book(data_dir, "smdp")?.as_deref(),
                     address,
-                    &api,
+                    &callbacks,
                     Ambient::real(),
                 );
                 let smdp = Arc::new(smdp.map_err(failed("the SM-DP+"))?);
                 let listener = listen(0).await?;
-                let url = url(&listener)?;
-                tasks.push(smdp.clone().serve(listener));
+                let (url, serving) = match mtls.as_ref().map(|mtls| &mtls.smdp) {
+                    None => (
+                        url(&listener)?,
+                        smdp.clone().serve(listener, network::connector()),
+                    ),
+                    Some(party) => {
+                        let connector = party.access()?.connector();
+                        let url = tls_url(&listener)?;
+                        let listener = party.listener(listener)?;
+                        (url, smdp.clone().serve(listener, connector))
+                    }
+                };
+                tasks.push(serving);
                 (url, Some(smdp))
             }
         };
@@ -210,10 +235,22 @@ impl Stack {
                 let carrier =
                     Carrier::open(book.as_deref(), options.network_delay, Ambient::real());
                 let carrier = Arc::new(carrier.map_err(failed("the network"))?);
-                carrier.move_operator(&api).map_err(failed("the network"))?;
+                let moved = carrier.move_operator(&callbacks);
+                moved.map_err(failed("the network"))?;
                 let listener = listen(0).await?;
-                let url = url(&listener)?;
-                tasks.push(carrier.clone().serve(listener));
+                let (url, serving) = match mtls.as_ref().map(|mtls| &mtls.network) {
+                    None => (
+                        url(&listener)?,
+                        carrier.clone().serve(listener, network::connector()),
+                    ),
+                    Some(party) => {
+                        let connector = party.access()?.connector();
+                        let url = tls_url(&listener)?;
+                        let listener = party.listener(listener)?;
+                        (url, carrier.clone().serve(listener, connector))
+                    }
+                };
+                tasks.push(serving);
                 (url, Some(carrier))
             }
         };
@@ -225,6 +262,7 @@ impl Stack {
             smdp: smdp_url,
             network: network_url,
             api,
+            callbacks,
             table: TABLE.to_owned(),
         };
 
@@ -232,16 +270,26 @@ impl Stack {
             .await
             .map_err(failed("the sample data"))?;
 
-        let settings = settings(&endpoints, options.settings);
+        let secrets = match &mtls {
+            Some(mtls) => BTreeMap::from([(OUR_CERTIFICATE, mtls.ours.secret())]),
+            None => BTreeMap::new(),
+        };
+        let secrets = secrets::router(secrets);
+        let secrets = serve(listen(0).await?, secrets, &mut tasks, &closing)?;
+        let mut settings = settings(&endpoints);
+        settings.insert("AWS_ENDPOINT_URL_SECRETS_MANAGER".to_owned(), secrets);
+        if let Some(mtls) = &mtls {
+            settings.extend(proven(mtls)?);
+        }
+        settings.extend(options.settings);
         if let Some(data_dir) = data_dir {
             write_settings(data_dir, &settings)?;
         }
         let functions = Arc::new(match &options.functions_url {
             Some(url) => Functions::remote(url),
-            None => Functions::InProcess(
-                in_process(&Clients::of(&endpoints.kms), &settings)
-                    .map_err(failed("the functions"))?,
-            ),
+            None => {
+                Functions::InProcess(in_process(&Clients::of(&endpoints.kms), &settings).await?)
+            }
         });
         let lambda = Lambda::of(functions.clone());
         serve(
@@ -250,14 +298,36 @@ impl Stack {
             &mut tasks,
             &closing,
         )?;
-        let gateway = Gateway {
-            routes: ROUTES,
-            tokens: tokens.clone(),
-            functions: functions.clone(),
+        let ours = match &mtls {
+            Some(mtls) => mtls.ours.access()?,
+            None => Access::default(),
         };
-        let router = endpoints::router(endpoints.clone(), mailbox.clone())
+        let gateway = |serves: fn(&Route) -> bool| {
+            gateway::router(Gateway {
+                routes: ROUTES.iter().copied().filter(serves).collect(),
+                tokens: tokens.clone(),
+                functions: functions.clone(),
+            })
+        };
+        let api_gateway = match &mtls {
+            None => gateway(|_| true),
+            Some(mtls) => {
+                let callbacks = gateway(|route| route.authorizer == Authorizer::None);
+                let service = callbacks.into_make_service_with_connect_info::<TlsCaller>();
+                let listener = mtls.ours.listener(callback_listener)?;
+                let serving = axum::serve(listener, service).with_graceful_shutdown(told(&closing));
+                tasks.push(tokio::spawn(async move {
+                    if let Err(error) = serving.await {
+                        tracing::error!(%error, "the callbacks' side ended");
+                    }
+                }));
+                gateway(|route| route.authorizer != Authorizer::None)
+            }
+        };
+        let phone = HttpClient::with(ours.clone());
+        let router = endpoints::router(endpoints.clone(), mailbox.clone(), phone)
             .merge(docs::router())
-            .merge(gateway::router(gateway));
+            .merge(api_gateway);
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let serving = axum::serve(api_listener, service).with_graceful_shutdown(told(&stopping));
         let api_served = tokio::spawn(async move {
@@ -266,8 +336,8 @@ impl Stack {
             }
         });
 
-        let registered = ServiceOrdering::new(network::connector(), &endpoints.network);
-        if let Err(error) = registered.register(&endpoints.api).await {
+        let registered = ServiceOrdering::new(ours.connector(), &endpoints.network);
+        if let Err(error) = registered.register(&endpoints.callbacks).await {
             tracing::warn!(%error, "the network did not take our registration: its callbacks will not come");
         }
         let pumps = [
@@ -376,50 +446,39 @@ impl Stack {
 }
 
 /// The functions, as their mains wire them.
-fn in_process(
+async fn in_process(
     clients: &Clients,
     settings: &BTreeMap<String, String>,
-) -> Result<BTreeMap<&'static str, Handler>, SettingError> {
+) -> Result<BTreeMap<&'static str, Handler>, StartError> {
     // Where the table and SES are, is a setting like any other: a test puts a faulty wire before them.
     let dynamodb = clients.dynamodb(&settings["AWS_ENDPOINT_URL_DYNAMODB"]);
     let ses = clients.ses(&settings["AWS_ENDPOINT_URL_SES"]);
     let lambda = clients.lambda(&settings["AWS_ENDPOINT_URL_LAMBDA"]);
+    let secrets = clients.secrets(&settings["AWS_ENDPOINT_URL_SECRETS_MANAGER"]);
     let store = Store::new(dynamodb, clients.kms(), TABLE, kms::ALIAS);
     let values = settings.clone();
     let settings = Settings::new(move |name| values.get(name).cloned());
-    let submit = Arc::new(SubmitSwap::new(store.clone(), Ambient::real(), &settings)?);
-    let change = Arc::new(ChangeSim::new(store.clone(), Ambient::real(), &settings)?);
-    let query = Arc::new(QueryActivation::new(
-        store.clone(),
-        Ambient::real(),
-        &settings,
-    )?);
-    let events = Arc::new(NetworkEvents::new(
-        store.clone(),
-        Ambient::real(),
-        &settings,
-    )?);
-    let manage = Arc::new(ManageSwap::new(store.clone(), Ambient::real(), &settings)?);
-    let mails = Arc::new(MailEvents::new(store.clone(), Ambient::real(), &settings)?);
-    let sweep = Arc::new(SweepSwaps::new(
-        store.clone(),
-        lambda,
-        Ambient::real(),
-        &settings,
-    )?);
-    let connector = network::connector();
-    let fulfil = Arc::new(FulfilSwap::new(
-        store.clone(),
-        connector,
-        Ambient::real(),
-        &settings,
-    )?);
-    let deliver = Arc::new(DeliverEsim::new(
-        store.clone(),
-        &ses,
-        Ambient::real(),
-        &settings,
-    )?);
+    let (clock, at) = (Ambient::real(), &settings);
+    let submit =
+        SubmitSwap::new(store.clone(), clock.clone(), at).map_err(failed("submit-swap"))?;
+    let change = ChangeSim::new(store.clone(), clock.clone(), at).map_err(failed("change-sim"))?;
+    let query = QueryActivation::new(store.clone(), clock.clone(), at);
+    let query = query.map_err(failed("query-activation"))?;
+    let events = NetworkEvents::new(store.clone(), clock.clone(), at);
+    let events = events.map_err(failed("network-events"))?;
+    let manage =
+        ManageSwap::new(store.clone(), clock.clone(), at).map_err(failed("manage-swap"))?;
+    let mails = MailEvents::new(store.clone(), clock.clone(), at).map_err(failed("mail-events"))?;
+    let sweep = SweepSwaps::new(store.clone(), lambda, clock.clone(), at);
+    let sweep = sweep.map_err(failed("sweep-swaps"))?;
+    let peers = Peers::read(&secrets, at).await;
+    let peers = peers.map_err(failed("fulfil-swap"))?;
+    let fulfil = FulfilSwap::new(store.clone(), peers, clock.clone(), at);
+    let fulfil = fulfil.map_err(failed("fulfil-swap"))?;
+    let deliver = DeliverEsim::new(store, &ses, clock, at).map_err(failed("deliver-esim"))?;
+    let (submit, change, query) = (Arc::new(submit), Arc::new(change), Arc::new(query));
+    let (events, manage, mails) = (Arc::new(events), Arc::new(manage), Arc::new(mails));
+    let (sweep, fulfil, deliver) = (Arc::new(sweep), Arc::new(fulfil), Arc::new(deliver));
     Ok(BTreeMap::from([
         (
             "submit-swap",
@@ -460,36 +519,37 @@ fn in_process(
             "fulfil-swap",
             functions::events(move |event: LambdaEvent<Event>| {
                 let fulfil = fulfil.clone();
-                async move { Ok::<_, Infallible>(fulfil.handle(event.payload).await) }
+                async move { Ok::<_, Infallible>(fulfil.handle(event).await) }
             }),
         ),
         (
             "deliver-esim",
             functions::events(move |event: LambdaEvent<Event>| {
                 let deliver = deliver.clone();
-                async move { Ok::<_, Infallible>(deliver.handle(event.payload).await) }
+                async move { Ok::<_, Infallible>(deliver.handle(event).await) }
             }),
         ),
         (
             "mail-events",
             functions::events(move |event: LambdaEvent<SnsEvent>| {
                 let mails = mails.clone();
-                async move { mails.handle(event.payload).await }
+                async move { mails.handle(event).await }
             }),
         ),
         (
             "sweep-swaps",
-            functions::events(move |_: LambdaEvent<Value>| {
+            functions::events(move |event: LambdaEvent<IgnoredAny>| {
                 let sweep = sweep.clone();
-                async move { sweep.handle().await }
+                async move { sweep.handle(event).await }
             }),
         ),
     ]))
 }
 
 /// What the functions are told by their environment: the local stack's deadlines are short.
-fn settings(endpoints: &Endpoints, changed: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut settings: BTreeMap<String, String> = [
+fn settings(endpoints: &Endpoints) -> BTreeMap<String, String> {
+    [
+        ("ALLOW_UNAUTHENTICATED_CALLBACKS", "true"),
         ("ASK_AFTER", "2s"),
         ("ASK_AT_MOST", "30s"),
         ("AWS_ACCESS_KEY_ID", "local"),
@@ -516,9 +576,19 @@ fn settings(endpoints: &Endpoints, changed: BTreeMap<String, String>) -> BTreeMa
         ("TABLE", &endpoints.table),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
-    settings.extend(changed);
-    settings
+    .into()
+}
+
+/// What they are told with `--mtls`.
+fn proven(mtls: &Mtls) -> Result<[(String, String); 5], StartError> {
+    let settings = [
+        ("ALLOW_UNAUTHENTICATED_CALLBACKS", "false".to_owned()),
+        ("NETWORK_CLIENT_CERT", OUR_CERTIFICATE.to_owned()),
+        ("NETWORK_SUBJECT", mtls.network.subject()?),
+        ("SMDP_CLIENT_CERT", OUR_CERTIFICATE.to_owned()),
+        ("SMDP_SUBJECT", mtls.smdp.subject()?),
+    ];
+    Ok(settings.map(|(name, value)| (name.to_owned(), value)))
 }
 
 fn write_settings(data_dir: &Path, settings: &BTreeMap<String, String>) -> Result<(), StartError> {
@@ -561,6 +631,10 @@ pub(crate) async fn listen(port: u16) -> Result<TcpListener, StartError> {
     TcpListener::bind(("127.0.0.1", port))
         .await
         .map_err(|error| StartError(format!("cannot listen on port {port}: {error}")))
+}
+
+fn tls_url(listener: &TcpListener) -> Result<String, StartError> {
+    Ok(url(listener)?.replacen("http://", "https://", 1))
 }
 
 pub(crate) fn url(listener: &TcpListener) -> Result<String, StartError> {

@@ -12,6 +12,7 @@ use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use axum::serve::Listener;
 use axum::{Json, Router};
 use domain::{Iccid, Msisdn};
 use edge::Ambient;
@@ -25,7 +26,6 @@ use network::tmf641::{
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::book::{Book, Broken};
@@ -61,7 +61,6 @@ pub struct Carrier {
     book: Book,
     delay: Duration,
     ambient: Ambient,
-    connector: SharedHttpConnector,
 }
 
 impl Carrier {
@@ -71,7 +70,6 @@ impl Carrier {
             book: Book::open(path, &format!("{TABLES}{}", outbox::TABLE))?,
             delay,
             ambient,
-            connector: network::connector(),
         })
     }
 
@@ -90,12 +88,16 @@ impl Carrier {
     }
 
     /// Serves the router, works on the orders and sends the events until the task is aborted.
-    pub fn serve(self: Arc<Self>, listener: TcpListener) -> JoinHandle<()> {
+    pub fn serve(
+        self: Arc<Self>,
+        listener: impl Listener,
+        connector: SharedHttpConnector,
+    ) -> JoinHandle<()> {
         tokio::spawn(async move {
             let router = self.clone().router();
             tokio::select! {
                 never = crate::serve(listener, router) => match never {},
-                Err(error) = outbox::deliver(&self.book, &self.connector, &[], &self.ambient) => {
+                Err(error) = outbox::deliver(&self.book, &connector, &[], &self.ambient) => {
                     tracing::error!(%error, "the network's book cannot be used");
                 }
                 Err(error) = self.work() => {

@@ -6,6 +6,7 @@ mod carrier;
 mod operator;
 mod outbox;
 mod smdp;
+mod tls;
 
 use std::convert::Infallible;
 
@@ -14,19 +15,19 @@ use axum::serve::Listener;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 pub use carrier::Carrier;
 pub use outbox::Callback;
 pub use smdp::{InstallError, ProfileState, Smdp};
+pub use tls::{TlsCaller, TlsError, TlsListener, subject};
 
 /// Serves for ever. When the future is dropped, the open connections end with it, as in a crash.
-async fn serve(mut listener: TcpListener, router: Router) -> Infallible {
+async fn serve(mut listener: impl Listener, router: Router) -> Infallible {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            (stream, _) = Listener::accept(&mut listener) => {
+            (stream, _) = listener.accept() => {
                 let router = TowerToHyperService::new(router.clone());
                 connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), router));
             }

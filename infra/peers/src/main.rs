@@ -23,8 +23,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = SmDpAddress::parse(SMDP_ADDRESS)?;
     let smdp = Arc::new(Smdp::open(None, address, callback, Ambient::real())?);
     let network = Arc::new(Carrier::open(None, DELAY, Ambient::real())?);
-    let smdp = smdp.serve(TcpListener::bind(("127.0.0.1", smdp_port.parse()?)).await?);
-    let network = network.serve(TcpListener::bind(("127.0.0.1", network_port.parse()?)).await?);
+    let listener = TcpListener::bind(("127.0.0.1", smdp_port.parse()?)).await?;
+    let smdp = smdp.serve(listener, network::connector());
+    let listener = TcpListener::bind(("127.0.0.1", network_port.parse()?)).await?;
+    let network = network.serve(listener, network::connector());
     // Each ends only when its book cannot be used.
     tokio::select! {
         ended = smdp => ended?,

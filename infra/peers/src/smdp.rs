@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::serve::Listener;
 use axum::{Json, Router};
 use domain::{ActivationCode, ConfirmationCode, Iccid, MatchingId, SmDpAddress};
 use edge::Ambient;
@@ -24,7 +25,6 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::book::{Book, Broken};
@@ -192,7 +192,6 @@ pub struct Smdp {
     address: SmDpAddress,
     callback_url: String,
     ambient: Ambient,
-    connector: SharedHttpConnector,
 }
 
 impl Smdp {
@@ -214,20 +213,18 @@ impl Smdp {
             address,
             callback_url,
             ambient,
-            connector: network::connector(),
         })
     }
 
     /// Serves the router and sends the callbacks until the task is aborted.
-    pub fn serve(self: Arc<Self>, listener: TcpListener) -> JoinHandle<()> {
+    pub fn serve(
+        self: Arc<Self>,
+        listener: impl Listener,
+        connector: SharedHttpConnector,
+    ) -> JoinHandle<()> {
         tokio::spawn(async move {
             let router = self.clone().router();
-            let deliver = outbox::deliver(
-                &self.book,
-                &self.connector,
-                &[ADMIN_PROTOCOL],
-                &self.ambient,
-            );
+            let deliver = outbox::deliver(&self.book, &connector, &[ADMIN_PROTOCOL], &self.ambient);
             tokio::select! {
                 never = crate::serve(listener, router) => match never {},
                 Err(error) = deliver => {

@@ -59,6 +59,16 @@ impl Settings {
         (self.0)(name).filter(|text| !text.is_empty())
     }
 
+    /// `true` or `false`; `false` by default.
+    pub fn flag(&self, name: &'static str) -> Result<bool, SettingError> {
+        self.text_or(name, "false")
+            .parse()
+            .map_err(|_| SettingError {
+                name,
+                what: "must be true or false",
+            })
+    }
+
     fn duration_or(
         &self,
         name: &'static str,

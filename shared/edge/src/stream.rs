@@ -8,13 +8,17 @@ use aws_lambda_events::event::dynamodb::{Event, EventRecord};
 use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use lambda_runtime::LambdaEvent;
 use serde_dynamo::AttributeValue;
 use serde_json::json;
+use tracing::Instrument;
+
+use crate::span_of_event;
 
 /// Calls `look` with the keys (pk, sk) of each row of the batch, all at once. A look that fails or panics leaves its own
 /// records to come again, and no other's.
 pub async fn for_each_row<F, E>(
-    event: Event,
+    event: LambdaEvent<Event>,
     look: impl Fn(String, String) -> F,
 ) -> DynamoDbEventResponse
 where
@@ -23,7 +27,7 @@ where
 {
     let mut rows: BTreeMap<(String, String), Vec<Option<String>>> = BTreeMap::new();
     let mut failures = Vec::new();
-    for record in event.records {
+    for record in event.payload.records {
         let sequence = record.change.sequence_number.clone();
         match keys(&record) {
             Some(row) => rows.entry(row).or_default().push(sequence),
@@ -32,7 +36,7 @@ where
     }
     let looks = rows.into_iter().map(|((pk, sk), sequences)| {
         let looked = AssertUnwindSafe(look(pk.clone(), sk)).catch_unwind();
-        async move {
+        let looked = async move {
             match looked.await {
                 Ok(Ok(())) => Vec::new(),
                 Ok(Err(error)) => {
@@ -44,7 +48,8 @@ where
                     sequences
                 }
             }
-        }
+        };
+        looked.instrument(span_of_event(&event.context))
     });
     failures.extend(join_all(looks).await.into_iter().flatten());
     let mut response = DynamoDbEventResponse::default();
@@ -99,12 +104,14 @@ fn words(panic: &Box<dyn Any + Send>) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lambda_runtime::Context;
 
     #[tokio::test]
     async fn what_names_rows_is_read_back() {
         let event = records_of([("A#1", "activation"), ("A#1", "delivery#2")]);
         let seen = std::sync::Mutex::new(Vec::new());
-        let response = for_each_row(serde_json::from_str(&event).unwrap(), async |pk, sk| {
+        let event = LambdaEvent::new(serde_json::from_str(&event).unwrap(), Context::default());
+        let response = for_each_row(event, async |pk, sk| {
             seen.lock().unwrap().push(format!("{pk} {sk}"));
             Ok::<_, std::fmt::Error>(())
         })
@@ -126,7 +133,7 @@ mod tests {
             record("5", "fails"),
         ]});
         let response = for_each_row(
-            serde_json::from_value(event).unwrap(),
+            LambdaEvent::new(serde_json::from_value(event).unwrap(), Context::default()),
             async |pk, _| match pk.as_str() {
                 "good" => Ok(()),
                 "fails" => Err(std::fmt::Error),

@@ -1,10 +1,19 @@
-//! Logs: JSON lines of our own words. What could hold an event, a body or a header is silenced in code, not by a setting.
+//! Logs: JSON lines of our own words, each with the ids of its invocation and its swap. What could hold an event, a body or
+//! a header is silenced in code, not by a setting.
 
-use tracing::Subscriber;
+use std::fmt::Display;
+
+use lambda_http::{Context, Request, RequestExt};
+use tracing::field::Empty;
+use tracing::{Span, Subscriber};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::Settings;
+use crate::metrics::{Lines, METRICS};
 
 /// The runtime logs raw events at debug level, and the clients below us headers and bodies.
 const SILENCED: [&str; 8] = [
@@ -18,26 +27,60 @@ const SILENCED: [&str; 8] = [
     "h2",
 ];
 
-/// Starts logging at the level of `LOG_LEVEL` (`error`, `warn`, `info`, `debug`; default `info`).
-pub fn start_logging(level: &str) {
-    logs(level, std::io::stdout).init();
+/// Starts logs and metrics on standard output: `LOG_LEVEL` (`error`, `warn`, `info`, `debug`; default `info`) and
+/// `METRIC_NAMESPACE` (default `simswap`).
+pub fn start_logging(settings: &Settings) {
+    let namespace = settings.text_or("METRIC_NAMESPACE", "simswap");
+    logs(
+        &settings.text_or("LOG_LEVEL", "info"),
+        namespace,
+        std::io::stdout,
+    )
+    .init();
 }
 
 /// What [`start_logging`] starts, with its lines going elsewhere.
-pub fn logs<W>(level: &str, to: W) -> impl Subscriber + Send + Sync
+pub fn logs<W>(level: &str, namespace: String, to: W) -> impl Subscriber + Send + Sync
 where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    W: for<'a> MakeWriter<'a> + Clone + Send + Sync + 'static,
 {
     let level = level
         .parse()
         .unwrap_or(LevelFilter::INFO)
         .min(LevelFilter::DEBUG);
     let silenced = SILENCED.map(|target| (target, level.min(LevelFilter::WARN)));
-    let filter = Targets::new().with_default(level).with_targets(silenced);
+    let logged = Targets::new()
+        .with_default(level)
+        .with_targets(silenced)
+        .with_target(METRICS, LevelFilter::OFF);
+    let measured = Targets::new().with_target(METRICS, LevelFilter::INFO);
     let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
-        .with_current_span(true)
-        .with_writer(to);
-    tracing_subscriber::registry().with(lines).with(filter)
+        .with_span_list(false)
+        .with_writer(to.clone());
+    tracing_subscriber::registry()
+        .with(lines.with_filter(logged))
+        .with(Lines::new(namespace, to).with_filter(measured))
+}
+
+/// What all lines about a call over HTTP stand in.
+pub fn span_of_call(request: &Request) -> Span {
+    let context = request.lambda_context_ref();
+    span(context.map_or("", |context| &context.request_id))
+}
+
+/// What all lines about an event, or about one record of it, stand in.
+pub fn span_of_event(context: &Context) -> Span {
+    span(&context.request_id)
+}
+
+/// Of the highest level: there is none at which lines have no ids.
+fn span(request: &str) -> Span {
+    tracing::error_span!("invocation", request, activation = Empty)
+}
+
+/// From here on, the lines of this invocation or record are about this swap.
+pub fn about(activation: &impl Display) {
+    Span::current().record("activation", tracing::field::display(activation));
 }

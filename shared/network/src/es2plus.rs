@@ -15,7 +15,7 @@ pub use wire::{
     ReleaseProfileAnswer, RequestHeader, StatusCodeData,
 };
 
-use crate::http::{Call, Lost, exchange};
+use crate::http::{Call, Unanswered, exchange};
 
 /// Where every ES2+ function is, in both directions.
 pub const PATH: &str = "/gsma/rsp2/es2plus/";
@@ -32,9 +32,6 @@ pub enum Es2PlusError {
         /// What is wrong with it: `3.3` is "in use".
         reason: String,
     },
-    /// The call surely never reached the SM-DP+.
-    #[error("the SM-DP+ cannot be reached")]
-    NotSent,
     /// The call may have been carried out.
     #[error("the SM-DP+ gave no usable answer")]
     Unanswered,
@@ -54,12 +51,9 @@ impl Es2PlusError {
     }
 }
 
-impl From<Lost> for Es2PlusError {
-    fn from(lost: Lost) -> Self {
-        match lost {
-            Lost::NotSent => Self::NotSent,
-            Lost::Unanswered => Self::Unanswered,
-        }
+impl From<Unanswered> for Es2PlusError {
+    fn from(_: Unanswered) -> Self {
+        Self::Unanswered
     }
 }
 
@@ -221,7 +215,7 @@ fn read<A: DeserializeOwned>(body: &[u8]) -> Result<A, Es2PlusError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::connector;
+    use crate::connector;
     use crate::http::tests::{answer, peer};
     use serde_json::{Value, json};
 
@@ -401,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_iccid_is_refused_and_nobody_there_is_not_sent() {
+    async fn another_iccid_is_refused_and_nobody_there_is_no_answer() {
         let (url, _) = peer(&answer(
             "200 OK",
             r#"{"header":{"functionExecutionStatus":{"status":"Executed-Success"}},"iccid":"8931087000000000020F"}"#,
@@ -414,7 +408,7 @@ mod tests {
         assert!(error.is("8.2.1", "3.10"));
         assert_eq!(
             confirm("http://no-such-host.invalid").await,
-            Err(Es2PlusError::NotSent)
+            Err(Es2PlusError::Unanswered)
         );
     }
 }

@@ -1,57 +1,19 @@
-//! One HTTP exchange with a peer, over the TLS stack that the AWS SDK brings. What the bodies say is not here.
+//! One HTTP exchange with a peer. How it is reached is in [`Access`](crate::Access); what the bodies say is not here.
 
 use std::error::Error;
-use std::io;
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use aws_smithy_async::rt::sleep::TokioSleep;
-use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-};
+use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::error::display::DisplayErrorContext;
 use http_body_util::{BodyExt, Limited};
-
-/// Time to connect, name lookup and TLS included.
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
 /// Time until an answer begins, and again until it is complete.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Bytes of an answer at most.
 const ANSWER_AT_MOST: usize = 1 << 20;
-
-/// The connector for real calls. It reads the system's root certificates at the first call, not here.
-///
-/// A peer that asks for a client certificate gets a connector of its own: every client takes one as an argument.
-pub fn connector() -> SharedHttpConnector {
-    SharedHttpConnector::new(AtFirstCall(LazyLock::new(|| {
-        Connector::builder()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .connector_settings(
-                HttpConnectorSettings::builder()
-                    .connect_timeout(CONNECT_WITHIN)
-                    .read_timeout(ANSWER_WITHIN)
-                    .build(),
-            )
-            .sleep_impl(TokioSleep::new())
-            .build()
-    })))
-}
-
-#[derive(Debug)]
-struct AtFirstCall(LazyLock<Connector>);
-
-impl HttpConnector for AtFirstCall {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        self.0.call(request)
-    }
-}
 
 /// A call out. It has no `Debug`, because its body may hold secrets.
 pub struct Call<'a> {
@@ -73,37 +35,28 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-/// What is known of a call that brought no reply.
+/// A call brought no reply, and may have been carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lost {
-    /// It surely never reached the peer: no connection stood.
-    NotSent,
-    /// It may have reached the peer.
-    Unanswered,
-}
+pub struct Unanswered;
 
-/// Makes one call, once. The cause of a loss goes to the log here, because callers act on no more than [`Lost`].
-pub async fn exchange(connector: &SharedHttpConnector, call: Call<'_>) -> Result<Reply, Lost> {
+/// Makes one call, once. Why it brought no reply goes to the log here, because no caller acts on it.
+pub async fn exchange(
+    connector: &SharedHttpConnector,
+    call: Call<'_>,
+) -> Result<Reply, Unanswered> {
     let (method, url) = (call.method, call.url);
-    let request = match prepare(call) {
-        Ok(request) => request,
-        Err(error) => {
-            tracing::error!(method, url, error = %DisplayErrorContext(&*error), "a call cannot be made");
-            return Err(Lost::NotSent);
-        }
+    let request = prepare(call).map_err(|error| {
+        tracing::error!(method, url, error = %DisplayErrorContext(&*error), "a call cannot be made");
+        Unanswered
+    })?;
+    let Ok(called) = tokio::time::timeout(ANSWER_WITHIN, connector.call(request)).await else {
+        tracing::warn!(method, url, "a call brought no answer in time");
+        return Err(Unanswered);
     };
-    let response = match connector.call(request).await {
-        Ok(response) => response,
-        Err(error) => {
-            let lost = if never_connected(&error) {
-                Lost::NotSent
-            } else {
-                Lost::Unanswered
-            };
-            tracing::warn!(method, url, ?lost, error = %DisplayErrorContext(&error), "a call brought no answer");
-            return Err(lost);
-        }
-    };
+    let response = called.map_err(|error| {
+        tracing::warn!(method, url, error = %DisplayErrorContext(&error), "a call brought no answer");
+        Unanswered
+    })?;
     let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), ANSWER_AT_MOST).collect();
     match tokio::time::timeout(ANSWER_WITHIN, body).await {
@@ -113,11 +66,11 @@ pub async fn exchange(connector: &SharedHttpConnector, call: Call<'_>) -> Result
         }),
         Ok(Err(error)) => {
             tracing::warn!(method, url, status, error = %DisplayErrorContext(&*error), "an answer broke off");
-            Err(Lost::Unanswered)
+            Err(Unanswered)
         }
         Err(_) => {
             tracing::warn!(method, url, status, "an answer did not end in time");
-            Err(Lost::Unanswered)
+            Err(Unanswered)
         }
     }
 }
@@ -136,19 +89,6 @@ fn prepare(call: Call<'_>) -> Result<HttpRequest, Box<dyn Error + Send + Sync>> 
         headers.try_insert(*name, *value)?;
     }
     Ok(request)
-}
-
-/// Whether the error is from before a connection stood: no such name, refused, no TLS, or out of time for these.
-fn never_connected(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |&error| error.source()).any(|error| {
-        let connecting = error
-            .downcast_ref::<hyper_util::client::legacy::Error>()
-            .is_some_and(|error| error.is_connect());
-        let refused = error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-        connecting || refused
-    })
 }
 
 #[cfg(test)]
@@ -190,18 +130,18 @@ pub(crate) mod tests {
         format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
     }
 
-    async fn get(url: &str) -> Result<Reply, Lost> {
+    async fn get(url: &str) -> Result<Reply, Unanswered> {
         let call = Call {
             method: "GET",
             url,
             headers: &[],
             body: Vec::new(),
         };
-        exchange(&connector(), call).await
+        exchange(&crate::connector(), call).await
     }
 
     #[tokio::test]
-    async fn a_loss_says_whether_the_peer_can_have_heard() {
+    async fn what_brings_no_answer() {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let nobody = format!("http://{}", closed.local_addr().unwrap());
         drop(closed);
@@ -215,7 +155,7 @@ pub(crate) mod tests {
             "no address",
             "http://a b",
         ] {
-            assert_eq!(get(url).await.err(), Some(Lost::NotSent), "{url}");
+            assert_eq!(get(url).await.err(), Some(Unanswered), "{url}");
         }
         for broken in [
             "",
@@ -223,7 +163,7 @@ pub(crate) mod tests {
             "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
         ] {
             let (url, _) = peer(broken).await;
-            assert_eq!(get(&url).await.err(), Some(Lost::Unanswered), "{broken:?}");
+            assert_eq!(get(&url).await.err(), Some(Unanswered), "{broken:?}");
         }
     }
 
@@ -238,6 +178,6 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn an_endless_answer_is_cut() {
         let (url, _) = peer(&answer("200 OK", &"x".repeat(ANSWER_AT_MOST + 1))).await;
-        assert_eq!(get(&url).await.err(), Some(Lost::Unanswered));
+        assert_eq!(get(&url).await.err(), Some(Unanswered));
     }
 }

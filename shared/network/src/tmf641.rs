@@ -13,7 +13,7 @@ pub use wire::{
     ServiceOrderRef, ServiceOrderStateChange, ServiceOrderStateChangeEvent, TaskState, TmfError,
 };
 
-use crate::http::{Call, Lost, Reply, exchange};
+use crate::http::{Call, Reply, Unanswered, exchange};
 
 /// Where every TMF641 resource is, in both directions.
 pub const PATH: &str = "/tmf-api/serviceOrdering/v4";
@@ -30,20 +30,14 @@ pub enum OrderingError {
         /// The HTTP status.
         status: u16,
     },
-    /// The call surely never reached the network.
-    #[error("the network cannot be reached")]
-    NotSent,
     /// The call may have been carried out.
     #[error("the network gave no usable answer")]
     Unanswered,
 }
 
-impl From<Lost> for OrderingError {
-    fn from(lost: Lost) -> Self {
-        match lost {
-            Lost::NotSent => Self::NotSent,
-            Lost::Unanswered => Self::Unanswered,
-        }
+impl From<Unanswered> for OrderingError {
+    fn from(_: Unanswered) -> Self {
+        Self::Unanswered
     }
 }
 
@@ -182,7 +176,7 @@ fn encode(segment: &str) -> impl std::fmt::Display {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::connector;
+    use crate::connector;
     use crate::http::tests::{answer, peer};
     use jiff::Timestamp;
     use serde_json::{Value, json};
@@ -337,7 +331,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_each_status_is() {
-        use OrderingError::{NotSent, Refused, Unanswered};
+        use OrderingError::{Refused, Unanswered};
         for (status, body, expected) in [
             ("400 Bad Request", "", Refused { status: 400 }),
             ("404 Not Found", "<html>", Refused { status: 404 }),
@@ -357,7 +351,7 @@ mod tests {
             );
         }
         let nowhere = client("http://no-such-host.invalid");
-        assert_eq!(nowhere.get("7").await, Err(NotSent));
+        assert_eq!(nowhere.get("7").await, Err(Unanswered));
     }
 
     #[test]

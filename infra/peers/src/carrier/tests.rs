@@ -22,7 +22,7 @@ async fn world(path: Option<&Path>, delay: Duration) -> World {
     let (url, listener) = listen().await;
     World {
         client: ServiceOrdering::new(network::connector(), &url),
-        task: carrier.clone().serve(listener),
+        task: carrier.clone().serve(listener, network::connector()),
         carrier,
         url: format!("{url}{PATH}"),
     }
@@ -291,7 +291,7 @@ async fn an_operator_that_moved_gets_what_it_missed() {
     let carrier = Arc::new(Carrier::open(Some(&path), NEVER, Ambient::real()).unwrap());
     carrier.move_operator(&operator.url).unwrap();
     let (url, listener) = listen().await;
-    let task = carrier.clone().serve(listener);
+    let task = carrier.clone().serve(listener, network::connector());
     // One event for each of the two registrations.
     for _ in 0..2 {
         assert_eq!(operator.event().await.state, OrderState::InProgress);

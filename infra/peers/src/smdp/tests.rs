@@ -23,7 +23,7 @@ async fn world(path: Option<&Path>, operator_url: &str) -> World {
     let (url, listener) = listen().await;
     World {
         client: Es2Plus::new(network::connector(), &url, "1.3.6.1.4.1.99999.1"),
-        task: smdp.clone().serve(listener),
+        task: smdp.clone().serve(listener, network::connector()),
         smdp,
         url,
     }

@@ -1,0 +1,119 @@
+//! By mutual TLS: the SM-DP+ and the network take our orders, and we take their callbacks, only from who proves to be that.
+
+use std::path::Path;
+
+use local::stack::Options;
+use network::Access;
+use network::http::{Call, Unanswered, exchange};
+use serde_json::json;
+use tests::{World, activation_code, esim, line};
+
+const PROGRESS: &str = "/gsma/rsp2/es2plus/handleDownloadProgressInfo";
+const CHANGED: &str = "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent";
+const ORDER: &str = "/gsma/rsp2/es2plus/downloadOrder";
+
+async fn world(data_dir: &Path) -> World {
+    World::start(Options {
+        data_dir: Some(data_dir.to_owned()),
+        mtls: true,
+        ..World::options()
+    })
+    .await
+}
+
+/// How somebody calls who believes the stack's authority, and shows this party's certificate.
+fn access(data_dir: &Path, party: Option<&str>) -> Access {
+    let read = |name: &str| std::fs::read_to_string(data_dir.join("mtls").join(name)).unwrap();
+    let authority = read("authority.pem");
+    let Some(party) = party else {
+        return Access::default().with_authorities(&authority).unwrap();
+    };
+    let secret = json!({
+        "certificate": read(&format!("{party}.pem")),
+        "key": read(&format!("{party}.key")),
+        "authorities": authority,
+    });
+    Access::default()
+        .with_certificate(&secret.to_string())
+        .unwrap()
+}
+
+async fn post(access: Access, url: String) -> Result<u16, Unanswered> {
+    let call = Call {
+        method: "POST",
+        url: &url,
+        headers: &[],
+        body: b"{}".to_vec(),
+    };
+    let reply = exchange(&access.connector(), call).await?;
+    Ok(reply.status)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_goes_from_order_to_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = world(directory.path()).await;
+    let endpoints = &world.stack.endpoints;
+    for url in [&endpoints.smdp, &endpoints.network, &endpoints.callbacks] {
+        assert!(url.starts_with("https://"), "{url}");
+    }
+    let id = world.begin(&esim(line::ANNA)).await;
+    let mail = world.await_mail(&id).await;
+    let installed = world.install(&activation_code(&mail), "8E9!#").await;
+    assert_eq!(installed.status, 200);
+    world.await_status(&id, "DONE").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callback_is_taken_from_its_own_peer_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = world(directory.path()).await;
+    let endpoints = &world.stack.endpoints;
+    let callback = async |party: Option<&str>, path: &str| {
+        let url = format!("{}{path}", endpoints.callbacks);
+        post(access(directory.path(), party), url).await
+    };
+    // 400: it is looked at, and is no callback.
+    for (party, path, expected) in [
+        (Some("smdp"), PROGRESS, Ok(400)),
+        (Some("network"), CHANGED, Ok(400)),
+        (Some("network"), PROGRESS, Ok(403)),
+        (Some("smdp"), CHANGED, Ok(403)),
+        (Some("simswap"), PROGRESS, Ok(403)),
+        (None, PROGRESS, Err(Unanswered)),
+        (None, CHANGED, Err(Unanswered)),
+    ] {
+        assert_eq!(callback(party, path).await, expected, "{party:?} {path}");
+    }
+    // Partners have no way to the callbacks, nor the peers to what partners call.
+    assert_eq!(world.send("POST", PROGRESS, &[], "{}").await.status, 404);
+    assert_eq!(
+        callback(Some("smdp"), "/api/SimSwapSubscription").await,
+        Ok(404)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_peers_take_orders_by_certificate_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = world(directory.path()).await;
+    let order = async |party: Option<&str>| {
+        let url = format!("{}{ORDER}", world.stack.endpoints.smdp);
+        post(access(directory.path(), party), url).await
+    };
+    assert!(order(Some("simswap")).await.is_ok());
+    assert_eq!(order(None).await, Err(Unanswered));
+    // A certificate of another authority, by the same name.
+    let other = tempfile::tempdir().unwrap();
+    let _other = self::world(other.path()).await;
+    let secret = json!({
+        "certificate": std::fs::read_to_string(other.path().join("mtls/simswap.pem")).unwrap(),
+        "key": std::fs::read_to_string(other.path().join("mtls/simswap.key")).unwrap(),
+        "authorities": std::fs::read_to_string(directory.path().join("mtls/authority.pem")).unwrap(),
+    });
+    let stranger = Access::default()
+        .with_certificate(&secret.to_string())
+        .unwrap();
+    let url = format!("{}{ORDER}", world.stack.endpoints.smdp);
+    assert_eq!(post(stranger, url).await, Err(Unanswered));
+}
