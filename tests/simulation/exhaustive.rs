@@ -1,4 +1,6 @@
-//! One swap, cut at every exchange in turn: by a kill, or by everybody else who may work on it at that moment.
+//! One swap, cut at every call of every function in turn: by a kill, or by everybody else who may work on it then.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::people::{Act, Request};
 use crate::stock::{FREE, LINES};
@@ -8,18 +10,24 @@ use crate::world::{Cut, Plan, Rival, Run, run};
 /// How a swap that nobody disturbs ends.
 struct Story {
     request: Request,
-    /// Asked at 40 s, and again at 50.
+    /// Asked at 80 s, and again at 90.
     then: Option<Request>,
     acts: Vec<(u64, Act)>,
     end: &'static str,
 }
 
-fn stories() -> [Story; 4] {
+fn stories() -> [Story; 5] {
     let installs = vec![(60_000, Act::Install)];
     [
         Story {
             request: Request::esim(&LINES[0], false, 0),
             then: None,
+            acts: installs.clone(),
+            end: "esim done",
+        },
+        Story {
+            request: Request::change(&LINES[0], "eSim"),
+            then: Some(Request::query(&LINES[0])),
             acts: installs,
             end: "esim done",
         },
@@ -45,15 +53,18 @@ fn stories() -> [Story; 4] {
 }
 
 impl Story {
-    /// The caller asks twice, under one key: the first call may die.
+    /// The caller asks three times, under one key: each call may die.
     fn plan(&self, at: Option<(u64, Cut)>) -> Plan {
         Plan {
             seed: 1,
             weather: Weather::CALM,
-            requests: [(self.request.clone().with_key("one"), vec![1, 10_000])]
-                .into_iter()
-                .chain(self.then.clone().map(|then| (then, vec![40_000, 50_000])))
-                .collect(),
+            requests: [(
+                self.request.clone().with_key("one"),
+                vec![1, 10_000, 100_000],
+            )]
+            .into_iter()
+            .chain(self.then.clone().map(|then| (then, vec![80_000, 90_000])))
+            .collect(),
             acts: Some(self.acts.clone()),
             mistake: None,
             at,
@@ -79,16 +90,30 @@ fn cuts(of: impl Fn(&Request) -> Vec<Cut>) -> Vec<(Plan, &'static str)> {
     plans
 }
 
-/// Runs them on all cores, or every `stride`th of them unless all are wanted.
-fn check(plans: &[(Plan, &'static str)], stride: usize, fits: impl Fn(&Run, &str) -> bool + Sync) {
-    let stride = if crate::setting("WHOLE").is_some() {
-        1
-    } else {
-        stride
-    };
+/// The functions that the swaps of the stories need between them: all that there are.
+const FUNCTIONS: [&str; 9] = [
+    "change-sim",
+    "deliver-esim",
+    "fulfil-swap",
+    "mail-events",
+    "manage-swap",
+    "network-events",
+    "query-activation",
+    "submit-swap",
+    "sweep-swaps",
+];
+
+/// Runs them on all cores, or every `stride`th of them unless all are wanted; then each function was cut, and each of
+/// `others` came in while it waited.
+fn check(
+    plans: &[(Plan, &'static str)],
+    stride: usize,
+    others: &[&'static str],
+    fits: impl Fn(&Run, &str) -> bool + Sync,
+) {
+    let stride = if crate::whole() { 1 } else { stride };
     let chosen: Vec<_> = plans.iter().step_by(stride).collect();
     let totals = crate::run_all(0..chosen.len() as u64, |n| chosen[n as usize].0.clone());
-    println!("{} of {} cuts", chosen.len(), plans.len());
     if let Some((n, what)) = totals.failed.iter().min() {
         let plan = &chosen[*n as usize].0;
         let told = crate::tell(plan.clone());
@@ -107,47 +132,84 @@ fn check(plans: &[(Plan, &'static str)], stride: usize, fits: impl Fn(&Run, &str
             plan.at, run.swaps, run.mails
         );
     }
+    let mut cut: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut pairs = BTreeSet::new();
+    for (_, run) in &totals.runs {
+        let function = run.cut.expect("the exchange comes in every run");
+        *cut.entry(function).or_default() += 1;
+        pairs.extend(run.met.iter().map(|other| (function, *other)));
+    }
+    println!("{} of {} cuts: {cut:?}", chosen.len(), plans.len());
+    if !others.is_empty() {
+        println!("{} pairs of functions met", pairs.len());
+    }
+    if crate::whole() {
+        assert_eq!(cut.into_keys().collect::<Vec<_>>(), FUNCTIONS);
+        for function in FUNCTIONS {
+            for other in others {
+                assert!(
+                    pairs.contains(&(function, *other)),
+                    "{other} never came in while {function} waited"
+                );
+            }
+        }
+    }
 }
 
+/// A function waits for nothing but its calls, and for time to pass between two of them: whoever is dropped there has
+/// done what he had done before the later one.
 #[test]
-fn a_process_may_die_at_every_exchange() {
+fn a_process_may_die_at_every_await() {
     let plans = cuts(|_| vec![Cut::KilledBefore, Cut::KilledAfter]);
-    check(&plans, 61, |run, end| {
+    check(&plans, 101, &[], |run, end| {
         run.swaps.len() == 1
             && run.swaps.get(end) == Some(&1)
             // A mail that was cut off is not needed when another one was asked, or the swap cancelled.
-            && run.mails.iter().all(|mails| *mails <= 2)
-            && (end != "esim done" || run.mails == [1] || run.mails == [2])
+            && run.mails.iter().all(|(_, sent)| *sent <= 2)
+            && (end != "esim done" || matches!(run.mails[..], [(_, 1 | 2)]))
     });
 }
 
 #[test]
-fn everybody_may_come_in_at_every_exchange() {
+fn everybody_may_come_in_at_every_await() {
     let plans = cuts(|_| {
-        [Rival::Records, Rival::Callbacks]
-            .into_iter()
-            .flat_map(|rival| {
-                [
-                    Cut::OvertakenBefore(rival.clone()),
-                    Cut::OvertakenAfter(rival),
-                ]
-            })
-            .collect()
+        [
+            Rival::Records,
+            Rival::Callbacks,
+            Rival::Reports,
+            Rival::Sweep,
+        ]
+        .into_iter()
+        .flat_map(|rival| {
+            [
+                Cut::OvertakenBefore(rival.clone()),
+                Cut::OvertakenAfter(rival),
+            ]
+        })
+        .collect()
     });
-    check(&plans, 127, |run, end| {
+    let others = [
+        "deliver-esim",
+        "fulfil-swap",
+        "mail-events",
+        "network-events",
+        "sweep-swaps",
+    ];
+    check(&plans, 401, &others, |run, end| {
         run.swaps.len() == 1
             && run.swaps.get(end) == Some(&1)
-            && run.mails.iter().all(|mails| *mails == 1)
+            && run.mails.iter().all(|(_, sent)| *sent == 1)
     });
 }
 
 #[test]
-fn callers_may_come_in_at_every_exchange() {
+fn callers_may_come_in_at_every_await() {
     let plans = cuts(|request| {
         let line = &LINES[0];
         [
             request.clone().with_key("one"),
             request.clone(),
+            Request::esim(line, false, 0),
             Request::change(line, "eSim"),
             Request::card(line, FREE[4].0),
             Request::query(line),
@@ -164,7 +226,13 @@ fn callers_may_come_in_at_every_exchange() {
         })
         .collect()
     });
-    check(&plans, 443, |run, _| {
-        run.mails.iter().all(|mails| *mails == 1)
+    let others = [
+        "change-sim",
+        "manage-swap",
+        "query-activation",
+        "submit-swap",
+    ];
+    check(&plans, 901, &others, |run, _| {
+        run.mails.iter().all(|(_, sent)| *sent == 1)
     });
 }

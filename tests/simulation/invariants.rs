@@ -9,8 +9,9 @@ use domain::{
     SimState, SubscriptionId,
 };
 use edge::Ambient;
-use local::dynoxide::AttributeValue;
 use local::dynoxide::actions::get_item::GetItemRequest;
+use local::dynoxide::{AttributeValue, Item};
+use memchr::memmem;
 use network::{Order, OrderState};
 use peers::ProfileState;
 use serde_json::{Value, json};
@@ -38,6 +39,19 @@ struct Seen {
     line: String,
     /// A swap's new SIM; empty for a mail.
     new_sim: String,
+}
+
+/// What is known of a mail when the world has come to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fate {
+    /// SES's answer to each attempt was known.
+    Known,
+    /// An answer was lost.
+    Doubtful,
+    /// SES refused it to the end, or the swap ended before it was sent.
+    GivenUp,
+    /// Answers were lost, and SES reports nothing.
+    Unheard,
 }
 
 /// What was seen so far.
@@ -277,8 +291,8 @@ impl Watch {
         violations
     }
 
-    /// How the swaps ended, and how many mails each eSIM swap got.
-    pub(crate) fn summary(&self, ground: &Ground) -> (BTreeMap<String, usize>, Vec<usize>) {
+    /// How the swaps ended, and what became of each mail.
+    pub(crate) fn summary(&self, ground: &Ground) -> (BTreeMap<String, usize>, Vec<(Fate, usize)>) {
         let mut swaps: BTreeMap<String, usize> = BTreeMap::new();
         let mut mails = Vec::new();
         for row in stock::rows(ground) {
@@ -297,7 +311,16 @@ impl Watch {
             } else if text("sk").starts_with("delivery#") {
                 let id = text("pk").trim_start_matches("A#");
                 let number = text("sk").trim_start_matches("delivery#");
-                mails.push(sent(ground, id, number));
+                let sent = sent(ground, id, number);
+                let given_up = row.get("refusals")
+                    == Some(&AttributeValue::N(Delivery::REFUSALS_AT_MOST.to_string()));
+                let fate = match (sent, self.doubtful.contains(id)) {
+                    (0, _) if given_up => Fate::GivenUp,
+                    (0, true) => Fate::Unheard,
+                    (_, true) => Fate::Doubtful,
+                    (_, false) => Fate::Known,
+                };
+                mails.push((fate, sent));
             }
         }
         (swaps, mails)
@@ -499,12 +522,13 @@ pub(crate) async fn judge(world: &World, logs: &str) -> Vec<String> {
     }
     let mut secrets = canaries();
     secrets.extend(world.watch.matching_ids.iter().cloned());
+    let searched: Vec<_> = rows.iter().map(|row| (row, bytes_of(row))).collect();
     for secret in &secrets {
         if logs.contains(secret.as_str()) {
             wrong.push(format!("{secret} is in the log"));
         }
-        for row in &rows {
-            if holds(row.values(), secret) {
+        for (row, bytes) in &searched {
+            if memmem::find(bytes, secret.as_bytes()).is_some() {
                 wrong.push(format!(
                     "{secret} is in the table: {:?} {:?}",
                     row["pk"], row["sk"]
@@ -699,25 +723,25 @@ async fn judge_lines_and_sims(world: &World, swaps: &[(Activation, Vec<Delivery>
     wrong
 }
 
-/// Whether a value holds the text, in whatever it nests.
-fn holds<'a>(values: impl Iterator<Item = &'a AttributeValue>, secret: &str) -> bool {
-    values.into_iter().any(|value| {
-        let json = serde_json::to_value(value).unwrap_or_default();
-        contains(&json, secret)
-    })
+/// All texts and bytes of a row, in whatever they nest.
+fn bytes_of(row: &Item) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for value in row.values() {
+        gather(&serde_json::to_value(value).unwrap_or_default(), &mut bytes);
+    }
+    bytes
 }
 
-fn contains(value: &Value, secret: &str) -> bool {
+fn gather(value: &Value, bytes: &mut Vec<u8>) {
     match value {
         Value::String(text) => {
-            let raw = STANDARD.decode(text).unwrap_or_default();
-            text.contains(secret)
-                || raw
-                    .windows(secret.len())
-                    .any(|part| part == secret.as_bytes())
+            bytes.extend_from_slice(text.as_bytes());
+            bytes.push(0);
+            bytes.extend(STANDARD.decode(text).unwrap_or_default());
+            bytes.push(0);
         }
-        Value::Array(list) => list.iter().any(|value| contains(value, secret)),
-        Value::Object(map) => map.values().any(|value| contains(value, secret)),
-        _ => false,
+        Value::Array(list) => list.iter().for_each(|value| gather(value, bytes)),
+        Value::Object(map) => map.values().for_each(|value| gather(value, bytes)),
+        _ => {}
     }
 }

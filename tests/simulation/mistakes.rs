@@ -84,6 +84,14 @@ impl Mistake {
         Self::CodeInClear,
     ];
 
+    /// Some that are seen soon.
+    pub(crate) const FEW: [Self; 4] = [
+        Self::LineNotLocked,
+        Self::MailMarkedBefore,
+        Self::LockForgotten,
+        Self::BodiesLogged,
+    ];
+
     /// What becomes of a call of this function, whose answer will be `lost` or not: it is altered, or this is the answer
     /// instead.
     pub(crate) fn alter(

@@ -10,9 +10,8 @@ use domain::{
 };
 use edge::Ambient;
 use jiff::Timestamp;
-use local::dynoxide::Item;
-use local::dynoxide::actions::put_item::PutItemRequest;
 use local::dynoxide::actions::scan::ScanRequest;
+use local::dynoxide::{ImportOptions, Item};
 use store::{NewLine, Store};
 use tokio::runtime::Builder;
 
@@ -124,14 +123,10 @@ pub(crate) fn rows(ground: &Ground) -> Vec<Item> {
 /// Makes the table and puts the stock into it.
 pub(crate) async fn lay(ground: &Arc<Ground>) {
     create_table(ground).await;
-    for row in ROWS.iter() {
-        let request = PutItemRequest {
-            table_name: TABLE.to_owned(),
-            item: row.clone(),
-            ..PutItemRequest::default()
-        };
-        ground.database.put_item(request).expect("a row is put");
-    }
+    let put = ground
+        .database
+        .import_items(TABLE, ROWS.clone(), ImportOptions::default());
+    put.expect("the rows are put");
 }
 
 /// A store that reads without the scheduler.

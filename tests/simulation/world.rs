@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::ground::{Ground, Mail};
-use crate::invariants::{Watch, Written};
+use crate::invariants::{Fate, Watch, Written};
 use crate::logs;
 use crate::mistakes::Mistake;
 use crate::people::{Act, Request, acts, http_event};
@@ -64,6 +64,10 @@ pub(crate) enum Rival {
     Records,
     /// Every callback that there was, again.
     Callbacks,
+    /// All that SES told of mails, again.
+    Reports,
+    /// A sweeper.
+    Sweep,
     /// A caller with this request.
     Caller(Box<Request>),
 }
@@ -76,8 +80,12 @@ pub(crate) struct Run {
     pub(crate) exchanges: u64,
     /// Swaps that were accepted, and how they ended.
     pub(crate) swaps: BTreeMap<String, usize>,
-    /// How many mails each eSIM swap that was ordered got.
-    pub(crate) mails: Vec<usize>,
+    /// What became of each mail that was to be sent, and how often SES took it.
+    pub(crate) mails: Vec<(Fate, usize)>,
+    /// The function that made the call at which the plan cuts.
+    pub(crate) cut: Option<&'static str>,
+    /// The functions that were invoked while that one waited.
+    pub(crate) met: BTreeSet<&'static str>,
 }
 
 /// The two functions behind the stream.
@@ -208,7 +216,12 @@ pub(crate) struct World {
     pub(crate) reports: bool,
     /// All callbacks that the peers ever sent.
     callbacks: Vec<Callback>,
+    /// All that SES ever told.
+    told_of_mails: Vec<Value>,
     exchanges: u64,
+    /// The invocation that the plan cuts, and its function.
+    cut: Option<(u64, &'static str)>,
+    met: BTreeSet<&'static str>,
     pub(crate) watch: Watch,
     trace: Vec<String>,
 }
@@ -275,7 +288,10 @@ impl World {
             sweeps: BTreeSet::new(),
             reports,
             callbacks: Vec::new(),
+            told_of_mails: Vec::new(),
             exchanges: 0,
+            cut: None,
+            met: BTreeSet::new(),
             watch: Watch::default(),
             trace: Vec::new(),
             plan,
@@ -409,6 +425,8 @@ impl World {
         if let Some((at, cut)) = self.plan.at.clone()
             && at == number
         {
+            let running = self.running.get(&invocation);
+            self.cut = running.map(|running| (invocation, running.function));
             match cut {
                 Cut::KilledBefore => {
                     self.tell(|| format!("#{invocation} is killed before exchange {number}"));
@@ -726,6 +744,7 @@ impl World {
             let tags = json!({"activation": [mail.activation], "attempt": [mail.attempt]});
             let told = json!({"eventType": kind, "mail": {"messageId": id, "tags": tags}});
             let event = json!({"Records": [{"Sns": {"Message": told.to_string()}}]});
+            self.told_of_mails.push(event.clone());
             loop {
                 let within = [20, 2_000, 300_000][self.rng.usize(..3)];
                 let delay = self.rng.u64(1..within);
@@ -916,6 +935,12 @@ impl World {
                     self.plan_in(1, Event::Call(callback, 0));
                 }
             }
+            Rival::Reports => {
+                for event in self.told_of_mails.clone() {
+                    self.plan_in(1, Event::Report(event, 0));
+                }
+            }
+            Rival::Sweep => self.invoke("sweep-swaps", json!({}), Cause::Sweep, ""),
             Rival::Caller(request) => {
                 self.plan.requests.push((*request, Vec::new()));
                 let n = self.plan.requests.len() - 1;
@@ -928,6 +953,11 @@ impl World {
         self.numbers += 1;
         let number = self.numbers;
         self.tell(|| format!("#{number} {function}: {told}"));
+        if let Some((waiting, _)) = self.cut
+            && self.running.contains_key(&waiting)
+        {
+            self.met.insert(function);
+        }
         let sandbox = self.rng.usize(..self.sandboxes.len());
         let handler = self.sandboxes[sandbox][function].clone();
         let (finish, desk) = (self.finish.clone(), self.wire.desk.clone());
@@ -1061,6 +1091,8 @@ impl World {
             exchanges: self.exchanges,
             swaps,
             mails,
+            cut: self.cut.map(|(_, function)| function),
+            met: self.met,
         }
     }
 }
