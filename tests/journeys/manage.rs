@@ -68,7 +68,7 @@ async fn a_cancelled_swap_leaves_everything_as_it_was() {
 async fn a_swap_that_nobody_outside_knows_of_is_cancelled_at_once() {
     // Nothing wakes it: the stream is off, and the sweeper gives the stream a minute.
     let world = World::start(local::stack::Options {
-        stream: false,
+        stream_batch: None,
         settings: [("LEASE".to_owned(), "60s".to_owned())].into(),
         ..World::options()
     })

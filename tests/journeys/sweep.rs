@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use domain::{ActivationId, DeliveryState, Phase};
 use local::dynoxide::actions::put_item::PutItemRequest;
+use local::import::{Counts, Kind, import};
 use local::stack::Options;
 use serde_json::json;
 use tests::{FREE_CARD, World, card, esim, line};
@@ -13,7 +14,7 @@ async fn without_stream(settings: &[(&str, &str)]) -> World {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     World::start(Options {
-        stream: false,
+        stream_batch: None,
         settings: settings.collect(),
         ..World::options()
     })
@@ -77,27 +78,75 @@ async fn a_confirmation_code_is_erased_in_time() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_record_that_cannot_be_read_holds_back_no_other() {
-    let world = World::new().await;
-    let text = |text: &str| serde_json::from_value(json!({"S": text})).unwrap();
-    // A swap's row with nothing in it, among real swaps.
-    let poison = PutItemRequest {
-        table_name: world.stack.endpoints.table.clone(),
-        item: [
-            ("pk".to_owned(), text("A#POISON")),
-            ("sk".to_owned(), text("activation")),
-        ]
-        .into(),
-        ..PutItemRequest::default()
-    };
-    world.stack.database.put_item(poison).unwrap();
-    let mut ids = Vec::new();
-    for line in [line::ANNA, line::CARLA, line::DORTE] {
-        ids.push(world.begin(&esim(line)).await);
+/// Lines `swept-<n>` on the network SWEPT, each with its SIM and a card that is free.
+async fn load_lines(world: &World, count: usize) {
+    let mut sims =
+        "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN"
+            .to_owned();
+    let mut lines =
+        "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING"
+            .to_owned();
+    for number in 0..count {
+        sims += &format!("\n{};;;;;NANO;SWEPT;;;false", free_card(number));
+        lines += &format!(
+            "\nswept-{number};+46700000{number:03};C-400;;SWEPT;8946010000000000{number:03};;en;ACTIVE;false"
+        );
     }
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, text) in [(Kind::Sims, sims), (Kind::Subscriptions, lines)] {
+        let path = directory.path().join("file.csv");
+        std::fs::write(&path, text).unwrap();
+        let store = &world.stack.store;
+        let told = import(kind, &path, false, store, &mut |_| {}).await;
+        let expected = Counts {
+            added: count as u64,
+            ..Counts::default()
+        };
+        assert_eq!(told.unwrap(), expected);
+    }
+}
+
+fn free_card(number: usize) -> String {
+    format!("8946010000000001{number:03}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_record_of_a_hundred_that_cannot_be_read_holds_back_no_other() {
+    const SWAPS: usize = 99;
+    let directory = tempfile::tempdir().unwrap();
+    let stack = |stream_batch| Options {
+        data_dir: Some(directory.path().to_owned()),
+        stream_batch,
+        sweep_every: Duration::from_secs(3600),
+        ..World::options()
+    };
+    // Nothing wakes them: in the stream are then a hundred records of swaps, one with nothing in its row.
+    let world = World::start(stack(None)).await;
+    load_lines(&world, SWAPS).await;
+    let text = |text: &str| serde_json::from_value(json!({"S": text})).unwrap();
+    let mut ids = Vec::new();
+    for number in 0..SWAPS {
+        if number == SWAPS / 2 {
+            let poison = PutItemRequest {
+                table_name: world.stack.endpoints.table.clone(),
+                item: [
+                    ("pk".to_owned(), text("A#POISON")),
+                    ("sk".to_owned(), text("activation")),
+                ]
+                .into(),
+                ..PutItemRequest::default()
+            };
+            world.stack.database.put_item(poison).unwrap();
+        }
+        let asked = card(&format!("swept-{number}"), &free_card(number));
+        ids.push(world.begin(&asked).await);
+    }
+    world.stack.stop().await;
+
+    // One batch of all of them.
+    let world = World::start(stack(Some(SWAPS + 1))).await;
     for id in &ids {
-        world.await_waiting(id).await;
+        world.await_status(id, "DONE").await;
     }
     for _ in 0..1000 {
         if !world.stack.dead_letters.list().is_empty() {

@@ -154,7 +154,7 @@ impl World {
             network_delay: Duration::ZERO,
             mtls: false,
             functions_url: None,
-            stream: true,
+            stream_batch: Some(10),
             sweep_every: Duration::from_millis(200),
             settings: BTreeMap::new(),
         }

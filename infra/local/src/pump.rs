@@ -23,8 +23,8 @@ use crate::data_dir::{self, CHECKPOINTS, unusable};
 use crate::filter::Filter;
 use crate::functions::Functions;
 
-/// Records in one event at most.
-const BATCH: usize = 10;
+/// Records in one event at most, unless it is asked otherwise.
+pub(crate) const BATCH: usize = 10;
 /// Events that one consumer has under way at most.
 const IN_FLIGHT: usize = 4;
 /// Waiting records that are enough: no more are read until some are delivered.
@@ -48,6 +48,8 @@ pub struct Pump {
     pub function: &'static str,
     /// A record is delivered when one of them fits, or when there is none.
     pub filters: Vec<Filter>,
+    /// Records in one event at most.
+    pub batch: usize,
     /// Where the checkpoint is kept; nowhere: each run starts at the stream's beginning.
     pub data_dir: Option<PathBuf>,
     /// Where records go that were delivered in vain too often.
@@ -158,7 +160,7 @@ impl Pump {
                     }
                 }
                 while in_flight.len() < IN_FLIGHT
-                    && let Some((batch, event)) = progress.take_batch(Instant::now())
+                    && let Some((batch, event)) = progress.take_batch(Instant::now(), self.batch)
                 {
                     let (functions, function) = (self.functions.clone(), self.function);
                     in_flight.spawn(async move {
@@ -303,7 +305,7 @@ impl Progress {
 
     /// The next records that are due, and the event that carries them. An item that is under way in one event is not put
     /// into another: two invocations would only fight over its row.
-    fn take_batch(&mut self, now: Instant) -> Option<(Vec<String>, String)> {
+    fn take_batch(&mut self, now: Instant, most: usize) -> Option<(Vec<String>, String)> {
         let in_flight = self.pending.values().filter(|pending| pending.in_flight);
         let items: BTreeSet<String> = in_flight.map(|pending| pending.item.clone()).collect();
         let mut batch = Vec::new();
@@ -312,7 +314,7 @@ impl Progress {
             !pending.in_flight && pending.due <= now && !items.contains(&pending.item)
         };
         let ready = self.pending.iter_mut().filter(|(_, pending)| due(pending));
-        for (sequence_number, pending) in ready.take(BATCH) {
+        for (sequence_number, pending) in ready.take(most) {
             pending.in_flight = true;
             batch.push(sequence_number.clone());
             records.push(pending.event.clone());
@@ -480,6 +482,7 @@ mod tests {
                 .iter()
                 .map(|filter| Filter::parse(filter).unwrap())
                 .collect(),
+            batch: BATCH,
             data_dir: data_dir.map(Path::to_owned),
             dead_letters: dead_letters.clone(),
         };
@@ -626,12 +629,12 @@ mod tests {
             ]),
             read: None,
         };
-        let (batch, _) = progress.take_batch(now).unwrap();
+        let (batch, _) = progress.take_batch(now, BATCH).unwrap();
         assert_eq!(batch, ["1", "2"]);
         progress.pending.insert("3".to_owned(), pending("a"));
-        assert!(progress.take_batch(now).is_none());
+        assert!(progress.take_batch(now, BATCH).is_none());
         progress.settle(&batch, Some(&BTreeSet::from(["2".to_owned()])), now);
-        assert_eq!(progress.take_batch(now).unwrap().0, ["3"]);
+        assert_eq!(progress.take_batch(now, BATCH).unwrap().0, ["3"]);
         let mut waits = Vec::new();
         let mut dead = Vec::new();
         while dead.is_empty() {

@@ -50,7 +50,7 @@ use crate::lambda::Lambda;
 use crate::mailbox::Mailbox;
 use crate::mtls::Mtls;
 use crate::postman::Postman;
-use crate::pump::{DeadLetters, Pump};
+use crate::pump::{self, DeadLetters, Pump};
 use crate::tokens::Tokens;
 use crate::{StartError, docs, sample, schedule, secrets};
 
@@ -80,8 +80,9 @@ pub struct Options {
     pub mtls: bool,
     /// A Lambda endpoint instead of the functions in this process.
     pub functions_url: Option<String>,
-    /// Whether the table's stream is delivered; without it the sweeper does all.
-    pub stream: bool,
+    /// Records of the table's stream in one event at most; without it the stream is not delivered, and the sweeper does
+    /// all.
+    pub stream_batch: Option<usize>,
     /// Between two sweeps. Deployed it is a minute; the local stack's deadlines are seconds.
     pub sweep_every: Duration,
     /// Settings of the functions that differ from the local stack's.
@@ -99,7 +100,7 @@ impl From<Start> for Options {
             network_delay: start.network_delay,
             mtls: start.mtls,
             functions_url: start.functions_url,
-            stream: true,
+            stream_batch: Some(pump::BATCH),
             sweep_every: Duration::from_secs(1),
             settings: BTreeMap::new(),
         }
@@ -351,9 +352,9 @@ impl Stack {
             ),
         ];
         let dead_letters = DeadLetters::default();
-        let pumps = pumps.into_iter().filter(|_| options.stream);
-        let pumps = pumps.map(|(function, pattern)| {
+        let pumps = pumps.into_iter().filter_map(|(function, pattern)| {
             let pump = Pump {
+                batch: options.stream_batch?,
                 database: database.clone(),
                 table: TABLE.to_owned(),
                 functions: functions.clone(),
@@ -362,7 +363,7 @@ impl Stack {
                 data_dir: options.data_dir.clone(),
                 dead_letters: dead_letters.clone(),
             };
-            tokio::spawn(pump.run(told(&stopping)))
+            Some(tokio::spawn(pump.run(told(&stopping))))
         });
         let pumps = pumps.collect();
         let postman = Postman::new(mailbox.clone(), functions.clone(), data_dir)?;
