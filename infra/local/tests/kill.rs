@@ -13,7 +13,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -192,7 +192,7 @@ impl Site {
     }
 
     /// Asks for a swap until it is accepted: the same again as often as the connection breaks.
-    fn submit(&self, line: &'static str, key: String, card: Option<String>) -> Swap {
+    fn submit(&self, line: &str, key: String, card: Option<String>) -> Swap {
         let request = match &card {
             Some(iccid) => json!({"subscriptionId": line, "newSimCardNumber": iccid}),
             None => {
@@ -204,7 +204,7 @@ impl Site {
         let id = activation["id"].as_str().unwrap().to_owned();
         Swap {
             id,
-            line,
+            line: line.to_owned(),
             key,
             card,
             request,
@@ -232,11 +232,11 @@ impl Site {
         panic!("no answer\n{}", self.read_log());
     }
 
-    /// Plays the phones of all customers: each eSIM whose mail comes is installed.
-    fn install_what_comes(&self, over: &AtomicBool) {
+    /// Plays the phones of all customers until it is `over`: each eSIM whose mail comes is installed.
+    fn install_what_comes(&self, over: &AtomicBool, most: Duration) {
         let start = Instant::now();
         let mut installed = BTreeSet::new();
-        while !over.load(Ordering::Relaxed) && start.elapsed() < 2 * PATIENCE {
+        while !over.load(Ordering::Relaxed) && start.elapsed() < most {
             sleep(PAUSE);
             let Ok((200, list)) = self.call("GET", "/local/mail", "", "") else {
                 continue;
@@ -274,7 +274,7 @@ impl Site {
 /// A swap that was accepted.
 struct Swap {
     id: String,
-    line: &'static str,
+    line: String,
     key: String,
     /// The card that it goes to, if it is not to an eSIM.
     card: Option<String>,
@@ -290,72 +290,144 @@ fn activation_code(mail: &[u8]) -> String {
     code.unwrap().to_owned()
 }
 
-/// The sample's free cards whose account part counts up from `first`.
-fn cards(first: u64) -> impl Iterator<Item = String> {
-    (first..).map(|account| {
-        let with = |digit| Iccid::parse(&format!("{account}{digit}")).unwrap();
-        let fits = (0..10).map(with).find(Iccid::passes_luhn);
-        fits.unwrap().to_string()
-    })
+/// A sample line, and a free card of its network.
+const LINE: &str = "65a1b2c3d4e5f60718293a01";
+const CARD: &str = "8931086000000001011";
+/// All SIMs of the sample data: eight in use, and the stock.
+const SAMPLE_SIMS: usize = 8 + 91;
+/// Lines that are swapped at the same time, again and again.
+const LINES: usize = 8;
+/// SIMs of each kind that are left over.
+const SPARE: usize = 5;
+
+/// How much is asked, and how often the stack is ended meanwhile.
+#[derive(Clone, Copy)]
+struct Load {
+    swaps: usize,
+    stops: usize,
 }
 
-/// Fifty swaps on the five sample lines that take any: per line where its cards begin, and E for an eSIM, C for a card.
-const PLAN: [(&str, u64, &str); 5] = [
-    (
-        "65a1b2c3d4e5f60718293a01",
-        893108600000000101,
-        "ECEECEECEEC",
-    ),
-    (
-        "65a1b2c3d4e5f60718293a02",
-        893108600000000105,
-        "CEECEEECEEC",
-    ),
-    ("65a1b2c3d4e5f60718293a03", 893108600000000110, "ECECECCCCE"),
-    ("1234567890abcdef12345678", 894502000000000101, "EECECECEE"),
-    ("65a1b2c3d4e5f60718293a05", 894501000000000101, "CCCCCCCCC"),
-];
-const SWAPS: usize = 50;
-/// All SIMs of the sample data: eight in use, and the stock.
-const SIMS: usize = 8 + 91;
+impl Load {
+    /// `SWAPS` and `KILLS`.
+    fn asked() -> Self {
+        let number =
+            |name, most: usize| env::var(name).map_or(most, |text| text.parse().expect("a number"));
+        Self {
+            swaps: number("SWAPS", 48),
+            stops: number("KILLS", 15),
+        }
+    }
 
-/// Runs the plan while `stop` ends the stack at random moments, then looks at everything that is left. Gives the swaps,
-/// the mails that are left, and how often the stack was ended.
+    /// Kinds of the swaps of a line, in order: two to an eSIM, then one to a card.
+    fn of_line(self, line: usize) -> impl Iterator<Item = (usize, bool)> {
+        let swaps = (line..self.swaps).step_by(LINES);
+        swaps.map(move |swap| (swap, swap / LINES % 3 == 2))
+    }
+
+    /// Loads the lines, and SIMs for all swaps and some more.
+    fn import(self, site: &Site) {
+        let mut sims =
+            "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN"
+                .to_owned();
+        let mut lines =
+            "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING"
+                .to_owned();
+        for line in 0..LINES {
+            lines += &format!(
+                "\n{};+4670000000{line};C-1;;STORM;89460100000000000{line:02};;en;ACTIVE;false",
+                line_id(line)
+            );
+        }
+        let all = (0..LINES).flat_map(|line| self.of_line(line));
+        let spare = (0..SPARE).flat_map(|n| [(self.swaps + n, true), (self.swaps + n, false)]);
+        for (swap, to_card) in all.chain(spare) {
+            let (number, form) = if to_card {
+                (card(swap), "NANO")
+            } else {
+                (format!("89460100000002{swap:05}"), "eSIM")
+            };
+            sims += &format!("\n{number};12345678;87654321;1234;5678;{form};STORM;;;true");
+        }
+        for (kind, text) in [("sims", sims), ("subscriptions", lines)] {
+            let path = site.directory.path().join(kind);
+            fs::write(&path, text).unwrap();
+            let mut import = site.command(&["import", kind]);
+            import.arg(&path).arg("--data-dir").arg(site.data_dir());
+            let told = import.output().unwrap();
+            let said = String::from_utf8_lossy(&told.stderr);
+            assert!(told.status.success(), "{said}");
+        }
+    }
+}
+
+fn line_id(line: usize) -> String {
+    format!("storm-{line}")
+}
+
+/// The card that a swap goes to.
+fn card(swap: usize) -> String {
+    format!("89460100000001{swap:05}")
+}
+
+/// What a storm left.
+struct Left {
+    swaps: Vec<Swap>,
+    mails: Vec<Value>,
+    stops: usize,
+    /// From the first request to the end of the last swap.
+    took: Duration,
+}
+
+/// Swaps all lines at once while `stop` ends the stack at random moments, spread over the work.
 fn storm(
     site: &Site,
+    load: Load,
     seed: u64,
     start: impl Fn(&Site) -> Running,
     stop: impl Fn(Running),
-) -> (Vec<Swap>, Vec<Value>, usize) {
+) -> Left {
+    load.import(site);
     let mut random = fastrand::Rng::with_seed(seed);
     let over = AtomicBool::new(false);
+    let ended = AtomicUsize::new(0);
     let mut stops = 0;
-    let (swaps, mails) = thread::scope(|scope| {
-        let phone = scope.spawn(|| site.install_what_comes(&over));
-        let callers = PLAN.map(|(line, first_card, kinds)| {
-            scope.spawn(move || {
-                let mut cards = cards(first_card);
-                let swaps = kinds.chars().enumerate().map(|(place, kind)| {
-                    let card = (kind == 'C').then(|| cards.next().unwrap());
-                    let swap = site.submit(line, format!("{line}-{place}"), card);
-                    site.await_swap(&swap.id, |swap| {
-                        assert_ne!(swap["status"], "ERROR", "{swap}\n{}", site.read_log());
-                        swap["status"] == "DONE"
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let most = PATIENCE * u32::try_from(2 + load.swaps / 50).unwrap();
+        let (over, ended) = (&over, &ended);
+        let phone = scope.spawn(move || site.install_what_comes(over, most));
+        let callers: Vec<_> = (0..LINES)
+            .map(|line| {
+                scope.spawn(move || {
+                    let id = line_id(line);
+                    let swaps = load.of_line(line).map(|(swap, to_card)| {
+                        let to = to_card.then(|| card(swap));
+                        let swap = site.submit(&id, format!("swap-{swap}"), to);
+                        site.await_swap(&swap.id, |swap| {
+                            assert_ne!(swap["status"], "ERROR", "{swap}\n{}", site.read_log());
+                            swap["status"] == "DONE"
+                        });
+                        ended.fetch_add(1, Ordering::Relaxed);
+                        swap
                     });
-                    swap
-                });
-                swaps.collect::<Vec<_>>()
+                    swaps.collect::<Vec<_>>()
+                })
             })
-        });
+            .collect();
         let mut stack = start(site);
-        while stops < 15 && !callers.iter().all(|caller| caller.is_finished()) {
+        while stops < load.stops && !callers.iter().all(|caller| caller.is_finished()) {
+            if ended.load(Ordering::Relaxed) < stops * load.swaps / load.stops {
+                sleep(PAUSE);
+                continue;
+            }
             sleep(Duration::from_millis(random.u64(100..1500)));
             stop(stack);
             stops += 1;
             stack = start(site);
         }
-        let callers = callers.map(|caller| caller.join());
-        let swaps = callers.into_iter().collect::<Result<Vec<_>, _>>();
+        let callers = callers.into_iter().map(|caller| caller.join());
+        let swaps = callers.collect::<Result<Vec<_>, _>>();
+        let took = began.elapsed();
         for swap in swaps
             .iter()
             .flatten()
@@ -372,9 +444,13 @@ fn storm(
         }
         let mails = site.await_answer("mails", "/local/mail", |list| list.as_array().cloned());
         stack.interrupt();
-        (swaps, mails)
-    });
-    (swaps, mails, stops)
+        Left {
+            swaps,
+            mails,
+            stops,
+            took,
+        }
+    })
 }
 
 /// All rows of the table of a stack that is down.
@@ -404,7 +480,7 @@ fn text<'a>(row: &'a Value, name: &str) -> &'a str {
 
 /// What holds for every set of swaps that ended, however often the stack died meanwhile: of a stack that is down. Gives
 /// how many mails were sent twice.
-fn check_all_ended(site: &Site, swaps: &[Swap], mails: &[Value]) -> usize {
+fn check_all_ended(site: &Site, Left { swaps, mails, .. }: &Left) -> usize {
     let rows = rows(site);
     let of_kind = |sk: &str| {
         let rows = rows.iter().filter(|row| text(row, "sk").starts_with(sk));
@@ -432,12 +508,12 @@ fn check_all_ended(site: &Site, swaps: &[Swap], mails: &[Value]) -> usize {
             assert_eq!(text(row, "newSim"), card);
         }
         let phone = Msisdn::parse(text(row, "phone")).unwrap();
-        if let Some((before, _)) = current.insert(swap.line, (text(row, "newSim"), phone)) {
+        if let Some((before, _)) = current.insert(&swap.line, (text(row, "newSim"), phone)) {
             assert_eq!(text(row, "oldSim"), before);
         }
     }
     for (line, (sim, phone)) in &current {
-        assert_eq!(text(lines[*line], "sim"), *sim);
+        assert_eq!(text(lines[line.as_str()], "sim"), *sim);
         let at_the_network = network.sim_of(phone).unwrap().unwrap();
         assert_eq!(at_the_network.as_str(), *sim);
     }
@@ -455,7 +531,7 @@ fn check_all_ended(site: &Site, swaps: &[Swap], mails: &[Value]) -> usize {
             _ => panic!("{row}"),
         }
     }
-    let free = SIMS - lines.len() - swaps.len();
+    let free = SAMPLE_SIMS - 8 + 2 * SPARE;
     let expected = [
         ("ACTIVATED", lines.len()),
         ("DISABLED", swaps.len()),
@@ -504,28 +580,38 @@ fn kills_lose_nothing_and_do_nothing_twice() {
     let seed =
         env::var("KILL_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("again with the same pauses: KILL_SEED={seed}");
+    let load = Load::asked();
     // A kill may well come before the stack is ready.
-    let (swaps, mails, kills) = storm(&site, seed, Site::start, Running::kill);
-    assert_eq!(swaps.len(), SWAPS);
-    assert!(kills >= 10, "{kills}");
-    let mails_again = check_all_ended(&site, &swaps, &mails);
-    println!("{kills} kills, {mails_again} second mails");
-    assert!(mails_again <= kills);
+    let left = storm(&site, load, seed, Site::start, Running::kill);
+    assert_eq!(left.swaps.len(), load.swaps);
+    let Left { stops, took, .. } = left;
+    // The last swaps may end before the last kills.
+    assert!(stops + 5 >= load.stops, "{stops}");
+    let mails_again = check_all_ended(&site, &left);
+    println!(
+        "{} swaps in {took:?}, {stops} kills, {mails_again} second mails",
+        load.swaps
+    );
+    assert!(mails_again <= LINES * stops);
 }
 
 #[test]
 fn ctrl_c_leaves_no_doubt() {
     let site = Site::new();
-    let (swaps, mails, _) = storm(&site, 7, Site::start_ready, Running::interrupt);
-    assert_eq!(swaps.len(), SWAPS);
-    assert_eq!(check_all_ended(&site, &swaps, &mails), 0);
+    let load = Load {
+        swaps: 24,
+        stops: 10,
+    };
+    let left = storm(&site, load, 7, Site::start_ready, Running::interrupt);
+    assert_eq!(left.swaps.len(), load.swaps);
+    assert_eq!(check_all_ended(&site, &left), 0);
 }
 
 #[test]
 fn one_stack_on_a_directory_and_its_data_goes_on() {
     let site = Site::new();
     let first = site.start_ready();
-    let swap = site.submit(PLAN[0].0, "once".to_owned(), None);
+    let swap = site.submit(LINE, "once".to_owned(), None);
     let Output {
         status,
         stdout,
@@ -543,7 +629,7 @@ fn one_stack_on_a_directory_and_its_data_goes_on() {
     let second = site.start();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| site.install_what_comes(&over));
+        scope.spawn(|| site.install_what_comes(&over, 2 * PATIENCE));
         site.await_swap(&swap.id, |swap| swap["status"] == "DONE");
         over.store(true, Ordering::Relaxed);
     });
@@ -556,8 +642,8 @@ fn a_swap_goes_on_at_another_port() {
     let mut site = Site::new();
     let mut slow = site.stack();
     let first = site.spawn(slow.args(["--network-delay", "1s"]));
-    let card = cards(PLAN[0].1).next();
-    let swap = site.submit(PLAN[0].0, "once".to_owned(), card);
+    let card = Some(CARD.to_owned());
+    let swap = site.submit(LINE, "once".to_owned(), card);
     site.await_swap(&swap.id, |swap| swap["status"] == "BUSY");
     first.kill();
 
