@@ -1,9 +1,10 @@
-//! Where secrets are not: the table's files, logs, stream, mails, links and refusals are searched for those of whole swaps.
+//! Where secrets are not: the table's files, logs, stream, dead letters, mails, links and refusals are searched for those of whole swaps.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -406,6 +407,20 @@ async fn no_secret_of_a_swap_is_where_it_should_not_be() {
     world.await_status(&id, "DONE").await;
     assert!(smdp.is_spent() && network.is_spent());
 
+    // One whose row nobody can read any more: its record is given up.
+    let key = |name: &str, value: &str| (name.to_owned(), AttributeValue::S(value.to_owned()));
+    let broken = UpdateItemRequest {
+        table_name: world.stack.endpoints.table.clone(),
+        key: HashMap::from([key("pk", &format!("A#{done}")), key("sk", "activation")]),
+        update_expression: Some("SET phase = :nonsense".to_owned()),
+        expression_attribute_values: Some(HashMap::from([key(":nonsense", "nonsense")])),
+        ..UpdateItemRequest::default()
+    };
+    world.stack.database.update_item(broken).unwrap();
+    while world.stack.dead_letters.list().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
     for matching_id in &mut matching_ids {
         *matching_id = matching_id.split('$').nth(2).unwrap().to_owned();
     }
@@ -439,6 +454,12 @@ async fn no_secret_of_a_swap_is_where_it_should_not_be() {
                 assert!(!holds(part, secret), "{secret}");
             }
         }
+    }
+
+    let dead = json!(world.stack.dead_letters.list()).to_string();
+    assert!(dead.contains(&done), "{dead}");
+    for secret in &secrets {
+        assert!(!holds(dead.as_bytes(), secret), "{secret} in {dead}");
     }
 
     let records = stream(&world);
