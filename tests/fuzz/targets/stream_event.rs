@@ -1,0 +1,52 @@
+//! Stream events of any bytes: a record that names a row is done, since the row is not there, and one that names none
+//! fails alone.
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use aws_lambda_events::event::dynamodb::Event;
+use deliver_esim::DeliverEsim;
+use fulfil_swap::FulfilSwap;
+use fuzz::{ambient, aws, run, says, settings, store};
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, json};
+
+static FULFIL: LazyLock<FulfilSwap> = LazyLock::new(|| {
+    FulfilSwap::new(store(), says(500, b""), ambient(), &settings()).expect("settings")
+});
+static DELIVER: LazyLock<DeliverEsim> = LazyLock::new(|| {
+    let ses = aws_sdk_ses::config::Builder::from(&aws())
+        .allow_no_auth()
+        .build();
+    DeliverEsim::new(store(), &ses, ambient(), &settings()).expect("settings")
+});
+
+/// How often each sequence number is among these.
+fn counted(numbers: impl Iterator<Item = Value>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for number in numbers {
+        *counts.entry(number.to_string()).or_default() += 1;
+    }
+    counts
+}
+
+fuzz_target!(|text: &[u8]| {
+    let Ok(event) = serde_json::from_slice::<Event>(text) else {
+        return;
+    };
+    let unreadable = event.records.iter().filter(|record| {
+        let keys = json!(record.change.keys);
+        !["pk", "sk"].iter().all(|name| keys[*name]["S"].is_string())
+    });
+    let expected = counted(unreadable.map(|record| json!(record.change.sequence_number)));
+    let (fulfilled, _) = run(FULFIL.handle(event.clone()));
+    let (delivered, _) = run(DELIVER.handle(event));
+    for response in [fulfilled, delivered] {
+        let failed = response.batch_item_failures.into_iter();
+        assert_eq!(
+            counted(failed.map(|failure| json!(failure.item_identifier))),
+            expected
+        );
+    }
+});

@@ -1,0 +1,72 @@
+//! TMF641 bodies of any bytes, as an event and as an answer: what is read is written as it was read, and what is found is
+//! ours.
+#![no_main]
+
+use std::fmt::Debug;
+use std::sync::LazyLock;
+
+use domain::{ActivationId, Iccid, Msisdn};
+use fuzz::{ambient, answer, request, run, says, settings, store};
+use libfuzzer_sys::fuzz_target;
+use network::tmf641::{
+    CancelServiceOrder, EventSubscription, LISTENER, PATH, ServiceOrderStateChangeEvent,
+};
+use network::{NewOrder, Order, ServiceOrdering};
+use network_events::NetworkEvents;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+static FUNCTION: LazyLock<NetworkEvents> =
+    LazyLock::new(|| NetworkEvents::new(store(), ambient(), &settings()).expect("settings"));
+
+fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) -> Option<T> {
+    let read: T = serde_json::from_slice(body).ok()?;
+    let written = serde_json::to_vec(&read).expect("it is written");
+    let again: T = serde_json::from_slice(&written).expect("what we write is read");
+    assert_eq!(read, again);
+    Some(read)
+}
+
+fuzz_target!(|body: &[u8]| {
+    round_trip::<Order>(body);
+    round_trip::<Vec<Order>>(body);
+    round_trip::<CancelServiceOrder>(body);
+    round_trip::<EventSubscription>(body);
+    let read = round_trip::<ServiceOrderStateChangeEvent>(body);
+
+    // An event that can be read is taken, and no other.
+    let path = format!("{PATH}{LISTENER}");
+    let (answered, _) = run(FUNCTION.handle(request("POST", &path, b"", body)));
+    let (status, answered) = answer(answered);
+    assert_eq!(status, if read.is_some() { 201 } else { 400 }, "{answered}");
+
+    let id = ActivationId::parse("01JK5ZQ4Q1XV0M6R2T8W3Y7B9C").expect("an id");
+    let phone = Msisdn::parse("+31612345601").expect("a number");
+    let iccids = ["8931086000000000013", "8931086000000002019"];
+    let [old, new] = iccids.map(|text| Iccid::parse(text).expect("an ICCID"));
+    let order = NewOrder {
+        external_id: &id,
+        msisdn: &phone,
+        old_iccid: &old,
+        new_iccid: &new,
+        new_imsi: None,
+        hold: true,
+    };
+    for status in [200, 400, 503] {
+        let network = ServiceOrdering::new(says(status, body), "http://network");
+        let ((found, got, placed, started), _) = run(async {
+            (
+                network.find(&id).await,
+                network.get("1").await,
+                network.place(order).await,
+                network.start("1").await,
+            )
+        });
+        if let Ok(Some(found)) = &found {
+            assert_eq!(found.external_id.as_deref(), Some(id.as_str()));
+        }
+        assert!(
+            status == 200 || found.is_err() && got.is_err() && placed.is_err() && started.is_err()
+        );
+    }
+});
