@@ -24,7 +24,7 @@ fuzz_target!(|message: &str| {
         let Ok(event) = serde_json::from_value(event) else {
             continue;
         };
-        let (taken, logged) = run(FUNCTION.handle(event));
+        let (taken, logged) = run(FUNCTION.handle(fuzz::event(event)));
         taken.expect("nothing is there to be written");
         // A kind of event that we do not know is logged: SES has words for them, not addresses.
         let mut logged = logged.iter().filter(|line| !line.contains("\"kind\""));

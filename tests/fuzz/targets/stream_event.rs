@@ -7,13 +7,17 @@ use std::sync::LazyLock;
 
 use aws_lambda_events::event::dynamodb::Event;
 use deliver_esim::DeliverEsim;
-use fulfil_swap::FulfilSwap;
+use fulfil_swap::{FulfilSwap, Peers};
 use fuzz::{ambient, aws, run, says, settings, store};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 
 static FULFIL: LazyLock<FulfilSwap> = LazyLock::new(|| {
-    FulfilSwap::new(store(), says(500, b""), ambient(), &settings()).expect("settings")
+    let peers = Peers {
+        smdp: says(500, b""),
+        network: says(500, b""),
+    };
+    FulfilSwap::new(store(), peers, ambient(), &settings()).expect("settings")
 });
 static DELIVER: LazyLock<DeliverEsim> = LazyLock::new(|| {
     let ses = aws_sdk_ses::config::Builder::from(&aws())
@@ -40,8 +44,8 @@ fuzz_target!(|text: &[u8]| {
         !["pk", "sk"].iter().all(|name| keys[*name]["S"].is_string())
     });
     let expected = counted(unreadable.map(|record| json!(record.change.sequence_number)));
-    let (fulfilled, _) = run(FULFIL.handle(event.clone()));
-    let (delivered, _) = run(DELIVER.handle(event));
+    let (fulfilled, _) = run(FULFIL.handle(fuzz::event(event.clone())));
+    let (delivered, _) = run(DELIVER.handle(fuzz::event(event)));
     for response in [fulfilled, delivered] {
         let failed = response.batch_item_failures.into_iter();
         assert_eq!(
