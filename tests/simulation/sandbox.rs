@@ -72,7 +72,7 @@ pub(crate) fn store(aws: &SdkConfig) -> Store {
         .build();
     Store::new(
         aws_sdk_dynamodb::Client::from_conf(dynamodb),
-        aws_sdk_kms::Client::from_conf(kms),
+        kms,
         TABLE,
         local::kms::ALIAS,
     )

@@ -1,6 +1,7 @@
 //! The world of a journey: a whole stack of its own in memory, callers with tokens, and a phone. What is expected of it is in the journeys.
 
 mod meter;
+pub mod stock;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -130,17 +131,25 @@ impl World {
         ];
         let world = Self::with(&settings).await;
         meter.connect(&world.stack.endpoints.dynamodb);
+        world.end_stream();
+        (world, meter)
+    }
+
+    /// Ends the table's stream, which the engine in memory looks through at every write.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn end_stream(&self) {
         let no_stream = UpdateTableRequest {
-            table_name: world.stack.endpoints.table.clone(),
+            table_name: self.stack.endpoints.table.clone(),
             stream_specification: Some(StreamSpecification {
                 stream_enabled: false,
                 stream_view_type: None,
             }),
             ..UpdateTableRequest::default()
         };
-        let ended = world.stack.database.update_table(no_stream);
+        let ended = self.stack.database.update_table(no_stream);
         ended.expect("the stream ends");
-        (world, meter)
     }
 
     /// The options of [`World::new`].

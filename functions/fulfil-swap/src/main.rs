@@ -10,10 +10,10 @@ use store::Store;
 async fn main() -> Result<(), Error> {
     let settings = Settings::from_environment();
     start_logging(&settings);
-    let aws = sdk_config().await;
+    let aws = sdk_config()?;
     let store = Store::new(
         aws_sdk_dynamodb::Client::new(&aws),
-        aws_sdk_kms::Client::new(&aws),
+        aws_sdk_kms::Config::new(&aws),
         settings.text("TABLE")?,
         settings.text("KMS_KEY_ID")?,
     );

@@ -32,9 +32,11 @@ impl Clients {
         aws_sdk_dynamodb::Client::from_conf(config.endpoint_url(url).build())
     }
 
-    pub(crate) fn kms(&self) -> aws_sdk_kms::Client {
-        let config = aws_sdk_kms::config::Builder::from(&self.sdk);
-        aws_sdk_kms::Client::from_conf(config.endpoint_url(&self.kms).build())
+    /// KMS's configuration: its client is the store's own.
+    pub(crate) fn kms(&self) -> aws_sdk_kms::Config {
+        aws_sdk_kms::config::Builder::from(&self.sdk)
+            .endpoint_url(&self.kms)
+            .build()
     }
 
     pub(crate) fn lambda(&self, url: &str) -> aws_sdk_lambda::Client {

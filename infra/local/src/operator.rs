@@ -3,6 +3,9 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use aws_config::BehaviorVersion;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use indicatif::{ProgressBar, ProgressStyle};
 use store::Store;
 use tokio::sync::watch;
@@ -143,16 +146,23 @@ fn running(data_dir: &std::path::Path) -> Option<Store> {
     Some(Store::new(dynamodb, clients.kms(), table, kms::ALIAS))
 }
 
-/// A table anywhere, with what the SDK finds in the environment.
+/// A table anywhere, with what the SDK finds in the environment and in the files of the AWS command line.
 async fn deployed(target: &Target) -> Result<Opened, StartError> {
-    let sdk = edge::sdk_config().await;
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let sdk = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .timeout_config(edge::timeouts())
+        .load()
+        .await;
     let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&sdk);
     if let Some(endpoint) = &target.endpoint {
         dynamodb = dynamodb.endpoint_url(endpoint);
     }
     let store = Store::new(
         aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
-        aws_sdk_kms::Client::new(&sdk),
+        aws_sdk_kms::Config::new(&sdk),
         target.table.as_deref().unwrap_or(TABLE),
         std::env::var("KMS_KEY_ID").unwrap_or_else(|_| kms::ALIAS.to_owned()),
     );

@@ -111,6 +111,8 @@ impl From<Start> for Options {
 pub struct Stack {
     /// Where each part listens.
     pub endpoints: Endpoints,
+    /// What the functions are told by their environment.
+    pub settings: BTreeMap<String, String>,
     /// Makes tokens that its API accepts.
     pub tokens: Arc<Tokens>,
     /// The table.
@@ -378,6 +380,7 @@ impl Stack {
 
         Ok(Self {
             endpoints,
+            settings,
             tokens,
             store,
             database,

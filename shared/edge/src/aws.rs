@@ -1,12 +1,23 @@
 //! The ground of every AWS client: credentials and region from the environment, one HTTP client for all.
 
 use std::time::Duration;
+use std::{env, fs, io};
 
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
+
+/// The roots of all endpoints of AWS, <https://www.amazontrust.com/repository/>. The system has 30 times as many, and
+/// to read them is most of what building a client costs.
+const AWS_ROOTS: &str = include_str!("aws-roots.pem");
 
 /// How long a call to AWS may take, its retries included, so that a caller gets our answer and not the gateway's. SES
 /// has its own bound, in its one user.
@@ -17,15 +28,59 @@ pub fn timeouts() -> TimeoutConfig {
         .build()
 }
 
-/// Reads the SDK's usual environment, `AWS_ENDPOINT_URL_*` included. Ring does the TLS: it needs no C toolchain beyond
-/// the compiler and gathers no entropy at the first random number.
-pub async fn sdk_config() -> SdkConfig {
+/// What Lambda tells a function by its environment, read by ourselves: the SDK's own loader knows of profiles, files and
+/// metadata services, none of which a function has. Ring does the TLS: it needs no C toolchain beyond the compiler and
+/// gathers no entropy at the first random number.
+///
+/// # Errors
+/// When `AWS_CA_BUNDLE` names a file that cannot be read.
+pub fn sdk_config() -> io::Result<SdkConfig> {
+    let roots = match variable("AWS_CA_BUNDLE") {
+        Some(path) => {
+            fs::read(path).map_err(|error| io::Error::other(format!("AWS_CA_BUNDLE: {error}")))?
+        }
+        None => AWS_ROOTS.into(),
+    };
+    let trusted = TrustStore::empty().with_pem_certificate(roots);
+    let tls = TlsContext::builder().with_trust_store(trusted).build();
     let http = Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(tls.map_err(io::Error::other)?)
         .build_https();
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
         .http_client(http)
-        .timeout_config(timeouts())
-        .load()
-        .await
+        .service_config(Environment)
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+        .timeout_config(timeouts());
+    config.set_endpoint_url(variable("AWS_ENDPOINT_URL"));
+    config.set_region(variable("AWS_REGION").map(Region::new));
+    config.set_credentials_provider(credentials().map(SharedCredentialsProvider::new));
+    Ok(config.build())
+}
+
+/// Those of the function's role. Lambda ends a sandbox before they end.
+fn credentials() -> Option<Credentials> {
+    let (id, secret) = (
+        variable("AWS_ACCESS_KEY_ID")?,
+        variable("AWS_SECRET_ACCESS_KEY")?,
+    );
+    let token = variable("AWS_SESSION_TOKEN");
+    Some(Credentials::new(id, secret, token, None, "environment"))
+}
+
+/// Settings of one service: `AWS_ENDPOINT_URL_DYNAMODB` and the like.
+#[derive(Debug)]
+struct Environment;
+
+impl LoadServiceConfig for Environment {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let service = key.service_id().replace(' ', "_").to_uppercase();
+        variable(&format!("{}_{service}", key.env()))
+    }
+}
+
+/// Empty is as good as absent.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -29,11 +29,13 @@ impl fmt::Debug for Sealed {
 #[derive(Clone)]
 pub struct Keyring {
     dynamodb: Client,
-    kms: aws_sdk_kms::Client,
+    kms: Arc<LazyLock<aws_sdk_kms::Client, MakeClient>>,
     table: String,
     master_key: String,
     opened: Arc<Mutex<Opened>>,
 }
+
+type MakeClient = Box<dyn FnOnce() -> aws_sdk_kms::Client + Send>;
 
 #[derive(Default)]
 struct Opened {
@@ -52,13 +54,15 @@ const NUMBER_LEN: usize = 4;
 impl Keyring {
     pub(crate) fn new(
         dynamodb: Client,
-        kms: aws_sdk_kms::Client,
+        kms: aws_sdk_kms::Config,
         table: String,
         master_key: String,
     ) -> Self {
         Self {
             dynamodb,
-            kms,
+            kms: Arc::new(LazyLock::new(Box::new(|| {
+                aws_sdk_kms::Client::from_conf(kms)
+            }))),
             table,
             master_key,
             opened: Arc::default(),

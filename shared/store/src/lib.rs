@@ -39,10 +39,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// `master_key` is the id, alias or ARN of the KMS key that wraps the data keys.
+    /// The client of `kms` is made at its first call: to read the SDK's table of AWS's regions costs as much as all else that
+    /// a query does. `master_key` is the id, alias or ARN of the KMS key that wraps the data keys.
     pub fn new(
         dynamodb: Client,
-        kms: aws_sdk_kms::Client,
+        kms: aws_sdk_kms::Config,
         table: impl Into<String>,
         master_key: impl Into<String>,
     ) -> Self {

@@ -1,0 +1,197 @@
+//! Cold starts: from the spawn of a process to its first answer, with all its clients built; sizes and memory besides.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::Failure;
+use crate::ground::{self, Ground, check};
+use crate::programs::{COMPARED, FUNCTIONS, Language, Programs, environment};
+use crate::report::{self, Table, megabytes, millis, quantile, short, thousands};
+use crate::sandbox::Sandbox;
+
+/// Times by program: a language and a function.
+type Times = BTreeMap<(&'static str, &'static str), Vec<Duration>>;
+
+struct Cold<'a> {
+    ground: &'a Ground,
+    programs: &'a Programs,
+    times: Times,
+}
+
+impl Cold<'_> {
+    /// Starts a program with an event, and ends it after its answer.
+    async fn start(
+        &mut self,
+        language: Language,
+        function: &'static str,
+        event: String,
+    ) -> Result<(), Failure> {
+        let command = self.programs.command(language, function);
+        let environment = environment(self.ground, language);
+        let spawned = Instant::now();
+        let mut sandbox = Sandbox::start(&command, &environment, event).await?;
+        let answer = sandbox.answer().await?;
+        let took = spawned.elapsed();
+        if function != "hello" {
+            check(function, &answer)?;
+        }
+        let times = self.times.entry((language.name(), function)).or_default();
+        times.push(took);
+        Ok(())
+    }
+
+    /// One swap through all nine binaries, each cold; then the others.
+    async fn round(&mut self) -> Result<(), Failure> {
+        let ground = self.ground;
+        let line = ground.line()?;
+        self.start(Language::Rust, "submit-swap", ground::submit(&line))
+            .await?;
+        let swap = ground.swap_of(&line).await?;
+        self.start(
+            Language::Rust,
+            "fulfil-swap",
+            ground::changed(&swap, "activation"),
+        )
+        .await?;
+        self.start(
+            Language::Rust,
+            "deliver-esim",
+            ground::changed(&swap, "delivery#1"),
+        )
+        .await?;
+        self.start(Language::Rust, "mail-events", ground::delivered(&swap))
+            .await?;
+        let installed = ground.installed(&swap).await?;
+        self.start(Language::Rust, "network-events", installed)
+            .await?;
+        let query = ground.call("query-activation")?;
+        self.start(Language::Rust, "query-activation", query)
+            .await?;
+        let line = ground.line()?;
+        self.start(Language::Rust, "change-sim", ground::change(&line))
+            .await?;
+        let cancel = ground::cancel(&ground.swap_of(&line).await?);
+        self.start(Language::Rust, "manage-swap", cancel).await?;
+        self.start(Language::Rust, "sweep-swaps", ground::minute())
+            .await?;
+        self.start(Language::Rust, "hello", ground.call("query-activation")?)
+            .await?;
+        for language in [Language::Node, Language::Python] {
+            for function in COMPARED {
+                self.start(language, function, ground.call(function)?)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn median(&self, language: Language, function: &'static str) -> f64 {
+        let times = &self.times[&(language.name(), function)];
+        millis(quantile(times, 0.5))
+    }
+}
+
+/// Bytes in memory after many calls. What a function does once it does once here too: the rest are repeats.
+async fn resident(
+    ground: &Ground,
+    programs: &Programs,
+    function: &str,
+    calls: usize,
+) -> Result<u64, Failure> {
+    let line = ground.line()?;
+    let event = match function {
+        "fulfil-swap" | "deliver-esim" | "mail-events" | "network-events" | "manage-swap" => {
+            ground.world.begin(&tests::esim(&line)).await
+        }
+        _ => String::new(),
+    };
+    let event = match function {
+        "fulfil-swap" => ground::changed(&event, "activation"),
+        "deliver-esim" => ground::changed(&event, "delivery#1"),
+        "mail-events" => ground::delivered(&event),
+        "network-events" => ground.installed(&event).await?,
+        "manage-swap" => ground::cancel(&event),
+        "sweep-swaps" => ground::minute(),
+        _ => ground.call("query-activation")?,
+    };
+    let command = programs.command(Language::Rust, function);
+    let environment = environment(ground, Language::Rust);
+    let call = |function: &str| match function {
+        "submit-swap" | "change-sim" => ground.call(function),
+        _ => Ok(event.clone()),
+    };
+    let mut sandbox = Sandbox::start(&command, &environment, call(function)?).await?;
+    sandbox.answer().await?;
+    for _ in 1..calls {
+        sandbox.invoke(call(function)?).await?;
+    }
+    sandbox.resident()
+}
+
+/// Measures and publishes.
+pub(crate) async fn run(programs: &Programs, runs: usize, calls: usize) -> Result<(), Failure> {
+    programs.others()?;
+    let ground = &Ground::new(3 * calls + 8 * (runs + 1)).await?;
+    let mut cold = Cold {
+        ground,
+        programs,
+        times: Times::new(),
+    };
+    // The first round fills the machine's file cache.
+    cold.round().await?;
+    cold.times.clear();
+    for _ in 0..runs {
+        cold.round().await?;
+    }
+
+    let mut figures = json!({"runs": runs});
+    let mut table = Table::new(&[
+        "",
+        "ms, median",
+        "ms, p95",
+        "binary, MB",
+        "zip, MB",
+        &format!("memory after {} calls, MB", thousands(&calls.to_string())),
+    ]);
+    for function in FUNCTIONS.iter().chain(&["hello"]) {
+        let times = &cold.times[&(Language::Rust.name(), *function)];
+        let (binary, zip) = programs.sizes(function)?;
+        let memory = resident(ground, programs, function, calls).await?;
+        let median = cold.median(Language::Rust, function);
+        figures["rust"][function] =
+            json!({"ms": median, "binary": binary, "zip": zip, "memory": memory});
+        let cells = [
+            median,
+            millis(quantile(times, 0.95)),
+            megabytes(binary),
+            megabytes(zip),
+            megabytes(memory),
+        ];
+        let mut row = vec![match *function {
+            "hello" => "a bare `lambda_http` function".to_owned(),
+            function => function.to_owned(),
+        }];
+        row.extend(cells.map(short));
+        table.row(&row);
+    }
+    table.publish("functions")?;
+
+    let mut table = Table::new(&["ms, median", "submit", "query", "change SIM"]);
+    for language in Language::ALL {
+        let mut row = vec![language.name().to_owned()];
+        for function in COMPARED {
+            let ours = cold.median(Language::Rust, function);
+            let median = cold.median(language, function);
+            figures["compared"][language.name()][function] = json!(median);
+            row.push(match language {
+                Language::Rust => short(median),
+                _ => format!("{} ({} ×)", short(median), short(median / ours)),
+            });
+        }
+        table.row(&row);
+    }
+    table.publish("cold")?;
+    report::keep("cold", figures)
+}

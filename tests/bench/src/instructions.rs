@@ -1,0 +1,147 @@
+//! Instructions to the first answer and of a warm call, counted by callgrind: the same on a busy machine as on a quiet one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::ground::{self, Ground, check};
+use crate::programs::{COMPARED, FUNCTIONS, GATED, Language, Programs, environment};
+use crate::report::{self, Table, thousands};
+use crate::sandbox::Sandbox;
+
+/// Warm calls that the cost of one is the mean of.
+const CALLS: u64 = 20;
+
+/// Room of the gate above what is kept: a compiler's whim, the order of a hash map.
+const ROOM: f64 = 1.03;
+
+/// Instructions to the first answer that may not be passed: one connection, or two and the data key.
+const AT_MOST: [(&str, u64); 2] = [("query-activation", 5_000_000), ("submit-swap", 10_000_000)];
+
+/// Counts of a function: to its first answer, and of a warm call.
+type Counts = BTreeMap<&'static str, (u64, Option<u64>)>;
+
+/// Instructions of a process that answers these events and is ended. What callgrind wrote is kept in a directory, or
+/// not at all.
+async fn count(
+    ground: &Ground,
+    programs: &Programs,
+    keep: Option<&Path>,
+    function: &str,
+    events: Vec<String>,
+) -> Result<u64, Failure> {
+    let directory = tempfile::tempdir()?;
+    let out = match keep {
+        Some(keep) => keep.join(format!("{function}-{}.out", events.len())),
+        None => directory.path().join("callgrind.out"),
+    };
+    let mut command = vec![
+        "valgrind".to_owned(),
+        "--quiet".to_owned(),
+        "--tool=callgrind".to_owned(),
+        format!("--callgrind-out-file={}", out.display()),
+    ];
+    command.extend(programs.command(Language::Rust, function));
+    let environment = environment(ground, Language::Rust);
+    let mut events = events.into_iter();
+    let first = events.next().ok_or("there is no event")?;
+    let mut sandbox = Sandbox::start(&command, &environment, first).await?;
+    check(function, &sandbox.answer().await?)?;
+    for event in events {
+        check(function, &sandbox.invoke(event).await?)?;
+    }
+    sandbox.end().await?;
+    let text = fs::read_to_string(&out)?;
+    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
+    Ok(total.ok_or("callgrind wrote no totals")?.trim().parse()?)
+}
+
+/// One swap through these functions, then warm calls.
+async fn measure(
+    programs: &Programs,
+    functions: &[&'static str],
+    keep: Option<&Path>,
+) -> Result<Counts, Failure> {
+    let ground = &Ground::new(100).await?;
+    let line = ground.line()?;
+    let mut counts = Counts::new();
+    let (mut swap, mut card) = (String::new(), String::new());
+    for &function in functions {
+        let event = match function {
+            "submit-swap" => ground::submit(&line),
+            "fulfil-swap" => ground::changed(&swap, "activation"),
+            "deliver-esim" => ground::changed(&swap, "delivery#1"),
+            "mail-events" => ground::delivered(&swap),
+            "network-events" => ground.installed(&swap).await?,
+            "change-sim" => {
+                card = ground.line()?;
+                ground::change(&card)
+            }
+            "manage-swap" => ground::cancel(&ground.swap_of(&card).await?),
+            "sweep-swaps" => ground::minute(),
+            _ => ground.call(function)?,
+        };
+        let first = count(ground, programs, keep, function, vec![event]).await?;
+        if function == "submit-swap" {
+            swap = ground.swap_of(&line).await?;
+        }
+        counts.insert(function, (first, None));
+    }
+    for &function in functions.iter().filter(|name| COMPARED.contains(name)) {
+        let first = vec![ground.call(function)?];
+        let one = count(ground, programs, None, function, first).await?;
+        let events: Result<Vec<_>, _> = (0..=CALLS).map(|_| ground.call(function)).collect();
+        let many = count(ground, programs, keep, function, events?).await?;
+        let warm = many.saturating_sub(one) / CALLS;
+        counts.entry(function).or_default().1 = Some(warm);
+    }
+    Ok(counts)
+}
+
+/// Measures and publishes.
+pub(crate) async fn run(programs: &Programs, keep: Option<&Path>) -> Result<(), Failure> {
+    let counts = measure(programs, &FUNCTIONS, keep).await?;
+    let mut table = Table::new(&["instructions", "to the first answer", "of a warm call"]);
+    let mut figures = json!({});
+    for function in FUNCTIONS {
+        let (first, warm) = counts[function];
+        figures[function] = json!({"first": first, "warm": warm});
+        let warm = warm
+            .map(|warm| thousands(&warm.to_string()))
+            .unwrap_or_default();
+        table.row(&[function.to_owned(), thousands(&first.to_string()), warm]);
+    }
+    table.publish("instructions")?;
+    report::keep("instructions", figures)
+}
+
+/// What is more than is kept, or than is allowed.
+pub(crate) async fn gate(programs: &Programs) -> Result<Vec<String>, Failure> {
+    let kept = report::kept("instructions")?;
+    let mut faults = Vec::new();
+    for (function, (first, warm)) in measure(programs, &GATED, None).await? {
+        let mut hold = |what: &str, now: u64, kept: &Value| {
+            let at_most = kept.as_f64().unwrap_or_default() * ROOM;
+            report::print(&format!(
+                "{function}, {what}: {now} instructions, at most {at_most:.0}"
+            ));
+            if now as f64 > at_most {
+                faults.push(format!(
+                    "{function}, {what}: {now} instructions, {kept} were kept"
+                ));
+            }
+        };
+        hold("first answer", first, &kept[function]["first"]);
+        if let Some(warm) = warm {
+            hold("warm call", warm, &kept[function]["warm"]);
+        }
+        let over = |(name, most): &(&str, u64)| *name == function && first > *most;
+        if AT_MOST.iter().any(over) {
+            faults.push(format!("{function}: {first} instructions are not allowed"));
+        }
+    }
+    Ok(faults)
+}

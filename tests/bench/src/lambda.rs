@@ -1,0 +1,158 @@
+//! Lambda's Invoke API over sandboxes of the binaries: as many of a function as are under way at once. It counts and times.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::Failure;
+use crate::programs::{Language, Programs};
+use crate::sandbox::Sandbox;
+
+/// The functions behind `url`.
+#[derive(Clone)]
+pub(crate) struct Lambda {
+    pub(crate) url: String,
+    programs: Arc<Programs>,
+    settings: watch::Sender<Option<BTreeMap<String, String>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    idle: BTreeMap<String, Vec<Sandbox>>,
+    invoked: BTreeMap<String, Vec<Duration>>,
+}
+
+impl Lambda {
+    /// An endpoint whose functions wait for their settings.
+    pub(crate) async fn new(programs: Arc<Programs>) -> Result<Self, Failure> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let lambda = Self {
+            url: format!("http://{}", listener.local_addr()?),
+            programs,
+            settings: watch::Sender::new(None),
+            state: Arc::default(),
+        };
+        let serving = lambda.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let lambda = serving.clone();
+                tokio::spawn(async move {
+                    let answer = service_fn(|request| lambda.answer(request));
+                    // The stack ends its connections when it likes.
+                    let _ = http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), answer)
+                        .await;
+                });
+            }
+        });
+        Ok(lambda)
+    }
+
+    /// The environment of all functions from now on.
+    pub(crate) fn configure(&self, settings: &BTreeMap<String, String>) {
+        self.settings.send_replace(Some(settings.clone()));
+    }
+
+    /// How long each function took at each invocation since the last time.
+    pub(crate) fn invoked(&self) -> BTreeMap<String, Vec<Duration>> {
+        std::mem::take(&mut self.state().invoked)
+    }
+
+    /// Ends all sandboxes.
+    pub(crate) fn end(&self) {
+        self.state().idle.clear();
+    }
+
+    /// How often a function was invoked since the last time.
+    pub(crate) fn count(&self, function: &str) -> usize {
+        self.state().invoked.get(function).map_or(0, Vec::len)
+    }
+
+    /// Seconds of the processor that a function's sandboxes took so far.
+    pub(crate) fn processor(&self, function: &str) -> Result<f64, Failure> {
+        let state = self.state();
+        let sandboxes = state.idle.get(function).into_iter().flatten();
+        sandboxes.map(Sandbox::processor).sum()
+    }
+
+    /// Invokes a function and waits for its answer.
+    pub(crate) async fn invoke(&self, function: &str, event: String) -> Result<String, Failure> {
+        let mut settings = self.settings.subscribe();
+        let settings = settings.wait_for(Option::is_some).await?.clone();
+        let idle = self.state().idle.get_mut(function).and_then(Vec::pop);
+        let began = Instant::now();
+        let (mut sandbox, answer) = match idle {
+            Some(mut sandbox) => {
+                let answer = sandbox.invoke(event).await?;
+                (sandbox, answer)
+            }
+            None => {
+                let command = self.programs.command(Language::Rust, function);
+                let mut sandbox =
+                    Sandbox::start(&command, &settings.unwrap_or_default(), event).await?;
+                let answer = sandbox.answer().await?;
+                (sandbox, answer)
+            }
+        };
+        let took = began.elapsed();
+        sandbox.is_alive()?;
+        let mut state = self.state();
+        state
+            .idle
+            .entry(function.to_owned())
+            .or_default()
+            .push(sandbox);
+        state
+            .invoked
+            .entry(function.to_owned())
+            .or_default()
+            .push(took);
+        Ok(answer)
+    }
+
+    /// `POST /2015-03-31/functions/{name}/invocations`.
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let function = request
+            .uri()
+            .path()
+            .split('/')
+            .nth(3)
+            .unwrap_or_default()
+            .to_owned();
+        let event = match request.into_body().collect().await {
+            Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+            Err(error) => return Ok(failed(&error.to_string())),
+        };
+        match self.invoke(&function, event).await {
+            Ok(answer) => Ok(Response::new(Full::from(answer))),
+            Err(error) => Ok(failed(&error.to_string())),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn failed(message: &str) -> Response<Full<Bytes>> {
+    let body = json!({"errorType": "Error", "errorMessage": message}).to_string();
+    Response::builder()
+        .header("x-amz-function-error", "Unhandled")
+        .body(Full::from(body))
+        .expect("the header above is a header")
+}

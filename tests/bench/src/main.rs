@@ -1,0 +1,131 @@
+//! Measures the release functions, and writes tables and a picture into the repository. What each table says is in a module of its name.
+
+mod capacity;
+mod cold;
+mod fan_in;
+mod ground;
+mod instructions;
+mod lambda;
+mod money;
+mod picture;
+mod programs;
+mod qr;
+mod report;
+mod sandbox;
+mod sizes;
+mod tls;
+mod warm;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::programs::{FUNCTIONS, GATED, Programs};
+
+/// Why there are no figures.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Records in the table, few and many.
+const RECORDS: [usize; 2] = [10, 10_000];
+
+/// Measures the release functions, and writes the figures into README.
+#[derive(Parser)]
+struct Arguments {
+    /// A directory with release binaries of the functions and of `hello`, instead of building them.
+    #[arg(long, global = true)]
+    functions: Option<PathBuf>,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// All that follows, but the gate and the growth.
+    All,
+    /// Spawn to first answer, sizes and memory.
+    Cold {
+        /// Starts of each.
+        #[arg(long, default_value_t = 31)]
+        runs: usize,
+        /// Calls after which memory is read.
+        #[arg(long, default_value_t = 1000)]
+        calls: usize,
+    },
+    /// Calls a second in one sandbox.
+    Warm {
+        /// Calls of each.
+        #[arg(long, default_value_t = 1000)]
+        calls: usize,
+    },
+    /// Instructions, counted by callgrind.
+    Instructions {
+        /// A directory for callgrind's files, which `callgrind_annotate` reads.
+        #[arg(long)]
+        keep: Option<PathBuf>,
+    },
+    /// DynamoDB calls and units.
+    Capacity,
+    /// The same with up to a million records in the table; takes minutes.
+    Growth,
+    /// What a million of each costs.
+    Money,
+    /// QR codes.
+    Qr,
+    /// Many swaps at once.
+    FanIn {
+        /// How many.
+        #[arg(long, default_value_t = 10_000)]
+        swaps: usize,
+    },
+    /// The picture.
+    Picture,
+    /// Instructions, units and sizes against those that are kept and those that are allowed. Needs the functions beside
+    /// the bench itself.
+    Gate,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let arguments = Arguments::parse();
+    let all: Vec<_> = FUNCTIONS.into_iter().chain(["hello"]).collect();
+    let programs = Arc::new(match (&arguments.what, arguments.functions) {
+        (_, Some(directory)) => Programs::of(directory)?,
+        // They are made of kept figures.
+        (What::Money | What::Picture, None) => Programs::beside()?,
+        (What::Gate, None) => Programs::release(&GATED)?,
+        (_, None) => Programs::release(&all)?,
+    });
+    match arguments.what {
+        What::All => {
+            cold::run(&programs, 31, 1000).await?;
+            warm::run(&programs, 1000).await?;
+            instructions::run(&programs, None).await?;
+            capacity::run(&programs, &RECORDS).await?;
+            money::run()?;
+            qr::run(&programs)?;
+            fan_in::run(&programs, 10_000).await?;
+            picture::run()
+        }
+        What::Cold { runs, calls } => cold::run(&programs, runs, calls).await,
+        What::Warm { calls } => warm::run(&programs, calls).await,
+        What::Instructions { keep } => instructions::run(&programs, keep.as_deref()).await,
+        What::Capacity => capacity::run(&programs, &RECORDS).await,
+        What::Growth => capacity::run(&programs, &[RECORDS[0], RECORDS[1], 1_000_000]).await,
+        What::Money => money::run(),
+        What::Qr => qr::run(&programs),
+        What::FanIn { swaps } => fan_in::run(&programs, swaps).await,
+        What::Picture => picture::run(),
+        What::Gate => {
+            let mut faults = sizes::gate(&programs)?;
+            faults.extend(instructions::gate(&programs).await?);
+            // Units are the same in every build.
+            faults.extend(capacity::gate(&Arc::new(Programs::beside()?)).await?);
+            if faults.is_empty() {
+                Ok(())
+            } else {
+                Err(faults.join("\n").into())
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a million of each costs by the list prices of `prices.json`, from the figures of the other tables.
+
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::report::{self, Table};
+
+const PRICES: &str = include_str!("../prices.json");
+
+/// Functions that API Gateway calls.
+const BEHIND_API: [&str; 5] = [
+    "submit-swap",
+    "query-activation",
+    "change-sim",
+    "manage-swap",
+    "network-events",
+];
+
+/// Operations, as the table of units names them, and what a million of them is called here.
+const BILLED: [(&str, &str); 5] = [
+    ("query by id", "a million queries by id"),
+    ("submit an eSIM swap by id", "a million submits"),
+    ("change SIM to any card", "a million changes of SIM"),
+    (
+        "a whole eSIM swap, submit to DONE",
+        "a million eSIM swaps, submit to DONE",
+    ),
+    (
+        "a whole card swap, submit to DONE",
+        "a million card swaps, submit to DONE",
+    ),
+];
+
+/// Dollars for a million.
+struct Dollars {
+    api: f64,
+    lambda: f64,
+    dynamodb: f64,
+}
+
+impl Dollars {
+    fn of(cost: &Value, prices: &Value) -> Self {
+        let number = |value: &Value| value.as_f64().unwrap_or_default();
+        let invoked = cost["invoked"].as_object();
+        let invoked = |pick: &dyn Fn(&str) -> bool| -> f64 {
+            let picked = invoked.into_iter().flatten().filter(|(name, _)| pick(name));
+            picked.map(|(_, count)| number(count)).sum()
+        };
+        let (api, assumed) = (&prices["apiGateway"], &prices["assumed"]);
+        let calls = invoked(&|name| BEHIND_API.contains(&name));
+        let all = invoked(&|_| true);
+        let mails = invoked(&|name| name == "mail-events").min(1.0);
+        // Our own share of the time is a millisecond an invocation, rounded up: what is waited for is nearly all.
+        let waited = number(&cost["calls"]) * number(&assumed["dynamodbMilliseconds"])
+            + number(&cost["peers"]) * number(&assumed["peerMilliseconds"])
+            + mails * number(&assumed["sesMilliseconds"]);
+        let lambda = &prices["lambda"];
+        let gigabyte_seconds = (waited + all) / 1000.0 * number(&lambda["memoryGigabytes"]);
+        let dynamodb = &prices["dynamodb"];
+        Self {
+            api: calls * number(&api["millionRequests"]),
+            lambda: all * number(&lambda["millionRequests"])
+                + gigabyte_seconds * 1e6 * number(&lambda["gigabyteSecond"]),
+            dynamodb: number(&cost["reads"]) * number(&dynamodb["millionReadUnits"])
+                + number(&cost["writes"]) * number(&dynamodb["millionWriteUnits"]),
+        }
+    }
+
+    fn total(&self) -> f64 {
+        self.api + self.lambda + self.dynamodb
+    }
+}
+
+/// Publishes.
+pub(crate) fn run() -> Result<(), Failure> {
+    let prices: Value = serde_json::from_str(PRICES)?;
+    let costs = report::kept("capacity")?;
+    let mut table = Table::new(&["$", "API Gateway", "Lambda", "DynamoDB", "together"]);
+    let mut figures = json!({});
+    for (name, called) in BILLED {
+        let dollars = Dollars::of(&costs[name], &prices);
+        let cells = [
+            dollars.api,
+            dollars.lambda,
+            dollars.dynamodb,
+            dollars.total(),
+        ];
+        let mut row = vec![called.to_owned()];
+        row.extend(cells.map(|cell| format!("{cell:.2}")));
+        table.row(&row);
+        figures[name] = json!({
+            "api": dollars.api, "lambda": dollars.lambda, "dynamodb": dollars.dynamodb, "total": dollars.total(),
+        });
+    }
+    table.publish("money")?;
+    report::keep("money", figures)
+}

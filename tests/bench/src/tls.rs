@@ -1,0 +1,102 @@
+//! TLS in front of the local stack's parts: a certificate authority made for this run, and a door that passes bytes on.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rsa::RsaPrivateKey;
+use rsa::pkcs8::EncodePrivateKey;
+use rsa::rand_core::OsRng;
+use tempfile::TempDir;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+use crate::Failure;
+
+/// Where Debian keeps the roots that a machine trusts.
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// The roots of AWS's own endpoints.
+const AWS_ROOTS: &str = include_str!("../../../shared/edge/src/aws-roots.pem");
+
+/// The authority's files, and doors that it vouches for.
+pub(crate) struct Tls {
+    /// The authority's certificate alone.
+    pub(crate) authority: PathBuf,
+    /// The system's roots and it, as many as a process meets on Lambda.
+    pub(crate) system: PathBuf,
+    /// AWS's roots and it.
+    pub(crate) aws: PathBuf,
+    acceptor: TlsAcceptor,
+    _directory: TempDir,
+}
+
+fn rsa_key() -> Result<KeyPair, Failure> {
+    let key = RsaPrivateKey::new(&mut OsRng, 2048)?.to_pkcs8_der()?;
+    Ok(KeyPair::try_from(key.as_bytes())?)
+}
+
+impl Tls {
+    /// An authority, and a certificate of it for 127.0.0.1; both are RSA of 2048 bits, as those of AWS's endpoints are.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority
+            .distinguished_name
+            .push(DnType::CommonName, "bench");
+        let authority = CertifiedIssuer::self_signed(authority, rsa_key()?)?;
+        let key = rsa_key()?;
+        let leaf = CertificateParams::new(["127.0.0.1".to_owned()])?.signed_by(&key, &authority)?;
+        let private = PrivateKeyDer::try_from(key.serialize_der())?;
+        let mut config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], private)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+
+        let directory = tempfile::tempdir()?;
+        let ours = authority.pem();
+        let write = |name: &str, parts: &[&str]| -> std::io::Result<PathBuf> {
+            let path = directory.path().join(name);
+            let mut file = std::fs::File::create(&path)?;
+            for part in parts {
+                writeln!(file, "{part}")?;
+            }
+            Ok(path)
+        };
+        Ok(Self {
+            authority: write("authority.pem", &[&ours])?,
+            system: write(
+                "system.pem",
+                &[&std::fs::read_to_string(SYSTEM_ROOTS)?, &ours],
+            )?,
+            aws: write("aws.pem", &[AWS_ROOTS, &ours])?,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            _directory: directory,
+        })
+    }
+
+    /// A door before `http://host:port`; gives its URL.
+    pub(crate) async fn before(&self, url: &str) -> Result<String, Failure> {
+        let behind = url.trim_start_matches("http://").to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let door = format!("https://{}", listener.local_addr()?);
+        let acceptor = self.acceptor.clone();
+        tokio::spawn(async move {
+            while let Ok((outside, _)) = listener.accept().await {
+                let (acceptor, behind) = (acceptor.clone(), behind.clone());
+                tokio::spawn(async move {
+                    outside.set_nodelay(true)?;
+                    let mut outside = acceptor.accept(outside).await?;
+                    let mut inside = TcpStream::connect(behind).await?;
+                    inside.set_nodelay(true)?;
+                    // A process that is ended ends its connections.
+                    copy_bidirectional(&mut outside, &mut inside).await
+                });
+            }
+        });
+        Ok(door)
+    }
+}

@@ -1,0 +1,75 @@
+//! Warm calls: one sandbox of each program, one call after the other, the programs in turn.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, json};
+
+use crate::Failure;
+use crate::ground::{Ground, check};
+use crate::programs::{COMPARED, Language, Programs, environment};
+use crate::report::{self, Table, megabytes, millis, quantile, short};
+use crate::sandbox::Sandbox;
+
+/// Calls before the clock runs.
+const WARM_UP: usize = 100;
+
+struct Program {
+    language: Language,
+    function: &'static str,
+    sandbox: Sandbox,
+    times: Vec<Duration>,
+}
+
+/// Measures and publishes.
+pub(crate) async fn run(programs: &Programs, calls: usize) -> Result<(), Failure> {
+    programs.others()?;
+    let ground = Ground::new(6 * (WARM_UP + calls)).await?;
+    let mut all = Vec::new();
+    for language in Language::ALL {
+        for function in COMPARED {
+            let command = programs.command(language, function);
+            let environment = environment(&ground, language);
+            let mut sandbox =
+                Sandbox::start(&command, &environment, ground.call(function)?).await?;
+            check(function, &sandbox.answer().await?)?;
+            all.push(Program {
+                language,
+                function,
+                sandbox,
+                times: Vec::new(),
+            });
+        }
+    }
+    for number in 1..WARM_UP + calls {
+        for program in &mut all {
+            let event = ground.call(program.function)?;
+            let asked = Instant::now();
+            let answer = program.sandbox.invoke(event).await?;
+            let took = asked.elapsed();
+            check(program.function, &answer)?;
+            if number >= WARM_UP {
+                program.times.push(took);
+            }
+        }
+    }
+
+    let mut figures = Map::new();
+    let mut table = Table::new(&["", "", "calls/s", "ms, p50", "ms, p99", "memory, MB"]);
+    for function in COMPARED {
+        for program in all.iter().filter(|program| program.function == function) {
+            let times = &program.times;
+            let total: Duration = times.iter().sum();
+            let rate = times.len() as f64 / total.as_secs_f64();
+            let (p50, p99) = (millis(quantile(times, 0.5)), millis(quantile(times, 0.99)));
+            let memory = program.sandbox.resident()?;
+            let name = program.language.name();
+            figures.entry(function).or_insert_with(|| json!({}))[name] =
+                json!({"rate": rate, "p50": p50, "p99": p99, "memory": memory});
+            let mut row = vec![function.to_owned(), name.to_owned()];
+            row.extend([rate, p50, p99, megabytes(memory)].map(short));
+            table.row(&row);
+        }
+    }
+    table.publish("warm")?;
+    report::keep("warm", figures.into())
+}
