@@ -77,7 +77,7 @@ pub fn store() -> Store {
     let kms = aws_sdk_kms::config::Builder::from(&aws()).allow_no_auth();
     Store::new(
         aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
-        aws_sdk_kms::Client::from_conf(kms.build()),
+        kms.build(),
         "simswap",
         "alias/simswap",
     )
