@@ -17,8 +17,8 @@ async fn main() -> Result<(), Error> {
         settings.text("TABLE")?,
         settings.text("KMS_KEY_ID")?,
     );
-    let secrets = aws_sdk_secretsmanager::Client::new(&aws);
-    let peers = Peers::read(&secrets, &settings).await?;
+    let secrets = aws_sdk_secretsmanager::Config::new(&aws);
+    let peers = Peers::read(secrets, &settings).await?;
     let function = FulfilSwap::new(store, peers, Ambient::real(), &settings)?;
     run(service_fn(async |event: LambdaEvent<Event>| {
         Ok::<_, Error>(function.handle(event).await)

@@ -1,6 +1,8 @@
 //! How the two peers are reached: what is shown to them is a secret, read once a process.
 
-use aws_sdk_secretsmanager::Client;
+use std::sync::LazyLock;
+
+use aws_sdk_secretsmanager::{Client, Config};
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use edge::{Settings, log_cause};
 use network::{Access, BadSecret};
@@ -27,8 +29,9 @@ pub enum PeersError {
 
 impl Peers {
     /// Reads `SMDP_CLIENT_CERT`, `NETWORK_CLIENT_CERT` and `NETWORK_TOKEN`, the names or ARNs of secrets; what is not set
-    /// is not shown.
-    pub async fn read(secrets: &Client, settings: &Settings) -> Result<Self, PeersError> {
+    /// is not shown, and without any no client is made.
+    pub async fn read(secrets: Config, settings: &Settings) -> Result<Self, PeersError> {
+        let secrets = &LazyLock::new(|| Client::from_conf(secrets));
         let certificate = |access: Access, secret: &str| access.with_certificate(secret);
         let token = |access: Access, secret: &str| access.with_token(secret);
         let access = Access::default;
@@ -53,7 +56,7 @@ async fn with(
     access: Access,
     name: &'static str,
     take: impl Fn(Access, &str) -> Result<Access, BadSecret>,
-    secrets: &Client,
+    secrets: &LazyLock<Client, impl FnOnce() -> Client>,
     settings: &Settings,
 ) -> Result<Access, PeersError> {
     let secret = settings.text_or(name, "");

@@ -44,9 +44,11 @@ impl Clients {
         aws_sdk_lambda::Client::from_conf(config.endpoint_url(url).build())
     }
 
-    pub(crate) fn secrets(&self, url: &str) -> aws_sdk_secretsmanager::Client {
-        let config = aws_sdk_secretsmanager::config::Builder::from(&self.sdk);
-        aws_sdk_secretsmanager::Client::from_conf(config.endpoint_url(url).build())
+    /// Secrets Manager's configuration: its client is made by who needs a secret.
+    pub(crate) fn secrets(&self, url: &str) -> aws_sdk_secretsmanager::Config {
+        aws_sdk_secretsmanager::config::Builder::from(&self.sdk)
+            .endpoint_url(url)
+            .build()
     }
 
     /// SES's configuration: its client is the sender's own.

@@ -48,7 +48,7 @@ use crate::http_client::HttpClient;
 use crate::kms;
 use crate::lambda::Lambda;
 use crate::mailbox::Mailbox;
-use crate::mtls::Mtls;
+use crate::mtls::{Mtls, Party};
 use crate::postman::Postman;
 use crate::pump::{self, DeadLetters, Pump};
 use crate::tokens::Tokens;
@@ -183,10 +183,15 @@ impl Stack {
         let api_listener = listen(options.port).await?;
         let api = url(&api_listener)?;
         let mtls = options.mtls.then(|| Mtls::new(data_dir)).transpose()?;
-        let callback_listener = listen(0).await?;
-        let callbacks = match &mtls {
-            Some(_) => tls_url(&callback_listener)?,
-            None => api.clone(),
+        let ours = mtls.as_ref().map(|mtls| &mtls.ours);
+        // Peers that prove who they are call at a door of their own.
+        let (callbacks, callback_listener) = match ours {
+            None => (api.clone(), None),
+            Some(ours) => {
+                let listener = listen(0).await?;
+                let url = peer_url(&listener, Some(ours))?;
+                (url, Some(ours.listener(listener)?))
+            }
         };
         let ground = Ground::open(data_dir, &closing).await?;
         tasks.extend(ground.tasks);
@@ -215,19 +220,12 @@ impl Stack {
                 );
                 let smdp = Arc::new(smdp.map_err(failed("the SM-DP+"))?);
                 let listener = listen(0).await?;
-                let (url, serving) = match mtls.as_ref().map(|mtls| &mtls.smdp) {
-                    None => (
-                        url(&listener)?,
-                        smdp.clone().serve(listener, network::connector()),
-                    ),
-                    Some(party) => {
-                        let connector = party.access()?.connector();
-                        let url = tls_url(&listener)?;
-                        let listener = party.listener(listener)?;
-                        (url, smdp.clone().serve(listener, connector))
-                    }
-                };
-                tasks.push(serving);
+                let party = mtls.as_ref().map(|mtls| &mtls.smdp);
+                let (url, connector) = (peer_url(&listener, party)?, access(party)?.connector());
+                tasks.push(match party {
+                    None => smdp.clone().serve(listener, connector),
+                    Some(party) => smdp.clone().serve(party.listener(listener)?, connector),
+                });
                 (url, Some(smdp))
             }
         };
@@ -241,19 +239,12 @@ impl Stack {
                 let moved = carrier.move_operator(&callbacks);
                 moved.map_err(failed("the network"))?;
                 let listener = listen(0).await?;
-                let (url, serving) = match mtls.as_ref().map(|mtls| &mtls.network) {
-                    None => (
-                        url(&listener)?,
-                        carrier.clone().serve(listener, network::connector()),
-                    ),
-                    Some(party) => {
-                        let connector = party.access()?.connector();
-                        let url = tls_url(&listener)?;
-                        let listener = party.listener(listener)?;
-                        (url, carrier.clone().serve(listener, connector))
-                    }
-                };
-                tasks.push(serving);
+                let party = mtls.as_ref().map(|mtls| &mtls.network);
+                let (url, connector) = (peer_url(&listener, party)?, access(party)?.connector());
+                tasks.push(match party {
+                    None => carrier.clone().serve(listener, connector),
+                    Some(party) => carrier.clone().serve(party.listener(listener)?, connector),
+                });
                 (url, Some(carrier))
             }
         };
@@ -301,10 +292,7 @@ impl Stack {
             &mut tasks,
             &closing,
         )?;
-        let ours = match &mtls {
-            Some(mtls) => mtls.ours.access()?,
-            None => Access::default(),
-        };
+        let access = access(ours)?;
         let gateway = |serves: fn(&Route) -> bool| {
             gateway::router(Gateway {
                 routes: ROUTES.iter().copied().filter(serves).collect(),
@@ -312,12 +300,11 @@ impl Stack {
                 functions: functions.clone(),
             })
         };
-        let api_gateway = match &mtls {
+        let api_gateway = match callback_listener {
             None => gateway(|_| true),
-            Some(mtls) => {
+            Some(listener) => {
                 let callbacks = gateway(|route| route.authorizer == Authorizer::None);
                 let service = callbacks.into_make_service_with_connect_info::<TlsCaller>();
-                let listener = mtls.ours.listener(callback_listener)?;
                 let serving = axum::serve(listener, service).with_graceful_shutdown(told(&closing));
                 tasks.push(tokio::spawn(async move {
                     if let Err(error) = serving.await {
@@ -327,7 +314,7 @@ impl Stack {
                 gateway(|route| route.authorizer != Authorizer::None)
             }
         };
-        let phone = HttpClient::with(ours.clone());
+        let phone = HttpClient::with(access.clone());
         let router = endpoints::router(endpoints.clone(), mailbox.clone(), phone)
             .merge(docs::router())
             .merge(api_gateway);
@@ -339,7 +326,7 @@ impl Stack {
             }
         });
 
-        let registered = ServiceOrdering::new(ours.connector(), &endpoints.network);
+        let registered = ServiceOrdering::new(access.connector(), &endpoints.network);
         if let Err(error) = registered.register(&endpoints.callbacks).await {
             tracing::warn!(%error, "the network did not take our registration: its callbacks will not come");
         }
@@ -475,7 +462,7 @@ async fn in_process(
     let mails = MailEvents::new(store.clone(), clock.clone(), at).map_err(failed("mail-events"))?;
     let sweep = SweepSwaps::new(store.clone(), lambda, clock.clone(), at);
     let sweep = sweep.map_err(failed("sweep-swaps"))?;
-    let peers = Peers::read(&secrets, at).await;
+    let peers = Peers::read(secrets, at).await;
     let peers = peers.map_err(failed("fulfil-swap"))?;
     let fulfil = FulfilSwap::new(store.clone(), peers, clock.clone(), at);
     let fulfil = fulfil.map_err(failed("fulfil-swap"))?;
@@ -637,8 +624,18 @@ pub(crate) async fn listen(port: u16) -> Result<TcpListener, StartError> {
         .map_err(|error| StartError(format!("cannot listen on port {port}: {error}")))
 }
 
-fn tls_url(listener: &TcpListener) -> Result<String, StartError> {
-    Ok(url(listener)?.replacen("http://", "https://", 1))
+/// Where a side is called: by TLS, if it has a certificate.
+fn peer_url(listener: &TcpListener, party: Option<&Party>) -> Result<String, StartError> {
+    let url = url(listener)?;
+    Ok(match party {
+        None => url,
+        Some(_) => url.replacen("http://", "https://", 1),
+    })
+}
+
+/// How a side calls.
+fn access(party: Option<&Party>) -> Result<Access, StartError> {
+    party.map_or(Ok(Access::default()), Party::access)
 }
 
 pub(crate) fn url(listener: &TcpListener) -> Result<String, StartError> {

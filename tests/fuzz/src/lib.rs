@@ -2,6 +2,7 @@
 //! to hold is in the targets.
 
 use std::cell::RefCell;
+use std::fmt::Debug;
 use std::io::{self, Write};
 use std::sync::Once;
 
@@ -17,6 +18,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use edge::{Ambient, Settings};
 use lambda_http::{Body, Context, LambdaEvent, Request, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use store::Store;
 use tokio::runtime::{Builder, Runtime};
@@ -199,6 +202,15 @@ pub fn answer(response: Response<Body>) -> (u16, Value) {
         other => panic!("an answer is text: {other:?}"),
     };
     (status, body)
+}
+
+/// What the body says, if it can be read: written anew it says the same.
+pub fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) -> Option<T> {
+    let read: T = serde_json::from_slice(body).ok()?;
+    let written = serde_json::to_vec(&read).expect("it is written");
+    let again: T = serde_json::from_slice(&written).expect("what we write is read");
+    assert_eq!(read, again);
+    Some(read)
 }
 
 /// Which fields a refusal of the "subscription" dialect blames: at least one, unless the body is no JSON or too large.

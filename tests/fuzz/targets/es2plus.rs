@@ -2,11 +2,10 @@
 //! no secret is in what is told of it.
 #![no_main]
 
-use std::fmt::Debug;
 use std::sync::LazyLock;
 
 use domain::{ConfirmationCode, Iccid, MatchingId};
-use fuzz::{ambient, answer, request, run, says, settings, store};
+use fuzz::{ambient, answer, request, round_trip, run, says, settings, store};
 use libfuzzer_sys::fuzz_target;
 use network::es2plus::{
     CancelOrder, CancelOrderAnswer, ConfirmOrder, ConfirmOrderAnswer, DownloadOrder,
@@ -14,8 +13,6 @@ use network::es2plus::{
 };
 use network::{Es2Plus, FinalStatus};
 use network_events::NetworkEvents;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 static FUNCTION: LazyLock<NetworkEvents> =
@@ -23,14 +20,6 @@ static FUNCTION: LazyLock<NetworkEvents> =
 
 const CODE: &str = "ZQ7KW9VXT3";
 const MATCHING_ID: &str = "QX7PD-3M8ZK-A91TR";
-
-fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) -> Option<T> {
-    let read: T = serde_json::from_slice(body).ok()?;
-    let written = serde_json::to_vec(&read).expect("it is written");
-    let again: T = serde_json::from_slice(&written).expect("what we write is read");
-    assert_eq!(read, again);
-    Some(read)
-}
 
 fuzz_target!(|body: &[u8]| {
     if let Some(order) = round_trip::<ConfirmOrder>(body) {

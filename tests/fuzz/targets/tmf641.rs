@@ -2,30 +2,19 @@
 //! ours.
 #![no_main]
 
-use std::fmt::Debug;
 use std::sync::LazyLock;
 
 use domain::{ActivationId, Iccid, Msisdn};
-use fuzz::{ambient, answer, request, run, says, settings, store};
+use fuzz::{ambient, answer, request, round_trip, run, says, settings, store};
 use libfuzzer_sys::fuzz_target;
 use network::tmf641::{
     CancelServiceOrder, EventSubscription, LISTENER, PATH, ServiceOrderStateChangeEvent,
 };
 use network::{NewOrder, Order, ServiceOrdering};
 use network_events::NetworkEvents;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 static FUNCTION: LazyLock<NetworkEvents> =
     LazyLock::new(|| NetworkEvents::new(store(), ambient(), &settings()).expect("settings"));
-
-fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) -> Option<T> {
-    let read: T = serde_json::from_slice(body).ok()?;
-    let written = serde_json::to_vec(&read).expect("it is written");
-    let again: T = serde_json::from_slice(&written).expect("what we write is read");
-    assert_eq!(read, again);
-    Some(read)
-}
 
 fuzz_target!(|body: &[u8]| {
     round_trip::<Order>(body);
