@@ -2,12 +2,12 @@
 
 use aws_lambda_events::event::dynamodb::Event;
 use deliver_esim::DeliverEsim;
-use edge::{Ambient, Settings, sdk_config, start_logging};
+use edge::{Ambient, Settings, Stopped, sdk_config, start_logging};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use store::Store;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+async fn main() -> Result<(), Stopped> {
     let settings = Settings::from_environment();
     start_logging(&settings);
     let aws = sdk_config()?;
@@ -26,5 +26,6 @@ async fn main() -> Result<(), Error> {
     run(service_fn(async |event: LambdaEvent<Event>| {
         Ok::<_, Error>(function.handle(event).await)
     }))
-    .await
+    .await?;
+    Ok(())
 }

@@ -1,13 +1,13 @@
 //! Wires the swaps' stream to Lambda.
 
 use aws_lambda_events::event::dynamodb::Event;
-use edge::{Ambient, Settings, sdk_config, start_logging};
+use edge::{Ambient, Settings, Stopped, sdk_config, start_logging};
 use fulfil_swap::{FulfilSwap, Peers};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use store::Store;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+async fn main() -> Result<(), Stopped> {
     let settings = Settings::from_environment();
     start_logging(&settings);
     let aws = sdk_config()?;
@@ -23,5 +23,6 @@ async fn main() -> Result<(), Error> {
     run(service_fn(async |event: LambdaEvent<Event>| {
         Ok::<_, Error>(function.handle(event).await)
     }))
-    .await
+    .await?;
+    Ok(())
 }

@@ -1,12 +1,12 @@
 //! Wires SES's events to Lambda.
 
-use edge::{Ambient, Settings, sdk_config, start_logging};
+use edge::{Ambient, Settings, Stopped, sdk_config, start_logging};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use mail_events::{MailEvents, SnsEvent};
 use store::Store;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+async fn main() -> Result<(), Stopped> {
     let settings = Settings::from_environment();
     start_logging(&settings);
     let aws = sdk_config()?;
@@ -20,5 +20,6 @@ async fn main() -> Result<(), Error> {
     run(service_fn(async |event: LambdaEvent<SnsEvent>| {
         Ok::<_, Error>(function.handle(event).await?)
     }))
-    .await
+    .await?;
+    Ok(())
 }

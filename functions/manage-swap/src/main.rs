@@ -2,13 +2,13 @@
 
 use std::convert::Infallible;
 
-use edge::{Ambient, Settings, sdk_config, start_logging};
-use lambda_http::{Error, Request, run, service_fn};
+use edge::{Ambient, Settings, Stopped, sdk_config, start_logging};
+use lambda_http::{Request, run, service_fn};
 use manage_swap::ManageSwap;
 use store::Store;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+async fn main() -> Result<(), Stopped> {
     let settings = Settings::from_environment();
     start_logging(&settings);
     let aws = sdk_config()?;
@@ -22,5 +22,6 @@ async fn main() -> Result<(), Error> {
     run(service_fn(async |request: Request| {
         Ok::<_, Infallible>(function.handle(request).await)
     }))
-    .await
+    .await?;
+    Ok(())
 }

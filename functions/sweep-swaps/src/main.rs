@@ -1,13 +1,13 @@
 //! Wires the schedule to Lambda.
 
-use edge::{Ambient, Settings, sdk_config, start_logging};
+use edge::{Ambient, Settings, Stopped, sdk_config, start_logging};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde::de::IgnoredAny;
 use store::Store;
 use sweep_swaps::SweepSwaps;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Error> {
+async fn main() -> Result<(), Stopped> {
     let settings = Settings::from_environment();
     start_logging(&settings);
     let aws = sdk_config()?;
@@ -22,5 +22,6 @@ async fn main() -> Result<(), Error> {
     run(service_fn(async |event: LambdaEvent<IgnoredAny>| {
         Ok::<_, Error>(function.handle(event).await?)
     }))
-    .await
+    .await?;
+    Ok(())
 }

@@ -9,6 +9,7 @@ mod metrics;
 mod present;
 mod refusal;
 mod settings;
+mod stopped;
 mod stream;
 mod telemetry;
 
@@ -21,5 +22,6 @@ pub use metrics::Metric;
 pub use present::{ActivationView, Echo, Presenter};
 pub use refusal::{Fault, Refusal, answer, log_cause};
 pub use settings::{SettingError, Settings};
+pub use stopped::Stopped;
 pub use stream::{for_each_row, records_of};
 pub use telemetry::{about, logs, span_of_call, span_of_event, start_logging};

@@ -244,13 +244,18 @@ pub fn answer(status: StatusCode, body: &impl Serialize) -> Response<Body> {
 
 /// Logs why a request or a record failed, with every cause.
 pub fn log_cause(what: &str, error: &dyn std::error::Error) {
+    tracing::error!(causes = with_causes(error), "{what}");
+}
+
+/// What an error says, and after it what each of its causes says.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut causes = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         causes = format!("{causes}: {cause}");
         source = cause.source();
     }
-    tracing::error!(causes, "{what}");
+    causes
 }
 
 #[cfg(test)]
