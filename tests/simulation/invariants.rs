@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domain::{
-    Activation, ActivationId, Delivery, DeliveryState, Holder, Iccid, Kind, Msisdn, Phase,
-    SimState, SubscriptionId,
-};
+use domain::{Activation, ActivationId, Delivery, DeliveryState, Iccid, Kind, Msisdn, Phase};
 use edge::Ambient;
 use local::dynoxide::actions::get_item::GetItemRequest;
 use local::dynoxide::{AttributeValue, Item};
@@ -169,14 +166,10 @@ impl Watch {
         {
             return (changed, violations);
         }
+        if let Some(canary) = request.in_clear {
+            violations.push(format!("{canary} is written in clear"));
+        }
         for write in &request.writes {
-            let words = write.to_string();
-            if let Some(canary) = canaries()
-                .iter()
-                .find(|canary| words.contains(canary.as_str()))
-            {
-                violations.push(format!("{canary} is written in clear"));
-            }
             let item = write.get("Item");
             let Some(keys) = item.or_else(|| write.get("Key")) else {
                 continue;
@@ -285,7 +278,7 @@ impl Watch {
                     violations.push(format!("a key is answered {first} first, then {body}"));
                 }
             }
-        } else if canaries().iter().any(|canary| body.contains(canary)) {
+        } else if canaries().any(|canary| body.contains(canary)) {
             violations.push(format!("a refusal holds a secret: {body}"));
         }
         violations
@@ -296,10 +289,7 @@ impl Watch {
         let mut swaps: BTreeMap<String, usize> = BTreeMap::new();
         let mut mails = Vec::new();
         for row in stock::rows(ground) {
-            let text = |name: &str| match row.get(name) {
-                Some(AttributeValue::S(text)) => text.as_str(),
-                _ => "",
-            };
+            let text = |name| text_of(&row, name);
             if text("sk") == "activation" {
                 let failure = text("failure");
                 let end = if failure.is_empty() {
@@ -343,6 +333,8 @@ pub(crate) struct Written {
     writes: Vec<Value>,
     /// A transaction's.
     token: Option<String>,
+    /// What must not be seen and is.
+    in_clear: Option<&'static str>,
 }
 
 impl Written {
@@ -355,6 +347,7 @@ impl Written {
             return Self {
                 writes: Vec::new(),
                 token: None,
+                in_clear: None,
             };
         }
         let mut request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
@@ -369,7 +362,13 @@ impl Written {
             }
             _ => vec![request],
         };
-        Self { writes, token }
+        let in_clear =
+            canaries().find(|canary| memmem::find(&call.body, canary.as_bytes()).is_some());
+        Self {
+            writes,
+            token,
+            in_clear,
+        }
     }
 }
 
@@ -470,12 +469,9 @@ fn check_line(ground: &Ground, key: &Key) -> Option<String> {
     })
 }
 
-/// Everything that must not be seen in clear.
-fn canaries() -> Vec<String> {
-    let mut canaries: Vec<String> = SECRETS.iter().map(|secret| (*secret).to_owned()).collect();
-    // Every confirmation code begins so.
-    canaries.push("Zq7KwV".to_owned());
-    canaries
+/// Everything that must not be seen in clear. Every confirmation code begins like the last one.
+fn canaries<'a>() -> impl Iterator<Item = &'a str> {
+    SECRETS.into_iter().chain(["Zq7KwV"])
 }
 
 /// What is wrong with a world that has come to rest.
@@ -485,12 +481,9 @@ pub(crate) async fn judge(world: &World, logs: &str) -> Vec<String> {
     let mut swaps = Vec::new();
     let rows = stock::rows(ground);
     for row in &rows {
-        let text = |name: &str| match row.get(name) {
-            Some(AttributeValue::S(text)) => text.as_str(),
-            _ => "",
-        };
-        if text("sk") == "activation" {
-            let id = ActivationId::parse(text("pk").trim_start_matches("A#")).expect("an id");
+        if text_of(row, "sk") == "activation" {
+            let id = text_of(row, "pk").trim_start_matches("A#");
+            let id = ActivationId::parse(id).expect("an id");
             let stored = world.observer.swap_with_deliveries(&id).await;
             let stored = stored.expect("the table answers").expect("it is there");
             if row.contains_key("code") {
@@ -503,7 +496,10 @@ pub(crate) async fn judge(world: &World, logs: &str) -> Vec<String> {
         wrong.extend(judge_swap(world, swap));
         wrong.extend(judge_mails(world, swap, mails));
     }
-    wrong.extend(judge_lines_and_sims(world, &swaps).await);
+    let by_key = rows
+        .iter()
+        .map(|row| ((text_of(row, "pk"), text_of(row, "sk")), row));
+    wrong.extend(judge_lines_and_sims(world, &by_key.collect(), &swaps));
     let all = Call {
         peer: Peer::Network,
         method: "GET".to_owned(),
@@ -520,11 +516,11 @@ pub(crate) async fn judge(world: &World, logs: &str) -> Vec<String> {
             ));
         }
     }
-    let mut secrets = canaries();
-    secrets.extend(world.watch.matching_ids.iter().cloned());
+    let matching_ids = world.watch.matching_ids.iter().map(String::as_str);
+    let secrets: Vec<_> = canaries().chain(matching_ids).collect();
     let searched: Vec<_> = rows.iter().map(|row| (row, bytes_of(row))).collect();
-    for secret in &secrets {
-        if logs.contains(secret.as_str()) {
+    for secret in secrets {
+        if logs.contains(secret) {
             wrong.push(format!("{secret} is in the log"));
         }
         for (row, bytes) in &searched {
@@ -538,10 +534,7 @@ pub(crate) async fn judge(world: &World, logs: &str) -> Vec<String> {
     }
     for mail in ground.mails().iter() {
         let raw = String::from_utf8_lossy(&mail.raw);
-        for secret in canaries()
-            .iter()
-            .filter(|secret| raw.contains(secret.as_str()))
-        {
+        for secret in canaries().filter(|secret| raw.contains(secret)) {
             wrong.push(format!("{secret} is in a mail"));
         }
     }
@@ -632,46 +625,46 @@ fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<Stri
     wrong
 }
 
-async fn judge_lines_and_sims(world: &World, swaps: &[(Activation, Vec<Delivery>)]) -> Vec<String> {
+fn judge_lines_and_sims(
+    world: &World,
+    rows: &BTreeMap<(&str, &str), &Item>,
+    swaps: &[(Activation, Vec<Delivery>)],
+) -> Vec<String> {
     let mut wrong = Vec::new();
     let ground = &world.ground;
     for stock in &LINES {
-        let id = SubscriptionId::parse(stock.id).expect("an id");
-        let line = world.observer.line(&id).await.expect("the table answers");
-        let line = line.expect("no line is lost").line;
-        if let Some(open) = &line.open_swap {
+        let id = stock.id;
+        let key = format!("L#{id}");
+        let line = rows.get(&(key.as_str(), "line")).expect("no line is lost");
+        let current_sim = text_of(line, "sim");
+        if line.contains_key("swap") {
+            let open = text_of(line, "swap");
             wrong.push(format!("line {id} is still marked by {open}"));
         }
-        let network = ground.carrier.sim_of(&line.phone).expect("the book");
+        let phone = Msisdn::parse(stock.phone).expect("a number");
+        let network = ground.carrier.sim_of(&phone).expect("the book");
         let network = network.as_ref().map_or(stock.sim, Iccid::as_str);
-        if line.current_sim.as_str() != network {
+        if current_sim != network {
             wrong.push(format!(
-                "line {id} is on {}, the network says {network}",
-                line.current_sim
+                "line {id} is on {current_sim}, the network says {network}"
             ));
         }
-        let sim = world
-            .observer
-            .sim(&line.current_sim)
-            .await
-            .expect("the table answers");
-        let sim = sim.expect("no SIM is lost");
-        if sim.state != SimState::Activated || sim.holder != Some(Holder::Line(id.clone())) {
+        let sim = format!("S#{current_sim}");
+        let sim = rows.get(&(sim.as_str(), "sim")).expect("no SIM is lost");
+        let (state, holder) = (text_of(sim, "state"), text_of(sim, "holder"));
+        if (state, holder) != ("ACTIVATED", &key) {
             wrong.push(format!(
-                "line {id} is on {}, which is {:?} of {:?}",
-                sim.iccid, sim.state, sim.holder
+                "line {id} is on {current_sim}, which is {state} of {holder}"
             ));
         }
-        let done: Vec<_> = swaps
-            .iter()
-            .filter(|(swap, _)| swap.subscription == id && swap.phase == Phase::Done)
-            .collect();
-        let last = done.iter().max_by_key(|(swap, _)| swap.ended_at);
-        let expected = last.map_or(stock.sim, |(swap, _)| swap.new_sim.as_str());
-        if line.current_sim.as_str() != expected {
+        let done = swaps.iter().map(|(swap, _)| swap);
+        let done =
+            done.filter(|swap| swap.subscription.as_str() == id && swap.phase == Phase::Done);
+        let last = done.max_by_key(|swap| swap.ended_at);
+        let expected = last.map_or(stock.sim, |swap| swap.new_sim.as_str());
+        if current_sim != expected {
             wrong.push(format!(
-                "line {id} is on {}, its last swap says {expected}",
-                line.current_sim
+                "line {id} is on {current_sim}, its last swap says {expected}"
             ));
         }
     }
@@ -680,29 +673,28 @@ async fn judge_lines_and_sims(world: &World, swaps: &[(Activation, Vec<Delivery>
         .map(|free| free.0)
         .chain(LINES.iter().map(|line| line.sim));
     for number in numbers {
-        let iccid = Iccid::parse(number).expect("an ICCID");
-        let sim = world.observer.sim(&iccid).await.expect("the table answers");
-        let sim = sim.expect("no SIM is lost");
-        let on_shelf = row(ground, &format!("S#{number}"), "sim")
-            .is_some_and(|row| row.get("shelf").is_some());
+        let key = format!("S#{number}");
+        let sim = rows.get(&(key.as_str(), "sim")).expect("no SIM is lost");
+        let (state, holder) = (text_of(sim, "state"), text_of(sim, "holder"));
+        let on_shelf = sim.contains_key("shelf");
         let used = swaps
             .iter()
-            .any(|(swap, _)| swap.old_sim == iccid && swap.phase == Phase::Done);
-        let fits = match (&sim.state, &sim.holder) {
-            (SimState::Free, None) => on_shelf && !used,
-            (SimState::Disabled, None) => !on_shelf,
-            (SimState::Activated, Some(Holder::Line(id))) => {
-                let line = world.observer.line(id).await.expect("the table answers");
-                !on_shelf && line.is_some_and(|line| line.line.current_sim == iccid)
+            .any(|(swap, _)| swap.old_sim.as_str() == number && swap.phase == Phase::Done);
+        let fits = match (state, holder) {
+            ("FREE", "") => on_shelf && !used,
+            ("DISABLED", "") => !on_shelf,
+            ("ACTIVATED", holder) => {
+                let line = rows.get(&(holder, "line"));
+                !on_shelf && line.is_some_and(|line| text_of(line, "sim") == number)
             }
             _ => false,
         };
         if !fits {
             wrong.push(format!(
-                "SIM {number} is {:?} of {:?}, on the shelf: {on_shelf}, was used: {used}",
-                sim.state, sim.holder
+                "SIM {number} is {state} of {holder:?}, on the shelf: {on_shelf}, was used: {used}"
             ));
         }
+        let iccid = Iccid::parse(number).expect("an ICCID");
         let profile = ground.smdp.profile_state(&iccid).expect("the book");
         let live = matches!(
             profile,
@@ -716,11 +708,19 @@ async fn judge_lines_and_sims(world: &World, swaps: &[(Activation, Vec<Delivery>
             wrong.push(format!("the SM-DP+ still has {number} as {profile:?}"));
         }
         let on_phone = matches!(profile, ProfileState::Downloaded | ProfileState::Installed);
-        if on_phone && sim.state == SimState::Free {
+        if on_phone && state == "FREE" {
             wrong.push(format!("SIM {number} is free, and on a phone"));
         }
     }
     wrong
+}
+
+/// An attribute that is a text; empty for one that is not there.
+fn text_of<'a>(row: &'a Item, name: &str) -> &'a str {
+    match row.get(name) {
+        Some(AttributeValue::S(text)) => text,
+        _ => "",
+    }
 }
 
 /// All texts and bytes of a row, in whatever they nest.

@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 use std::io::{self, Write};
+use std::sync::Once;
 
-use tracing::subscriber::{DefaultGuard, set_default};
+use tracing::subscriber::set_global_default;
 
 thread_local! {
     static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -22,9 +23,13 @@ impl Write for Lines {
     }
 }
 
-/// Keeps what this thread logs, for as long as the guard lives.
-pub(crate) fn keep() -> DefaultGuard {
-    set_default(edge::logs("debug", "simswap".to_owned(), || Lines))
+/// Keeps what each thread logs from now on.
+pub(crate) fn keep() {
+    static KEPT: Once = Once::new();
+    KEPT.call_once(|| {
+        let logs = edge::logs("debug", "simswap".to_owned(), || Lines);
+        set_global_default(logs).expect("nobody else keeps logs");
+    });
 }
 
 /// What was logged since the last time.

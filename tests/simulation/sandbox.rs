@@ -90,6 +90,7 @@ pub(crate) fn start(wire: &Wire, ambient: &Ambient, reports: bool) -> Sandbox {
             "BRAND" => "Simswap",
             // Deadlines are the deployed ones, but for those that only make runs longer.
             "INSTALL_WITHIN" => "2h",
+            "ASK_AFTER" => "10m",
             "SIM_REST" => "10m",
             "CODE_KEPT" => "12h",
             "CANCEL_WAIT" => "1s",

@@ -1,7 +1,7 @@
 //! What every world begins with: three lines, their SIMs and a few free ones, sealed once a process. Which swaps are asked
 //! is not here.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use domain::{
@@ -12,12 +12,13 @@ use edge::Ambient;
 use jiff::Timestamp;
 use local::dynoxide::actions::scan::ScanRequest;
 use local::dynoxide::{ImportOptions, Item};
+use serde_json::{Value, json};
 use store::{NewLine, Store};
 use tokio::runtime::Builder;
 
 use crate::ground::Ground;
 use crate::sandbox::{TABLE, aws, store};
-use crate::wire::{Desk, Direct, Peer, Wire};
+use crate::wire::{Call, Desk, Peer, Reply, Wire};
 
 /// A line of service: id, number, customer, reseller, network, SIM, contact address.
 pub(crate) struct StockLine {
@@ -79,8 +80,15 @@ pub(crate) const SECRETS: [&str; 5] = [
     "LPA:1$SUPPLIER.EXAMPLE$KP5NQ8RTVX",
 ];
 
-/// The rows of the stock. Its secrets are sealed once a process: that is the dear part of a world.
-static ROWS: LazyLock<Vec<Item>> = LazyLock::new(|| {
+/// What a world's table begins as.
+struct Stock {
+    /// The call that makes the table. It has no stream: who writes what is seen on the wire.
+    table: Call,
+    rows: Vec<Item>,
+}
+
+/// Made once a process: to seal secrets is the dear part of a world.
+static STOCK: LazyLock<Stock> = LazyLock::new(|| {
     let filled = std::thread::spawn(|| {
         let runtime = Builder::new_current_thread().enable_time().build();
         runtime.expect("a runtime").block_on(seal())
@@ -88,10 +96,10 @@ static ROWS: LazyLock<Vec<Item>> = LazyLock::new(|| {
     filled.join().expect("the stock is sealed")
 });
 
-async fn seal() -> Vec<Item> {
+async fn seal() -> Stock {
     let ground = Arc::new(Ground::new(&Ambient::real(), Duration::ZERO));
     let store = observer(&ground);
-    create_table(&ground).await;
+    let table = create_table(&ground).await;
     for (iccid, network, reseller, esim) in FREE {
         let form = if esim {
             FormFactor::Esim
@@ -106,7 +114,8 @@ async fn seal() -> Vec<Item> {
         let added = store.add_line(&line.line(), sim).await;
         assert_eq!(added.expect("a line is added"), NewLine::Added);
     }
-    rows(&ground)
+    let rows = rows(&ground);
+    Stock { table, rows }
 }
 
 /// All rows of the table.
@@ -121,36 +130,54 @@ pub(crate) fn rows(ground: &Ground) -> Vec<Item> {
 }
 
 /// Makes the table and puts the stock into it.
-pub(crate) async fn lay(ground: &Arc<Ground>) {
-    create_table(ground).await;
+pub(crate) fn lay(ground: &Ground) {
+    let made = ground.perform(&STOCK.table);
+    assert_eq!(made.status, 200, "the table is made");
     let put = ground
         .database
-        .import_items(TABLE, ROWS.clone(), ImportOptions::default());
+        .import_items(TABLE, STOCK.rows.clone(), ImportOptions::default());
     put.expect("the rows are put");
 }
 
 /// A store that reads without the scheduler.
 pub(crate) fn observer(ground: &Arc<Ground>) -> Store {
-    store(&aws(&direct(ground)))
+    let ground = ground.clone();
+    store(&aws(&direct(move |call| ground.perform(call))))
 }
 
-fn direct(ground: &Arc<Ground>) -> Wire {
-    let ground = ground.clone();
-    let direct: Direct = Arc::new(move |call| ground.perform(call));
+fn direct(answer: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Wire {
     Wire {
         desk: Arc::new(Desk::default()),
-        direct,
+        direct: Arc::new(answer),
     }
 }
 
-async fn create_table(ground: &Arc<Ground>) {
-    let config = aws_sdk_dynamodb::config::Builder::from(&aws(&direct(ground)))
+/// Makes the table, and tells by which call, without the stream.
+async fn create_table(ground: &Arc<Ground>) -> Call {
+    let (kept, engine) = (Arc::new(Mutex::new(None)), ground.clone());
+    let keep = kept.clone();
+    let wire = direct(move |call| {
+        if call.operation == "CreateTable" {
+            *keep.lock().expect("nobody panics with it") = Some(call.clone());
+        }
+        engine.perform(call)
+    });
+    let config = aws_sdk_dynamodb::config::Builder::from(&aws(&wire))
         .endpoint_url(Peer::Table.url())
         .allow_no_auth()
         .build();
     let client = aws_sdk_dynamodb::Client::from_conf(config);
     let made = store::create_table(&client, TABLE).await;
     made.expect("the table is made");
+    let mut call = kept
+        .lock()
+        .expect("nobody panics with it")
+        .take()
+        .expect("a call made it");
+    let mut request: Value = serde_json::from_slice(&call.body).expect("it is JSON");
+    request["StreamSpecification"] = json!({"StreamEnabled": false});
+    call.body = request.to_string().into_bytes();
+    call
 }
 
 impl StockLine {

@@ -45,6 +45,8 @@ pub(crate) struct Weather {
     pub(crate) giving_up: u32,
     /// Whether the stream delivers at all.
     pub(crate) stream: bool,
+    /// Between two looks at the stream at most, in milliseconds. Lambda's are 250.
+    pub(crate) poll: u64,
     /// When all of that stops, in milliseconds.
     pub(crate) until: u64,
 }
@@ -59,6 +61,7 @@ impl Weather {
         nonsense: 0,
         giving_up: 0,
         stream: true,
+        poll: 60,
         until: 0,
     };
 
@@ -71,6 +74,7 @@ impl Weather {
         nonsense: 400,
         giving_up: 0,
         stream: true,
+        poll: 60,
         until: 3_600_000,
     };
 
@@ -85,6 +89,7 @@ impl Weather {
             nonsense: one_of(rng, [0, 0, 30, 100]),
             giving_up: one_of(rng, [0, 0, 0, 200]),
             stream: rng.u8(..8) > 0,
+            poll: [60, 250, 1_000][rng.usize(..3)],
             until: rng.u64(1..=120) * 60_000,
         }
     }

@@ -258,7 +258,7 @@ impl World {
             rng.u64(..1_200_000)
         });
         let ground = Arc::new(Ground::new(&ambient, delay));
-        stock::lay(&ground).await;
+        stock::lay(&ground);
         let observer = stock::observer(&ground);
         let direct = ground.clone();
         let wire = Wire {
@@ -482,7 +482,7 @@ impl World {
             Event::Put(consumer, record) => {
                 let waiting = self.waiting.entry(consumer).or_default();
                 if waiting.is_empty() {
-                    let delay = self.rng.u64(1..60);
+                    let delay = self.rng.u64(1..=self.plan.weather.poll);
                     self.plan_in(delay, Event::Feed(consumer));
                 }
                 self.waiting.entry(consumer).or_default().push(record);
@@ -781,7 +781,7 @@ impl World {
         let most = self.rng.usize(1..=10);
         let batch = waiting.split_off(waiting.len().saturating_sub(most));
         if !waiting.is_empty() {
-            let delay = self.rng.u64(1..60);
+            let delay = self.rng.u64(1..=self.plan.weather.poll);
             self.plan_in(delay, Event::Feed(consumer));
         }
         if batch.is_empty() {
