@@ -185,6 +185,8 @@ enum Event {
 
 /// When worlds begin, and how long one may go on.
 pub(crate) const BEGIN: &str = "2026-11-22T12:00:00Z";
+/// When a SIM's earlier life was: longer ago than what its callbacks round their times to.
+const EARLIER: &str = "2026-11-22T11:00:00Z";
 const EVENTS_AT_MOST: u64 = 20_000;
 
 /// A record that fails so often is gone from the stream.
@@ -668,7 +670,7 @@ impl World {
                     let order: Value = serde_json::from_slice(&call.body).unwrap_or_default();
                     let body = json!({
                         "header": {"functionRequesterIdentifier": "x", "functionCallIdentifier": "x"},
-                        "iccid": order["iccid"], "profileType": "x", "timestamp": BEGIN,
+                        "iccid": order["iccid"], "profileType": "x", "timestamp": EARLIER,
                         "notificationPointId": 4,
                         "notificationPointStatus": {"status": "Executed-Success"}
                     });
@@ -907,7 +909,7 @@ impl World {
             match self.rng.u8(..4) {
                 0 => body["iccid"] = "8931086000000009999F".into(),
                 // An earlier life of that ICCID.
-                1 => body["timestamp"] = "2026-11-22T11:00:00Z".into(),
+                1 => body["timestamp"] = EARLIER.into(),
                 2 => body["notificationPointId"] = 7.into(),
                 _ => body["notificationPointId"] = "four".into(),
             }
