@@ -245,7 +245,7 @@ impl Counted {
             .as_str()
             .ok_or(format!("{warm:?}"))?
             .to_owned();
-        self.change_sim(2, "autoAssign").await;
+        self.change_sim(2, "eSim").await;
         self.world.query(&token, &format!("id={swap}")).await;
         self.note("");
         self.costs.clear();
@@ -293,6 +293,7 @@ impl Counted {
         self.answered("submit a card swap by id", &answer)?;
         let answer = self.change_sim(7, "autoAssign").await;
         self.answered("change SIM to any card", &answer)?;
+        let assigned = answer.json()["mvnoSim"]["simNumber"].to_string();
         let answer = self.change_sim(8, "eSim").await;
         self.answered("change SIM to an eSIM", &answer)?;
         let answer = self
@@ -306,7 +307,9 @@ impl Counted {
         self.note("a whole eSIM swap, submit to DONE");
         self.lambda.invoke("mail-events", delivered(&swap)).await?;
         self.note("a report that comes again");
-        let card = tests::card(&line_id(10), iccid(FormFactor::Nano, 10).as_str());
+        let taken = assigned.contains(iccid(FormFactor::Nano, 10).as_str());
+        let card = iccid(FormFactor::Nano, if taken { 11 } else { 10 });
+        let card = tests::card(&line_id(10), card.as_str());
         self.whole(&card).await?;
         self.note("a whole card swap, submit to DONE");
         self.lambda.end();

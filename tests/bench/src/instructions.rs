@@ -118,11 +118,22 @@ pub(crate) async fn run(programs: &Programs, keep: Option<&Path>) -> Result<(), 
     report::keep("instructions", figures)
 }
 
-/// What is more than is kept, or than is allowed.
+/// What is more than is kept, or than is allowed. On a machine that is out of breath a call may take too long and be
+/// repeated: what is over is counted again, twice at most.
 pub(crate) async fn gate(programs: &Programs) -> Result<Vec<String>, Failure> {
     let kept = report::kept("instructions")?;
+    let mut faults = over(&kept, measure(programs, &GATED, None).await?);
+    for _ in 0..2 {
+        if !faults.is_empty() {
+            faults = over(&kept, measure(programs, &GATED, None).await?);
+        }
+    }
+    Ok(faults)
+}
+
+fn over(kept: &Value, counts: Counts) -> Vec<String> {
     let mut faults = Vec::new();
-    for (function, (first, warm)) in measure(programs, &GATED, None).await? {
+    for (function, (first, warm)) in counts {
         let mut hold = |what: &str, now: u64, kept: &Value| {
             let at_most = kept.as_f64().unwrap_or_default() * ROOM;
             report::print(&format!(
@@ -143,5 +154,5 @@ pub(crate) async fn gate(programs: &Programs) -> Result<Vec<String>, Failure> {
             faults.push(format!("{function}: {first} instructions are not allowed"));
         }
     }
-    Ok(faults)
+    faults
 }
