@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::ground::Ground;
 use crate::people::Request;
 use crate::sandbox::TABLE;
-use crate::stock::{self, FREE, LINES, SECRETS};
+use crate::stock::{FREE, LINES, SECRETS};
 use crate::wire::{Call, Peer};
 use crate::world::World;
 
@@ -285,11 +285,15 @@ impl Watch {
     }
 
     /// How the swaps ended, and what became of each mail.
-    pub(crate) fn summary(&self, ground: &Ground) -> (BTreeMap<String, usize>, Vec<(Fate, usize)>) {
+    pub(crate) fn summary(
+        &self,
+        ground: &Ground,
+        rows: &[Item],
+    ) -> (BTreeMap<String, usize>, Vec<(Fate, usize)>) {
         let mut swaps: BTreeMap<String, usize> = BTreeMap::new();
         let mut mails = Vec::new();
-        for row in stock::rows(ground) {
-            let text = |name| text_of(&row, name);
+        for row in rows {
+            let text = |name| text_of(row, name);
             if text("sk") == "activation" {
                 let failure = text("failure");
                 let end = if failure.is_empty() {
@@ -475,12 +479,11 @@ fn canaries<'a>() -> impl Iterator<Item = &'a str> {
 }
 
 /// What is wrong with a world that has come to rest.
-pub(crate) async fn judge(world: &World, logs: &str) -> Vec<String> {
+pub(crate) async fn judge(world: &World, rows: &[Item], logs: &str) -> Vec<String> {
     let ground = &world.ground;
     let mut wrong = Vec::new();
     let mut swaps = Vec::new();
-    let rows = stock::rows(ground);
-    for row in &rows {
+    for row in rows {
         if text_of(row, "sk") == "activation" {
             let id = text_of(row, "pk").trim_start_matches("A#");
             let id = ActivationId::parse(id).expect("an id");

@@ -40,7 +40,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn any(seed: u64) -> Plan {
     let mut rng = Rng::with_seed(!seed);
     let weather = Weather::any(&mut rng);
-    let asked = rng.usize(1..=4);
+    let asked = rng.usize(1..=3);
     let requests = (0..asked)
         .map(|n| {
             let first = rng.u64(1..1_200_000);

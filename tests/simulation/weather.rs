@@ -89,7 +89,7 @@ impl Weather {
             nonsense: one_of(rng, [0, 0, 30, 100]),
             giving_up: one_of(rng, [0, 0, 0, 200]),
             stream: rng.u8(..8) > 0,
-            poll: [60, 250, 1_000][rng.usize(..3)],
+            poll: [60, 250, 1_000, 1_000][rng.usize(..4)],
             until: rng.u64(1..=120) * 60_000,
         }
     }

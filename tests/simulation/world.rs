@@ -1080,13 +1080,14 @@ impl World {
     }
 
     async fn judge(mut self, logs: &str) -> Run {
+        let rows = stock::rows(&self.ground);
         if self.watch.violations.is_empty() {
-            let judged = crate::invariants::judge(&self, logs).await;
+            let judged = crate::invariants::judge(&self, &rows, logs).await;
             for violation in judged {
                 self.violate(violation);
             }
         }
-        let (swaps, mails) = self.watch.summary(&self.ground);
+        let (swaps, mails) = self.watch.summary(&self.ground, &rows);
         Run {
             violations: self.watch.violations,
             trace: self.trace,
