@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domain::{Activation, ActivationId, Delivery, DeliveryState, Iccid, Kind, Msisdn, Phase};
+use domain::{
+    Activation, ActivationId, Delivery, DeliveryState, Iccid, Kind, Msisdn, Phase, SubscriptionId,
+};
 use edge::Ambient;
 use local::dynoxide::actions::get_item::GetItemRequest;
 use local::dynoxide::{AttributeValue, Item};
@@ -16,7 +18,7 @@ use serde_json::{Value, json};
 use crate::ground::Ground;
 use crate::people::Request;
 use crate::sandbox::TABLE;
-use crate::stock::{FREE, LINES, SECRETS};
+use crate::stock::{self, FREE, LINES, SECRETS};
 use crate::wire::{Call, Peer};
 use crate::world::World;
 
@@ -483,16 +485,29 @@ pub(crate) async fn judge(world: &World, rows: &[Item], logs: &str) -> Vec<Strin
     let ground = &world.ground;
     let mut wrong = Vec::new();
     let mut swaps = Vec::new();
-    for row in rows {
-        if text_of(row, "sk") == "activation" {
-            let id = text_of(row, "pk").trim_start_matches("A#");
-            let id = ActivationId::parse(id).expect("an id");
-            let stored = world.observer.swap_with_deliveries(&id).await;
-            let stored = stored.expect("the table answers").expect("it is there");
-            if row.contains_key("code") {
-                wrong.push(format!("the confirmation code of {id} is not erased"));
+    for row in rows.iter().filter(|row| !stock::is_as_laid(row)) {
+        let (kind, name) = text_of(row, "pk").split_at(2);
+        match (kind, text_of(row, "sk")) {
+            ("A#", "activation") => {
+                let id = ActivationId::parse(name).expect("an id");
+                let stored = world.observer.swap_with_deliveries(&id).await;
+                let stored = stored.expect("the table answers").expect("it is there");
+                if row.contains_key("code") {
+                    wrong.push(format!("the confirmation code of {id} is not erased"));
+                }
+                swaps.push((stored.activation, stored.deliveries));
             }
-            swaps.push((stored.activation, stored.deliveries));
+            ("L#", "line") => {
+                let id = SubscriptionId::parse(name).expect("an id");
+                let line = world.observer.line(&id).await;
+                line.expect("a line can be read").expect("it is there");
+            }
+            ("S#", "sim") => {
+                let iccid = Iccid::parse(name).expect("an ICCID");
+                let sim = world.observer.sim(&iccid).await;
+                sim.expect("a SIM can be read").expect("it is there");
+            }
+            _ => {}
         }
     }
     for (swap, mails) in &swaps {
@@ -644,7 +659,7 @@ fn judge_lines_and_sims(
             let open = text_of(line, "swap");
             wrong.push(format!("line {id} is still marked by {open}"));
         }
-        let phone = Msisdn::parse(stock.phone).expect("a number");
+        let phone = Msisdn::parse(text_of(line, "phone")).expect("a number");
         let network = ground.carrier.sim_of(&phone).expect("the book");
         let network = network.as_ref().map_or(stock.sim, Iccid::as_str);
         if current_sim != network {

@@ -139,6 +139,11 @@ pub(crate) fn lay(ground: &Ground) {
     put.expect("the rows are put");
 }
 
+/// Whether a row is as it was laid.
+pub(crate) fn is_as_laid(row: &Item) -> bool {
+    STOCK.rows.contains(row)
+}
+
 /// A store that reads without the scheduler.
 pub(crate) fn observer(ground: &Arc<Ground>) -> Store {
     let ground = ground.clone();

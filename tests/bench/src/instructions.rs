@@ -1,4 +1,4 @@
-//! Instructions to the first answer and of a warm call, counted by callgrind: the same on a busy machine as on a quiet one.
+//! Instructions to the first answer and of a warm call, counted by callgrind.
 
 use std::collections::BTreeMap;
 use std::fs;
