@@ -60,8 +60,8 @@ pub(crate) enum Cut {
 /// Who else works on the same swap.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Rival {
-    /// Another `fulfil-swap`, and another `deliver-esim`, for every row that there is.
-    Records,
+    /// Another `fulfil-swap`, and another `deliver-esim`, woken for every row that there is.
+    Woken,
     /// Every callback that there was, again.
     Callbacks,
     /// All that SES told of mails, again.
@@ -210,6 +210,8 @@ pub(crate) struct World {
     finish: mpsc::UnboundedSender<(u64, Result<String, String>)>,
     /// Records that wait for their consumer.
     waiting: BTreeMap<Consumer, Vec<Record>>,
+    /// For whom the stream will be looked at.
+    feeds: BTreeSet<Consumer>,
     /// Answers of index queries, by index and key.
     seen: BTreeMap<String, Vec<u8>>,
     /// Minutes at which the sweeper is due.
@@ -286,6 +288,7 @@ impl World {
             finished,
             finish,
             waiting: BTreeMap::new(),
+            feeds: BTreeSet::new(),
             seen: BTreeMap::new(),
             sweeps: BTreeSet::new(),
             reports,
@@ -482,12 +485,8 @@ impl World {
                 }
             }
             Event::Put(consumer, record) => {
-                let waiting = self.waiting.entry(consumer).or_default();
-                if waiting.is_empty() {
-                    let delay = self.rng.u64(1..=self.plan.weather.poll);
-                    self.plan_in(delay, Event::Feed(consumer));
-                }
                 self.waiting.entry(consumer).or_default().push(record);
+                self.feed_soon(consumer);
             }
             Event::Feed(consumer) => self.feed(consumer),
             Event::Call(callback, tries) => self.call_back(callback, tries),
@@ -776,16 +775,36 @@ impl World {
         }
     }
 
-    /// A consumer gets a batch: some of what waits, in any order.
-    fn feed(&mut self, consumer: Consumer) {
-        let waiting = self.waiting.entry(consumer).or_default();
-        self.rng.shuffle(waiting);
-        let most = self.rng.usize(1..=10);
-        let batch = waiting.split_off(waiting.len().saturating_sub(most));
-        if !waiting.is_empty() {
+    /// A consumer gets its next batch when the stream is looked at again.
+    fn feed_soon(&mut self, consumer: Consumer) {
+        if self.feeds.insert(consumer) {
             let delay = self.rng.u64(1..=self.plan.weather.poll);
             self.plan_in(delay, Event::Feed(consumer));
         }
+    }
+
+    /// A consumer gets a batch: some of what waits, in any order. As Lambda does, it gets nothing of a row that an earlier
+    /// batch of it still works on.
+    fn feed(&mut self, consumer: Consumer) {
+        self.feeds.remove(&consumer);
+        let causes = self.running.values().map(|running| &running.cause);
+        let at_work = causes.flat_map(|cause| match cause {
+            Cause::Records(of, records) if *of == consumer => records.as_slice(),
+            _ => &[],
+        });
+        let busy: BTreeSet<_> = at_work.map(|record| record.row.clone()).collect();
+        let waiting = self.waiting.remove(&consumer).unwrap_or_default();
+        let (held, mut free): (Vec<_>, Vec<_>) = waiting
+            .into_iter()
+            .partition(|record| busy.contains(&record.row));
+        self.rng.shuffle(&mut free);
+        let most = self.rng.usize(1..=10);
+        let batch = free.split_off(free.len().saturating_sub(most));
+        if !free.is_empty() {
+            self.feed_soon(consumer);
+        }
+        free.extend(held);
+        self.waiting.insert(consumer, free);
         if batch.is_empty() {
             return;
         }
@@ -924,11 +943,12 @@ impl World {
     fn overtake(&mut self, rival: Rival) {
         self.tell(|| format!("overtaken by {rival:?}"));
         match rival {
-            Rival::Records => {
-                for row in self.watch.rows() {
-                    if let Some(consumer) = Consumer::of(&row.1) {
-                        let record = self.record(row);
-                        self.plan_in(1, Event::Put(consumer, record));
+            Rival::Woken => {
+                for (pk, sk) in self.watch.rows() {
+                    if let Some(consumer) = Consumer::of(&sk) {
+                        let event = edge::records_of([(pk.as_str(), sk.as_str())]);
+                        let event = serde_json::from_str(&event).expect("it is JSON");
+                        self.plan_in(1, Event::Woken(consumer, event, 0));
                     }
                 }
             }
@@ -1017,7 +1037,11 @@ impl World {
                     ));
                 }
             }
-            Cause::Records(consumer, records) => self.redeliver(consumer, records, answer),
+            Cause::Records(consumer, records) => {
+                self.redeliver(consumer, records, answer);
+                // Some may have waited for this batch.
+                self.feed_soon(consumer);
+            }
             Cause::Report(event, tries) => {
                 if answer.is_err() {
                     let wait = 1_000 << tries.min(8);
