@@ -6,7 +6,7 @@ use domain::FormFactor;
 use futures_util::{StreamExt, stream};
 use local::dynoxide::{AttributeValue, Item};
 use serde_json::json;
-use tests::stock::{CUSTOMER, iccid, line_id, load_lines, load_sims, phone};
+use tests::stock::{CUSTOMER, iccid, line_id, load_lines, load_sims, load_stock, phone};
 use tests::{Answer, Bill, World};
 
 /// Requests under way at once.
@@ -104,8 +104,8 @@ async fn a_thousand_lines_and_nine_hundred_cards_leave_a_hundred_without() {
 async fn bills(stock: usize) -> Vec<(&'static str, Bill)> {
     let (world, meter) = World::metered().await;
     load_lines(&world, 6).await;
-    load_sims(&world, FormFactor::Nano, stock / 2).await;
-    load_sims(&world, FormFactor::Esim, stock / 2).await;
+    load_stock(&world, FormFactor::Nano, stock / 2).await;
+    load_stock(&world, FormFactor::Esim, stock / 2).await;
     let token = world.owner(CUSTOMER);
     let esim = |name: &str, value: String| json!({name: value, "eSim": true, "email": "scale@example.com", "confirmationCode": "8E9!#"});
     // The first to need the data key reads it, once a process.

@@ -21,7 +21,7 @@ pub const RESELLER: &str = "R-SCALE";
 const NETWORK: &str = "SCALE";
 /// Rows under way at once.
 const AT_ONCE: usize = 16;
-/// SIMs that the store itself loads, secrets and all; those past them are copies that no request comes to see.
+/// SIMs of a stock that the store itself loads, secrets and all.
 const LOADED: usize = 1000;
 
 /// The id of line `number`.
@@ -104,15 +104,20 @@ pub async fn load_lines(world: &World, count: usize) {
 /// # Panics
 /// When the table refuses one.
 pub async fn load_sims(world: &World, form: FormFactor, count: usize) {
-    let loaded: Vec<_> = (0..count.min(LOADED))
-        .map(|number| sim(form, number))
-        .collect();
-    for sims in loaded.chunks(SIMS_AT_ONCE) {
+    let sims: Vec<_> = (0..count).map(|number| sim(form, number)).collect();
+    for sims in sims.chunks(SIMS_AT_ONCE) {
         let sims: Vec<_> = sims.iter().collect();
         let added = world.stack.store.add_sims(&sims).await;
         added.expect("the SIMs are new");
     }
+}
 
+/// Adds free SIMs 0 to `count`, in any number: most are copies of the first, whose secrets cannot be opened.
+///
+/// # Panics
+/// When the table refuses one.
+pub async fn load_stock(world: &World, form: FormFactor, count: usize) {
+    load_sims(world, form, count.min(LOADED)).await;
     let text = |text: &str| AttributeValue::S(text.to_owned());
     let (database, table) = (&world.stack.database, &world.stack.endpoints.table);
     let first = GetItemRequest {

@@ -9,7 +9,7 @@ use local::dynoxide::actions::get_item::GetItemRequest;
 use local::dynoxide::{AttributeValue, ImportOptions};
 use local::stack::Options;
 use serde_json::{Value, json};
-use tests::stock::{CUSTOMER, iccid, line_id, load_lines, load_sims, phone};
+use tests::stock::{CUSTOMER, iccid, line_id, load_lines, load_stock, phone};
 use tests::{Answer, Bill, Meter, Wire, World, activation_code};
 
 use crate::Failure;
@@ -78,7 +78,7 @@ impl Counted {
         world.end_stream();
         load_lines(&world, LINES).await;
         for form in [FormFactor::Nano, FormFactor::Esim] {
-            load_sims(&world, form, (records / 4).max(LINES)).await;
+            load_stock(&world, form, (records / 4).max(LINES)).await;
         }
         let token = world.owner(CUSTOMER);
         let counted = Self {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use local::stack::Options;
 use serde_json::json;
 use tests::World;
-use tests::stock::{CUSTOMER, line_id, load_lines, load_sims};
+use tests::stock::{CUSTOMER, line_id, load_lines, load_stock};
 
 use crate::Failure;
 use crate::lambda::Lambda;
@@ -41,7 +41,7 @@ pub(crate) async fn run(programs: &Arc<Programs>, swaps: usize) -> Result<(), Fa
     .await;
     lambda.configure(&world.stack.settings);
     load_lines(&world, swaps).await;
-    load_sims(&world, FormFactor::Esim, swaps).await;
+    load_stock(&world, FormFactor::Esim, swaps).await;
     lambda.invoked();
     let token = world.owner(CUSTOMER);
     let ours_before = processor("self")?;
