@@ -81,6 +81,11 @@ impl Watch {
         self.doubtful.insert(pk.trim_start_matches("A#").to_owned());
     }
 
+    /// Whether a row was written once.
+    pub(crate) fn is_new(&self, row: &Key) -> bool {
+        self.rows.get(row).is_some_and(|seen| seen.version == 1)
+    }
+
     /// When the sweeper is to look at a row.
     pub(crate) fn due(&self, row: &Key) -> Option<u64> {
         self.rows.get(row)?.due

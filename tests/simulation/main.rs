@@ -198,7 +198,7 @@ fn whatever_happens_nothing_is_lost_and_nothing_happens_twice() {
 
 #[test]
 fn every_known_mistake_is_seen() {
-    let most = setting("MISTAKE_SEEDS").unwrap_or(100);
+    let most = setting("MISTAKE_SEEDS").unwrap_or(1000);
     let mut missed = Vec::new();
     let mistakes = if whole() {
         &Mistake::ALL[..]

@@ -103,7 +103,7 @@ impl Consumer {
         }
     }
 
-    /// Who takes records of this row, as the filters of the mappings say.
+    /// Who takes records of this row, as the filters of the mappings say; of a mail only the first.
     fn of(sk: &str) -> Option<Self> {
         match sk {
             "activation" => Some(Self::Fulfil),
@@ -714,7 +714,8 @@ impl World {
         let Some(consumer) = Consumer::of(&row.1) else {
             return;
         };
-        if self.plan.weather.stream {
+        let wakes = consumer == Consumer::Fulfil || self.watch.is_new(&row);
+        if self.plan.weather.stream && wakes {
             let record = self.record(row.clone());
             let delay = self.delay();
             self.plan_in(delay, Event::Put(consumer, record));

@@ -20,6 +20,8 @@ use tokio::net::TcpListener;
 pub struct Bill {
     /// The operations, in the order in which they were answered.
     pub calls: Vec<String>,
+    /// Where each of them arrived: the path below the meter's `url`, by which callers can be told apart.
+    pub paths: Vec<String>,
     /// Read units.
     pub reads: f64,
     /// Write units, those of indexes too.
@@ -96,6 +98,7 @@ impl Meter {
         let target = parts.headers.get("x-amz-target").ok_or("no operation")?;
         let (_, operation) = target.to_str()?.split_once('.').ok_or("no operation")?;
         let operation = operation.to_owned();
+        let path = parts.uri.path().to_owned();
         let mut call: Value = serde_json::from_slice(&body.collect().await?.to_bytes())?;
         call["ReturnConsumedCapacity"] = json!("TOTAL");
         parts.uri = self.state().table.parse()?;
@@ -105,12 +108,12 @@ impl Meter {
         let sent = self.client.request(Request::from_parts(parts, body));
         let (parts, body) = sent.await?.into_parts();
         let body = body.collect().await?.to_bytes();
-        self.note(operation, &serde_json::from_slice(&body)?);
+        self.note(operation, path, &serde_json::from_slice(&body)?);
         Ok(Response::from_parts(parts, Full::new(body)))
     }
 
     /// A batch and a transaction answer a list, the others one. What is refused answers none.
-    fn note(&self, operation: String, answer: &Value) {
+    fn note(&self, operation: String, path: String, answer: &Value) {
         let consumed = &answer["ConsumedCapacity"];
         let units: f64 = std::slice::from_ref(consumed)
             .iter()
@@ -125,5 +128,6 @@ impl Meter {
             bill.writes += units;
         }
         bill.calls.push(operation);
+        bill.paths.push(path);
     }
 }

@@ -87,7 +87,9 @@ impl DeliverEsim {
                     self.save(mail, &DeliveryFact::Unheard).await?;
                 }
                 DeliveryStep::Send if mail.is_needed(&swap.activation) => {
-                    self.claim_and_send(&swap, mail).await?;
+                    if self.claim_and_send(&swap, mail).await? {
+                        return Ok(());
+                    }
                 }
                 DeliveryStep::Send => {
                     self.save(mail, &DeliveryFact::Void).await?;
@@ -96,7 +98,8 @@ impl DeliverEsim {
         }
     }
 
-    async fn claim_and_send(&self, swap: &StoredSwap, mail: &Delivery) -> Result<(), StoreError> {
+    /// Whether it was tried: after that the mail waits, whatever came of it. A claim that another won leaves it undone.
+    async fn claim_and_send(&self, swap: &StoredSwap, mail: &Delivery) -> Result<bool, StoreError> {
         // All that can fail on our side comes before the claim: a claim that lapses is a mail in doubt.
         let a = &swap.activation;
         let message = compose(&Letter {
@@ -121,7 +124,7 @@ impl DeliverEsim {
             deadline,
         };
         let Some(claimed) = self.save(mail, &claim).await? else {
-            return Ok(());
+            return Ok(false);
         };
         let outcome = self.post.send(&claimed, message).await;
         tracing::info!(mail = mail.number, ?outcome, "a mail was handed to SES");
@@ -139,7 +142,7 @@ impl DeliverEsim {
             // The same row again: the fact changes nothing in it.
             current = changed.filter(|changed| changed.version != mail.version);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The mail with the fact in it, if the fact changes it and nobody changed it first.

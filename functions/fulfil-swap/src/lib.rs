@@ -9,7 +9,8 @@ use std::time::Duration;
 use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use domain::{
-    ActivationId, Claim, Deadlines, Delivery, Fact, Kind, Phase, SmDpAddress, Step, apply, next,
+    Activation, ActivationId, Claim, Deadlines, Delivery, Fact, Kind, Phase, SmDpAddress, Step,
+    apply, next,
 };
 use edge::{Ambient, Metric, SettingError, Settings, about, for_each_row, log_cause};
 use lambda_runtime::LambdaEvent;
@@ -65,42 +66,51 @@ impl FulfilSwap {
 
     async fn advance(&self, id: &ActivationId) -> Result<(), StoreError> {
         about(id);
+        // The row as we wrote it: nobody has to read what he wrote himself.
+        let mut written = None;
         for _ in 0..STEPS {
-            let Some(swap) = self.store.swap(id).await? else {
+            let read = match written.take() {
+                Some(swap) => Some(swap),
+                None => self.store.swap(id).await?,
+            };
+            let Some(swap) = read else {
                 tracing::warn!("there is no such swap");
                 return Ok(());
             };
             let step = next(&swap.activation, &self.deadlines, self.ambient.now());
-            match step {
+            written = match step {
                 Step::Rest => return Ok(()),
                 Step::WaitUntil(_) => {
                     self.save(&swap, &[Fact::Postponed]).await?;
                     return Ok(());
                 }
-                Step::GiveUp(failure) => {
-                    self.save(&swap, &[Fact::GivenUp(failure)]).await?;
-                }
+                Step::GiveUp(failure) => self.save(&swap, &[Fact::GivenUp(failure)]).await?.row(),
                 Step::Finish => self.finish(&swap).await?,
                 Step::Erase => self.erase(&swap).await?,
                 Step::Order | Step::Start | Step::Ask | Step::Cancel => {
-                    self.claim_and_call(&swap, step).await?;
+                    self.claim_and_call(&swap, step).await?
                 }
-            }
+            };
         }
         tracing::error!("a swap took too many steps at once");
         Ok(())
     }
 
-    /// Nobody calls out without a claim that is written. Whoever does not get it has nothing to do.
-    async fn claim_and_call(&self, swap: &StoredSwap, step: Step) -> Result<(), StoreError> {
+    /// Nobody calls out without a claim that is written. Whoever does not get it has nothing to do. Gives the row with
+    /// what came of the calls.
+    async fn claim_and_call(
+        &self,
+        swap: &StoredSwap,
+        step: Step,
+    ) -> Result<Option<StoredSwap>, StoreError> {
         let claim = Claim {
             token: self.ambient.token(),
             until: self.ambient.now() + self.deadlines.lease,
         };
         let claimed = Fact::Claimed(claim.clone());
-        if self.save(swap, &[claimed]).await? != Some(Saved::Written) {
-            return Ok(());
-        }
+        let Some(claimed) = self.save(swap, &[claimed]).await?.row() else {
+            return Ok(None);
+        };
         let calls = async {
             match step {
                 Step::Order => self.order(swap).await,
@@ -121,10 +131,8 @@ impl FulfilSwap {
             }
             Err(_) => vec![Fact::TryFailed],
         };
+        let mut now = claimed;
         loop {
-            let Some(now) = self.store.swap(&swap.activation.id).await? else {
-                return Ok(());
-            };
             let held = now.activation.claim.as_ref();
             if held.is_none_or(|held| held.token != claim.token) {
                 // A fact ended the claim, or it lapsed: what to make of our tries is another's now, but an order that
@@ -132,14 +140,19 @@ impl FulfilSwap {
                 facts.retain(|fact| matches!(fact, Fact::Ordered { .. }));
             }
             match self.save(&now, &facts).await? {
-                Some(Saved::Stale) => {}
-                Some(Saved::Written) | None => return Ok(()),
+                Moved::To(row) => return Ok(Some(*row)),
+                Moved::Nowhere => return Ok(None),
+                Moved::ByAnother => {}
             }
+            let Some(changed) = self.store.swap(&swap.activation.id).await? else {
+                return Ok(None);
+            };
+            now = changed;
         }
     }
 
-    /// Writes what the facts make of a swap; `None` if they change nothing.
-    async fn save(&self, before: &StoredSwap, facts: &[Fact]) -> Result<Option<Saved>, StoreError> {
+    /// Writes what the facts make of a swap.
+    async fn save(&self, before: &StoredSwap, facts: &[Fact]) -> Result<Moved, StoreError> {
         let at = self.ambient.now();
         let mut after = before.activation.clone();
         for fact in facts {
@@ -151,7 +164,7 @@ impl FulfilSwap {
             }
         }
         if after.version == before.activation.version {
-            return Ok(None);
+            return Ok(Moved::Nowhere);
         }
         let newly_ordered = before.activation.phase == Phase::Ordering
             && matches!(after.phase, Phase::Ordered | Phase::Started);
@@ -166,23 +179,24 @@ impl FulfilSwap {
         if saved == Saved::Written && before.activation.phase != after.phase {
             tracing::info!(phase = after.phase.as_str(), "swap moved");
         }
-        Ok(Some(saved))
+        Ok(Moved::of(saved, before, after))
     }
 
-    async fn erase(&self, swap: &StoredSwap) -> Result<(), StoreError> {
+    async fn erase(&self, swap: &StoredSwap) -> Result<Option<StoredSwap>, StoreError> {
         let at = self.ambient.now();
         if let Ok(after) = apply(&swap.activation, &Fact::Erased, &self.deadlines, at)
             && self.store.save_erased(swap, &after).await? == Saved::Written
         {
             tracing::info!("a swap's secrets are erased");
         }
-        Ok(())
+        // The row without its secrets is to be read.
+        Ok(None)
     }
 
-    async fn finish(&self, swap: &StoredSwap) -> Result<(), StoreError> {
+    async fn finish(&self, swap: &StoredSwap) -> Result<Option<StoredSwap>, StoreError> {
         let at = self.ambient.now();
         let Ok(after) = apply(&swap.activation, &Fact::Finished, &self.deadlines, at) else {
-            return Ok(());
+            return Ok(None);
         };
         let saved = match after.phase {
             Phase::Done => self.store.finish_done(swap, &after).await?,
@@ -202,6 +216,35 @@ impl FulfilSwap {
             }
             .record();
         }
-        Ok(())
+        Ok(Moved::of(saved, swap, after).row())
+    }
+}
+
+/// What became of a swap's row.
+enum Moved {
+    /// As we wrote it.
+    To(Box<StoredSwap>),
+    /// Somebody moved it first: it is to be read again.
+    ByAnother,
+    /// The facts change nothing.
+    Nowhere,
+}
+
+impl Moved {
+    fn of(saved: Saved, before: &StoredSwap, after: Activation) -> Self {
+        match saved {
+            Saved::Stale => Self::ByAnother,
+            Saved::Written => Self::To(Box::new(StoredSwap {
+                activation: after,
+                ..before.clone()
+            })),
+        }
+    }
+
+    fn row(self) -> Option<StoredSwap> {
+        match self {
+            Self::To(row) => Some(*row),
+            Self::ByAnother | Self::Nowhere => None,
+        }
     }
 }

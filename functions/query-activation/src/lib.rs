@@ -225,7 +225,18 @@ impl QueryActivation {
         }
         // A line with nothing for the caller is like one that does not exist, however long its listing is.
         let more = more && !entries.is_empty();
-        entries.retain(|entry| query.matches_entry(entry));
+        let undecided = entries
+            .iter()
+            .filter(|entry| query.matches_entry(entry).is_none());
+        let undecided: Vec<_> = undecided.map(|entry| entry.id.clone()).collect();
+        let rows = self.store.swaps(&undecided).await?;
+        entries.retain(|entry| {
+            let in_row = || {
+                rows.get(&entry.id)
+                    .is_some_and(|row| query.matches(&row.activation))
+            };
+            query.matches_entry(entry).unwrap_or_else(in_row)
+        });
         let total = entries.len();
         let end = (query.skip + query.take).min(total);
         let next_after = match (end < total, more) {

@@ -152,9 +152,18 @@ impl Query {
             || self.phone.is_some()
     }
 
-    /// Whether an entry of the listing matches; line and time are the listing's own.
-    pub(crate) fn matches_entry(&self, entry: &Entry) -> bool {
-        self.matches_status(entry.status) && self.matches_reference(&entry.reference)
+    /// Whether an entry of the listing matches, unless that is only to be seen in its row; line and time are the listing's
+    /// own.
+    pub(crate) fn matches_entry(&self, entry: &Entry) -> Option<bool> {
+        if !self.matches_reference(&entry.reference) {
+            return Some(false);
+        }
+        let mut asked = entry
+            .statuses
+            .iter()
+            .map(|status| self.matches_status(*status));
+        let first = asked.next()?;
+        asked.all(|other| other == first).then_some(first)
     }
 
     /// Whether a swap matches.

@@ -23,12 +23,13 @@ use lambda_http::Request;
 use lambda_runtime::LambdaEvent;
 use mail_events::{MailEvents, SnsEvent};
 use manage_swap::ManageSwap;
+use network::tmf641::SETTLED;
 use network::{Access, ServiceOrdering};
 use network_events::NetworkEvents;
 use peers::{Carrier, Smdp, TlsCaller};
 use query_activation::QueryActivation;
 use serde::de::IgnoredAny;
-use serde_json::{Value, json};
+use serde_json::json;
 use store::Store;
 use submit_swap::SubmitSwap;
 use sweep_swaps::SweepSwaps;
@@ -327,17 +328,20 @@ impl Stack {
         });
 
         let registered = ServiceOrdering::new(access.connector(), &endpoints.network);
-        if let Err(error) = registered.register(&endpoints.callbacks).await {
+        if let Err(error) = registered
+            .register(&endpoints.callbacks, Some(SETTLED))
+            .await
+        {
             tracing::warn!(%error, "the network did not take our registration: its callbacks will not come");
         }
         let pumps = [
             (
                 "fulfil-swap",
-                json!({"dynamodb": {"Keys": {"sk": {"S": ["activation"]}}}}),
+                json!({"eventName": ["INSERT", "MODIFY"], "dynamodb": {"Keys": {"sk": {"S": ["activation"]}}}}),
             ),
             (
                 "deliver-esim",
-                json!({"dynamodb": {"Keys": {"sk": {"S": [{"prefix": "delivery#"}]}}}}),
+                json!({"eventName": ["INSERT"], "dynamodb": {"Keys": {"sk": {"S": [{"prefix": "delivery#"}]}}}}),
             ),
         ];
         let dead_letters = DeadLetters::default();
@@ -348,7 +352,7 @@ impl Stack {
                 table: TABLE.to_owned(),
                 functions: functions.clone(),
                 function,
-                filters: vec![changes(pattern)],
+                filters: vec![Filter::parse(&pattern).expect("the patterns above are patterns")],
                 data_dir: options.data_dir.clone(),
                 dead_letters: dead_letters.clone(),
             };
@@ -600,12 +604,6 @@ pub(crate) fn read_settings(data_dir: &Path) -> Result<BTreeMap<String, String>,
     let settings =
         settings.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()));
     Ok(settings.collect())
-}
-
-/// New and changed rows that fit the pattern.
-fn changes(mut pattern: Value) -> Filter {
-    pattern["eventName"] = json!(["INSERT", "MODIFY"]);
-    Filter::parse(&pattern).expect("the patterns above are patterns")
 }
 
 /// A peer's book.

@@ -49,7 +49,8 @@ const TABLES: &str = "
     CREATE INDEX IF NOT EXISTS cancels_by_state ON cancels (state);
     CREATE TABLE IF NOT EXISTS hubs (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
-        callback TEXT NOT NULL UNIQUE
+        callback TEXT NOT NULL UNIQUE,
+        query TEXT
     );
     CREATE TABLE IF NOT EXISTS sims (
         msisdn TEXT PRIMARY KEY,
@@ -424,8 +425,9 @@ async fn register(State(carrier): State<Arc<Carrier>>, body: Bytes) -> Result<Re
     };
     let number: i64 = carrier.book.write(|change| {
         change.execute(
-            "INSERT INTO hubs (callback) VALUES (?1) ON CONFLICT DO NOTHING",
-            [&hub.callback],
+            "INSERT INTO hubs (callback, query) VALUES (?1, ?2)
+             ON CONFLICT (callback) DO UPDATE SET query = ?2",
+            params![hub.callback, hub.query],
         )?;
         change.query_row(
             "SELECT number FROM hubs WHERE callback = ?1",
@@ -515,29 +517,36 @@ fn advance(
         params![order.id, json_text(order), due],
     )?;
     let state = serde_json::to_value(state).expect("a state is a word");
+    let state = state.as_str().unwrap_or_default();
     let event = ServiceOrderStateChangeEvent {
         // An order enters a state once.
-        event_id: Some(format!(
-            "{}-{}",
-            order.id,
-            state.as_str().unwrap_or_default()
-        )),
+        event_id: Some(format!("{}-{state}", order.id)),
         event_time: Some(now),
         event_type: Some("ServiceOrderStateChangeEvent".to_owned()),
         event: ServiceOrderStateChange {
             service_order: order.clone(),
         },
     };
-    let hubs: Vec<(i64, String)> = change
-        .prepare_cached("SELECT number, callback FROM hubs")?
-        .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
+    let hubs: Vec<(i64, String, Option<String>)> = change
+        .prepare_cached("SELECT number, callback, query FROM hubs")?
+        .query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    for (number, callback) in hubs {
+    for (number, callback, query) in hubs {
+        if !asks_for(query.as_deref(), state) {
+            continue;
+        }
         // A registration that does not answer holds up none of the others.
         let subject = format!("{number}/{}", order.id);
         outbox::put(change, &subject, &listener_of(&callback), &event)?;
     }
     Ok(())
+}
+
+/// Whether a registration's query lets an order's state through. What else it asks is not looked at.
+fn asks_for(query: Option<&str>, state: &str) -> bool {
+    let terms = query.into_iter().flat_map(|query| query.split('&'));
+    let mut states = terms.filter_map(|term| term.strip_prefix("event.serviceOrder.state="));
+    states.all(|asked| asked.split(',').any(|asked| asked == state))
 }
 
 fn listener_of(callback: &str) -> String {

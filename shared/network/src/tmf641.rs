@@ -21,6 +21,10 @@ pub const PATH: &str = "/tmf-api/serviceOrdering/v4";
 /// Where the network tells of a change, below [`PATH`].
 pub const LISTENER: &str = "/listener/serviceOrderStateChangeEvent";
 
+/// Asks for the events that settle an order. Others tell nothing that the answers to our own calls do not tell; a network
+/// that does not know the query sends them all the same.
+pub const SETTLED: &str = "eventType=ServiceOrderStateChangeEvent&event.serviceOrder.state=completed,failed,rejected,cancelled,partial";
+
 /// Why a call was not surely carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OrderingError {
@@ -110,12 +114,12 @@ impl ServiceOrdering {
         Ok(())
     }
 
-    /// Registers the base URL below which we serve [`PATH`] and [`LISTENER`].
-    pub async fn register(&self, callback: &str) -> Result<(), OrderingError> {
+    /// Registers the base URL below which we serve [`PATH`] and [`LISTENER`], for all events or for those that fit `query`.
+    pub async fn register(&self, callback: &str, query: Option<&str>) -> Result<(), OrderingError> {
         let subscription = EventSubscription {
             id: None,
             callback: callback.to_owned(),
-            query: None,
+            query: query.map(str::to_owned),
         };
         let _ = self.send("POST", "/hub", &subscription).await?;
         Ok(())
@@ -298,14 +302,17 @@ mod tests {
         );
         let (url, request) = peer(&answer("201 Created", "")).await;
         client(&format!("{url}/"))
-            .register("http://127.0.0.1:9000")
+            .register("http://127.0.0.1:9000", Some(SETTLED))
             .await
             .unwrap();
         assert_eq!(
             parts(&request.await.unwrap()),
             (
                 "POST /tmf-api/serviceOrdering/v4/hub",
-                json!({"callback": "http://127.0.0.1:9000"})
+                json!({
+                    "callback": "http://127.0.0.1:9000",
+                    "query": "eventType=ServiceOrderStateChangeEvent&event.serviceOrder.state=completed,failed,rejected,cancelled,partial"
+                })
             )
         );
     }

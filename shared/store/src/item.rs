@@ -269,6 +269,9 @@ pub struct SwapSecrets {
     pub matching_id: Option<Sealed>,
 }
 
+/// How a swap ended, as the dialect writes it; absent while it is open.
+pub(crate) const OUTCOME: &str = "outcome";
+
 /// Field names under which a swap's secrets are sealed.
 pub(crate) const CODE: &str = "code";
 pub(crate) const MATCHING_ID: &str = "matchingId";
@@ -290,10 +293,11 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
         Kind::Esim => "esim",
         Kind::Physical => "physical",
     };
+    let outcome = (!a.phase.is_open()).then(|| a.status().as_str());
     let mut build = Build(activation_key(&a.id))
         .text("type", SWAPS)
         .text("listed", listed(a))
-        .text("status", a.status().as_str())
+        .maybe_text(OUTCOME, outcome)
         .text("line", a.subscription.as_str())
         .text("phone", a.phone.as_e164())
         .text("customer", &a.customer)

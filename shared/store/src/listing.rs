@@ -35,6 +35,12 @@ impl Listing<'_> {
             Self::Nobody => ("byLine", "line", " "),
         }
     }
+
+    /// Whether its index carries how swaps ended. A line has few swaps, and everybody's are listed by operators alone: for
+    /// them a write at each end costs more than it saves.
+    fn tells_outcomes(&self) -> bool {
+        matches!(self, Self::Customer(_) | Self::Reseller(_))
+    }
 }
 
 /// Which part of a listing.
@@ -57,8 +63,8 @@ pub struct Entry {
     pub id: ActivationId,
     /// Its place in the listing.
     pub place: String,
-    /// Its status.
-    pub status: Status,
+    /// The statuses that it may have, as far as the index tells: which of them it has is in the row.
+    pub statuses: &'static [Status],
     /// Its reference number, `""` when absent.
     pub reference: String,
     /// Its customer; in a line's listing alone.
@@ -106,7 +112,7 @@ impl Store {
                 .send()
                 .await?;
             for row in page.items() {
-                entries.push(to_entry(row)?);
+                entries.push(to_entry(row, listing.tells_outcomes())?);
             }
             start = page.last_evaluated_key;
             if start.is_none() {
@@ -127,7 +133,9 @@ fn start_key(hash: &str, value: &str, place: &str) -> Result<Item, StoreError> {
     Ok(key)
 }
 
-fn to_entry(item: &Item) -> Result<Entry, StoreError> {
+fn to_entry(item: &Item, tells_outcomes: bool) -> Result<Entry, StoreError> {
+    const OPEN: &[Status] = &[Status::Init, Status::Busy];
+    const ANY: &[Status] = &[Status::Init, Status::Busy, Status::Done, Status::Error];
     let row = Row(item);
     let id = row
         .text("pk")?
@@ -136,10 +144,12 @@ fn to_entry(item: &Item) -> Result<Entry, StoreError> {
     Ok(Entry {
         id: id.ok_or(StoreError::Corrupt("pk"))?,
         place: row.text("listed")?.to_owned(),
-        status: row
-            .text("status")?
-            .parse()
-            .map_err(|_| StoreError::Corrupt("status"))?,
+        statuses: match row.maybe_text(item::OUTCOME) {
+            Some(done) if done == Status::Done.as_str() => &[Status::Done],
+            Some(_) => &[Status::Error],
+            None if tells_outcomes => OPEN,
+            None => ANY,
+        },
         reference: row.maybe_text("reference").unwrap_or_default().to_owned(),
         customer: row.maybe_text("customer").map(str::to_owned),
         reseller: row.maybe_text("reseller").map(str::to_owned),

@@ -60,7 +60,7 @@ impl Lambda {
         Ok(lambda)
     }
 
-    /// The environment of all functions from now on.
+    /// The environment of all functions from now on; `{function}` in it is the function's name.
     pub(crate) fn configure(&self, settings: &BTreeMap<String, String>) {
         self.settings.send_replace(Some(settings.clone()));
     }
@@ -100,8 +100,11 @@ impl Lambda {
             }
             None => {
                 let command = self.programs.command(Language::Rust, function);
-                let mut sandbox =
-                    Sandbox::start(&command, &settings.unwrap_or_default(), event).await?;
+                let mut settings = settings.unwrap_or_default();
+                for value in settings.values_mut() {
+                    *value = value.replace("{function}", function);
+                }
+                let mut sandbox = Sandbox::start(&command, &settings, event).await?;
                 let answer = sandbox.answer().await?;
                 (sandbox, answer)
             }

@@ -16,6 +16,13 @@ const BEHIND_API: [&str; 5] = [
     "network-events",
 ];
 
+/// Gigabytes of the functions that callers wait for, and of the others, as `infra/template.yaml` has them.
+const MEMORY: f64 = 0.25;
+const MEMORY_BEHIND: f64 = 0.125;
+
+/// Instructions of a warm call where they are not counted: those of a submit.
+const WARM: f64 = 3e6;
+
 /// Operations, as the table of units names them, and what a million of them is called here.
 const BILLED: [(&str, &str); 5] = [
     ("query by id", "a million queries by id"),
@@ -39,7 +46,7 @@ struct Dollars {
 }
 
 impl Dollars {
-    fn of(cost: &Value, prices: &Value) -> Self {
+    fn of(cost: &Value, prices: &Value, counted: &Value) -> Self {
         let number = |value: &Value| value.as_f64().unwrap_or_default();
         let invoked = cost["invoked"].as_object();
         let invoked = |pick: &dyn Fn(&str) -> bool| -> f64 {
@@ -49,13 +56,23 @@ impl Dollars {
         let (api, assumed) = (&prices["apiGateway"], &prices["assumed"]);
         let calls = invoked(&|name| BEHIND_API.contains(&name));
         let all = invoked(&|_| true);
+        let instructions: f64 = cost["invoked"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, count)| number(count) * counted[name]["warm"].as_f64().unwrap_or(WARM))
+            .sum();
         let mails = invoked(&|name| name == "mail-events").min(1.0);
-        // Our own share of the time is a millisecond an invocation, rounded up: what is waited for is nearly all.
-        let waited = number(&cost["calls"]) * number(&assumed["dynamodbMilliseconds"])
-            + number(&cost["peers"]) * number(&assumed["peerMilliseconds"])
-            + mails * number(&assumed["sesMilliseconds"]);
         let lambda = &prices["lambda"];
-        let gigabyte_seconds = (waited + all) / 1000.0 * number(&lambda["memoryGigabytes"]);
+        let dynamodb = number(&assumed["dynamodbMilliseconds"]);
+        let waited = (number(&cost["calls"]) - number(&cost["behind"])) * dynamodb * MEMORY
+            + number(&cost["behind"]) * dynamodb * MEMORY_BEHIND
+            + number(&cost["peers"]) * number(&assumed["peerMilliseconds"]) * MEMORY_BEHIND
+            + mails * number(&assumed["sesMilliseconds"]) * MEMORY_BEHIND;
+        // Half the memory is half the processor: our own share of the time costs the same with any memory.
+        let worked = instructions / 1e6 / number(&assumed["millionInstructionsAMillisecond"])
+            * number(&lambda["wholeProcessorGigabytes"]);
+        let gigabyte_seconds = (waited + worked) / 1000.0;
         let dynamodb = &prices["dynamodb"];
         Self {
             api: calls * number(&api["millionRequests"]),
@@ -75,10 +92,11 @@ impl Dollars {
 pub(crate) fn run() -> Result<(), Failure> {
     let prices: Value = serde_json::from_str(PRICES)?;
     let costs = report::kept("capacity")?;
+    let counted = report::kept("instructions")?;
     let mut table = Table::new(&["$", "API Gateway", "Lambda", "DynamoDB", "together"]);
     let mut figures = json!({});
     for (name, called) in BILLED {
-        let dollars = Dollars::of(&costs[name], &prices);
+        let dollars = Dollars::of(&costs[name], &prices, &counted);
         let cells = [
             dollars.api,
             dollars.lambda,

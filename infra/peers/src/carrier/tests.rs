@@ -1,6 +1,7 @@
 //! The simulated network over HTTP, with the operator's own client.
 
 use domain::{ActivationId, Iccid, Msisdn};
+use network::tmf641::SETTLED;
 use network::{NewOrder, OrderingError, ServiceOrdering};
 use serde_json::json;
 
@@ -82,7 +83,7 @@ impl Operator {
 async fn an_order_that_is_not_held_completes_by_itself() {
     let mut operator = Operator::start(&[]).await;
     let w = world(None, Duration::ZERO).await;
-    w.client.register(&operator.url).await.unwrap();
+    w.client.register(&operator.url, None).await.unwrap();
     assert_eq!(w.client.find(&id()).await.unwrap(), None);
     assert_eq!(w.carrier.sim_of(&msisdn()).unwrap(), None);
 
@@ -119,7 +120,7 @@ async fn a_held_order_waits_and_a_started_one_is_not_cancelled() {
     // The refused event is sent again before the next one of its order.
     let mut operator = Operator::start(&[500]).await;
     let w = world(None, Duration::from_millis(1)).await;
-    w.client.register(&operator.url).await.unwrap();
+    w.client.register(&operator.url, None).await.unwrap();
     let placed = w.place(true).await.unwrap();
     assert_eq!(placed.state, OrderState::Held);
 
@@ -141,10 +142,23 @@ async fn a_held_order_waits_and_a_started_one_is_not_cancelled() {
 }
 
 #[tokio::test]
+async fn who_asks_for_the_end_is_told_of_nothing_else() {
+    let mut operator = Operator::start(&[]).await;
+    let w = world(None, Duration::from_millis(1)).await;
+    for query in [None, Some(SETTLED)] {
+        w.client.register(&operator.url, query).await.unwrap();
+    }
+    let placed = w.place(true).await.unwrap();
+    w.client.start(&placed.id).await.unwrap();
+    assert_eq!(operator.event().await.state, OrderState::Completed);
+    assert!(!operator.has_more());
+}
+
+#[tokio::test]
 async fn a_held_order_is_cancelled_once() {
     let mut operator = Operator::start(&[]).await;
     let w = world(None, NEVER).await;
-    w.client.register(&operator.url).await.unwrap();
+    w.client.register(&operator.url, None).await.unwrap();
     let placed = w.place(true).await.unwrap();
     for task in ["1", "2"] {
         w.client.cancel(&placed.id).await.unwrap();
@@ -256,7 +270,7 @@ async fn timers_and_events_survive_a_kill() {
     let path = directory.path().join("network.db");
     let mut operator = Operator::start(&[]).await;
     let before = world(Some(&path), Duration::from_millis(300)).await;
-    before.client.register(&operator.url).await.unwrap();
+    before.client.register(&operator.url, None).await.unwrap();
     let placed = before.place(true).await.unwrap();
     before.client.start(&placed.id).await.unwrap();
     before.task.abort();
@@ -280,7 +294,7 @@ async fn an_operator_that_moved_gets_what_it_missed() {
     let path = directory.path().join("network.db");
     let before = world(Some(&path), NEVER).await;
     for gone in ["http://127.0.0.1:1", "http://127.0.0.1:2/"] {
-        before.client.register(gone).await.unwrap();
+        before.client.register(gone, None).await.unwrap();
     }
     let placed = before.place(true).await.unwrap();
     before.client.start(&placed.id).await.unwrap();
@@ -297,7 +311,7 @@ async fn an_operator_that_moved_gets_what_it_missed() {
         assert_eq!(operator.event().await.state, OrderState::InProgress);
     }
     let client = ServiceOrdering::new(network::connector(), &url);
-    client.register(&operator.url).await.unwrap();
+    client.register(&operator.url, None).await.unwrap();
     let hubs = carrier
         .book
         .read(|book| book.query_row("SELECT COUNT(*) FROM hubs", (), |row| row.get::<_, i64>(0)));
