@@ -95,7 +95,8 @@ impl ManageSwap {
                 let view = self.presenter.show(&self.store, &swap, now).await?;
                 return Ok(answer(StatusCode::OK, &view));
             }
-            tokio::time::sleep(LOOK_AFTER).await;
+            let left = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
+            tokio::time::sleep(left.min(LOOK_AFTER)).await;
         }
     }
 

@@ -10,6 +10,11 @@ use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
+use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use aws_types::region::Region;
@@ -49,7 +54,7 @@ pub fn sdk_config() -> io::Result<SdkConfig> {
         .build_https();
     let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(http)
+        .http_client(OnFirstCall(http))
         .service_config(Environment)
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .timeout_config(timeouts());
@@ -57,6 +62,25 @@ pub fn sdk_config() -> io::Result<SdkConfig> {
     config.set_region(variable("AWS_REGION").map(Region::new));
     config.set_credentials_provider(credentials().map(SharedCredentialsProvider::new));
     Ok(config.build())
+}
+
+/// The SDK's HTTP client, which builds its connector when a call needs it, and not before that for each client of a service
+/// only to see that it can be built.
+#[derive(Debug)]
+struct OnFirstCall(SharedHttpClient);
+
+impl HttpClient for OnFirstCall {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        self.0.http_connector(settings, components)
+    }
+
+    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
+        self.0.connector_metadata()
+    }
 }
 
 /// Those of the function's role. Lambda ends a sandbox before they end.

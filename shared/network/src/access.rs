@@ -126,12 +126,10 @@ impl Access {
     }
 
     fn tls(self) -> ClientConfig {
-        let authorities = match self.authorities.is_empty() {
-            false => self.authorities,
-            true => rustls_native_certs::load_native_certs().certs,
+        let roots = match self.authorities.is_empty() {
+            false => Arc::new(roots(self.authorities)),
+            true => SYSTEM.clone(),
         };
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(authorities);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -150,6 +148,17 @@ impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Access")
     }
+}
+
+/// The authorities that the system knows, read at the first call to a peer that has none of its own: to read them is most of
+/// what that call costs, so both peers share them.
+static SYSTEM: LazyLock<Arc<RootCertStore>> =
+    LazyLock::new(|| Arc::new(roots(rustls_native_certs::load_native_certs().certs)));
+
+fn roots(authorities: Vec<CertificateDer<'static>>) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(authorities);
+    roots
 }
 
 fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {

@@ -41,7 +41,7 @@ def begin(caller, line, kind, asked, code=None, request=None):
     client = table.meta.client
     for new_sim in candidates[start:] + candidates[:start]:
         swap = {
-            "pk": pk, "sk": "activation", "type": "SIMSWAP", "status": "INIT", "kind": kind, "phase": "accepted",
+            "pk": pk, "sk": "activation", "type": "SIMSWAP", "kind": kind, "phase": "accepted",
             "listed": f"{datetime.fromtimestamp(now / 1000, UTC):%Y-%m-%dT%H:%M:%S}.{now % 1000:03}Z#{swap_id}",
             "line": line["pk"].removeprefix("L#"), "oldSim": line["sim"], "newSim": new_sim,
             "createdAt": now, "modifiedAt": now, "version": 1, "dueAt": sortable(now + LEASE),

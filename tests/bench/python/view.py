@@ -4,6 +4,9 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 ZONE = ZoneInfo("Europe/Amsterdam")
+SHOWN = {
+    "accepted": "INIT", "ordering": "INIT", "ordered": "BUSY", "started": "BUSY", "done": "DONE", "error": "ERROR",
+}
 
 
 def view(swap, code=None, mail=None):
@@ -11,7 +14,7 @@ def view(swap, code=None, mail=None):
         "id": swap["pk"].removeprefix("A#"),
         "createdAt": time(swap["createdAt"]),
         "modifiedAt": time(max(swap["modifiedAt"], mail["modifiedAt"] if mail else 0)),
-        "status": swap["status"],
+        "status": SHOWN.get(swap["phase"]) or ("BUSY" if "orderNumber" in swap else "INIT"),
         "activationType": "SIMSWAP",
         "referenceNumber": swap.get("reference", ""),
         "subscriptionId": swap["line"],

@@ -1,8 +1,10 @@
 //! TLS in front of the local stack's parts: a certificate authority made for this run, and a door that passes bytes on.
 
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rsa::RsaPrivateKey;
@@ -12,8 +14,9 @@ use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::{CipherSuite, ServerConfig};
 
 use crate::Failure;
 
@@ -31,7 +34,15 @@ pub(crate) struct Tls {
     /// AWS's roots and it.
     pub(crate) aws: PathBuf,
     acceptor: TlsAcceptor,
+    doors: AtomicU8,
     _directory: TempDir,
+}
+
+/// Addresses that the certificate is for.
+const DOORS: u8 = 32;
+
+fn address(door: u8) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 0, door)
 }
 
 fn rsa_key() -> Result<KeyPair, Failure> {
@@ -40,7 +51,8 @@ fn rsa_key() -> Result<KeyPair, Failure> {
 }
 
 impl Tls {
-    /// An authority, and a certificate of it for 127.0.0.1; both are RSA of 2048 bits, as those of AWS's endpoints are.
+    /// An authority, and a certificate of it for the doors; both are RSA of 2048 bits, as those of AWS's endpoints are, and
+    /// the cipher suite is the one that those choose.
     pub(crate) fn new() -> Result<Self, Failure> {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -49,11 +61,18 @@ impl Tls {
             .push(DnType::CommonName, "bench");
         let authority = CertifiedIssuer::self_signed(authority, rsa_key()?)?;
         let key = rsa_key()?;
-        let leaf = CertificateParams::new(["127.0.0.1".to_owned()])?.signed_by(&key, &authority)?;
+        let names: Vec<_> = (1..=DOORS).map(|door| address(door).to_string()).collect();
+        let leaf = CertificateParams::new(names)?.signed_by(&key, &authority)?;
         let private = PrivateKeyDer::try_from(key.serialize_der())?;
-        let mut config = ServerConfig::builder()
+        let mut provider = ring::default_provider();
+        provider
+            .cipher_suites
+            .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![leaf.der().clone()], private)?;
+        config.ignore_client_order = true;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
 
         let directory = tempfile::tempdir()?;
@@ -74,14 +93,17 @@ impl Tls {
             )?,
             aws: write("aws.pem", &[AWS_ROOTS, &ours])?,
             acceptor: TlsAcceptor::from(Arc::new(config)),
+            doors: AtomicU8::new(0),
             _directory: directory,
         })
     }
 
-    /// A door before `http://host:port`; gives its URL.
+    /// A door before `http://host:port`; gives its URL. Each has an address of its own, for a client resumes a session at the
+    /// same one, and no service of AWS is at the address of another.
     pub(crate) async fn before(&self, url: &str) -> Result<String, Failure> {
         let behind = url.trim_start_matches("http://").to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let door = 1 + self.doors.fetch_add(1, Ordering::Relaxed) % DOORS;
+        let listener = TcpListener::bind((address(door), 0)).await?;
         let door = format!("https://{}", listener.local_addr()?);
         let acceptor = self.acceptor.clone();
         tokio::spawn(async move {

@@ -40,7 +40,7 @@ export async function begin({ caller, line, kind, asked, code, request }) {
   const start = candidates.length && randomInt(candidates.length)
   for (const newSim of [...candidates.slice(start), ...candidates.slice(0, start)]) {
     const swap = {
-      pk, sk: 'activation', type: 'SIMSWAP', listed: `${new Date(now).toISOString()}#${id}`, status: 'INIT',
+      pk, sk: 'activation', type: 'SIMSWAP', listed: `${new Date(now).toISOString()}#${id}`,
       line: subscription, phone: line.phone, customer: line.customer, reseller: line.reseller, network: line.network,
       language: line.language, kind, oldSim: line.sim, newSim, createdAt: now, modifiedAt: now, phase: 'accepted', version: 1,
       dueAt: sortable(now + LEASE), smdpOrder: 'none', order: 'none',

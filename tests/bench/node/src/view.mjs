@@ -11,12 +11,16 @@ function time(millis) {
   return `${part.year}-${part.month}-${part.day}T${part.hour}:${part.minute}:${part.second}.${part.fractionalSecond}${offset}`
 }
 
+const SHOWN = {
+  accepted: 'INIT', ordering: 'INIT', ordered: 'BUSY', started: 'BUSY', done: 'DONE', error: 'ERROR',
+}
+
 export function view(swap, code, mail) {
   return {
     id: swap.pk.slice('A#'.length),
     createdAt: time(swap.createdAt),
     modifiedAt: time(Math.max(swap.modifiedAt, mail?.modifiedAt ?? 0)),
-    status: swap.status,
+    status: SHOWN[swap.phase] ?? (swap.orderNumber ? 'BUSY' : 'INIT'),
     activationType: 'SIMSWAP',
     referenceNumber: swap.reference ?? '',
     subscriptionId: swap.line,
