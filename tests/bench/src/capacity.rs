@@ -63,7 +63,7 @@ impl Counted {
         let table = format!("{}/{{function}}", meter.url);
         let settings = [
             ("AWS_ENDPOINT_URL_DYNAMODB", table.as_str()),
-            ("CANCEL_WAIT", "1ms"),
+            ("CANCEL_WAIT", "1ns"),
             ("LEASE", "1h"),
             ("ASK_AFTER", "1h"),
             ("ASK_AT_MOST", "1h"),

@@ -62,7 +62,7 @@ impl Ground {
         let mut settings = world.stack.settings.clone();
         // Lambda sets these itself.
         settings.retain(|name, _| !name.contains("ACCESS_KEY") && name != "AWS_REGION");
-        settings.insert("CANCEL_WAIT".to_owned(), "1ms".to_owned());
+        settings.insert("CANCEL_WAIT".to_owned(), "1ns".to_owned());
         for (_, url) in settings
             .iter_mut()
             .filter(|(_, value)| value.starts_with("http://"))

@@ -32,6 +32,8 @@ pub(crate) struct Lambda {
 struct State {
     idle: BTreeMap<String, Vec<Sandbox>>,
     invoked: BTreeMap<String, Vec<Duration>>,
+    /// Seconds of the processor, by function.
+    worked: BTreeMap<String, f64>,
 }
 
 impl Lambda {
@@ -80,11 +82,13 @@ impl Lambda {
         self.state().invoked.get(function).map_or(0, Vec::len)
     }
 
-    /// Seconds of the processor that a function's sandboxes took so far.
-    pub(crate) fn processor(&self, function: &str) -> Result<f64, Failure> {
-        let state = self.state();
-        let sandboxes = state.idle.get(function).into_iter().flatten();
-        sandboxes.map(Sandbox::processor).sum()
+    /// Seconds of the processor that a function's invocations took so far.
+    pub(crate) fn processor(&self, function: &str) -> f64 {
+        self.state()
+            .worked
+            .get(function)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Invokes a function and waits for its answer.
@@ -93,8 +97,10 @@ impl Lambda {
         let settings = settings.wait_for(Option::is_some).await?.clone();
         let idle = self.state().idle.get_mut(function).and_then(Vec::pop);
         let began = Instant::now();
+        let mut worked_before = 0.0;
         let (mut sandbox, answer) = match idle {
             Some(mut sandbox) => {
+                worked_before = sandbox.processor()?;
                 let answer = sandbox.invoke(event).await?;
                 (sandbox, answer)
             }
@@ -111,7 +117,9 @@ impl Lambda {
         };
         let took = began.elapsed();
         sandbox.is_alive()?;
+        let worked = sandbox.processor()? - worked_before;
         let mut state = self.state();
+        *state.worked.entry(function.to_owned()).or_default() += worked;
         state
             .idle
             .entry(function.to_owned())
