@@ -71,12 +71,13 @@ pub(crate) const FREE: [(&str, &str, &str, bool); 6] = [
     ("1234567890123456789", "TELENOR", "R-20", false),
 ];
 
-/// What stands in the secret fields of every SIM: PINs, PUKs and the supplier's code.
+/// What stands in the secret fields of every SIM: PINs, PUKs and the supplier's code. Digits alone would be found in a time
+/// now and then, and letters alone in base64.
 pub(crate) const SECRETS: [&str; 5] = [
-    "60482917",
-    "71593826",
-    "82604735",
-    "93715648",
+    "PIN-1-6048",
+    "PIN-2-7159",
+    "PUK-1-8260",
+    "PUK-2-9371",
     "LPA:1$SUPPLIER.EXAMPLE$KP5NQ8RTVX",
 ];
 
