@@ -86,7 +86,10 @@ impl FulfilSwap {
                 }
                 Step::GiveUp(failure) => self.save(&swap, &[Fact::GivenUp(failure)]).await?.row(),
                 Step::Finish => self.finish(&swap).await?,
-                Step::Erase => self.erase(&swap).await?,
+                Step::Erase => {
+                    self.erase(&swap).await?;
+                    None
+                }
                 Step::Order | Step::Start | Step::Ask | Step::Cancel => {
                     self.claim_and_call(&swap, step).await?
                 }
@@ -182,15 +185,14 @@ impl FulfilSwap {
         Ok(Moved::of(saved, before, after))
     }
 
-    async fn erase(&self, swap: &StoredSwap) -> Result<Option<StoredSwap>, StoreError> {
+    async fn erase(&self, swap: &StoredSwap) -> Result<(), StoreError> {
         let at = self.ambient.now();
         if let Ok(after) = apply(&swap.activation, &Fact::Erased, &self.deadlines, at)
             && self.store.save_erased(swap, &after).await? == Saved::Written
         {
             tracing::info!("a swap's secrets are erased");
         }
-        // The row without its secrets is to be read.
-        Ok(None)
+        Ok(())
     }
 
     async fn finish(&self, swap: &StoredSwap) -> Result<Option<StoredSwap>, StoreError> {

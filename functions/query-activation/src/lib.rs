@@ -230,12 +230,9 @@ impl QueryActivation {
             .filter(|entry| query.matches_entry(entry).is_none());
         let undecided: Vec<_> = undecided.map(|entry| entry.id.clone()).collect();
         let rows = self.store.swaps(&undecided).await?;
-        entries.retain(|entry| {
-            let in_row = || {
-                rows.get(&entry.id)
-                    .is_some_and(|row| query.matches(&row.activation))
-            };
-            query.matches_entry(entry).unwrap_or_else(in_row)
+        entries.retain(|entry| match rows.get(&entry.id) {
+            Some(row) => query.matches(&row.activation),
+            None => query.matches_entry(entry) == Some(true),
         });
         let total = entries.len();
         let end = (query.skip + query.take).min(total);

@@ -64,9 +64,10 @@ impl Dollars {
             .sum();
         let mails = invoked(&|name| name == "mail-events").min(1.0);
         let lambda = &prices["lambda"];
-        let dynamodb = number(&assumed["dynamodbMilliseconds"]);
-        let waited = (number(&cost["calls"]) - number(&cost["behind"])) * dynamodb * MEMORY
-            + number(&cost["behind"]) * dynamodb * MEMORY_BEHIND
+        let behind = number(&cost["behind"]);
+        let at_table = number(&assumed["dynamodbMilliseconds"]);
+        let waited = (number(&cost["calls"]) - behind) * at_table * MEMORY
+            + behind * at_table * MEMORY_BEHIND
             + number(&cost["peers"]) * number(&assumed["peerMilliseconds"]) * MEMORY_BEHIND
             + mails * number(&assumed["sesMilliseconds"]) * MEMORY_BEHIND;
         // Half the memory is half the processor: our own share of the time costs the same with any memory.
