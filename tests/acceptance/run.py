@@ -53,6 +53,8 @@ def main():
             world.deploy()
             world.until("the schedule sweeps", lambda: world.gateways["SweepSwaps"].asked)
             world.swap_all_kinds()
+            # In a minute that five divides.
+            world.until("the sweep counts the free SIMs", world.stock_is_counted, 360)
             world.check_roles()
             world.check_logs()
             for function in templates.functions(template):
@@ -202,7 +204,7 @@ class World:
                         if name.endswith(("-fulfil-swap", "-deliver-esim")):
                             self.expect(line["span"].get("activation"), "", line)
         measured = {"SwapsAccepted", "SwapsDone", "SwapsFailed", "SubmitToMail", "SubmitToDone", "MailsByState"}
-        measured |= {"OverdueSwaps", "CallbacksUnauthenticated"}
+        measured |= {"OverdueSwaps", "CallbacksUnauthenticated", "PoolsLow"}
         self.expect(metrics == measured, "every line of the logs has its ids, and all is measured", metrics)
 
     # What callers, operators, phones and SES do.
@@ -326,6 +328,10 @@ class World:
         self.install(self.activation_code, CODE)
         done = self.await_status(swap, "DONE")
         self.expect(done.get("activatedDate") and done["info"]["profile"] == "installed", "the swap is dated", done)
+        listener = f"{self.callbacks}/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent"
+        event = {"event": {"serviceOrder": {"id": done["providerOrderNumber"], "state": "completed"}}}
+        status, _, answer = send(listener, event)
+        self.expect(status == 201, "an event that names the network's order alone is taken", answer)
 
     def install(self, code, confirmation):
         url = f"http://127.0.0.1:{self.smdp}/local/phone/install"
@@ -399,6 +405,10 @@ class World:
         """Now, instead of at the next minute."""
         answer = self.client("lambda").invoke(FunctionName=self.made["SweepSwaps"])
         return answer["StatusCode"] == 200
+
+    def stock_is_counted(self):
+        log = self.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{STACK}-sweep-swaps")
+        return any('"PoolsLow"' in event["message"] for event in log["events"])
 
     def submit(self, line, **asked):
         return self.call("/api/SimSwapSubscription", {"subscriptionId": self.line(line)} | asked)

@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
+use aws_sdk_ses::config::{BehaviorVersion, Credentials, Region};
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use deliver_esim::DeliverEsim;
 use domain::{
-    ActivationCode, ActivationId, DeliveryStep, EmailAddress, FormFactor, Iccid, Language, Line,
-    LineState, Msisdn, NetworkName, Sim, SimState, SmDpAddress, SubscriptionId, next_delivery,
+    ActivationCode, ActivationId, Delivery, DeliveryState, DeliveryStep, EmailAddress, FormFactor,
+    Iccid, Language, Line, LineState, Msisdn, NetworkName, Sim, SimState, SmDpAddress,
+    SubscriptionId, next_delivery,
 };
-use jiff::Timestamp;
+use edge::{Ambient, Settings, records_of};
+use jiff::{SignedDuration, Timestamp};
+use lambda_runtime::{Context, LambdaEvent};
+use mail_events::MailEvents;
 use mail_parser::{Message, MessageParser, MimeHeaders};
 use serde_json::{Value, json};
 use tests::{Fault, Wire, World, esim, line};
@@ -149,15 +156,18 @@ async fn the_mail_holds_the_code_in_the_customer_s_language() {
     }
 }
 
-/// A world whose SES is behind a wire, and is not waited for.
 /// A world whose SES is reached over a wire, and reports nothing unless there is a configuration set.
 async fn wired(configuration_set: &str) -> (World, Wire) {
+    wired_with(configuration_set, "1ms").await
+}
+
+async fn wired_with(configuration_set: &str, retry_after: &str) -> (World, Wire) {
     let wire = Wire::new().await;
     let world = World::with(&[
         ("AWS_ENDPOINT_URL_SES", &wire.url),
         ("MAIL_CONFIGURATION_SET", configuration_set),
         ("MAIL_DOUBT", "1s"),
-        ("MAIL_RETRY_AFTER", "1ms"),
+        ("MAIL_RETRY_AFTER", retry_after),
         // No slow machine outlives it: only what is planned is lost.
         ("LEASE", "60s"),
     ])
@@ -168,11 +178,15 @@ async fn wired(configuration_set: &str) -> (World, Wire) {
 
 /// SES's way to say no.
 fn refused(code: &str) -> Fault {
+    refused_with(400, code, "no")
+}
+
+fn refused_with(status: u16, code: &str, message: &str) -> Fault {
     Fault::Answer(
-        400,
+        status,
         format!(
             "<ErrorResponse xmlns=\"http://ses.amazonaws.com/doc/2010-12-01/\"><Error><Type>Sender</Type>\
-             <Code>{code}</Code><Message>no</Message></Error><RequestId>1</RequestId></ErrorResponse>"
+             <Code>{code}</Code><Message>{message}</Message></Error><RequestId>1</RequestId></ErrorResponse>"
         ),
     )
 }
@@ -186,11 +200,32 @@ async fn code_of(world: &World, id: &str) -> String {
     ActivationCode::new(address, matching_id, true).expose()
 }
 
+async fn maybe_mail_of(world: &World, id: &str) -> Option<Delivery> {
+    let id = ActivationId::parse(id).unwrap();
+    world.stack.store.delivery(&id, 1).await.unwrap()
+}
+
+async fn mail_of(world: &World, id: &str) -> Delivery {
+    maybe_mail_of(world, id).await.unwrap()
+}
+
+/// The swap's mail as soon as it was held so often.
+async fn await_holds(world: &World, id: &str, holds: u32) -> Delivery {
+    for _ in 0..2000 {
+        if let Some(mail) = maybe_mail_of(world, id).await
+            && mail.holds >= holds
+        {
+            return mail;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("its mail is not held");
+}
+
 /// Ready when nothing is left to be done for the swap's mail.
 async fn await_rest(world: &World, id: &str) {
-    let id = ActivationId::parse(id).unwrap();
     for _ in 0..2000 {
-        let mail = world.stack.store.delivery(&id, 1).await.unwrap().unwrap();
+        let mail = mail_of(world, id).await;
         if next_delivery(&mail, Timestamp::now()) == DeliveryStep::Rest {
             return;
         }
@@ -252,29 +287,305 @@ async fn a_mail_in_doubt_is_sent_once_more_and_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_ses_reports_no_mail_stays_in_doubt() {
     let (world, wire) = wired("simswap").await;
-    // It took the first, and says so before a second is sent; or it never heard of two, and a third is sent.
-    for (line, faults, calls) in [
-        (line::ANNA, vec![Fault::LoseAnswer], 1),
-        (line::BRAM, vec![Fault::LoseRequest; 2], 3),
+    // It took the first, and says so before a second is sent; or it never heard of two, and a third is sent; or it never
+    // heard of three, and there are no more.
+    for (line, faults, mails, calls, shown) in [
+        (line::ANNA, vec![Fault::LoseAnswer], 1, 1, "delivered"),
+        (line::BRAM, vec![Fault::LoseRequest; 2], 1, 3, "delivered"),
+        (line::CARLA, vec![Fault::LoseRequest; 3], 0, 3, "failed"),
     ] {
         let before = wire.count("POST");
         for fault in faults {
             wire.plan("POST", fault);
         }
         let id = world.begin(&esim(line)).await;
-        world.await_waiting(&id).await;
+        world
+            .await_activation(&id, |seen| delivery(seen) == shown)
+            .await;
+        await_rest(&world, &id).await;
         assert_eq!(
             (world.mails(&id).len(), wire.count("POST") - before),
-            (1, calls)
+            (mails, calls)
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_answer_is_waited_for() {
+    let (world, wire) = wired("").await;
+    // Longer than any attempt of the SDK's other clients may take.
+    wire.plan("POST", Fault::Late(Duration::from_secs(4)));
+    let id = world.begin(&esim(line::ANNA)).await;
+    let known = world
+        .await_activation(&id, |seen| !["", "pending"].contains(&delivery(seen)))
+        .await;
+    assert_eq!(delivery(&known), "sent");
+    assert_eq!((world.mails(&id).len(), wire.count("POST")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_speaks_of_the_account_is_waited_out() {
+    let (world, wire) = wired("").await;
+    let not_verified = "Email address is not verified. The following identities failed the check in region \
+                        EU-CENTRAL-1: esim@simswap.example";
+    for (line, reason, answer) in [
+        (
+            line::ANNA,
+            "throttled",
+            refused_with(400, "Throttling", "Maximum sending rate exceeded."),
+        ),
+        (
+            line::BRAM,
+            "quota",
+            refused_with(400, "Throttling", "Daily message quota exceeded."),
+        ),
+        (
+            line::CARLA,
+            "paused",
+            refused("AccountSendingPausedException"),
+        ),
+        (
+            line::DORTE,
+            "unverified",
+            refused_with(400, "MessageRejected", not_verified),
+        ),
+        (
+            add_french_line(&world).await,
+            "unreachable",
+            Fault::Answer(404, "<html>".to_owned()),
+        ),
+    ] {
+        let before = wire.count("POST");
+        for _ in 0..8 {
+            wire.plan("POST", answer.clone());
+        }
+        let id = world.begin(&esim(line)).await;
+        let known = world
+            .await_activation(&id, |seen| !["", "pending"].contains(&delivery(seen)))
+            .await;
+        assert_eq!(delivery(&known), "sent", "{reason}");
+        let calls = wire.count("POST") - before;
+        assert_eq!((world.mails(&id).len(), calls), (1, 9), "{reason}");
+        let mail = mail_of(&world, &id).await;
+        assert_eq!((mail.holds, mail.refusals), (8, 0), "{reason}");
+        let noted = mail.timeline.iter().map(|event| event.what.clone());
+        let expected = [
+            format!("SES: {reason}"),
+            format!("SES: {reason}, 8 holds"),
+            "sent".to_owned(),
+        ];
+        assert_eq!(noted.collect::<Vec<_>>(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ses_out_of_reach_is_waited_out() {
+    // Nobody listens there: there is no connection on which a mail could have been sent.
+    let nowhere = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let world = World::with(&[
+        ("AWS_ENDPOINT_URL_SES", &nowhere),
+        ("MAIL_RETRY_AFTER", "1ms"),
+    ])
+    .await;
+    let id = world.begin(&esim(line::ANNA)).await;
+    let mail = await_holds(&world, &id, 8).await;
+    assert_eq!((mail.refusals, mail.doubts), (0, 0));
+}
+
+/// Lambda's word on an invocation.
+fn invocation() -> Context {
+    let mut context = Context::default();
+    context.request_id = "by-a-test".to_owned();
+    context
+}
+
+/// A function beside the stack's own, so many hours later, as a sandbox of its own.
+fn sandbox(world: &World, wire: &Wire, hours: i64, mails_a_second: &'static str) -> DeliverEsim {
+    let ses = aws_sdk_ses::Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::from_static("eu-central-1"))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .credentials_provider(Credentials::new("local", "local", None, None, "local"))
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+        .endpoint_url(&wire.url)
+        .build();
+    let settings = Settings::new(move |name| {
+        let value = match name {
+            "MAIL_FROM" => "Simswap <esim@simswap.example>",
+            "BRAND" => "Simswap",
+            "MAILS_A_SECOND" => mails_a_second,
+            _ => return None,
+        };
+        Some(value.to_owned())
+    });
+    let later = SignedDuration::from_hours(hours);
+    let clock = Ambient::new(move || Timestamp::now() + later, || 7);
+    DeliverEsim::new(world.stack.store.clone(), &ses, clock, &settings).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_sent_at_the_accounts_rate() {
+    // The stack's own function holds each of them for half an hour at least.
+    let (world, wire) = wired_with("", "1h").await;
+    let mut ids = Vec::new();
+    for line in [line::ANNA, line::BRAM, line::CARLA, line::DORTE] {
+        wire.plan("POST", refused("Throttling"));
+        ids.push(world.begin(&esim(line)).await);
+    }
+    for id in &ids {
+        await_holds(&world, id, 1).await;
+    }
+    let rows: Vec<String> = ids.iter().map(|id| format!("A#{id}")).collect();
+    let batch = records_of(rows.iter().map(|row| (row.as_str(), "delivery#1")));
+    let sent = |of: &[String]| of.iter().filter(|id| !world.mails(id).is_empty()).count();
+    // At most so many in a thousand seconds; the last one sends as many as there are, one after another.
+    for (rate, expected) in [("0.001", 1), ("0.001", 2), ("1000", 4)] {
+        let event = LambdaEvent::new(serde_json::from_str(&batch).unwrap(), invocation());
+        let response = sandbox(&world, &wire, 2, rate).handle(event).await;
+        assert!(response.batch_item_failures.is_empty());
+        assert_eq!(sent(&ids), expected, "{rate}");
+        for id in &ids {
+            let mail = mail_of(&world, id).await;
+            // What was not sent is not claimed, and the sweeper finds it.
+            let left = (mail.state, mail.due_at.is_some());
+            let is_sent = !world.mails(id).is_empty();
+            let state = if is_sent {
+                DeliveryState::Sent
+            } else {
+                DeliveryState::Pending
+            };
+            assert_eq!(left, (state, !is_sent));
+        }
+    }
+    assert_eq!(wire.count("POST"), 8);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bounce_for_now_is_no_bounce_of_a_delivered_mail() {
+    let (world, _wire) = wired("").await;
+    let bounce = |kind: &str| json!({"eventType": "Bounce", "bounce": {"bounceType": kind}});
+    let delivery_event = || json!({"eventType": "Delivery", "delivery": {}});
+    for (line, events) in [
+        (
+            line::ANNA,
+            vec![
+                (bounce("Transient"), "bounced"),
+                (bounce("Transient"), "bounced"),
+                (delivery_event(), "delivered"),
+                (bounce("Transient"), "delivered"),
+                (delivery_event(), "delivered"),
+                (bounce("Permanent"), "bounced"),
+                (delivery_event(), "bounced"),
+            ],
+        ),
+        (
+            line::BRAM,
+            vec![
+                (delivery_event(), "delivered"),
+                (bounce("Transient"), "delivered"),
+                (bounce("Transient"), "delivered"),
+                (bounce("Undetermined"), "bounced"),
+            ],
+        ),
+        (
+            line::CARLA,
+            vec![
+                (json!({"eventType": "Send"}), "sent"),
+                (json!({"eventType": "DeliveryDelay"}), "sent"),
+                (
+                    json!({"eventType": "Reject", "reject": {"reason": "Bad content"}}),
+                    "bounced",
+                ),
+            ],
+        ),
+        (
+            line::DORTE,
+            vec![(json!({"eventType": "Bounce", "bounce": null}), "bounced")],
+        ),
+    ] {
+        let id = world.begin(&esim(line)).await;
+        world
+            .await_activation(&id, |seen| delivery(seen) == "sent")
+            .await;
+        let settings = Settings::new(|_| None);
+        let store = world.stack.store.clone();
+        let function = MailEvents::new(store, Ambient::real(), &settings).unwrap();
+        for (mut event, shown) in events {
+            event["mail"] =
+                json!({"messageId": "m", "tags": {"activation": [id], "attempt": ["1-1"]}});
+            let sns = json!({"Records": [{"Sns": {"Message": event.to_string()}}]});
+            let told = LambdaEvent::new(serde_json::from_value(sns).unwrap(), invocation());
+            function.handle(told).await.unwrap();
+            let seen = world.activation(&id).await;
+            assert_eq!(delivery(&seen), shown, "{event}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_out_of_office_reply_changes_nothing() {
+    let world = World::new().await;
+    let mut body = esim(line::ANNA);
+    body["email"] = json!("ooto@simulator.amazonses.com");
+    let away = world.begin(&body).await;
+    world.await_mail(&away).await;
+    // SES tells of the mails in their order: when the second is delivered, all is told of the first.
+    let here = world.begin(&esim(line::BRAM)).await;
+    for id in [here, away] {
+        world
+            .await_activation(&id, |seen| delivery(seen) == "delivered")
+            .await;
+    }
+}
+
+#[test]
+fn the_template_subscribes_to_what_is_acted_on() {
+    let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/template.yaml");
+    let template = std::fs::read_to_string(template).unwrap();
+    let (_, list) = template.split_once("MatchingEventTypes: [").unwrap();
+    let subscribed: Vec<_> = list.split(']').next().unwrap().split(", ").collect();
+    // All event types of SES: as they are subscribed to, and as they are told.
+    let types = [
+        ("SEND", "Send"),
+        ("REJECT", "Reject"),
+        ("BOUNCE", "Bounce"),
+        ("COMPLAINT", "Complaint"),
+        ("DELIVERY", "Delivery"),
+        ("OPEN", "Open"),
+        ("CLICK", "Click"),
+        ("RENDERING_FAILURE", "Rendering Failure"),
+        ("DELIVERY_DELAY", "DeliveryDelay"),
+        ("SUBSCRIPTION", "Subscription"),
+    ];
+    for (name, told) in types {
+        let acts = mail_events::acts_on(told);
+        assert_eq!(subscribed.contains(&name), acts, "{name}");
+    }
+    assert!(
+        subscribed
+            .iter()
+            .all(|name| types.iter().any(|(known, _)| name == known))
+    );
+}
+
+#[test]
+fn a_batch_has_half_of_its_functions_time() {
+    let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/template.yaml");
+    let template = std::fs::read_to_string(template).unwrap();
+    let (_, function) = template.split_once("\n  DeliverEsim:\n").unwrap();
+    let (_, timeout) = function.split_once("\n      Timeout: ").unwrap();
+    let timeout: u64 = timeout.lines().next().unwrap().parse().unwrap();
+    assert_eq!(Duration::from_secs(timeout), deliver_esim::WITHIN * 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_that_is_refused_for_now_is_sent_later_and_once() {
     let (world, wire) = wired("").await;
-    wire.plan("POST", refused("Throttling"));
-    wire.plan("POST", refused("AccountSendingPausedException"));
+    wire.plan("POST", refused("MalformedQueryString"));
+    wire.plan("POST", refused("ValidationError"));
     let id = world.begin(&esim(line::ANNA)).await;
     world
         .await_activation(&id, |seen| delivery(seen) == "sent")
@@ -288,7 +599,7 @@ async fn a_mail_that_is_refused_is_not_sent() {
     for (codes, line) in [
         (&["MessageRejected"][..], line::ANNA),
         (&["InvalidParameterValue"], line::BRAM),
-        (&["Throttling"; 6], line::CARLA),
+        (&["MalformedQueryString"; 6], line::CARLA),
     ] {
         let calls = wire.count("POST");
         for code in codes {

@@ -6,12 +6,14 @@
 )]
 
 mod account;
+mod alarms;
 mod callbacks;
 mod lifecycle;
 mod mail;
 mod manage;
 mod mtls;
 mod once;
+mod peers;
 mod query;
 mod roles;
 mod scale;

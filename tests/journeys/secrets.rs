@@ -360,17 +360,21 @@ async fn no_secret_of_a_swap_is_where_it_should_not_be() {
     network.connect(&world.stack.endpoints.network);
     // Peers that say more than they should.
     let html = format!("<html>{CODE} is the code of {}</html>", PINS_AND_PUKS[0]);
-    let status = json!({
-        "status": "Failed",
-        "statusCodeData": {"subjectCode": CODE, "reasonCode": CODE, "subjectIdentifier": CODE, "message": CODE},
-    });
-    let no = json!({"header": {"functionExecutionStatus": status}}).to_string();
+    let failed = |subject: &str, reason: &str| {
+        let status = json!({
+            "status": "Failed",
+            "statusCodeData": {"subjectCode": subject, "reasonCode": reason, "subjectIdentifier": CODE, "message": CODE},
+        });
+        json!({"header": {"functionExecutionStatus": status}}).to_string()
+    };
+    let (no, unclear) = (failed("8.2.1", "3.9"), failed(CODE, CODE));
     let admin = world.admin();
     let mut matching_ids = Vec::new();
     let mut mails = Vec::new();
 
     // One is done, after a wrong code; the peers stumble on the way.
     smdp.plan("confirmOrder", Fault::Answer(500, html.clone()));
+    smdp.plan("confirmOrder", Fault::Answer(200, unclear));
     network.plan("POST", Fault::Answer(503, html.clone()));
     let asked = world
         .submit_with(&admin, &[("idempotency-key", "k")], &esim("LINE-1", CODE))

@@ -78,7 +78,8 @@ async fn every_faulty_line_is_told_and_nothing_is_written_unless_they_are_skippe
     let (counts, seen) = load(&world, Kind::Sims, &path, true).await;
     assert_eq!((counts.faulty, counts.added, counts.refused), (3, 2, 0));
     assert_eq!(seen, faults);
-    assert_eq!(world.table().len(), before.len() + 2);
+    // Two SIMs, and the pool of the one that may be assigned.
+    assert_eq!(world.table().len(), before.len() + 2 + 1);
     let sim = world.sim("8931777000000000001").await;
     assert_eq!((sim.state, sim.auto_assign), (SimState::Free, true));
 }

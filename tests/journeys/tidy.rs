@@ -46,14 +46,14 @@ fn resources() -> BTreeMap<String, String> {
     resources
 }
 
-fn of_type(kind: &str) -> BTreeMap<String, String> {
+pub(crate) fn of_type(kind: &str) -> BTreeMap<String, String> {
     let mut resources = resources();
     resources.retain(|_, text| text.contains(&format!("    Type: {kind}\n")));
     resources
 }
 
 /// What follows `name` in a resource, to the end of its line.
-fn property<'a>(text: &'a str, name: &str) -> &'a str {
+pub(crate) fn property<'a>(text: &'a str, name: &str) -> &'a str {
     let (_, after) = text
         .split_once(&format!(" {name}"))
         .unwrap_or_else(|| panic!("{name} in {text}"));

@@ -20,6 +20,7 @@ use peers::{Carrier, Smdp};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::wire::{Call, Peer, Reply};
 
@@ -93,6 +94,21 @@ impl Ground {
             Peer::Network => route(&self.carrier_router, call),
             // Whoever is invoked runs later: nobody waits for it.
             Peer::Lambda => Reply::new(202, ""),
+        }
+    }
+
+    /// An order as the network's book has it; null if there is none with this id.
+    pub(crate) fn order(&self, id: &str) -> Value {
+        let reply = self.perform(&Call {
+            peer: Peer::Network,
+            method: "GET".to_owned(),
+            path: format!("{}/serviceOrder/{id}", network::tmf641::PATH),
+            operation: String::new(),
+            body: Vec::new(),
+        });
+        match reply.status {
+            200 => serde_json::from_slice(&reply.body).unwrap_or_default(),
+            _ => Value::Null,
         }
     }
 

@@ -15,12 +15,20 @@ use network::{Order, OrderState};
 use peers::ProfileState;
 use serde_json::{Value, json};
 
-use crate::ground::Ground;
+use crate::ground::{Ground, Mail};
 use crate::people::Request;
-use crate::sandbox::TABLE;
+use crate::quirks::Early;
+use crate::sandbox::{INSTALL_WITHIN, ORDER_WITHIN, SETTLE_WITHIN, TABLE};
 use crate::stock::{self, FREE, LINES, SECRETS};
-use crate::wire::{Call, Peer};
-use crate::world::World;
+use crate::wire::{Call, Peer, Reply};
+use crate::world::{Meant, World};
+
+/// Within so many milliseconds after it was asked a swap has ended, whatever its peers do.
+const BOUND: u64 = {
+    let deadlines = ORDER_WITHIN.as_secs() + INSTALL_WITHIN.as_secs() + 2 * SETTLE_WITHIN.as_secs();
+    // The rest is for faults of our own side, which last four hours at most, and for pauses between tries.
+    (deadlines + 8 * 3_600) * 1_000
+};
 
 /// A row's keys.
 type Key = (String, String);
@@ -28,6 +36,12 @@ type Key = (String, String);
 /// A row of a swap or a mail, as it was last written.
 struct Seen {
     version: u64,
+    /// When it was first written, in milliseconds since the beginning.
+    first: u64,
+    /// A swap's phase, or a mail's state.
+    phase: String,
+    /// When a swap first had ended.
+    ended_at: Option<u64>,
     /// Whether the swap has ended, or the mail's fate is known.
     ended: bool,
     /// When the sweeper is to look, in milliseconds since 1970.
@@ -65,10 +79,219 @@ pub(crate) struct Watch {
     /// Matching ids of all orders.
     matching_ids: BTreeSet<String>,
     /// First answers to requests with a key.
-    kept: BTreeMap<String, String>,
+    kept: BTreeMap<String, (String, u64)>,
+    /// Whether the network's search never shows an order.
+    blind: bool,
+    /// Calls that were given up and will be carried out.
+    pub(crate) pending: Vec<Pending>,
+    /// When the network's order of a swap was last asked.
+    ordered: BTreeMap<String, u64>,
+    /// Swaps that a caller asked to cancel.
+    cancels: BTreeSet<String>,
+    /// Swaps whose order the network refused.
+    rejected: BTreeSet<String>,
+    /// What the network made by itself of the order of a swap.
+    given_up: BTreeMap<String, Vec<OrderState>>,
+    /// Swaps whose profile the SM-DP+ refused for good.
+    refused: BTreeSet<String>,
+    /// Profiles that the SM-DP+ gave up.
+    failed_profiles: BTreeSet<String>,
+    /// Swaps whose completion was told and lost for ever.
+    completion_lost: BTreeSet<String>,
+    /// When we took a callback that a profile is installed.
+    installed: BTreeMap<String, Vec<u64>>,
+    /// When we took the first event that the order of a swap is completed.
+    completed: BTreeMap<String, u64>,
+    /// Mails that SES refuses for good: swap and number.
+    bad_mails: BTreeSet<(String, u32)>,
+    /// What SES reports of a mail: whether it was delivered, and whether it bounced for good.
+    reports: BTreeMap<(String, u32), (bool, bool)>,
+    /// The state in which the network last showed the order of a swap.
+    shown: BTreeMap<String, String>,
+    /// Until when a peer is not to be called for a swap again, as it asked.
+    later: BTreeMap<(String, Peer), u64>,
+    /// The same, as long as the invocation that was told has not written it.
+    told_later: BTreeMap<u64, (String, Peer, u64)>,
+    /// When anyone but the function that calls last wrote a swap.
+    others: BTreeMap<String, u64>,
 }
 
+/// A call that was given up and will be carried out.
+pub(crate) struct Pending {
+    /// When, in milliseconds since the beginning.
+    pub(crate) at: u64,
+    swap: String,
+    path: String,
+}
+
+/// For so long after a fact came a swap may be taken further before its time, in milliseconds.
+const AWAKE: u64 = 180_000;
+
 impl Watch {
+    /// `blind`: the network's search never shows an order.
+    pub(crate) fn new(blind: bool) -> Self {
+        Self {
+            blind,
+            ..Self::default()
+        }
+    }
+
+    /// A caller asks to cancel a swap.
+    pub(crate) fn asked_to_cancel(&mut self, swap: &str) {
+        self.cancels.insert(swap.to_owned());
+    }
+
+    /// The network gave up an order by itself.
+    pub(crate) fn gave_up(&mut self, swap: &str, state: OrderState) {
+        let states = self.given_up.entry(swap.to_owned()).or_default();
+        states.push(state);
+    }
+
+    /// A callback is lost for ever.
+    pub(crate) fn lost(&mut self, meant: &Meant) {
+        match meant {
+            Meant::Completed(swap) => {
+                self.completion_lost.insert(swap.clone());
+            }
+            Meant::ProfileFailed(iccid) => {
+                self.failed_profiles.insert(iccid.clone());
+            }
+            Meant::Installed(_) | Meant::Other => {}
+        }
+    }
+
+    /// We took a callback.
+    pub(crate) fn acknowledged(&mut self, meant: Option<&Meant>, now: u64) {
+        match meant {
+            Some(Meant::Completed(swap)) => {
+                self.completed.entry(swap.clone()).or_insert(now);
+            }
+            Some(Meant::Installed(iccid)) => {
+                self.installed.entry(iccid.clone()).or_default().push(now);
+            }
+            Some(Meant::ProfileFailed(iccid)) => {
+                self.failed_profiles.insert(iccid.clone());
+            }
+            Some(Meant::Other) | None => {}
+        }
+    }
+
+    /// What SES reports of a mail.
+    pub(crate) fn reported(&mut self, mail: &Mail, kinds: &[(&str, &str)]) {
+        let number = mail.attempt.split('-').next().unwrap_or_default();
+        let key = (mail.activation.clone(), number.parse().unwrap_or(0));
+        let (delivered, bounced) = self.reports.entry(key).or_default();
+        *delivered |= kinds.contains(&("Delivery", ""));
+        *bounced |= kinds.contains(&("Bounce", "Permanent"));
+    }
+
+    /// A call is given up now and will be carried out.
+    pub(crate) fn belated(&mut self, ground: &Ground, call: &Call, now: u64, at: u64) {
+        let Some(swap) = swap_of_call(ground, call).filter(|_| call.method != "GET") else {
+            return;
+        };
+        if call.path.ends_with("/serviceOrder") {
+            self.ordered.insert(swap.clone(), now);
+        }
+        self.pending.push(Pending {
+            at,
+            swap,
+            path: call.path.clone(),
+        });
+    }
+
+    /// When the network's order of a swap was last asked.
+    pub(crate) fn last_ordered(&self, swap: &str) -> u64 {
+        self.ordered.get(swap).copied().unwrap_or(0)
+    }
+
+    /// A function wrote rows.
+    pub(crate) fn wrote(&mut self, invocation: u64, function: &str, request: &Written, now: u64) {
+        for write in &request.writes {
+            let Some(item) = write
+                .get("Item")
+                .filter(|item| text(item, "sk") == "activation")
+            else {
+                continue;
+            };
+            let key = (text(item, "pk"), text(item, "sk"));
+            let swap = key.0.trim_start_matches("A#").to_owned();
+            let moved = self
+                .rows
+                .get(&key)
+                .is_some_and(|seen| seen.phase != text(item, "phase"));
+            let told = self.told_later.remove(&invocation);
+            if function != "fulfil-swap" {
+                self.others.insert(swap.clone(), now);
+            }
+            let others = self.others.get(&swap).copied();
+            if moved || others.is_some_and(|at| now < at + AWAKE) {
+                self.later.retain(|(of, _), _| *of != swap);
+            } else if let Some((_, peer, until)) = told {
+                self.later.insert((swap, peer), until);
+            }
+        }
+    }
+
+    /// A caller hears this reply, or something that means the same. `state`: in which the order is shown; `wait`: until
+    /// when the peer asks us to wait.
+    pub(crate) fn heard(
+        &mut self,
+        ground: &Ground,
+        invocation: u64,
+        call: &Call,
+        reply: &Reply,
+        state: Option<String>,
+        wait: Option<u64>,
+    ) {
+        let orders =
+            call.method == "PATCH" || call.method == "POST" && call.path.ends_with("/serviceOrder");
+        match call.peer {
+            Peer::Network => {
+                let Some(swap) = swap_of_call(ground, call) else {
+                    return;
+                };
+                if orders && [400, 422].contains(&reply.status) {
+                    self.rejected.insert(swap.clone());
+                }
+                if let Some(state) = state {
+                    self.shown.insert(swap.clone(), state);
+                }
+                if let Some(until) = wait {
+                    self.told_later.insert(invocation, (swap, call.peer, until));
+                }
+            }
+            Peer::Smdp => {
+                let Some(swap) = swap_of_call(ground, call) else {
+                    return;
+                };
+                let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+                let status = &body["header"]["functionExecutionStatus"];
+                let code = |name: &str| status["statusCodeData"][name].as_str().unwrap_or_default();
+                let for_now = matches!(
+                    (code("subjectCode"), code("reasonCode")),
+                    ("8.2.5", "3.7") | ("8.2.1" | "8.2.6", "3.3") | ("8.9", _)
+                );
+                let orders = ["downloadOrder", "confirmOrder"];
+                let orders = orders.iter().any(|name| call.path.ends_with(name));
+                if orders && reply.status == 200 && status["status"] == "Failed" && !for_now {
+                    self.refused.insert(swap.clone());
+                }
+                if let Some(until) = wait {
+                    self.told_later.insert(invocation, (swap, call.peer, until));
+                }
+            }
+            Peer::Post => {
+                let text = String::from_utf8_lossy(&reply.body);
+                let bad = text.contains("MessageRejected") && !text.contains("not verified");
+                if bad && let Some(mail) = mail_of_call(call) {
+                    self.bad_mails.insert(mail);
+                }
+            }
+            Peer::Table | Peer::Keys | Peer::Lambda => {}
+        }
+    }
+
     /// SES's answer to this call will not be known.
     pub(crate) fn doubt(&mut self, call: &Call) {
         if let Some(id) = activation_of_mail(call) {
@@ -97,6 +320,21 @@ impl Watch {
         due.any(|due| due <= now)
     }
 
+    /// When a mail was first written.
+    fn written_at(&self, swap: &ActivationId, number: u32) -> Option<u64> {
+        let pk = format!("A#{swap}");
+        let mut mails = self.rows.iter().filter(|((of, sk), _)| {
+            let of_number = sk.strip_prefix("delivery#");
+            *of == pk && of_number.and_then(|text| text.parse().ok()) == Some(number)
+        });
+        mails.next().map(|(_, seen)| seen.first)
+    }
+
+    fn seen(&self, swap: &ActivationId) -> Option<&Seen> {
+        self.rows
+            .get(&(format!("A#{swap}"), "activation".to_owned()))
+    }
+
     /// The newest swap of a line: ids begin with the time.
     pub(crate) fn newest_swap(&self, line: &str) -> Option<String> {
         let of_line = self.rows.iter().filter(|(_, seen)| seen.line == line);
@@ -119,10 +357,11 @@ impl Watch {
 
     /// A call is about to be carried out.
     pub(crate) fn before(
-        &self,
+        &mut self,
         ground: &Ground,
         call: &Call,
         request: &Written,
+        since_begin: u64,
         ambient: &Ambient,
     ) -> Vec<String> {
         let mut violations = Vec::new();
@@ -154,6 +393,23 @@ impl Watch {
                     let path = &call.path;
                     violations.push(format!("{path} for {id:?} is called without a claim"));
                 }
+                let Some(id) = id else {
+                    return violations;
+                };
+                if call.method == "POST" && call.path.ends_with("/serviceOrder") {
+                    self.ordered.insert(id.clone(), since_begin);
+                }
+                let shown = self.shown.get(&id).map_or("", String::as_str);
+                if call.path.ends_with("/cancelServiceOrder") && shown.ends_with("Cancellation") {
+                    violations.push(format!("{id} is cancelled again, and was {shown}"));
+                }
+                let later = self.later.get(&(id.clone(), call.peer));
+                if let Some(later) = later.filter(|later| since_begin + 1_000 < **later) {
+                    let (peer, early) = (call.peer, later - since_begin);
+                    violations.push(format!(
+                        "{peer:?} is called for {id}, {early} ms before the time it asked for"
+                    ));
+                }
             }
         }
         violations
@@ -164,6 +420,7 @@ impl Watch {
         &mut self,
         ground: &Ground,
         request: &Written,
+        now: u64,
     ) -> (Vec<Key>, Vec<String>) {
         let mut changed = Vec::new();
         let mut violations = Vec::new();
@@ -186,13 +443,13 @@ impl Watch {
                 if key.1 == "activation" {
                     swap = key.0.strip_prefix("A#").map(str::to_owned);
                 }
-                violations.extend(self.note(&key, item));
+                violations.extend(self.note(&key, item, now));
             }
             if let Some(iccid) = key.0.strip_prefix("S#") {
-                violations.extend(check_freed(ground, iccid, swap.as_deref()));
+                violations.extend(self.check_freed(ground, iccid, swap.as_deref()));
             }
             if key.0.starts_with("L#") {
-                violations.extend(check_line(ground, &key));
+                violations.extend(self.check_line(ground, &key));
             }
             changed.push(key);
         }
@@ -229,7 +486,7 @@ impl Watch {
         shared
     }
 
-    fn note(&mut self, key: &Key, item: &Value) -> Option<String> {
+    fn note(&mut self, key: &Key, item: &Value, now: u64) -> Option<String> {
         let before = self.rows.get(key);
         let version = number(item, "version");
         let least = before.map_or(1, |seen| seen.version + 1);
@@ -245,8 +502,17 @@ impl Watch {
             ["sent", "delivered", "bounced", "failed"].contains(&text(item, "state").as_str())
         };
         let until = if claimed { number(item, "until") } else { 0 };
+        let phase = text(item, if swap { "phase" } else { "state" });
+        let first = before.map_or(now, |seen| seen.first);
+        let ended_at = before
+            .and_then(|seen| seen.ended_at)
+            .or(ended.then_some(now));
+        let was = before.map_or(String::new(), |seen| seen.phase.clone());
         let seen = Seen {
             version,
+            first,
+            phase: phase.clone(),
+            ended_at,
             ended,
             due: text(item, "dueAt").parse().ok(),
             claimed_until: until.max(before.map_or(0, |seen| seen.claimed_until)),
@@ -261,11 +527,19 @@ impl Watch {
                 least - 1
             ));
         }
+        if swap && !ended && now > first + BOUND {
+            return Some(format!("{key:?} is not ended in time, and is {phase}"));
+        }
+        // The network's word comes late now and then.
+        let ends_otherwise = swap && was == "done" && phase != "done";
+        if ends_otherwise {
+            return Some(format!("{key:?} was done, and is {phase}"));
+        }
         reopened.then(|| format!("{key:?} had ended, and is open again"))
     }
 
-    /// A caller was answered.
-    pub(crate) fn answered(&mut self, request: &Request, answer: &Value) -> Vec<String> {
+    /// A caller was answered, so many milliseconds after the beginning.
+    pub(crate) fn answered(&mut self, request: &Request, answer: &Value, now: u64) -> Vec<String> {
         let status = answer["statusCode"].as_u64().unwrap_or(0);
         let body = answer["body"].as_str().unwrap_or_default();
         let mut violations = Vec::new();
@@ -278,10 +552,20 @@ impl Watch {
             if let Some(identity) = request.identity()
                 && ["submit-swap", "change-sim"].contains(&request.function)
             {
-                let first = self.kept.entry(identity).or_insert_with(|| body.to_owned());
+                // An answer is kept for a day at least, and for 25 hours at most. The answer may have been late.
+                const DAY: u64 = 24 * 3_600_000;
+                if self
+                    .kept
+                    .get(&identity)
+                    .is_some_and(|(_, at)| now > at + DAY - 120_000)
+                {
+                    self.kept.remove(&identity);
+                }
+                let kept = self.kept.entry(identity);
+                let (first, _) = kept.or_insert_with(|| (body.to_owned(), now));
                 // In time the confirmation code is erased, and masked here.
                 let code = request.code.as_deref().unwrap_or("no code");
-                if first != body && first.replace(code, "##########") != body {
+                if *first != body && first.replace(code, "##########") != body {
                     violations.push(format!("a key is answered {first} first, then {body}"));
                 }
             }
@@ -312,9 +596,8 @@ impl Watch {
             } else if text("sk").starts_with("delivery#") {
                 let id = text("pk").trim_start_matches("A#");
                 let number = text("sk").trim_start_matches("delivery#");
-                let sent = sent(ground, id, number);
-                let given_up = row.get("refusals")
-                    == Some(&AttributeValue::N(Delivery::REFUSALS_AT_MOST.to_string()));
+                let sent = sent(ground, id, number.parse().expect("mails have numbers"));
+                let given_up = text("state") == "failed";
                 let fate = match (sent, self.doubtful.contains(id)) {
                     (0, _) if given_up => Fate::GivenUp,
                     (0, true) => Fate::Unheard,
@@ -329,7 +612,7 @@ impl Watch {
 }
 
 /// How often SES took this mail of a swap.
-fn sent(ground: &Ground, id: &str, number: &str) -> usize {
+fn sent(ground: &Ground, id: &str, number: u32) -> usize {
     let of_number = format!("{number}-");
     let mails = ground.mails();
     let sent = mails
@@ -400,8 +683,18 @@ fn activation_of_mail(call: &Call) -> Option<String> {
     Some(value.to_owned())
 }
 
+/// The swap and the number of a mail.
+fn mail_of_call(call: &Call) -> Option<(String, u32)> {
+    let form = String::from_utf8_lossy(&call.body).into_owned();
+    let attempt = form
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("Tags.member.2.Value="))?;
+    let number = attempt.split(['-', '%']).next()?.parse().ok()?;
+    Some((activation_of_mail(call)?, number))
+}
+
 /// The swap that a call to the SM-DP+ or the network is made for.
-fn swap_of_call(ground: &Ground, call: &Call) -> Option<String> {
+pub(crate) fn swap_of_call(ground: &Ground, call: &Call) -> Option<String> {
     let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
     if let Some(name) = body["header"]["functionCallIdentifier"].as_str() {
         return Some(name.rsplit_once('-')?.0.to_owned());
@@ -409,17 +702,14 @@ fn swap_of_call(ground: &Ground, call: &Call) -> Option<String> {
     if let Some(id) = body["externalId"].as_str() {
         return Some(id.to_owned());
     }
+    if let Some((_, id)) = call.path.split_once("externalId=") {
+        return Some(id.to_owned());
+    }
     let order = match body["serviceOrder"]["id"].as_str() {
         Some(order) => order,
         None => call.path.rsplit('/').next()?,
     };
-    let look = Call {
-        method: "GET".to_owned(),
-        path: format!("{}/serviceOrder/{order}", network::tmf641::PATH),
-        body: Vec::new(),
-        ..call.clone()
-    };
-    let found: Value = serde_json::from_slice(&ground.perform(&look).body).ok()?;
+    let found = ground.order(order);
     found["externalId"].as_str().map(str::to_owned)
 }
 
@@ -433,51 +723,100 @@ pub(crate) fn row(ground: &Ground, pk: &str, sk: &str) -> Option<Value> {
     serde_json::to_value(found.item?).ok()
 }
 
-/// A SIM that a swap lets go of is nothing that a peer still means to use for it.
-fn check_freed(ground: &Ground, iccid: &str, swap: Option<&str>) -> Option<String> {
-    let sim = row(ground, &format!("S#{iccid}"), "sim")?;
-    let free = text(&sim, "state") == "FREE";
-    let swap = swap.filter(|_| free)?;
-    let order = ground.carrier.order_state(swap).expect("the book");
-    let settled = [
-        None,
-        Some(OrderState::Cancelled),
-        Some(OrderState::Failed),
-        Some(OrderState::Rejected),
-    ];
-    if !settled.contains(&order) {
-        return Some(format!(
-            "SIM {iccid} of {swap} is free while the network's order is {order:?}"
-        ));
+impl Watch {
+    /// A SIM that a swap lets go of is nothing that a peer still means to use for it.
+    fn check_freed(&self, ground: &Ground, iccid: &str, swap: Option<&str>) -> Option<String> {
+        let sim = row(ground, &format!("S#{iccid}"), "sim")?;
+        let free = text(&sim, "state") == "FREE";
+        let swap = swap.filter(|_| free)?;
+        let free_from: u64 = text(&sim, "freeFrom").parse().unwrap_or(0);
+        let begin: jiff::Timestamp = crate::world::BEGIN.parse().expect("it is a time");
+        let free_from = free_from.saturating_sub(begin.as_millisecond().unsigned_abs());
+        let order = ground.carrier.order_state(swap).expect("the book");
+        let orders = |path: &str| {
+            path.ends_with("/serviceOrder") && order.is_none() || path.ends_with("/downloadOrder")
+        };
+        let mut pending = self.pending.iter().filter(|one| orders(&one.path));
+        if let Some(pending) = pending.find(|one| one.swap == swap && one.at > free_from) {
+            let (path, at) = (&pending.path, pending.at);
+            return Some(format!(
+                "SIM {iccid} of {swap} is free from {free_from} on, and {path} is carried out at {at}"
+            ));
+        }
+        let settled = [
+            None,
+            Some(OrderState::Cancelled),
+            Some(OrderState::Failed),
+            Some(OrderState::Rejected),
+        ];
+        if !settled.contains(&order) && !self.is_hidden(ground, swap) {
+            return Some(format!(
+                "SIM {iccid} of {swap} is free while the network's order is {order:?}"
+            ));
+        }
+        if text(&sim, "form") != "eSIM" {
+            return None;
+        }
+        let number = Iccid::parse(iccid).expect("an ICCID");
+        let profile = ground.smdp.profile_state(&number).expect("the book");
+        let away = [ProfileState::Available, ProfileState::Unavailable];
+        (!away.contains(&profile))
+            .then(|| format!("SIM {iccid} of {swap} is free while its profile is {profile:?}"))
     }
-    if text(&sim, "form") != "eSIM" {
-        return None;
-    }
-    let number = Iccid::parse(iccid).expect("an ICCID");
-    let profile = ground.smdp.profile_state(&number).expect("the book");
-    let away = [ProfileState::Available, ProfileState::Unavailable];
-    (!away.contains(&profile))
-        .then(|| format!("SIM {iccid} of {swap} is free while its profile is {profile:?}"))
-}
 
-/// A line is on the SIM that the network has its number on.
-fn check_line(ground: &Ground, key: &Key) -> Option<String> {
-    let line = row(ground, &key.0, &key.1)?;
-    let phone = Msisdn::parse(&text(&line, "phone")).expect("a number");
-    let network = ground.carrier.sim_of(&phone).expect("the book");
-    let stock = LINES
-        .iter()
-        .find(|stock| key.0 == format!("L#{}", stock.id))?;
-    let network = network.as_ref().map_or(stock.sim, Iccid::as_str);
-    let ours = text(&line, "sim");
-    let open = line.get("swap").is_some();
-    // While a swap is open the network may be ahead of us, but never behind.
-    (ours != network && !open).then(|| {
-        format!(
-            "line {} is on {ours}, and the network has it on {network}",
-            stock.id
-        )
-    })
+    /// Whether the network may have an order of this swap without any way for us to learn of it: its search never shows
+    /// one, and neither an answer nor an event has told the order's id.
+    fn is_hidden(&self, ground: &Ground, swap: &str) -> bool {
+        let unnamed = || {
+            let swap = row(ground, &format!("A#{swap}"), "activation");
+            swap.is_none_or(|swap| swap.get("orderNumber").is_none())
+        };
+        self.blind && unnamed()
+    }
+
+    /// Whether the network may have carried out a swap that failed without any way for us to learn of it.
+    fn is_unknowable(&self, ground: &Ground, swap: &str) -> bool {
+        let given_up = || {
+            let swap = row(ground, &format!("A#{swap}"), "activation");
+            swap.is_some_and(|swap| text(&swap, "failure") == "unsettled")
+        };
+        self.is_hidden(ground, swap) || self.completion_lost.contains(swap) && given_up()
+    }
+
+    /// The swaps of a line.
+    fn swaps_of<'a>(&'a self, line: &'a str) -> impl Iterator<Item = &'a str> {
+        let of_line = self.rows.iter().filter(move |(_, seen)| seen.line == line);
+        of_line.map(|((pk, _), _)| pk.trim_start_matches("A#"))
+    }
+
+    /// A line is on the SIM that the network has its number on.
+    fn check_line(&self, ground: &Ground, key: &Key) -> Option<String> {
+        let line = row(ground, &key.0, &key.1)?;
+        let phone = Msisdn::parse(&text(&line, "phone")).expect("a number");
+        let network = ground.carrier.sim_of(&phone).expect("the book");
+        let stock = LINES
+            .iter()
+            .find(|stock| key.0 == format!("L#{}", stock.id))?;
+        let network = network.as_ref().map_or(stock.sim, Iccid::as_str);
+        let ours = text(&line, "sim");
+        // While a swap is open the network may be ahead of us, but never behind.
+        let excused = line.get("swap").is_some() || line.get("disputed").is_some();
+        // One that was given up may be carried out, and the event is on its way.
+        let mut swaps = self.swaps_of(stock.id);
+        let given_up = |swap: &str| {
+            let swap = row(ground, &format!("A#{swap}"), "activation");
+            swap.is_some_and(|swap| text(&swap, "failure") == "unsettled")
+        };
+        (ours != network
+            && !excused
+            && !swaps.any(|swap| given_up(swap) || self.is_hidden(ground, swap)))
+        .then(|| {
+            format!(
+                "line {} is on {ours}, and the network has it on {network}",
+                stock.id
+            )
+        })
+    }
 }
 
 /// Everything that must not be seen in clear. Every confirmation code begins like the last one.
@@ -515,8 +854,15 @@ pub(crate) async fn judge(world: &World, rows: &[Item], logs: &str) -> Vec<Strin
             _ => {}
         }
     }
+    let disputed: BTreeSet<_> = rows
+        .iter()
+        .filter(|row| text_of(row, "sk") == "activation")
+        .filter(|row| row.get("disputed") == Some(&AttributeValue::BOOL(true)))
+        .map(|row| text_of(row, "pk").trim_start_matches("A#"))
+        .collect();
     for (swap, mails) in &swaps {
-        wrong.extend(judge_swap(world, swap));
+        let disputed = disputed.contains(swap.id.as_str());
+        wrong.extend(judge_swap(world, swap, disputed));
         wrong.extend(judge_mails(world, swap, mails));
     }
     let by_key = rows
@@ -575,8 +921,8 @@ pub(crate) async fn judge(world: &World, rows: &[Item], logs: &str) -> Vec<Strin
     wrong
 }
 
-fn judge_swap(world: &World, swap: &Activation) -> Vec<String> {
-    let ground = &world.ground;
+fn judge_swap(world: &World, swap: &Activation, disputed: bool) -> Vec<String> {
+    let (ground, watch) = (&world.ground, &world.watch);
     let id = &swap.id;
     let mut wrong = Vec::new();
     let orders = ground.carrier.orders_of(id.as_str()).expect("the book");
@@ -584,29 +930,94 @@ fn judge_swap(world: &World, swap: &Activation) -> Vec<String> {
         wrong.push(format!("the network has {orders} orders of {id}"));
     }
     let order = ground.carrier.order_state(id.as_str()).expect("the book");
-    let live = |state| matches!(state, OrderState::Held | OrderState::InProgress);
-    match swap.phase {
-        Phase::Done if order != Some(OrderState::Completed) => {
+    let unsettled = swap
+        .failure
+        .is_some_and(|failure| failure.code() == "unsettled");
+    let excused = disputed || watch.is_unknowable(ground, id.as_str());
+    match (swap.phase, order) {
+        (Phase::Done, Some(OrderState::Completed)) => {}
+        (Phase::Done, order) => {
             wrong.push(format!(
                 "{id} is done, and the network's order is {order:?}"
             ));
         }
-        Phase::Error if order.is_some_and(live) || order == Some(OrderState::Completed) => {
+        (Phase::Error, Some(OrderState::Completed)) if !excused => {
+            wrong.push(format!("{id} failed, and the network's order is completed"));
+        }
+        (Phase::Error, Some(OrderState::Held | OrderState::InProgress))
+            if !unsettled && !excused =>
+        {
             wrong.push(format!("{id} failed, and the network's order is {order:?}"));
         }
-        Phase::Done if swap.kind == Kind::Esim => {
-            let profile = ground.smdp.profile_state(&swap.new_sim).expect("the book");
-            if profile != ProfileState::Installed {
-                wrong.push(format!("{id} is done, and its profile is {profile:?}"));
-            }
+        (Phase::Error, _) => {}
+        (open, _) => wrong.push(format!("{id} stays {open:?}: {:?}", swap.timeline)),
+    }
+    if swap.phase == Phase::Done
+        && swap.kind == Kind::Esim
+        && world.quirks().early != Early::Started
+    {
+        let profile = ground.smdp.profile_state(&swap.new_sim).expect("the book");
+        if profile != ProfileState::Installed {
+            wrong.push(format!("{id} is done, and its profile is {profile:?}"));
         }
-        Phase::Done | Phase::Error => {}
-        open => wrong.push(format!("{id} stays {open:?}: {:?}", swap.timeline)),
     }
     if swap.claim.is_some() {
         wrong.push(format!("{id} has ended, and is claimed"));
     }
+    wrong.extend(judge_failure(world, swap));
+    if let Some(completed) = watch.completed.get(id.as_str())
+        && world.is_prompt()
+        && let Some(seen) = watch.seen(id)
+        && let Some(ended) = seen.ended_at
+        && swap.phase == Phase::Done
+        && ended > completed + PROMPT
+    {
+        let late = (ended - completed) / 1_000;
+        wrong.push(format!("{id} is done {late} s after we heard that it is"));
+    }
     wrong
+}
+
+/// Within so many milliseconds after the network's word a swap is done, where nothing goes wrong but that all is slow.
+const PROMPT: u64 = 240_000;
+
+/// A swap fails only for a reason that there was.
+fn judge_failure(world: &World, swap: &Activation) -> Option<String> {
+    let watch = &world.watch;
+    let id = swap.id.as_str();
+    let failure = swap.failure.filter(|_| swap.phase == Phase::Error)?.code();
+    let (first, ended) = {
+        let seen = watch.seen(&swap.id)?;
+        (seen.first, seen.ended_at?)
+    };
+    // A row is seen when its write arrives, some seconds after the time that stands in it.
+    let lasted = ended - first + 10_000;
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(0);
+    let given_up = watch.given_up.get(id);
+    let given_up = |state| given_up.is_some_and(|states| states.contains(&state));
+    let installed = watch.installed.get(swap.new_sim.as_str());
+    let expiry = first + millis(INSTALL_WITHIN);
+    let was_installed =
+        installed.is_some_and(|times| times.iter().any(|at| *at > first && *at + 1_000 < expiry));
+    let fits = match failure {
+        "networkRejected" => watch.rejected.contains(id) || given_up(OrderState::Rejected),
+        "networkFailed" => given_up(OrderState::Failed),
+        "networkCancelled" => given_up(OrderState::Cancelled),
+        "profileRefused" => watch.refused.contains(id),
+        "profileFailed" => watch.failed_profiles.contains(swap.new_sim.as_str()),
+        "unavailable" => lasted >= millis(ORDER_WITHIN) && !world.lets_all_end(),
+        "expired" => lasted >= millis(INSTALL_WITHIN) && !was_installed,
+        "unsettled" => lasted >= millis(SETTLE_WITHIN) && !world.lets_all_end(),
+        "cancelled" => watch.cancels.contains(id),
+        _ => false,
+    };
+    let seconds = lasted / 1_000;
+    (!fits).then(|| {
+        format!(
+            "{id} failed after {seconds} s for no reason: {failure}, installed in time: {was_installed}: {:?}",
+            swap.timeline
+        )
+    })
 }
 
 fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<String> {
@@ -618,23 +1029,45 @@ fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<Stri
     let known = !world.watch.doubtful.contains(id);
     let mut of_rows = 0;
     for mail in mails {
-        let sent = sent(&world.ground, id, &mail.number.to_string());
+        let sent = sent(&world.ground, id, mail.number);
         of_rows += sent;
         let of = format!("mail {} of {id}", mail.number);
         let open = matches!(mail.state, DeliveryState::Pending | DeliveryState::Claimed);
         if open || mail.due_at.is_some() || swap.kind == Kind::Physical {
             wrong.push(format!("{of} stays {:?}", mail.state));
         }
-        if sent > 2 || sent > 1 && known {
+        let silent = world.reports && world.quirks().silent;
+        let most = match (known, silent) {
+            (true, _) => 1,
+            (false, false) => 2,
+            (false, true) => 3,
+        };
+        if sent > most {
             wrong.push(format!(
                 "{of} was sent {sent} times, SES's answer known: {known}"
             ));
         }
         // SES refused it, or the swap ended first. Without SES's reports a fate may stay unknown.
-        let given_up = mail.refusals >= Delivery::REFUSALS_AT_MOST;
-        let unknown = !world.reports && !known && mail.state == DeliveryState::Ambiguous;
+        let given_up =
+            mail.state == DeliveryState::Failed || mail.refusals >= Delivery::REFUSALS_AT_MOST;
+        let unknown =
+            (!world.reports || silent) && mail.doubts > 0 && mail.state == DeliveryState::Ambiguous;
         if sent == 0 && !given_up && !unknown {
             wrong.push(format!("{of} was not sent, and is {:?}", mail.state));
+        }
+        let key = (id.to_owned(), mail.number);
+        let bad = world.watch.bad_mails.contains(&key);
+        if sent == 0
+            && !bad
+            && known
+            && mail.number == swap.mails
+            && was_waited_for(world, swap, mail)
+        {
+            wrong.push(format!("{of} was waited for and never sent"));
+        }
+        let (delivered, bounced) = world.watch.reports.get(&key).copied().unwrap_or_default();
+        if mail.state == DeliveryState::Bounced && delivered && !bounced {
+            wrong.push(format!("{of} was delivered, and is called bounced"));
         }
     }
     if of_swap != of_rows {
@@ -642,10 +1075,27 @@ fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<Stri
             "{of_swap} mails of {id}, and {of_rows} of its rows"
         ));
     }
-    if swap.kind == Kind::Esim && swap.phase == Phase::Done && mails.is_empty() {
+    // A network that starts by itself may complete before the order is written.
+    let early = world.quirks().early == Early::Started;
+    if swap.kind == Kind::Esim && swap.phase == Phase::Done && mails.is_empty() && !early {
         wrong.push(format!("{id} is done without a mail"));
     }
     wrong
+}
+
+/// Whether a swap waited for its installation to the end, and for so long with this mail while SES took mails that it would
+/// have been sent.
+fn was_waited_for(world: &World, swap: &Activation, mail: &Delivery) -> bool {
+    const LONG_ENOUGH: u64 = 100 * 60_000;
+    let expired = swap
+        .failure
+        .is_some_and(|failure| failure.code() == "expired");
+    let ended = world.watch.seen(&swap.id).and_then(|seen| seen.ended_at);
+    let written = world.watch.written_at(&swap.id, mail.number);
+    let (Some(ended), Some(from), Some(written)) = (ended, world.mails_from(), written) else {
+        return false;
+    };
+    expired && ended > from.max(written) + LONG_ENOUGH
 }
 
 fn judge_lines_and_sims(
@@ -667,7 +1117,10 @@ fn judge_lines_and_sims(
         let phone = Msisdn::parse(text_of(line, "phone")).expect("a number");
         let network = ground.carrier.sim_of(&phone).expect("the book");
         let network = network.as_ref().map_or(stock.sim, Iccid::as_str);
-        if current_sim != network {
+        let mut of_line = world.watch.swaps_of(id);
+        let excused = line.contains_key("disputed")
+            || of_line.any(|swap| world.watch.is_unknowable(ground, swap));
+        if current_sim != network && !excused {
             wrong.push(format!(
                 "line {id} is on {current_sim}, the network says {network}"
             ));
@@ -685,10 +1138,29 @@ fn judge_lines_and_sims(
             done.filter(|swap| swap.subscription.as_str() == id && swap.phase == Phase::Done);
         let last = done.max_by_key(|swap| swap.ended_at);
         let expected = last.map_or(stock.sim, |swap| swap.new_sim.as_str());
+        let used_there = format!("S#{network}");
+        let used_there = rows.get(&(used_there.as_str(), "sim"));
+        if used_there.is_some_and(|sim| text_of(sim, "state") == "FREE") && !excused {
+            wrong.push(format!(
+                "SIM {network} is free, and the network has {id} on it"
+            ));
+        }
         if current_sim != expected {
             wrong.push(format!(
                 "line {id} is on {current_sim}, its last swap says {expected}"
             ));
+        }
+    }
+    for (swap, _) in swaps {
+        let unsettled = swap
+            .failure
+            .is_some_and(|failure| failure.code() == "unsettled");
+        let key = format!("S#{}", swap.new_sim);
+        let sim = rows.get(&(key.as_str(), "sim")).expect("no SIM is lost");
+        let state = text_of(sim, "state");
+        if unsettled && state != "DISABLED" {
+            let id = &swap.id;
+            wrong.push(format!("{id} is unsettled, and its SIM is {state}"));
         }
     }
     let numbers = FREE
@@ -719,15 +1191,27 @@ fn judge_lines_and_sims(
         }
         let iccid = Iccid::parse(number).expect("an ICCID");
         let profile = ground.smdp.profile_state(&iccid).expect("the book");
-        let live = matches!(
-            profile,
-            ProfileState::Allocated
-                | ProfileState::Linked
-                | ProfileState::Confirmed
-                | ProfileState::Released
-                | ProfileState::Error
-        );
-        if live {
+        // A profile that a phone fetched and gave up later was none to be cancelled any more.
+        let used_up = profile == ProfileState::Error && state == "DISABLED";
+        let live = !used_up
+            && matches!(
+                profile,
+                ProfileState::Allocated
+                    | ProfileState::Linked
+                    | ProfileState::Confirmed
+                    | ProfileState::Released
+                    | ProfileState::Error
+            );
+        let of_sim = swaps.iter().map(|(swap, _)| swap);
+        let mut of_sim = of_sim.filter(|swap| swap.new_sim.as_str() == number);
+        let given_up = of_sim.any(|swap| {
+            let unsettled = swap
+                .failure
+                .is_some_and(|failure| failure.code() == "unsettled");
+            let early = swap.phase == Phase::Done && world.quirks().early == Early::Started;
+            unsettled || early
+        });
+        if live && !(given_up && state != "FREE") {
             wrong.push(format!("the SM-DP+ still has {number} as {profile:?}"));
         }
         let on_phone = matches!(profile, ProfileState::Downloaded | ProfileState::Installed);

@@ -12,6 +12,7 @@ mod invariants;
 mod logs;
 mod mistakes;
 mod people;
+mod quirks;
 mod sandbox;
 mod stock;
 mod weather;
@@ -43,10 +44,12 @@ fn any(seed: u64) -> Plan {
     let asked = rng.usize(1..=3);
     let requests = (0..asked)
         .map(|n| {
-            let first = rng.u64(1..1_200_000);
+            // Now and then when a SIM of an earlier swap has rested.
+            let day = u64::from(rng.u8(..6) == 0) * 27 * 3_600_000;
+            let first = day + rng.u64(1..1_200_000);
             let mut times = vec![first];
             while rng.u8(..3) == 0 {
-                let within = [50, 20_000, 4_000_000][rng.usize(..3)];
+                let within = [50, 20_000, 4_000_000, 30 * 3_600_000][rng.usize(..4)];
                 times.push(first + rng.u64(..within));
             }
             (Request::any(&mut rng, n), times)
@@ -86,6 +89,21 @@ fn rough(seed: u64) -> Plan {
         requests,
         ..any(seed)
     }
+}
+
+/// The same with other faults; callers change their minds, and one line is swapped again half a day later.
+fn rough_with(seed: u64, weather: Weather) -> Plan {
+    const HOURS: u64 = 3_600_000;
+    let mut rng = Rng::with_seed(seed);
+    let mut plan = rough(seed);
+    let cancel = Request::manage(&LINES[rng.usize(..3)], "CancelActivation");
+    let within = [200_000, 2 * HOURS][rng.usize(..2)];
+    plan.requests.extend([
+        (cancel, vec![rng.u64(60_000..within)]),
+        (Request::card(&LINES[1], FREE[4].0), vec![12 * HOURS]),
+        (Request::esim(&LINES[0], rng.bool(), 6), vec![13 * HOURS]),
+    ]);
+    Plan { weather, ..plan }
 }
 
 fn setting(name: &str) -> Option<u64> {
@@ -210,7 +228,10 @@ fn every_known_mistake_is_seen() {
     for &mistake in mistakes {
         let planted = |seed| Plan {
             mistake: Some(mistake),
-            ..rough(seed)
+            ..match mistake.weather() {
+                Some(weather) => rough_with(seed, weather),
+                None => rough(seed),
+            }
         };
         let mut seeds = 0;
         let seen = loop {
@@ -231,6 +252,32 @@ fn every_known_mistake_is_seen() {
         }
     }
     assert!(missed.is_empty(), "not seen in {most} seeds: {missed:?}");
+}
+
+/// `FAULT` names one; `FAULT_SEEDS` are for each.
+#[test]
+fn each_fault_of_the_peers_alone_is_survived() {
+    let few = if whole() { 30 } else { 1 };
+    let seeds = setting("FAULT_SEEDS").unwrap_or(few);
+    let only = env::var("FAULT").ok();
+    let mut failed = Vec::new();
+    for (name, weather) in Weather::each_alone() {
+        if only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
+        let plan = |seed| rough_with(seed, weather.clone());
+        if let Some(seed) = setting("SEED") {
+            println!("{}", tell(plan(seed)).trace.join("\n"));
+        }
+        let totals = run_all(0..seeds, plan);
+        println!("{name}: {} calls; {:?}", totals.exchanges, totals.swaps);
+        let count = totals.failed.len();
+        if let Some((seed, what)) = totals.failed.into_iter().min() {
+            println!("VIOLATED in {count} of {seeds}, first in seed {seed}: {what}");
+            failed.push(name);
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
 }
 
 /// A trace without what differs from run to run: sealed bytes, and the order of a row's attributes.

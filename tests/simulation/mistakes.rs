@@ -2,12 +2,15 @@
 //! show that the simulation would see them.
 
 use edge::Ambient;
+use memchr::memmem;
 use peers::Callback;
 use serde_json::{Value, json};
 
 use crate::ground::Ground;
-use crate::invariants::row;
+use crate::invariants::{row, swap_of_call};
+use crate::weather::Weather;
 use crate::wire::{Call, Peer, Reply};
+use crate::world::EARLIER;
 
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,10 +59,66 @@ pub(crate) enum Mistake {
     BodiesLogged,
     /// A confirmation code stands in clear in the table.
     CodeInClear,
+    /// 401 to an order is taken for a refusal of the order.
+    UnauthorizedOrderRefused,
+    /// 401 to a start is taken for a refusal of the order.
+    UnauthorizedStartRefused,
+    /// 409 to a start is taken for a refusal of the order.
+    ConflictTakenForRefusal,
+    /// A search that shows nothing ends a swap that the network has started.
+    EmptySearchEnds,
+    /// So does one that is answered 404.
+    NotFoundEnds,
+    /// An order that comes after its call was given up is not looked for.
+    LateOrderForgotten,
+    /// A peer that does not settle is asked for ever.
+    NeverSettled,
+    /// A refused cancelOrder is taken for done.
+    RefusedCancelTaken,
+    /// Ordering is given up after two hours.
+    OrderingGivenUpEarly,
+    /// Ordering is given up after eight claims that lapsed or failed.
+    EightTries,
+    /// JSON null makes an answer unreadable.
+    NullUnreadable,
+    /// So do capitals.
+    CapitalsUnreadable,
+    /// So do ids that are numbers.
+    NumbersUnreadable,
+    /// A foreign order in a list is taken for ours.
+    ForeignOrderTaken,
+    /// An event that does not name the swap is dropped.
+    UnnamedEventDropped,
+    /// An event that comes before the answer to the order is forgotten.
+    OvertakingEventForgotten,
+    /// `completed` after ERROR is ignored.
+    LateCompletionIgnored,
+    /// That the network and the table disagree is not flagged.
+    DisputeNotFlagged,
+    /// The network is asked to cancel again while it assesses a cancel.
+    CancelledAgain,
+    /// `inProgress` before the installation voids the mail.
+    EarlyStartVoidsMail,
+    /// A callback of the first order that is dated before it is refused.
+    EarlyClockRefused,
+    /// A callback whose date cannot be read is refused.
+    UnreadableDateRefused,
+    /// `Retry-After` is ignored.
+    RetryAfterIgnored,
+    /// A card is free at once though its order may still be carried out.
+    CardFreedAtOnce,
+    /// An eSIM that is on a phone is free.
+    PhoneProfileFreed,
+    /// Throttling counts as a refusal of the mail.
+    ThrottlingCounted,
+    /// A mail is sent as often as SES does not answer.
+    FourthMail,
+    /// A transient bounce after the delivery is shown.
+    SoftBounceShown,
 }
 
 impl Mistake {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 50] = [
         Self::LineNotLocked,
         Self::SimNotConditioned,
         Self::SimNotReserved,
@@ -82,6 +141,34 @@ impl Mistake {
         Self::OtherOrderActedOn,
         Self::BodiesLogged,
         Self::CodeInClear,
+        Self::UnauthorizedOrderRefused,
+        Self::UnauthorizedStartRefused,
+        Self::ConflictTakenForRefusal,
+        Self::EmptySearchEnds,
+        Self::NotFoundEnds,
+        Self::LateOrderForgotten,
+        Self::NeverSettled,
+        Self::RefusedCancelTaken,
+        Self::OrderingGivenUpEarly,
+        Self::EightTries,
+        Self::NullUnreadable,
+        Self::CapitalsUnreadable,
+        Self::NumbersUnreadable,
+        Self::ForeignOrderTaken,
+        Self::UnnamedEventDropped,
+        Self::OvertakingEventForgotten,
+        Self::LateCompletionIgnored,
+        Self::DisputeNotFlagged,
+        Self::CancelledAgain,
+        Self::EarlyStartVoidsMail,
+        Self::EarlyClockRefused,
+        Self::UnreadableDateRefused,
+        Self::RetryAfterIgnored,
+        Self::CardFreedAtOnce,
+        Self::PhoneProfileFreed,
+        Self::ThrottlingCounted,
+        Self::FourthMail,
+        Self::SoftBounceShown,
     ];
 
     /// Some that are seen soon.
@@ -91,6 +178,49 @@ impl Mistake {
         Self::LockForgotten,
         Self::BodiesLogged,
     ];
+
+    /// The faults in which it shows; `None` if those of any rough simulation do.
+    pub(crate) fn weather(self) -> Option<Weather> {
+        let fault = match self {
+            Self::UnauthorizedOrderRefused => "401 to orders",
+            Self::UnauthorizedStartRefused => "401 to starts",
+            Self::ConflictTakenForRefusal => "409 to every start",
+            Self::EmptySearchEnds => "search empty",
+            Self::NotFoundEnds => "search 404",
+            Self::LateOrderForgotten | Self::CardFreedAtOnce => "belated, refused",
+            Self::NeverSettled | Self::RefusedCancelTaken => "cancelOrder refused 8.2.6",
+            Self::OrderingGivenUpEarly => "HTML",
+            Self::EightTries => "overload",
+            Self::NullUnreadable | Self::CapitalsUnreadable | Self::UnreadableDateRefused => {
+                "spelling"
+            }
+            Self::NumbersUnreadable => "numbers",
+            Self::UnnamedEventDropped => "unnamed events",
+            Self::OvertakingEventForgotten => "slow, so that events overtake",
+            Self::LateCompletionIgnored | Self::DisputeNotFlagged => "completed after a day",
+            Self::CancelledAgain => "cancel settled late",
+            Self::EarlyStartVoidsMail => "inProgress shown early",
+            Self::EarlyClockRefused => "clocks behind",
+            Self::RetryAfterIgnored => "429",
+            Self::ThrottlingCounted => "SES throttles",
+            Self::FourthMail => "SES silent",
+            Self::SoftBounceShown => "soft bounces",
+            _ => return None,
+        };
+        let mut faults = Weather::each_alone().into_iter();
+        let found = faults.find(|(name, _)| *name == fault);
+        Some(found.expect("there is such a fault").1)
+    }
+
+    /// A setting that makes it.
+    pub(crate) fn setting(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::LateOrderForgotten => Some(("CALL_REST", "1ms")),
+            Self::NeverSettled => Some(("SETTLE_WITHIN", "10000h")),
+            Self::OrderingGivenUpEarly => Some(("ORDER_WITHIN", "2h")),
+            _ => None,
+        }
+    }
 
     /// What becomes of a call of this function, whose answer will be `lost` or not: it is altered, or this is the answer
     /// instead.
@@ -194,6 +324,50 @@ impl Mistake {
             Self::BodiesLogged if call.peer == Peer::Smdp => {
                 tracing::info!(body = %request, "a call");
             }
+            Self::EightTries if put && function == "fulfil-swap" => {
+                let tries = request["Item"]["tries"]["N"].as_str();
+                let tries = tries.and_then(|tries| tries.parse().ok()).unwrap_or(0);
+                if item("phase") == "ordering" && tries >= 8 {
+                    let mut request = request;
+                    request["Item"]["phase"] = json!({"S": "ending"});
+                    request["Item"]["failure"] = json!({"S": "internal"});
+                    call.body = request.to_string().into_bytes();
+                }
+            }
+            Self::DisputeNotFlagged if transaction || put => {
+                let body = String::from_utf8_lossy(&call.body);
+                call.body = body.replace("disputed", "other").into_bytes();
+            }
+            Self::CardFreedAtOnce if ends => each(call, |write| {
+                if of(write, "S#") && write["ExpressionAttributeValues"].get(":from").is_some() {
+                    write["ExpressionAttributeValues"][":from"] = json!({"S": "00000000000000"});
+                }
+            }),
+            Self::PhoneProfileFreed if ends => each(call, |write| {
+                let values = &mut write["ExpressionAttributeValues"];
+                if values.get(":disabled").is_some() && values.get(":swap").is_some() {
+                    values[":disabled"] = json!({"S": "FREE"});
+                }
+            }),
+            Self::FourthMail if put && function == "deliver-esim" => {
+                let mut request = request;
+                if let Some(item) = request["Item"].as_object_mut() {
+                    item.remove("doubts");
+                }
+                call.body = request.to_string().into_bytes();
+            }
+            Self::EarlyStartVoidsMail
+                if call.operation == "Query" && function == "deliver-esim" =>
+            {
+                let reply = ground.perform(call);
+                let mut found: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+                for item in found["Items"].as_array_mut().into_iter().flatten() {
+                    if item["phase"]["S"] == "ordered" && item["profile"]["S"] == "released" {
+                        item["phase"] = json!({"S": "error"});
+                    }
+                }
+                return Some(Reply::new(reply.status, found.to_string()));
+            }
             Self::CodeInClear if transaction => each(call, in_clear),
             Self::CodeInClear if put => {
                 let mut request = request;
@@ -205,15 +379,110 @@ impl Mistake {
         None
     }
 
-    /// What a callback says when it comes to the functions.
+    /// The reply to a call that the functions hear instead of this one.
+    pub(crate) fn alter_reply(self, ground: &Ground, call: &Call, reply: &Reply) -> Option<Reply> {
+        let network = call.peer == Peer::Network;
+        let asks = network && call.method == "GET";
+        let starts = network && call.method == "PATCH";
+        let places = network && call.method == "POST" && call.path.ends_with("/serviceOrder");
+        match (self, reply.status) {
+            (Self::UnauthorizedOrderRefused, 401) if places => Some(Reply::new(400, "{}")),
+            (Self::UnauthorizedStartRefused, 401) | (Self::ConflictTakenForRefusal, 409)
+                if starts =>
+            {
+                let id = call.path.rsplit('/').next()?;
+                Some(rejected(ground.order(&id.replace("%2D", "-"))))
+            }
+            (Self::EmptySearchEnds | Self::NotFoundEnds, _) if asks => {
+                let swap = swap_of_call(ground, call)?;
+                let swap = row(ground, &format!("A#{swap}"), "activation")?;
+                let number = swap["orderNumber"]["S"].as_str()?;
+                (swap["phase"]["S"] == "started").then(|| rejected(ground.order(number)))
+            }
+            (Self::RefusedCancelTaken, _) if call.path.ends_with("cancelOrder") => {
+                let status = json!({"status": "Executed-Success"});
+                let body = json!({"header": {"functionExecutionStatus": status}});
+                Some(Reply::new(200, body.to_string()))
+            }
+            (Self::CancelledAgain, _) if asks => {
+                let body = String::from_utf8_lossy(&reply.body);
+                let body = body.replace("\"pendingCancellation\"", "\"held\"");
+                Some(Reply::new(reply.status, body))
+            }
+            (Self::ForeignOrderTaken, 200) if asks => {
+                let (_, id) = call.path.split_once("externalId=")?;
+                let foreign = json!([{"id": "777", "externalId": id, "state": "completed"}]);
+                Some(Reply::new(200, foreign.to_string()))
+            }
+            (Self::RetryAfterIgnored, 429) => Some(Reply::new(429, "")),
+            (Self::ThrottlingCounted, 400) if call.peer == Peer::Post => {
+                let body = String::from_utf8_lossy(&reply.body);
+                let body = body.replace(">Throttling<", ">MessageRejected<");
+                Some(Reply::new(400, body))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a reply, as it is spelled, is unreadable for the functions.
+    pub(crate) fn cannot_read(self, reply: &Reply) -> bool {
+        let has = |what: &str| memmem::find(&reply.body, what.as_bytes()).is_some();
+        let state = |word: &str| has(&format!("\"state\":\"{word}\""));
+        match self {
+            Self::NullUnreadable => has(":null"),
+            Self::CapitalsUnreadable => [
+                "Held",
+                "HELD",
+                "InProgress",
+                "INPROGRESS",
+                "Completed",
+                "COMPLETED",
+            ]
+            .into_iter()
+            .any(state),
+            Self::NumbersUnreadable => has("\"id\":3"),
+            _ => false,
+        }
+    }
+
+    /// What SES reports of a mail, as the functions read it.
+    pub(crate) fn alter_report(self, event: &mut Value) {
+        let message = &mut event["Records"][0]["Sns"]["Message"];
+        if self == Self::SoftBounceShown
+            && let Some(text) = message.as_str()
+        {
+            *message = text.replace("Transient", "Permanent").into();
+        }
+    }
+
+    /// What a callback says when it comes to the functions. Tells whether it is answered and forgotten instead.
     pub(crate) fn alter_callback(
         self,
         ground: &Ground,
         callback: &mut Callback,
         ambient: &Ambient,
-    ) {
-        let mut body: Value = serde_json::from_str(&callback.body).unwrap_or_default();
+    ) -> bool {
+        let text = callback.body.trim_start_matches('\u{feff}');
+        let mut body: Value = serde_json::from_str(text).unwrap_or_default();
+        let order = &body["event"]["serviceOrder"];
+        let id = order["externalId"].as_str().unwrap_or_default();
+        let swap = row(ground, &format!("A#{id}"), "activation");
+        let is_event = order.is_object();
+        let dated = body["timestamp"].as_str();
+        let dated = dated.and_then(|text| text.parse::<jiff::Timestamp>().ok());
         match self {
+            Self::UnnamedEventDropped => return is_event && id.is_empty(),
+            Self::OvertakingEventForgotten => {
+                return swap.is_some_and(|swap| swap.get("orderNumber").is_none());
+            }
+            Self::LateCompletionIgnored => {
+                return order["state"] == "completed"
+                    && swap.is_some_and(|swap| swap["phase"]["S"] == "error");
+            }
+            Self::UnreadableDateRefused if !is_event && dated.is_none() => body = json!({}),
+            Self::EarlyClockRefused if dated.is_some_and(|dated| dated < ambient.now()) => {
+                body["timestamp"] = EARLIER.into();
+            }
             Self::EarlierLifeActedOn if body.get("timestamp").is_some() => {
                 body["timestamp"] = ambient
                     .now()
@@ -222,16 +491,21 @@ impl Mistake {
                     .into();
             }
             Self::OtherOrderActedOn => {
-                let order = &mut body["event"]["serviceOrder"];
-                let id = order["externalId"].as_str().unwrap_or_default();
-                if let Some(swap) = row(ground, &format!("A#{id}"), "activation") {
-                    order["id"] = swap["orderNumber"]["S"].clone();
+                if let Some(swap) = swap {
+                    body["event"]["serviceOrder"]["id"] = swap["orderNumber"]["S"].clone();
                 }
             }
-            _ => return,
+            _ => return false,
         }
         callback.body = body.to_string();
+        false
     }
+}
+
+/// An order as the network would answer it after it rejected it.
+fn rejected(mut order: Value) -> Reply {
+    order["state"] = "rejected".into();
+    Reply::new(200, order.to_string())
 }
 
 /// Alters each part of a transaction.

@@ -134,6 +134,12 @@ impl Request {
         }
     }
 
+    /// The swap that it would cancel.
+    pub(crate) fn cancels(&self) -> Option<&str> {
+        let cancels = self.path.ends_with("/CancelActivation");
+        self.query.strip_prefix("id=").filter(|_| cancels)
+    }
+
     /// The same about this swap.
     pub(crate) fn about(&self, swap: &str) -> Self {
         Self {
@@ -273,7 +279,8 @@ pub(crate) fn acts(rng: &mut Rng) -> Vec<(u64, Act)> {
             (minutes(rng, 120) + 600_000, Act::Install),
         ],
         8 => vec![(minutes(rng, 60), Act::Fetch)],
-        9 => vec![(105 * 60_000 + minutes(rng, 30), Act::Install)],
+        // Shortly before or after it expires.
+        9 => vec![(225 * 60_000 + minutes(rng, 30), Act::Install)],
         10 => vec![
             (minutes(rng, 3), Act::Install),
             (minutes(rng, 3), Act::Install),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_lambda_events::event::dynamodb::Event;
@@ -78,10 +79,23 @@ pub(crate) fn store(aws: &SdkConfig) -> Store {
     )
 }
 
-/// A new process. SES tells of mails if there are `reports`.
-pub(crate) fn start(wire: &Wire, ambient: &Ambient, reports: bool) -> Sandbox {
+/// Until a swap that waits for the peers ends.
+pub(crate) const ORDER_WITHIN: Duration = Duration::from_secs(24 * 3600);
+/// Until an eSIM that is not installed expires.
+pub(crate) const INSTALL_WITHIN: Duration = Duration::from_secs(4 * 3600);
+/// Until a peer that does not settle is given up.
+pub(crate) const SETTLE_WITHIN: Duration = Duration::from_secs(6 * 3600);
+
+/// A new process. SES tells of mails if there are `reports`; `other` is a setting that differs from what it should be.
+pub(crate) fn start(
+    wire: &Wire,
+    ambient: &Ambient,
+    reports: bool,
+    other: Option<(&'static str, &'static str)>,
+) -> Sandbox {
     let settings = Settings::new(move |name| {
         let value = match name {
+            _ if other.is_some_and(|(other, _)| other == name) => other?.1,
             "SMDP_URL" => Peer::Smdp.url(),
             "NETWORK_URL" => Peer::Network.url(),
             "SMDP_ADDRESS" => SMDP_ADDRESS,
@@ -89,9 +103,12 @@ pub(crate) fn start(wire: &Wire, ambient: &Ambient, reports: bool) -> Sandbox {
             "MAIL_FROM" => "Simswap <noreply@example.com>",
             "BRAND" => "Simswap",
             // Deadlines are the deployed ones, but for those that only make runs longer.
-            "INSTALL_WITHIN" => "2h",
+            "INSTALL_WITHIN" => "4h",
+            "SETTLE_WITHIN" => "6h",
             "ASK_AFTER" => "10m",
-            "SIM_REST" => "10m",
+            "CALL_REST" => "10m",
+            // An earlier life of an ICCID ends a day before the next one, whatever the clocks.
+            "SIM_REST" => "26h",
             "CODE_KEPT" => "12h",
             "CANCEL_WAIT" => "1s",
             "ALLOW_UNAUTHENTICATED_CALLBACKS" => "true",

@@ -73,6 +73,7 @@ pub(crate) struct Call {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -80,8 +81,14 @@ impl Reply {
     pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status,
+            headers: Vec::new(),
             body: body.into(),
         }
+    }
+
+    pub(crate) fn with_header(mut self, name: &'static str, value: String) -> Self {
+        self.headers.push((name, value));
+        self
     }
 }
 
@@ -208,5 +215,9 @@ fn read(request: &HttpRequest) -> Call {
 
 fn response(reply: Reply) -> HttpResponse {
     let status = reply.status.try_into().expect("peers answer with a status");
-    HttpResponse::new(status, SdkBody::from(reply.body))
+    let mut response = HttpResponse::new(status, SdkBody::from(reply.body));
+    for (name, value) in reply.headers {
+        response.headers_mut().insert(name, value);
+    }
+    response
 }

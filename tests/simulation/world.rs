@@ -22,9 +22,12 @@ use crate::invariants::{Fate, Watch, Written};
 use crate::logs;
 use crate::mistakes::Mistake;
 use crate::people::{Act, Request, acts, http_event};
+use crate::quirks::{
+    Cancelling, Early, Quirks, Search, Shown, Work, shown_state, with_ids_of_book,
+};
 use crate::sandbox::{self, Sandbox};
 use crate::stock;
-use crate::weather::{Fault, Weather};
+use crate::weather::{Answers, BELATED_AT_MOST, Fault, Weather, refused};
 use crate::wire::{Answer, Broken, Call, Desk, Exchange, INVOCATION, Peer, Reply, Wire};
 
 /// What a world is made of, besides chance.
@@ -124,7 +127,7 @@ struct Record {
 enum Cause {
     Asked(usize),
     Records(Consumer, Vec<Record>),
-    Callback(Callback, u32),
+    Callback(Letter, u32),
     /// SES tells of a mail.
     Report(Value, u32),
     Sweep,
@@ -153,6 +156,50 @@ impl Cause {
     }
 }
 
+/// A callback on its way.
+#[derive(Debug, Clone)]
+struct Letter {
+    callback: Callback,
+    /// `None` of one that no peer means.
+    meant: Option<Meant>,
+}
+
+/// What a peer means by a callback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Meant {
+    /// The profile with this ICCID is installed.
+    Installed(String),
+    /// The SM-DP+ gave the profile with this ICCID up.
+    ProfileFailed(String),
+    /// The order of this swap is completed.
+    Completed(String),
+    /// Anything else.
+    Other,
+}
+
+impl Meant {
+    fn by(callback: &Callback) -> Self {
+        let body: Value = serde_json::from_str(&callback.body).unwrap_or_default();
+        let order = &body["event"]["serviceOrder"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        if order["state"] == "completed" {
+            return Self::Completed(text(&order["externalId"]));
+        }
+        let iccid = text(&body["iccid"]).trim_end_matches('F').to_owned();
+        let status = &body["notificationPointStatus"];
+        match (
+            body["notificationPointId"].as_u64(),
+            text(&status["status"]),
+        ) {
+            (Some(4), status) if status.starts_with("Executed") => Self::Installed(iccid),
+            (Some(2), _) if status["statusCodeData"]["reasonCode"] == "6.4" => {
+                Self::ProfileFailed(iccid)
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
 /// An invocation that runs.
 struct Running {
     function: &'static str,
@@ -173,10 +220,16 @@ enum Event {
     Kill(u64),
     Put(Consumer, Record),
     Feed(Consumer),
-    Call(Callback, u32),
+    Call(Letter, u32),
     Phone(String, Act),
     NetworkWorks,
     NetworkGivesUp(String, OrderState),
+    /// The network starts an order that it holds, by itself.
+    NetworkStarts(Box<Call>),
+    /// A call is carried out that its caller gave up.
+    Belated(Box<Call>),
+    /// The network settles a cancel: the call, and the order's id.
+    Settles(Box<Call>, String),
     Report(Value, u32),
     /// The sweeper's minute has come.
     Sweep(u64),
@@ -185,9 +238,13 @@ enum Event {
 
 /// When worlds begin, and how long one may go on.
 pub(crate) const BEGIN: &str = "2026-11-22T12:00:00Z";
-/// When a SIM's earlier life was: longer ago than what its callbacks round their times to.
-const EARLIER: &str = "2026-11-22T11:00:00Z";
-const EVENTS_AT_MOST: u64 = 20_000;
+/// When a SIM's earlier life was: longer ago than clocks differ.
+pub(crate) const EARLIER: &str = "2026-11-21T10:00:00Z";
+const EVENTS_AT_MOST: u64 = 60_000;
+/// How long an answer of the SM-DP+ and the network is waited for, in milliseconds.
+const PATIENCE: u64 = 30_000;
+/// What the network does later than this is not waited for.
+const DAYS_30: u64 = 30 * 86_400_000;
 
 /// A record that fails so often is gone from the stream.
 const TRIES: u32 = 5;
@@ -216,10 +273,12 @@ pub(crate) struct World {
     seen: BTreeMap<String, Vec<u8>>,
     /// Minutes at which the sweeper is due.
     sweeps: BTreeSet<u64>,
-    /// Whether SES tells of mails.
+    /// Whether SES is configured to tell of mails.
     pub(crate) reports: bool,
+    /// What the network shows, apart from its book.
+    shown: Shown,
     /// All callbacks that the peers ever sent.
-    callbacks: Vec<Callback>,
+    callbacks: Vec<Letter>,
     /// All that SES ever told.
     told_of_mails: Vec<Value>,
     exchanges: u64,
@@ -256,10 +315,15 @@ impl World {
             move || begin + start.elapsed(),
             move || bits.lock().unwrap_or_else(PoisonError::into_inner).u128(..),
         );
-        let delay = Duration::from_millis(if rng.bool() {
+        let minutes = if rng.bool() {
             200
         } else {
             rng.u64(..1_200_000)
+        };
+        let delay = Duration::from_millis(match plan.weather.quirks.work {
+            Work::Minutes => minutes,
+            Work::For(millis) => millis,
+            Work::Endless => 10 * 365 * 86_400_000,
         });
         let ground = Arc::new(Ground::new(&ambient, delay));
         stock::lay(&ground);
@@ -269,9 +333,10 @@ impl World {
             desk: Arc::new(Desk::default()),
             direct: Arc::new(move |call| direct.perform(call)),
         };
-        let reports = rng.bool();
+        let reports = rng.bool() || plan.weather.quirks.silent;
+        let other = plan.mistake.and_then(Mistake::setting);
         let sandboxes = (0..2)
-            .map(|_| sandbox::start(&wire, &ambient, reports))
+            .map(|_| sandbox::start(&wire, &ambient, reports, other))
             .collect();
         let (finish, finished) = mpsc::unbounded_channel();
         let mut world = Self {
@@ -292,12 +357,13 @@ impl World {
             seen: BTreeMap::new(),
             sweeps: BTreeSet::new(),
             reports,
+            shown: Shown::default(),
             callbacks: Vec::new(),
             told_of_mails: Vec::new(),
             exchanges: 0,
             cut: None,
             met: BTreeSet::new(),
-            watch: Watch::default(),
+            watch: Watch::new(plan.weather.quirks.is_blind()),
             trace: Vec::new(),
             plan,
         };
@@ -447,7 +513,11 @@ impl World {
                 Cut::OvertakenAfter(_) => {}
             }
         }
-        if self.chance(self.plan.weather.kill) {
+        let lapse = match exchange.call.peer {
+            Peer::Smdp | Peer::Network => self.plan.weather.lapse,
+            _ => 0,
+        };
+        if self.chance(self.plan.weather.kill) || self.chance(lapse) {
             let within = self.rng.u64(1..40);
             self.plan_in(within, Event::Kill(invocation));
         }
@@ -468,6 +538,9 @@ impl World {
                 if let Some(line) = request.about {
                     let newest = self.watch.newest_swap(line);
                     request = request.about(&newest.unwrap_or_else(|| "NONE".to_owned()));
+                }
+                if let Some(swap) = request.cancels() {
+                    self.watch.asked_to_cancel(swap);
                 }
                 let (function, event) = (request.function, request.event());
                 let told = request.told();
@@ -492,12 +565,46 @@ impl World {
             Event::Call(callback, tries) => self.call_back(callback, tries),
             Event::Phone(mail, act) => self.phone(&mail, act),
             Event::NetworkWorks => self.network_works(),
+            Event::NetworkStarts(call) => {
+                let reply = self.ground.perform(&call);
+                self.tell(|| format!("the network starts {}: {}", call.path, reply.status));
+                self.plan_in(1, Event::NetworkWorks);
+                self.post();
+            }
+            Event::Belated(call) => {
+                let now = self.now();
+                self.watch.pending.retain(|pending| pending.at > now);
+                let reply = match self.plan.weather.answers(call.peer, self.now()) {
+                    Some(_) => None,
+                    None => Some(self.at_peer(&call).0),
+                };
+                self.tell(|| {
+                    let status = reply.as_ref().map(|reply| reply.status);
+                    format!("belated {} -> {status:?}", describe(&call))
+                });
+                if let Some(reply) = reply {
+                    self.happened(&call, &Written::of(&call), &reply);
+                }
+            }
+            Event::Settles(call, id) => {
+                self.shown.settled(&id);
+                let reply = self.ground.perform(&call);
+                self.tell(|| format!("the network cancels {id}: {}", reply.status));
+                self.plan_in(1, Event::NetworkWorks);
+                self.post();
+            }
             Event::NetworkGivesUp(id, state) => {
                 let given = self.ground.carrier.give_up(&id, state).expect("the book");
+                if given {
+                    self.watch.gave_up(&id, state);
+                }
                 self.tell(|| format!("the network gives up {id}: {state:?}, {given}"));
                 self.post();
             }
-            Event::Report(event, tries) => {
+            Event::Report(mut event, tries) => {
+                if let Some(mistake) = self.plan.mistake {
+                    mistake.alter_report(&mut event);
+                }
                 let told = short(event.to_string().as_bytes());
                 self.invoke(
                     "mail-events",
@@ -529,10 +636,13 @@ impl World {
             answer,
         } = exchange;
         let patience = match call.peer {
-            Peer::Smdp | Peer::Network => 10_000,
+            Peer::Smdp | Peer::Network => PATIENCE,
             Peer::Table | Peer::Keys | Peer::Post | Peer::Lambda => 40_000,
         };
+        let now = self.now();
+        let answers = self.plan.weather.answers(call.peer, now);
         if call.peer == Peer::Post
+            && answers.is_none()
             && !matches!(fault, Fault::None | Fault::NotSent | Fault::Refused(_))
         {
             self.watch.doubt(&call);
@@ -542,9 +652,23 @@ impl World {
         } else {
             String::new()
         };
-        let (reply, delay): (Answer, u64) = match fault {
+        if call.peer == Peer::Network {
+            with_ids_of_book(&mut call);
+        }
+        let mut slow = self.plan.weather.quirks.slowness(call.peer);
+        let carried_out = !matches!(
+            fault,
+            Fault::NotSent | Fault::Vanishes | Fault::Refused(_) | Fault::Belated(_)
+        );
+        let (truth, delay): (Answer, u64) = match fault {
             Fault::NotSent => (Err(Broken::Refused), 0),
             Fault::Vanishes => (Err(Broken::TimedOut), patience),
+            Fault::Belated(after) => {
+                let at = now + patience + after;
+                self.watch.belated(&self.ground, &call, now, at);
+                self.plan_at(at, Event::Belated(Box::new(call.clone())));
+                (Err(Broken::TimedOut), patience)
+            }
             Fault::Refused(ref reply) => (Ok(reply.clone()), 0),
             Fault::Stale if self.seen.contains_key(&index_key(&call)) => {
                 let seen = self.seen[&index_key(&call)].clone();
@@ -552,9 +676,9 @@ impl World {
             }
             _ => {
                 let mut request = Written::of(&call);
-                let violations = self
-                    .watch
-                    .before(&self.ground, &call, &request, &self.ambient);
+                let violations =
+                    self.watch
+                        .before(&self.ground, &call, &request, now, &self.ambient);
                 let mistake = self.plan.mistake;
                 let function = self
                     .running
@@ -566,22 +690,68 @@ impl World {
                 );
                 let instead = mistake
                     .and_then(|mistake| mistake.alter(&self.ground, function, lost, &mut call));
-                let reply = instead.unwrap_or_else(|| self.ground.perform(&call));
                 for violation in violations {
                     self.violate(violation);
                 }
                 if mistake.is_some() {
                     request = Written::of(&call);
                 }
-                self.happened(&call, &request, &reply);
+                let shown = match (instead, answers) {
+                    (Some(reply), _) => {
+                        self.happened(&call, &request, &reply);
+                        reply
+                    }
+                    (None, Some(answers)) => {
+                        let begin = self.begin();
+                        answers.reply(&mut self.rng, |seconds| {
+                            http_date(begin + now + seconds * 1_000)
+                        })
+                    }
+                    (None, None) => {
+                        let (raw, shown) = self.at_peer(&call);
+                        if raw.status == 200 {
+                            self.watch.wrote(invocation, function, &request, now);
+                        }
+                        self.happened(&call, &request, &raw);
+                        shown
+                    }
+                };
                 match fault {
                     Fault::AnswerLost => (Err(Broken::Reset), 0),
                     Fault::Silence => (Err(Broken::TimedOut), patience),
                     Fault::Garbled(ref garbled) => (Ok(garbled.clone()), 0),
-                    _ => (Ok(reply), 0),
+                    _ => (Ok(shown), 0),
                 }
             }
         };
+        if !carried_out || delay > 0 {
+            slow = 0;
+        }
+        let wait = match answers {
+            // The caller may have given a slow answer up.
+            Some(Answers::Throttled(seconds)) if carried_out && slow < 5_000 => {
+                Some(now + seconds * 1_000)
+            }
+            _ => None,
+        };
+        if let Ok(reply) = &truth {
+            let state = shown_state(reply).filter(|_| call.method == "GET");
+            self.watch
+                .heard(&self.ground, invocation, &call, reply, state, wait);
+        }
+        let reply = truth.map(|reply| {
+            let mistake = self.plan.mistake;
+            let other =
+                mistake.and_then(|mistake| mistake.alter_reply(&self.ground, &call, &reply));
+            let quirks = &self.plan.weather.quirks;
+            let spelled = quirks.spell_reply(&mut self.rng, &call, other.unwrap_or(reply));
+            let unread = mistake.is_some_and(|mistake| mistake.cannot_read(&spelled));
+            if unread {
+                Reply::new(200, "<html>it works</html>")
+            } else {
+                spelled
+            }
+        });
         self.tell(|| {
             let status = reply
                 .as_ref()
@@ -595,7 +765,7 @@ impl World {
             };
             format!("#{invocation} {told} -> {status}{fault} {body}")
         });
-        let mut back = self.rng.u64(1..=15) + delay;
+        let mut back = self.rng.u64(1..=15) + delay + slow;
         if let Some((at, cut)) = self.plan.at.clone()
             && at == number
         {
@@ -614,6 +784,78 @@ impl World {
         self.plan_in(back, Event::Answer(answer, reply));
     }
 
+    /// A call is carried out: what the peer's book says, and what the peer answers.
+    fn at_peer(&mut self, call: &Call) -> (Reply, Reply) {
+        let quirks = self.plan.weather.quirks.clone();
+        let refusal = match call.peer {
+            Peer::Smdp if call.path.ends_with("cancelOrder") => quirks
+                .keeps
+                .map(|(subject, reason)| refused(subject, reason)),
+            Peer::Network if call.method == "PATCH" && quirks.unstartable => {
+                Some(Reply::new(409, r#"{"code":"409","reason":"no"}"#))
+            }
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            return (refusal.clone(), refusal);
+        }
+        if call.peer != Peer::Network {
+            let reply = self.ground.perform(call);
+            return (reply.clone(), reply);
+        }
+        if call.path.ends_with("/cancelServiceOrder") && quirks.cancel != Cancelling::AtOnce {
+            let request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+            let id = request["serviceOrder"]["id"].as_str().unwrap_or_default();
+            if self.ground.order(id)["state"] == "held" {
+                if self.shown.cancels(id)
+                    && let Cancelling::After(millis, _) = quirks.cancel
+                {
+                    self.plan_in(
+                        millis,
+                        Event::Settles(Box::new(call.clone()), id.to_owned()),
+                    );
+                }
+                let task = json!({"id": "1", "state": "accepted", "serviceOrder": {"id": id}});
+                let reply = Reply::new(201, task.to_string());
+                return (reply.clone(), reply);
+            }
+        }
+        let mut raw = self.ground.perform(call);
+        let places = call.method == "POST" && call.path.ends_with("/serviceOrder");
+        if places && raw.status == 201 {
+            let order: Value = serde_json::from_slice(&raw.body).unwrap_or_default();
+            let external_id = order["externalId"].as_str().unwrap_or_default();
+            if let Search::Lags(most) = quirks.search {
+                // What a given-up call brings shows within the time in which such a call may still be carried out.
+                let ordered = self.watch.last_ordered(external_id);
+                let at_most = (ordered + PATIENCE + BELATED_AT_MOST).max(self.now());
+                let from = self.now() + self.rng.u64(1..most);
+                self.shown.placed(external_id, from.min(at_most));
+            }
+            if quirks.early == Early::Started && order["state"] == "held" {
+                let id = order["id"].as_str().unwrap_or_default();
+                let start = Call {
+                    method: "PATCH".to_owned(),
+                    path: format!("{}/serviceOrder/{id}", network::tmf641::PATH),
+                    body: br#"{"state":"inProgress"}"#.to_vec(),
+                    ..call.clone()
+                };
+                if self.rng.bool() {
+                    let started = self.ground.perform(&start);
+                    raw = Reply {
+                        status: 201,
+                        ..started
+                    };
+                } else {
+                    let after = self.rng.u64(1..3_600_000);
+                    self.plan_in(after, Event::NetworkStarts(Box::new(start)));
+                }
+            }
+        }
+        let shown = self.shown.reply(&quirks, call, &raw, self.now());
+        (raw, shown)
+    }
+
     /// What follows from a call that was carried out.
     fn happened(&mut self, call: &Call, request: &Written, reply: &Reply) {
         match call.peer {
@@ -621,7 +863,8 @@ impl World {
                 if call.is_index_query() {
                     self.seen.insert(index_key(call), reply.body.clone());
                 }
-                let (rows, violations) = self.watch.written(&self.ground, request);
+                let now = self.now();
+                let (rows, violations) = self.watch.written(&self.ground, request, now);
                 for violation in violations {
                     self.violate(violation);
                 }
@@ -659,7 +902,7 @@ impl World {
                 for (after, act) in planned.unwrap_or_else(|| acts(&mut self.rng)) {
                     self.plan_in(after, Event::Phone(format!("{} {code}", mail.to), act));
                 }
-                if self.reports {
+                if self.reports && !self.plan.weather.quirks.silent {
                     self.report(&mail);
                 }
             }
@@ -691,6 +934,9 @@ impl World {
                         // Of another order than this swap's.
                         let listener = network::tmf641::LISTENER;
                         self.forge(&format!("{}{listener}", network::tmf641::PATH), &body);
+                    }
+                    if self.plan.weather.quirks.early == Early::Shown {
+                        self.say_started(reply);
                     }
                     if self.chance(self.plan.weather.giving_up) {
                         let states = [
@@ -737,14 +983,21 @@ impl World {
     /// What SES tells of a mail that it took: in any order, and perhaps before its own answer.
     fn report(&mut self, mail: &Mail) {
         let id = format!("mail-{}", self.ground.mails().len());
-        let kinds: &[&str] = match self.rng.u8(..8) {
-            0 => &["Send", "Bounce"],
-            1 => &["Send", "Delivery", "Complaint"],
-            _ => &["Send", "Delivery"],
+        let soft = self.plan.weather.quirks.soft;
+        let soft = soft > 0 && self.rng.u32(..1000) < soft;
+        let kinds: &[(&str, &str)] = match self.rng.u8(..8) {
+            0 => &[("Send", ""), ("Bounce", "Permanent")],
+            1 => &[("Send", ""), ("Delivery", ""), ("Complaint", "")],
+            _ if soft => &[("Send", ""), ("Delivery", ""), ("Bounce", "Transient")],
+            _ => &[("Send", ""), ("Delivery", "")],
         };
-        for kind in kinds {
+        self.watch.reported(mail, kinds);
+        for (kind, bounce) in kinds {
             let tags = json!({"activation": [mail.activation], "attempt": [mail.attempt]});
-            let told = json!({"eventType": kind, "mail": {"messageId": id, "tags": tags}});
+            let mut told = json!({"eventType": kind, "mail": {"messageId": id, "tags": tags}});
+            if !bounce.is_empty() {
+                told["bounce"] = json!({"bounceType": bounce, "bounceSubType": "General"});
+            }
             let event = json!({"Records": [{"Sns": {"Message": told.to_string()}}]});
             self.told_of_mails.push(event.clone());
             loop {
@@ -773,6 +1026,14 @@ impl World {
             self.rng.u64(1_000..3_600_000)
         } else {
             self.rng.u64(1..200)
+        }
+    }
+
+    fn delay_of_callback(&mut self) -> u64 {
+        if self.chance(self.plan.weather.overdue) {
+            self.rng.u64(3_600_000..86_400_000)
+        } else {
+            self.delay()
         }
     }
 
@@ -834,21 +1095,25 @@ impl World {
         );
     }
 
-    fn call_back(&mut self, mut callback: Callback, tries: u32) {
-        if let Some(mistake) = self.plan.mistake {
-            mistake.alter_callback(&self.ground, &mut callback, &self.ambient);
+    fn call_back(&mut self, mut letter: Letter, tries: u32) {
+        let callback = &mut letter.callback;
+        let taken = self
+            .plan
+            .mistake
+            .is_some_and(|mistake| mistake.alter_callback(&self.ground, callback, &self.ambient));
+        if taken {
+            self.tell(|| format!("forgotten: {}", short(callback.body.as_bytes())));
+            let now = self.now();
+            self.watch.acknowledged(letter.meant.as_ref(), now);
+            return;
         }
         let path = callback.url.strip_prefix("http://callbacks");
         let path = path.expect("callbacks come to us").to_owned();
-        let body: Value = serde_json::from_str(&callback.body).unwrap_or_default();
         let told = short(callback.body.as_bytes());
-        let event = http_event("POST", &path, Some(&body));
-        self.invoke(
-            "network-events",
-            event,
-            Cause::Callback(callback, tries),
-            &told,
-        );
+        let mut event = http_event("POST", &path, None);
+        event["body"] = callback.body.clone().into();
+        let cause = Cause::Callback(letter, tries);
+        self.invoke("network-events", event, cause, &told);
     }
 
     fn phone(&mut self, mail: &str, act: Act) {
@@ -874,30 +1139,93 @@ impl World {
             let begin: Timestamp = BEGIN.parse().expect("it is a time");
             let at = due.duration_since(begin).as_millis();
             let at = u64::try_from(at).unwrap_or(0).max(self.now() + 1);
-            self.plan_at(at, Event::NetworkWorks);
+            if at < self.now() + DAYS_30 {
+                self.plan_at(at, Event::NetworkWorks);
+            }
         }
         self.post();
     }
 
     /// What the peers have to tell leaves them.
     fn post(&mut self) {
-        let mut letters = self.ground.smdp.take_callbacks().expect("the book");
-        letters.extend(self.ground.carrier.take_callbacks().expect("the book"));
-        for letter in letters {
-            self.callbacks.push(letter.clone());
+        let of_smdp = self.ground.smdp.take_callbacks().expect("the book");
+        let of_network = self.ground.carrier.take_callbacks().expect("the book");
+        let [smdp, network] = self.plan.weather.quirks.clocks;
+        let of_smdp = of_smdp.into_iter().map(|callback| (callback, smdp));
+        let of_network = of_network.into_iter().map(|callback| (callback, network));
+        for (callback, ahead) in of_smdp.chain(of_network).collect::<Vec<_>>() {
+            let meant = Meant::by(&callback);
+            if self.chance(self.plan.weather.lost) {
+                self.tell(|| format!("lost for ever: {}", short(callback.body.as_bytes())));
+                self.watch.lost(&meant);
+                continue;
+            }
+            let mut body: Value = serde_json::from_str(&callback.body).unwrap_or_default();
+            set_clock(&mut body, ahead);
+            let as_meant = Letter {
+                callback: Callback {
+                    url: callback.url.clone(),
+                    body: body.to_string(),
+                },
+                meant: Some(meant),
+            };
+            self.callbacks.push(as_meant.clone());
             loop {
-                let delay = self.delay();
-                self.plan_in(delay, Event::Call(letter.clone(), 0));
+                let letter = self.spell(&as_meant);
+                let delay = self.delay_of_callback();
+                self.plan_in(delay, Event::Call(letter, 0));
                 if !self.chance(self.plan.weather.repeat) {
                     break;
                 }
             }
             if self.chance(self.plan.weather.nonsense) {
-                let letter = self.nonsense(&letter);
+                let callback = self.nonsense(&callback);
+                let letter = Letter {
+                    callback,
+                    meant: None,
+                };
                 let delay = self.delay();
                 self.plan_in(delay, Event::Call(letter, 0));
             }
         }
+    }
+
+    /// A callback as its peer spells it.
+    fn spell(&mut self, letter: &Letter) -> Letter {
+        let mut body: Value = serde_json::from_str(&letter.callback.body).unwrap_or_default();
+        let quirks = &self.plan.weather.quirks;
+        let text = quirks.spell_callback(&mut self.rng, &mut body);
+        Letter {
+            callback: Callback {
+                url: letter.callback.url.clone(),
+                body: text,
+            },
+            meant: letter.meant.clone(),
+        }
+    }
+
+    /// The network tells that it has started an order that it holds.
+    fn say_started(&mut self, reply: &Reply) {
+        let mut order: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        if order["state"] != "held" {
+            return;
+        }
+        order["state"] = "inProgress".into();
+        let body = json!({
+            "eventId": "early", "eventType": "ServiceOrderStateChangeEvent",
+            "event": {"serviceOrder": order}
+        });
+        let listener = network::tmf641::LISTENER;
+        let letter = Letter {
+            callback: Callback {
+                url: format!("http://callbacks{}{listener}", network::tmf641::PATH),
+                body: body.to_string(),
+            },
+            meant: Some(Meant::Other),
+        };
+        let letter = self.spell(&letter);
+        let delay = self.delay_of_callback();
+        self.plan_in(delay, Event::Call(letter, 0));
     }
 
     /// A callback comes that no peer sent for this swap.
@@ -907,7 +1235,11 @@ impl World {
             body: body.to_string(),
         };
         let delay = self.rng.u64(100..600_000);
-        self.plan_in(delay, Event::Call(callback, 0));
+        let letter = Letter {
+            callback,
+            meant: None,
+        };
+        self.plan_in(delay, Event::Call(letter, 0));
     }
 
     /// A callback that no peer means.
@@ -1006,7 +1338,9 @@ impl World {
             return;
         };
         running.task.abort();
-        self.sandboxes[running.sandbox] = sandbox::start(&self.wire, &self.ambient, self.reports);
+        let other = self.plan.mistake.and_then(Mistake::setting);
+        self.sandboxes[running.sandbox] =
+            sandbox::start(&self.wire, &self.ambient, self.reports, other);
         for swap in running.cause.mailed() {
             self.watch.doubt_of(&swap);
         }
@@ -1022,11 +1356,13 @@ impl World {
                 });
                 self.tell(|| format!("   answer {}", short(answer.to_string().as_bytes())));
                 let request = self.plan.requests[n].0.clone();
-                for violation in self.watch.answered(&request, &answer) {
+                let now = self.now();
+                for violation in self.watch.answered(&request, &answer, now) {
                     self.violate(violation);
                 }
                 let weather = &self.plan.weather;
-                let undisturbed = weather.fault + weather.kill == 0 && self.plan.at.is_none();
+                let undisturbed =
+                    weather.fault + weather.kill + weather.lapse == 0 && self.plan.at.is_none();
                 if undisturbed
                     && answer["statusCode"]
                         .as_u64()
@@ -1057,15 +1393,24 @@ impl World {
                 }
                 self.sweep_at(self.millis());
             }
-            Cause::Callback(callback, tries) => {
+            Cause::Callback(letter, tries) => {
                 let status = answer.ok().and_then(|text| {
                     let answer: Value = serde_json::from_str(&text).ok()?;
                     answer["statusCode"].as_u64()
                 });
-                // Nonsense is refused as such, and not sent again.
-                if status.is_none_or(|status| status >= 500) {
-                    let wait = 250 << tries.min(9);
-                    self.plan_in(wait, Event::Call(callback, tries + 1));
+                let now = self.now();
+                match status {
+                    Some(200..300) => self.watch.acknowledged(letter.meant.as_ref(), now),
+                    // Nonsense is refused as such, and not sent again.
+                    Some(status @ ..500) if letter.meant.is_some() => {
+                        let body = &letter.callback.body;
+                        self.violate(format!("a callback is refused by {status}: {body}"));
+                    }
+                    Some(..500) => {}
+                    _ => {
+                        let wait = 250 << tries.min(9);
+                        self.plan_in(wait, Event::Call(letter, tries + 1));
+                    }
                 }
             }
         }
@@ -1104,6 +1449,22 @@ impl World {
         }
     }
 
+    pub(crate) fn quirks(&self) -> &Quirks {
+        &self.plan.weather.quirks
+    }
+
+    pub(crate) fn lets_all_end(&self) -> bool {
+        self.plan.weather.lets_all_end()
+    }
+
+    pub(crate) fn is_prompt(&self) -> bool {
+        self.plan.weather.is_prompt() && self.plan.at.is_none()
+    }
+
+    pub(crate) fn mails_from(&self) -> Option<u64> {
+        self.plan.weather.mails_from()
+    }
+
     async fn judge(mut self, logs: &str) -> Run {
         let rows = stock::rows(&self.ground);
         if self.watch.violations.is_empty() {
@@ -1123,6 +1484,43 @@ impl World {
             met: self.met,
         }
     }
+}
+
+/// A peer's clock is ahead of ours by so many seconds.
+fn set_clock(body: &mut Value, ahead: i64) {
+    if ahead == 0 {
+        return;
+    }
+    let shift = |date: &mut Value| {
+        let time: Option<Timestamp> = date.as_str().and_then(|text| text.parse().ok());
+        if let Some(time) = time {
+            *date = (time + jiff::SignedDuration::from_secs(ahead))
+                .to_string()
+                .into();
+        }
+    };
+    match body.get_mut("timestamp") {
+        Some(date) => shift(date),
+        None => {
+            for name in [
+                "orderDate",
+                "startDate",
+                "completionDate",
+                "cancellationDate",
+            ] {
+                if let Some(date) = body["event"]["serviceOrder"].get_mut(name) {
+                    shift(date);
+                }
+            }
+        }
+    }
+}
+
+/// As it stands in a header: RFC 9110, section 5.6.7.
+fn http_date(millis: u64) -> String {
+    let time = Timestamp::from_millisecond(i64::try_from(millis).expect("it is soon"));
+    let time = time.expect("it is soon");
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 /// What two queries of an index have in common whose answers may be mistaken for each other.

@@ -1,5 +1,6 @@
 //! The world of a journey: a whole stack of its own in memory, callers with tokens, and a phone. What is expected of it is in the journeys.
 
+pub mod foreign;
 mod meter;
 pub mod stock;
 mod wire;

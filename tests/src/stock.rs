@@ -48,11 +48,15 @@ pub fn iccid(form: FormFactor, number: usize) -> Iccid {
 
 /// A free SIM that may be assigned.
 fn sim(form: FormFactor, number: usize) -> Sim {
+    sim_on(NETWORK, form, number)
+}
+
+fn sim_on(network: &str, form: FormFactor, number: usize) -> Sim {
     let secret = |text: &str| Some(Secret::new(text.to_owned()));
     Sim {
         iccid: iccid(form, number),
         imsi: None,
-        network: NetworkName::parse(NETWORK).expect("a name"),
+        network: NetworkName::parse(network).expect("a name"),
         reseller: Some(RESELLER.to_owned()),
         form_factor: form,
         auto_assign: true,
@@ -73,30 +77,66 @@ fn sim(form: FormFactor, number: usize) -> Sim {
 /// # Panics
 /// When the table refuses one.
 pub async fn load_lines(world: &World, count: usize) {
+    let added = stream::iter(0..count).map(|number| load_line(world, NETWORK, number));
+    added.buffer_unordered(AT_ONCE).collect::<()>().await;
+}
+
+async fn load_line(world: &World, network: &str, number: usize) {
+    let old = Sim {
+        iccid: Iccid::parse(&format!("89319{number:014}")).expect("an ICCID"),
+        auto_assign: false,
+        ..sim_on(network, FormFactor::Nano, number)
+    };
+    let line = Line {
+        id: SubscriptionId::parse(&line_id(number)).expect("an id"),
+        phone: Msisdn::parse(&phone(number)).expect("a number"),
+        customer: CUSTOMER.to_owned(),
+        reseller: Some(RESELLER.to_owned()),
+        network: NetworkName::parse(network).expect("a name"),
+        current_sim: old.iccid.clone(),
+        email: Some(EmailAddress::parse("scale@example.com").expect("an address")),
+        language: Language::En,
+        state: LineState::Active,
+        porting: false,
+        locked: false,
+        open_swap: None,
+    };
+    let added = world.stack.store.add_line(&line, old).await;
+    added.expect("the line is new");
+}
+
+/// Cards of a line that stands apart.
+pub const CARDS_APART: usize = 3;
+
+/// Adds lines 0 to `count`, each on a network of its own, whose stock is one eSIM and [`CARDS_APART`] cards: which SIM a
+/// line gets is known before it asks.
+///
+/// # Panics
+/// When the table refuses one.
+pub async fn load_apart(world: &World, count: usize) {
     let added = stream::iter(0..count).map(|number| async move {
-        let old = Sim {
-            iccid: Iccid::parse(&format!("89319{number:014}")).expect("an ICCID"),
-            auto_assign: false,
-            ..sim(FormFactor::Nano, number)
-        };
-        let line = Line {
-            id: SubscriptionId::parse(&line_id(number)).expect("an id"),
-            phone: Msisdn::parse(&phone(number)).expect("a number"),
-            customer: CUSTOMER.to_owned(),
-            reseller: Some(RESELLER.to_owned()),
-            network: NetworkName::parse(NETWORK).expect("a name"),
-            current_sim: old.iccid.clone(),
-            email: Some(EmailAddress::parse("scale@example.com").expect("an address")),
-            language: Language::En,
-            state: LineState::Active,
-            porting: false,
-            locked: false,
-            open_swap: None,
-        };
-        let added = world.stack.store.add_line(&line, old).await;
-        added.expect("the line is new");
+        let network = format!("APART-{number}");
+        load_line(world, &network, number).await;
+        let cards = (0..CARDS_APART).map(|card| card_apart(number, card));
+        let sims = cards.map(|iccid| (FormFactor::Nano, iccid));
+        for (form, iccid) in sims.chain([(FormFactor::Esim, iccid(FormFactor::Esim, number))]) {
+            let sim = Sim {
+                iccid,
+                ..sim_on(&network, form, number)
+            };
+            let added = world.stack.store.add_sim(&sim).await;
+            added.expect("the SIM is new");
+        }
     });
     added.buffer_unordered(AT_ONCE).collect::<()>().await;
+}
+
+/// Card `card` of the line `number` that stands apart.
+///
+/// # Panics
+/// Past 14 digits.
+pub fn card_apart(number: usize, card: usize) -> Iccid {
+    iccid(FormFactor::Nano, number * CARDS_APART + card)
 }
 
 /// Adds free SIMs 0 to `count`.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -20,6 +21,8 @@ pub enum Fault {
     LoseRequest,
     /// It arrives and is carried out; its answer is lost.
     LoseAnswer,
+    /// It arrives and is carried out; its answer takes so much longer.
+    Late(Duration),
     /// It does not arrive; this status and body are the answer.
     Answer(u16, String),
 }
@@ -120,7 +123,7 @@ impl Wire {
                 *answer.status_mut() = StatusCode::from_u16(*status).expect("a status");
                 return Ok(answer);
             }
-            Some(Fault::LoseAnswer) | None => {}
+            Some(Fault::LoseAnswer | Fault::Late(_)) | None => {}
         }
         let (mut parts, body) = request.into_parts();
         let url = format!("{}{target}", peer.ok_or(Cut)?);
@@ -130,8 +133,11 @@ impl Wire {
         let sent = self.client.request(Request::from_parts(parts, body));
         let (parts, body) = sent.await.map_err(|_| Cut)?.into_parts();
         let body = whole(body).await?;
+        if let Some(Fault::Late(by)) = fault {
+            tokio::time::sleep(by).await;
+        }
         match fault {
-            None => Ok(Response::from_parts(parts, body)),
+            None | Some(Fault::Late(_)) => Ok(Response::from_parts(parts, body)),
             Some(_) => Err(Cut),
         }
     }

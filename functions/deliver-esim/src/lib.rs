@@ -2,6 +2,7 @@
 //! after. The only one that calls SES.
 
 mod mail;
+mod pace;
 mod qr;
 mod send;
 mod words;
@@ -9,16 +10,19 @@ mod words;
 use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use domain::{
-    ActivationCode, ActivationId, Delivery, DeliveryFact, DeliveryStep, Outcome, Patience,
-    apply_delivery, next_delivery,
+    ActivationCode, ActivationId, Delivery, DeliveryFact, DeliveryState, DeliveryStep, Outcome,
+    Patience, apply_delivery, next_delivery,
 };
 use edge::{Ambient, Metric, SettingError, Settings, about, for_each_row};
 use lambda_runtime::LambdaEvent;
 use store::{ChangedRow, Saved, Store, StoreError, StoredSwap};
+use tokio::time::Instant;
 
 pub use mail::{Letter, Sender, compose};
+pub use pace::{Pace, WITHIN};
 pub use qr::{QrImage, draw};
 
+use crate::pace::Turn;
 use crate::send::Post;
 
 /// The function with all it needs, built once a process.
@@ -26,6 +30,7 @@ use crate::send::Post;
 pub struct DeliverEsim {
     store: Store,
     post: Post,
+    pace: Pace,
     from: Sender,
     brand: String,
     ambient: Ambient,
@@ -33,7 +38,8 @@ pub struct DeliverEsim {
 }
 
 impl DeliverEsim {
-    /// Reads `MAIL_FROM`, `BRAND`, `MAIL_CONFIGURATION_SET` (optional), `LEASE` and the patience with mails.
+    /// Reads `MAIL_FROM`, `BRAND`, `MAIL_CONFIGURATION_SET` (optional), `LEASE`, the pace of mails and the patience with
+    /// them.
     pub fn new(
         store: Store,
         ses: &aws_sdk_ses::Config,
@@ -45,6 +51,7 @@ impl DeliverEsim {
         Ok(Self {
             store,
             post: Post::new(ses, patience.lease, set),
+            pace: Pace::new(settings.mail_pace()?),
             from: settings.parsed("MAIL_FROM", Sender::parse)?,
             brand: settings.text("BRAND")?,
             ambient,
@@ -52,19 +59,27 @@ impl DeliverEsim {
         })
     }
 
-    /// Takes every mail of the batch as far as it goes now.
+    /// Takes every mail of the batch as far as it goes now. Those whose turn would come too late for this invocation stay
+    /// due, so the sweeper finds them.
     pub async fn handle(&self, event: LambdaEvent<Event>) -> DynamoDbEventResponse {
+        let until = Instant::now() + WITHIN;
         for_each_row(event, async |pk, sk| {
             match ChangedRow::from_keys(&pk, &sk) {
-                ChangedRow::Delivery(id, number) => self.deliver(&id, number).await,
+                ChangedRow::Delivery(id, number) => self.deliver(&id, number, until).await,
                 _ => Ok(()),
             }
         })
         .await
     }
 
-    async fn deliver(&self, id: &ActivationId, number: u32) -> Result<(), StoreError> {
+    async fn deliver(
+        &self,
+        id: &ActivationId,
+        number: u32,
+        until: Instant,
+    ) -> Result<(), StoreError> {
         about(id);
+        let mut has_turn = false;
         loop {
             let Some(swap) = self.store.swap_with_deliveries(id).await? else {
                 return Ok(());
@@ -87,6 +102,20 @@ impl DeliverEsim {
                     self.save(mail, &DeliveryFact::Unheard).await?;
                 }
                 DeliveryStep::Send if mail.is_needed(&swap.activation) => {
+                    // Before the claim, which holds for one call. The row may change meanwhile, so it is read again.
+                    if !has_turn {
+                        match self.pace.wait(until).await {
+                            Turn::Now => has_turn = true,
+                            Turn::Waited => {
+                                has_turn = true;
+                                continue;
+                            }
+                            Turn::TooLate => {
+                                tracing::info!(mail = number, "a mail is left for the next sweep");
+                                return Ok(());
+                            }
+                        }
+                    }
                     if self.claim_and_send(&swap, mail).await? {
                         return Ok(());
                     }
@@ -128,9 +157,13 @@ impl DeliverEsim {
         };
         let outcome = self.post.send(&claimed, message).await;
         tracing::info!(mail = mail.number, ?outcome, "a mail was handed to SES");
-        if mail.number == 1 && matches!(outcome, Outcome::Sent(_)) {
-            let waited = self.ambient.now().duration_since(a.created_at);
-            Metric::FirstMail(waited).record();
+        match outcome {
+            Outcome::Sent(_) if mail.number == 1 => {
+                let waited = self.ambient.now().duration_since(a.created_at);
+                Metric::FirstMail(waited).record();
+            }
+            Outcome::Held(reason) => Metric::MailHeld(reason).record(),
+            _ => {}
         }
         let ended = DeliveryFact::Ended { token, outcome };
         let mut current = Some(claimed);
@@ -159,6 +192,9 @@ impl DeliverEsim {
         }
         if let Some(metric) = Metric::of_mail(before, &after) {
             metric.record();
+            if after.state == DeliveryState::Failed {
+                tracing::warn!(mail = after.number, "a mail is given up");
+            }
         }
         Ok(Some(after))
     }

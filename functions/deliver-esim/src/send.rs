@@ -11,7 +11,7 @@ use aws_sdk_ses::operation::send_raw_email::SendRawEmailError;
 use aws_sdk_ses::primitives::Blob;
 use aws_sdk_ses::types::{MessageTag, RawMessage};
 use aws_smithy_runtime_api::http::Response;
-use domain::{Delivery, Outcome};
+use domain::{Delivery, HoldReason, Outcome};
 use jiff::SignedDuration;
 
 /// SES, called once a claim.
@@ -21,9 +21,6 @@ pub(crate) struct Post {
     configuration_set: Option<String>,
 }
 
-/// SES refuses such a mail whenever it is sent.
-const NEVER: [&str; 2] = ["InvalidParameterValue", "MessageRejected"];
-
 impl Post {
     /// The SDK's own retries are off: they would send twice after a timeout. The call ends well before the claim does.
     pub(crate) fn new(ses: &aws_sdk_ses::Config, lease: SignedDuration, set: String) -> Self {
@@ -31,7 +28,13 @@ impl Post {
         let config = ses
             .to_builder()
             .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().operation_timeout(within).build())
+            .timeout_config(
+                // Of both, or the shorter one for an attempt that all clients share would stay in force.
+                TimeoutConfig::builder()
+                    .operation_attempt_timeout(within)
+                    .operation_timeout(within)
+                    .build(),
+            )
             .build();
         Self {
             ses: Client::from_conf(config),
@@ -78,20 +81,84 @@ impl Post {
 /// What an error says of the mail's fate.
 fn judge(error: &SdkError<SendRawEmailError, Response>) -> Outcome {
     match error {
-        SdkError::ConstructionFailure(_) => Outcome::Released,
-        SdkError::DispatchFailure(_) if never_connected(error) => Outcome::Released,
-        SdkError::ServiceError(service) => match service.raw().status().as_u16() {
-            400..500
-                if service
-                    .err()
-                    .code()
-                    .is_some_and(|code| NEVER.contains(&code)) =>
-            {
-                Outcome::Refused
-            }
-            400..500 => Outcome::Released,
-            _ => Outcome::Lost,
-        },
+        SdkError::ConstructionFailure(_) => Outcome::Held(HoldReason::Unverified),
+        SdkError::DispatchFailure(_) if never_connected(error) => {
+            Outcome::Held(HoldReason::Unreachable)
+        }
+        SdkError::ServiceError(service) => {
+            let (status, told) = (service.raw().status().as_u16(), service.err());
+            meaning(status, told.code(), told.message().unwrap_or_default())
+        }
+        _ => Outcome::Lost,
+    }
+}
+
+/// What an answer means. SES's codes come with and without `Exception`, by its version and the layer that answers; one
+/// code has several causes, which its words alone tell apart. The words are never shown: they may hold an address.
+fn meaning(status: u16, code: Option<&str>, message: &str) -> Outcome {
+    let message = message.to_ascii_lowercase();
+    let says = |words: &str| message.contains(words);
+    let name = code.map(|code| code.strip_suffix("Exception").unwrap_or(code));
+    let rejected = name == Some("MessageRejected");
+    if says("daily message quota exceeded") {
+        return Outcome::Held(HoldReason::Quota);
+    }
+    if says("maximum sending rate exceeded") {
+        return Outcome::Held(HoldReason::Throttled);
+    }
+    if rejected && (says("paused") || says("suspended") || says("sending is disabled")) {
+        return Outcome::Held(HoldReason::Paused);
+    }
+    if rejected && says("not verified") {
+        return Outcome::Held(HoldReason::Unverified);
+    }
+    match (status, name) {
+        (_, Some("LimitExceeded")) => Outcome::Held(HoldReason::Quota),
+        (
+            _,
+            Some(
+                "Throttling"
+                | "Throttled"
+                | "ThrottledRequest"
+                | "RequestThrottled"
+                | "RequestLimitExceeded"
+                | "TooManyRequests"
+                | "SlowDown",
+            ),
+        )
+        | (429, _) => Outcome::Held(HoldReason::Throttled),
+        (_, Some("AccountSendingPaused" | "ConfigurationSetSendingPaused" | "SendingPaused")) => {
+            Outcome::Held(HoldReason::Paused)
+        }
+        (
+            _,
+            Some(
+                "AccessDenied"
+                | "AccountSuspended"
+                | "ConfigurationSetDoesNotExist"
+                | "ExpiredToken"
+                | "FromEmailAddressNotVerified"
+                | "IncompleteSignature"
+                | "InvalidClientTokenId"
+                | "InvalidSecurity"
+                | "InvalidSignature"
+                | "MailFromDomainNotVerified"
+                | "MissingAuthenticationToken"
+                | "NotAuthorized"
+                | "OptInRequired"
+                | "ProductionAccessNotGranted"
+                | "RequestExpired"
+                | "SignatureDoesNotMatch"
+                | "SubscriptionRequired"
+                | "UnrecognizedClient",
+            ),
+        )
+        | (401 | 403, _) => Outcome::Held(HoldReason::Unverified),
+        // SES refuses such a mail whenever it is sent.
+        (400..500, Some("InvalidParameterValue" | "MessageRejected")) => Outcome::Refused,
+        (400..500, Some(_)) => Outcome::Released,
+        // Not SES's words: something in between sent the call back.
+        (400..500, None) => Outcome::Held(HoldReason::Unreachable),
         _ => Outcome::Lost,
     }
 }
@@ -100,12 +167,98 @@ fn judge(error: &SdkError<SendRawEmailError, Response>) -> Outcome {
 fn never_connected(error: &SdkError<SendRawEmailError, Response>) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>()
-            && io.kind() == std::io::ErrorKind::ConnectionRefused
-        {
+        let refused = error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
+        // A name that is not found, a connection that takes too long, a handshake that fails.
+        let unmade = error
+            .downcast_ref::<hyper_util::client::legacy::Error>()
+            .is_some_and(hyper_util::client::legacy::Error::is_connect);
+        if refused || unmade {
             return true;
         }
         cause = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_means() {
+        // Status, code and words; `-` is none.
+        let table = "
+            400 Throttling | Maximum sending rate exceeded. => throttled
+            400 Throttling | Daily message quota exceeded. => quota
+            400 ThrottlingException | Daily message quota exceeded => quota
+            400 ThrottlingException | Rate exceeded => throttled
+            400 TooManyRequestsException | - => throttled
+            400 RequestLimitExceeded | - => throttled
+            454 Unknown | Maximum sending rate exceeded => throttled
+            429 - | - => throttled
+            503 SlowDown | - => throttled
+            500 Throttling | - => throttled
+            400 LimitExceededException | - => quota
+            400 LimitExceeded | - => quota
+            400 AccountSendingPausedException | - => paused
+            400 AccountSendingPaused | - => paused
+            400 ConfigurationSetSendingPausedException | - => paused
+            400 ConfigurationSetSendingPaused | - => paused
+            400 SendingPausedException | - => paused
+            400 MessageRejected | Sending paused for this account. => paused
+            400 MessageRejected | Sending suspended for this account => paused
+            400 MessageRejected | Email sending is disabled. => paused
+            400 MailFromDomainNotVerifiedException | - => unverified
+            400 MailFromDomainNotVerified | - => unverified
+            400 MessageRejected | Email address is not verified. The following identities failed the check: anna@example.com => unverified
+            400 ConfigurationSetDoesNotExist | Configuration set <x> does not exist. => unverified
+            400 ConfigurationSetDoesNotExistException | - => unverified
+            400 AccessDenied | - => unverified
+            403 AccessDenied | - => unverified
+            400 AccessDeniedException | - => unverified
+            400 IncompleteSignature | - => unverified
+            400 RequestExpired | - => unverified
+            400 ExpiredToken | - => unverified
+            400 ExpiredTokenException | - => unverified
+            403 SignatureDoesNotMatch | - => unverified
+            403 InvalidClientTokenId | - => unverified
+            400 UnrecognizedClientException | - => unverified
+            401 - | - => unverified
+            403 - | - => unverified
+            403 Unknown | - => unverified
+            404 - | - => unreachable
+            407 - | - => unreachable
+            400 MessageRejected | Address is blacklisted. => refused
+            400 MessageRejected | - => refused
+            400 InvalidParameterValue | Illegal address; not verified, paused => refused
+            499 InvalidParameterValue | - => refused
+            400 MalformedQueryString | - => released
+            499 Unknown | - => released
+            500 InvalidParameterValue | - => lost
+            500 InternalFailure | - => lost
+            503 ServiceUnavailable | - => lost
+            503 - | - => lost
+            ";
+        for row in table.lines().map(str::trim).filter(|row| !row.is_empty()) {
+            let (answer, expected) = row.split_once(" => ").unwrap();
+            let (head, message) = answer.split_once(" | ").unwrap();
+            let (status, code) = head.split_once(' ').unwrap();
+            let given = |text| Some(text).filter(|text| *text != "-");
+            let meant = meaning(
+                status.parse().unwrap(),
+                given(code),
+                given(message).unwrap_or_default(),
+            );
+            let found = match meant {
+                Outcome::Held(reason) => reason.as_str(),
+                Outcome::Released => "released",
+                Outcome::Refused => "refused",
+                Outcome::Lost => "lost",
+                Outcome::Sent(_) => "sent",
+            };
+            assert_eq!(found, expected, "{row}");
+        }
+    }
 }

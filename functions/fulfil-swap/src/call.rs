@@ -1,170 +1,210 @@
 //! The calls out. Each may have been made before and its answer lost, so each is safe to make again; each gives the facts
 //! that its answers are.
 
-use domain::{Fact, Failure, Kind, NetworkOrder, Phase, ProfileOrder};
-use network::{Confirmed, Es2PlusError, FinalStatus, NewOrder, Order, OrderState, OrderingError};
+use domain::{
+    Activation, ConfirmationCode, Fact, FailedCall, Failure, Imsi, Kind, MatchingId, NetworkOrder,
+    Peer, Phase, ProfileOrder,
+};
+use edge::Metric;
+use jiff::SignedDuration;
+use network::{
+    CallClass, Confirmed, Es2PlusError, FinalStatus, NewOrder, Order, OrderState, OrderingError,
+};
 use store::{StoreError, StoredSwap};
 
 use crate::FulfilSwap;
 
-/// The ICCID cannot be ordered: it is already.
+/// The ICCID cannot be ordered: it is ordered already, or on a phone.
 const IN_USE: (&str, &str) = ("8.2.1", "3.3");
 /// The SM-DP+ does not know the ICCID.
 const UNKNOWN: (&str, &str) = ("8.2.1", "3.9");
-/// No profile of the type is left; more may come.
-const NONE_LEFT: (&str, &str) = ("8.2.5", "3.7");
+/// The matching id is that of an order already.
+const MATCHING_ID_IN_USE: (&str, &str) = ("8.2.6", "3.3");
+
+/// What the network shows of a swap's order.
+enum Look {
+    /// This.
+    Found(Box<Order>),
+    /// It does not know the id that it gave the order.
+    Missing,
+    /// Its search shows none. That proves nothing: a search may lag.
+    Unseen,
+}
 
 impl FulfilSwap {
     /// Orders the profile, then the line's move. `swap` is as it was before it was claimed: a swap that was claimed
-    /// before may have been ordered before.
+    /// before may have been ordered before. An error means that nothing was called.
     pub(crate) async fn order(&self, swap: &StoredSwap) -> Result<Vec<Fact>, StoreError> {
         let a = &swap.activation;
-        let repeated = a.phase == Phase::Ordering;
+        let imsi = self.store.sim(&a.new_sim).await?.and_then(|sim| sim.imsi);
         let smdp = match a.kind {
             Kind::Physical => None,
-            Kind::Esim => match self.order_profile(swap, repeated).await? {
-                Ok(confirmed) => Some(confirmed.smdp.unwrap_or_else(|| self.smdp_address.clone())),
-                Err(fact) => return Ok(vec![fact]),
-            },
-        };
-        let imsi = self.store.sim(&a.new_sim).await?.and_then(|sim| sim.imsi);
-        let new_order = NewOrder {
-            external_id: &a.id,
-            msisdn: &a.phone,
-            old_iccid: &a.old_sim,
-            new_iccid: &a.new_sim,
-            new_imsi: imsi.as_ref(),
-            hold: a.kind == Kind::Esim,
-        };
-        let order = match self.order_move(new_order, repeated).await {
-            Ok(order) => order,
-            Err(OrderingError::Refused { .. }) => {
-                return Ok(vec![Fact::Refused(Failure::NetworkRejected)]);
+            Kind::Esim => {
+                let matching_id = self.store.matching_id(swap).await?;
+                let code = self.store.confirmation_code(swap).await?;
+                match self.order_profile(a, &matching_id, code.as_ref()).await {
+                    Ok(confirmed) => {
+                        Some(confirmed.smdp.unwrap_or_else(|| self.smdp_address.clone()))
+                    }
+                    Err(fact) => return Ok(vec![fact]),
+                }
             }
-            Err(_) => return Ok(vec![Fact::TryFailed]),
         };
-        let ordered = Fact::Ordered {
-            order_number: order.id.clone(),
-            smdp,
-        };
-        Ok([Some(ordered), order.fact(self.ambient.now())]
-            .into_iter()
-            .flatten()
-            .collect())
+        Ok(match self.order_move(a, imsi.as_ref()).await {
+            Ok(order) => {
+                let ordered = Fact::Ordered {
+                    order_number: order.id.clone(),
+                    smdp,
+                };
+                let told = order.fact(self.ambient.now());
+                [Some(ordered), told].into_iter().flatten().collect()
+            }
+            Err(facts) => facts,
+        })
     }
 
+    /// A repeat of what was ordered before is refused as such, and is as good as a success.
     async fn order_profile(
         &self,
-        swap: &StoredSwap,
-        repeated: bool,
-    ) -> Result<Result<Confirmed, Fact>, StoreError> {
-        let iccid = &swap.activation.new_sim;
-        let matching_id = self.store.matching_id(swap).await?;
-        let code = self.store.confirmation_code(swap).await?;
-        let call = |step| format!("{}-{step}", swap.activation.id);
-        let confirm = || async {
-            match self.smdp.download_order(iccid, &call("download")).await {
-                Err(error) if repeated && error.is(IN_USE.0, IN_USE.1) => {}
-                Err(error) => return Err(error),
-                Ok(()) => {}
+        a: &Activation,
+        matching_id: &MatchingId,
+        code: Option<&ConfirmationCode>,
+    ) -> Result<Confirmed, Fact> {
+        let repeated = a.phase == Phase::Ordering;
+        let iccid = &a.new_sim;
+        let call = |step| format!("{}-{step}", a.id);
+        match self.smdp.download_order(iccid, &call("download")).await {
+            Err(error) if error.is(IN_USE.0, IN_USE.1) && repeated => {}
+            Err(error) if error.is(IN_USE.0, IN_USE.1) => {
+                failed_at_smdp(&error);
+                return Err(Fact::ProfileTaken);
             }
-            self.smdp
-                .confirm_order(iccid, &matching_id, code.as_ref(), &call("confirm"))
-                .await
-        };
-        let mut confirmed = confirm().await;
-        if repeated && matches!(confirmed, Err(Es2PlusError::Refused { .. })) {
-            // It was confirmed before, perhaps: from the beginning, under the same names.
-            confirmed = match self
-                .smdp
-                .cancel_order(
-                    iccid,
-                    Some(&matching_id),
-                    FinalStatus::Available,
-                    &call("reorder"),
-                )
-                .await
-            {
-                Ok(()) => confirm().await,
-                Err(error) => Err(error),
-            };
+            ordered => ordered.map_err(not_ordered)?,
         }
-        Ok(confirmed.map_err(|error| {
-            tracing::warn!(%error, "the profile is not ordered");
-            match error {
-                Es2PlusError::Refused { .. } if !error.is(NONE_LEFT.0, NONE_LEFT.1) => {
-                    Fact::Refused(Failure::ProfileRefused)
-                }
-                _ => Fact::TryFailed,
+        let confirmed = self
+            .smdp
+            .confirm_order(iccid, matching_id, code, &call("confirm"))
+            .await;
+        match confirmed {
+            Err(error)
+                if repeated
+                    && (error.is(IN_USE.0, IN_USE.1)
+                        || error.is(MATCHING_ID_IN_USE.0, MATCHING_ID_IN_USE.1)) =>
+            {
+                Ok(Confirmed { smdp: None })
             }
-        }))
+            confirmed => confirmed.map_err(not_ordered),
+        }
     }
 
     /// A repeated order is looked up first; a network that has it all the same says so by 409.
-    async fn order_move(
-        &self,
-        order: NewOrder<'_>,
-        repeated: bool,
-    ) -> Result<Order, OrderingError> {
-        // A look that is refused says nothing of the order.
-        let look = || async {
-            let found = self.network.find(order.external_id).await;
-            found.map_err(|_| OrderingError::Unanswered)
-        };
-        if repeated && let Some(placed) = look().await? {
-            return Ok(placed);
+    async fn order_move(&self, a: &Activation, imsi: Option<&Imsi>) -> Result<Order, Vec<Fact>> {
+        let later = |error| vec![Fact::TryFailed(Some(failed_at_network(&error)))];
+        if a.phase == Phase::Ordering
+            && let Look::Found(order) = self.look(a).await.map_err(later)?
+        {
+            return Ok(*order);
         }
-        match self.network.place(order).await {
-            Err(OrderingError::Refused { status: 409 }) => {
-                look().await?.ok_or(OrderingError::Unanswered)
+        match self.network.place(new_order(a, imsi)).await {
+            Ok(order) => Ok(order),
+            Err(error @ OrderingError::Refused { .. }) => Err(vec![Fact::Refused {
+                failure: Failure::NetworkRejected,
+                call: failed_at_network(&error),
+            }]),
+            Err(error @ OrderingError::Conflict) => {
+                let unseen = || {
+                    vec![
+                        Fact::NetworkPlaced,
+                        Fact::TryFailed(Some(failed_at_network(&error))),
+                    ]
+                };
+                match self.look(a).await {
+                    Ok(Look::Found(order)) => Ok(*order),
+                    _ => Err(unseen()),
+                }
             }
-            placed => placed,
+            Err(error) => Err(later(error)),
         }
     }
 
-    /// Lets the network start, unless it has.
+    /// The order as the network shows it: by the id that the network gave it once that is known, else by ours.
+    async fn look(&self, a: &Activation) -> Result<Look, OrderingError> {
+        if let Some(number) = &a.order_number {
+            return match self.network.get(number).await {
+                Ok(order) => Ok(Look::Found(order.into())),
+                Err(OrderingError::NotFound) => Ok(Look::Missing),
+                Err(error) => Err(error),
+            };
+        }
+        if let Some(named) = &a.heard_number
+            && let Ok(order) = self.network.get(named).await
+            && order
+                .external_id
+                .as_deref()
+                .is_none_or(|id| id == a.id.as_str())
+        {
+            return Ok(Look::Found(order.into()));
+        }
+        let found = self.network.find(&a.id).await?;
+        Ok(found.map_or(Look::Unseen, |order| Look::Found(order.into())))
+    }
+
+    /// Lets the network start, unless it has. One that said so too early may wait for it all the same.
     pub(crate) async fn start(&self, swap: &StoredSwap) -> Vec<Fact> {
-        let found = match self.network.find(&swap.activation.id).await {
-            Ok(found) => found,
-            Err(_) => return vec![Fact::TryFailed],
-        };
-        let Some(order) = found else {
-            return vec![Fact::NetworkEnded(Failure::NetworkFailed)];
+        let a = &swap.activation;
+        let order = match self.look(a).await {
+            Ok(Look::Found(order)) => order,
+            Ok(Look::Missing) => return vec![Fact::NetworkMissing, Fact::Asked(Vec::new())],
+            Ok(Look::Unseen) => return vec![Fact::Asked(Vec::new())],
+            Err(error) => return vec![Fact::TryFailed(Some(failed_at_network(&error)))],
         };
         let waits = matches!(
             order.settled_state(),
             OrderState::Acknowledged | OrderState::Pending | OrderState::Held
         );
+        let told = order.fact(self.ambient.now());
         if !waits {
-            return order
-                .fact(self.ambient.now())
-                .into_iter()
-                .chain([Fact::TryFailed])
-                .collect();
+            let stands = match told {
+                None => vec![FailedCall::new(
+                    Peer::Network,
+                    format!("{:?}", order.settled_state()),
+                )],
+                Some(_) => Vec::new(),
+            };
+            return told.into_iter().chain([Fact::Asked(stands)]).collect();
         }
         match self.network.start(&order.id).await {
-            Ok(started) => [Some(Fact::NetworkStarted), started.fact(self.ambient.now())]
+            Ok(started) => [
+                Some(Fact::NetworkStarted),
+                started.fact(self.ambient.now()),
+                Some(Fact::Asked(Vec::new())),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            Err(error @ OrderingError::Refused { .. }) => vec![Fact::Refused {
+                failure: Failure::NetworkRejected,
+                call: failed_at_network(&error),
+            }],
+            // Of a 409 the next look tells more: the order changed since this one.
+            Err(error) => told
                 .into_iter()
-                .flatten()
+                .chain([Fact::TryFailed(Some(failed_at_network(&error)))])
                 .collect(),
-            // 409: it changed since we looked. The next look tells.
-            Err(OrderingError::Refused { status }) if status != 409 => {
-                vec![Fact::Refused(Failure::NetworkRejected)]
-            }
-            Err(_) => vec![Fact::TryFailed],
         }
     }
 
-    /// Asks the network how its order is. One that has lost it will not carry it out.
+    /// Asks the network how its order is.
     pub(crate) async fn ask(&self, swap: &StoredSwap) -> Vec<Fact> {
-        match self.network.find(&swap.activation.id).await {
-            Ok(Some(order)) => order
+        match self.look(&swap.activation).await {
+            Ok(Look::Found(order)) => order
                 .fact(self.ambient.now())
                 .into_iter()
-                .chain([Fact::Asked])
+                .chain([Fact::Asked(Vec::new())])
                 .collect(),
-            Ok(None) => vec![Fact::NetworkEnded(Failure::NetworkFailed)],
-            Err(_) => vec![Fact::Asked],
+            Ok(Look::Missing) => vec![Fact::NetworkMissing, Fact::Asked(Vec::new())],
+            Ok(Look::Unseen) => vec![Fact::Asked(Vec::new())],
+            Err(error) => vec![Fact::Asked(vec![failed_at_network(&error)])],
         }
     }
 
@@ -172,17 +212,28 @@ impl FulfilSwap {
     pub(crate) async fn cancel(&self, swap: &StoredSwap) -> Result<Vec<Fact>, StoreError> {
         let a = &swap.activation;
         let mut facts = Vec::new();
-        if a.kind == Kind::Esim && a.profile_order != ProfileOrder::Settled {
-            facts.extend(self.cancel_profile(swap).await?);
+        let mut failed = Vec::new();
+        let ordered = !matches!(a.profile_order, ProfileOrder::Settled | ProfileOrder::Taken);
+        if a.kind == Kind::Esim && ordered {
+            match self.cancel_profile(swap).await? {
+                Ok(fact) => facts.push(fact),
+                Err(call) => failed.push(call),
+            }
         }
         if a.network_order < NetworkOrder::Settled {
-            facts.extend(self.cancel_move(swap).await);
+            match self.cancel_move(a).await {
+                Ok(told) => facts.extend(told),
+                Err(error) => failed.push(failed_at_network(&error)),
+            }
         }
-        facts.push(Fact::Asked);
+        facts.push(Fact::Asked(failed));
         Ok(facts)
     }
 
-    async fn cancel_profile(&self, swap: &StoredSwap) -> Result<Option<Fact>, StoreError> {
+    async fn cancel_profile(
+        &self,
+        swap: &StoredSwap,
+    ) -> Result<Result<Fact, FailedCall>, StoreError> {
         let a = &swap.activation;
         // The ICCID is enough to cancel: a matching id that cannot be opened must not keep the line for ever.
         let matching_id = match self.store.matching_id(swap).await {
@@ -201,47 +252,128 @@ impl FulfilSwap {
             )
             .await;
         Ok(match cancelled {
-            Ok(()) => Some(Fact::ProfileSettled { on_phone: false }),
+            Ok(()) => Ok(Fact::ProfileSettled { on_phone: false }),
             Err(error) if error.is(IN_USE.0, IN_USE.1) => {
-                Some(Fact::ProfileSettled { on_phone: true })
+                Ok(Fact::ProfileSettled { on_phone: true })
             }
             Err(error) if error.is(UNKNOWN.0, UNKNOWN.1) => {
-                Some(Fact::ProfileSettled { on_phone: false })
+                Ok(Fact::ProfileSettled { on_phone: false })
             }
-            // It refused to confirm, and refuses to cancel what it does not have.
-            Err(Es2PlusError::Refused { .. }) if a.failure == Some(Failure::ProfileRefused) => {
-                Some(Fact::ProfileSettled { on_phone: false })
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the profile is not cancelled yet");
-                None
-            }
+            Err(error) => Err(failed_at_smdp(&error)),
         })
     }
 
     /// Cancelling is asynchronous: the number is certain to stay only when the order says so.
-    async fn cancel_move(&self, swap: &StoredSwap) -> Option<Fact> {
-        let a = &swap.activation;
-        let gave_up = matches!(
-            a.failure,
-            Some(Failure::Unavailable | Failure::Internal | Failure::Cancelled)
-        );
-        let order = match self.network.find(&a.id).await {
-            Ok(Some(order)) => order,
-            // An order whose answer was lost a moment ago may be on its way there still: the next look tells.
-            Ok(None) if gave_up && a.tries == 0 => return None,
-            Ok(None) => return Some(Fact::NetworkEnded(Failure::NetworkCancelled)),
-            Err(_) => return None,
-        };
-        let at = self.ambient.now();
-        match order.fact(at) {
-            Some(fact @ (Fact::NetworkCompleted { .. } | Fact::NetworkEnded(_))) => Some(fact),
-            _ => {
-                if let Err(error) = self.network.cancel(&order.id).await {
-                    tracing::warn!(%error, "the network's order is not cancelled yet");
-                }
-                None
-            }
+    async fn cancel_move(&self, a: &Activation) -> Result<Vec<Fact>, OrderingError> {
+        if !a.may_be_ordered() {
+            return Ok(vec![Fact::NetworkUnseen]);
         }
+        let at = self.ambient.now();
+        let order = match self.look(a).await? {
+            Look::Found(order) => *order,
+            Look::Missing => return Ok(vec![Fact::NetworkMissing]),
+            // It is there, and no search shows it.
+            Look::Unseen if a.network_order != NetworkOrder::None => return Ok(Vec::new()),
+            // A card's would have started. What may still come is the card's to wait for, not the line's.
+            Look::Unseen if a.kind == Kind::Physical => return Ok(vec![Fact::NetworkUnseen]),
+            Look::Unseen if a.network_doubt > Some(at) => return Ok(Vec::new()),
+            Look::Unseen if a.missing_since.is_some() => return Ok(vec![Fact::NetworkUnseen]),
+            // An eSIM's is held, so placing it once more tells what a search that knows nothing does not.
+            Look::Unseen => match self.network.place(new_order(a, None)).await {
+                Ok(order) => order,
+                Err(OrderingError::Conflict) => return Ok(vec![Fact::NetworkPlaced]),
+                Err(OrderingError::Refused { .. }) => return Ok(vec![Fact::NetworkUnseen]),
+                Err(error) => {
+                    let failed = Fact::TryFailed(Some(failed_at_network(&error)));
+                    return Ok(vec![Fact::NetworkMissing, failed]);
+                }
+            },
+        };
+        let found = a.order_number.is_none().then(|| Fact::OrderFound {
+            order_number: order.id.clone(),
+        });
+        let told = order.fact(at);
+        let settled = matches!(
+            told,
+            Some(Fact::NetworkCompleted { .. } | Fact::NetworkEnded(_))
+        );
+        let being_cancelled = matches!(
+            order.settled_state(),
+            OrderState::AssessingCancellation | OrderState::PendingCancellation
+        );
+        if !settled
+            && !being_cancelled
+            && let Err(error) = self.network.cancel(&order.id).await
+        {
+            // What was found is worth more than why it is not cancelled yet.
+            let call = failed_at_network(&error);
+            tracing::warn!(
+                detail = call.detail,
+                "the network's order is not cancelled yet"
+            );
+        }
+        Ok(found.into_iter().chain(told).collect())
+    }
+}
+
+fn new_order<'a>(a: &'a Activation, imsi: Option<&'a Imsi>) -> NewOrder<'a> {
+    NewOrder {
+        external_id: &a.id,
+        msisdn: &a.phone,
+        old_iccid: &a.old_sim,
+        new_iccid: &a.new_sim,
+        new_imsi: imsi,
+        hold: a.kind == Kind::Esim,
+    }
+}
+
+fn not_ordered(error: Es2PlusError) -> Fact {
+    let call = failed_at_smdp(&error);
+    match error {
+        Es2PlusError::Refused { .. } => Fact::Refused {
+            failure: Failure::ProfileRefused,
+            call,
+        },
+        Es2PlusError::NotNow(_) => Fact::TryFailed(Some(call)),
+    }
+}
+
+/// Counts it, and says what the timeline shows of it.
+fn failed_at_smdp(error: &Es2PlusError) -> FailedCall {
+    let retry_after = match error {
+        Es2PlusError::NotNow(not_now) => not_now.retry_after,
+        Es2PlusError::Refused { .. } => None,
+    };
+    failed(Peer::Smdp, error.class(), error.detail(), retry_after)
+}
+
+/// The same of the network.
+fn failed_at_network(error: &OrderingError) -> FailedCall {
+    let retry_after = match error {
+        OrderingError::NotNow(not_now) => not_now.retry_after,
+        _ => None,
+    };
+    failed(Peer::Network, error.class(), error.detail(), retry_after)
+}
+
+fn failed(
+    peer: Peer,
+    class: CallClass,
+    detail: String,
+    retry_after: Option<SignedDuration>,
+) -> FailedCall {
+    Metric::PeerCallFailed {
+        peer: peer.as_str(),
+        class: class.as_str(),
+    }
+    .record();
+    FailedCall {
+        peer,
+        detail,
+        retry_after,
+        doubtful: matches!(
+            class,
+            CallClass::Failed | CallClass::Unreadable | CallClass::Unanswered
+        ),
     }
 }

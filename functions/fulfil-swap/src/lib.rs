@@ -4,18 +4,20 @@
 mod call;
 mod peers;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use domain::{
-    Activation, ActivationId, Claim, Deadlines, Delivery, Fact, Kind, Phase, SmDpAddress, Step,
-    apply, next,
+    Activation, ActivationId, Claim, Deadlines, Delivery, Fact, Failure, Kind, Phase, ProfileState,
+    SmDpAddress, Step, apply, next,
 };
 use edge::{Ambient, Metric, SettingError, Settings, about, for_each_row, log_cause};
 use lambda_runtime::LambdaEvent;
 use network::{Es2Plus, ServiceOrdering};
 use store::{ChangedRow, Saved, Store, StoreError, StoredSwap};
+use tokio::time::{Instant, timeout};
 
 pub use crate::peers::{Peers, PeersError};
 
@@ -33,6 +35,9 @@ pub struct FulfilSwap {
 
 /// Steps of one swap in one invocation at most. A swap has fewer; the bound is against a defect that would spin.
 const STEPS: usize = 20;
+
+/// How long the calls of one claim may take: four that are answered at the last moment.
+const CALLS_WITHIN: Duration = Duration::from_secs(125);
 
 impl FulfilSwap {
     /// Reads `SMDP_URL`, `SMDP_ADDRESS`, `SMDP_REQUESTER_ID`, `NETWORK_URL` and the deadlines.
@@ -77,7 +82,12 @@ impl FulfilSwap {
                 tracing::warn!("there is no such swap");
                 return Ok(());
             };
-            let step = next(&swap.activation, &self.deadlines, self.ambient.now());
+            let now = self.ambient.now();
+            let step = next(&swap.activation, &self.deadlines, now);
+            if step.calls_out() && swap.activation.is_stuck(now) {
+                tracing::error!(?step, "a swap waits for a peer for over an hour");
+                Metric::SwapStuck.record();
+            }
             written = match step {
                 Step::Rest => return Ok(()),
                 Step::WaitUntil(_) => {
@@ -118,23 +128,18 @@ impl FulfilSwap {
             match step {
                 Step::Order => self.order(swap).await,
                 Step::Start => Ok(self.start(swap).await),
+                Step::Ask if swap.activation.profile == Some(ProfileState::Installed) => {
+                    Ok(self.start(swap).await)
+                }
                 Step::Ask => Ok(self.ask(swap).await),
                 _ => self.cancel(swap).await,
             }
         };
-        // A call that outlived the claim could reach a peer when the swap has ended: a fifth of the lease is left for
-        // the last one to be carried out, and for its outcome to be written.
-        let within = claim.until.duration_since(self.ambient.now()) - self.deadlines.lease / 5;
-        let within = Duration::try_from(within).unwrap_or(Duration::ZERO);
-        let mut facts = match tokio::time::timeout(within, calls).await {
-            Ok(Ok(facts)) => facts,
-            Ok(Err(error)) => {
-                log_cause("a swap's calls out were not all made", &error);
-                vec![Fact::TryFailed]
-            }
-            Err(_) => vec![Fact::TryFailed],
-        };
-        let mut now = claimed;
+        let (mut now, called) = self.call_within_claim(claimed, &claim, calls).await;
+        let mut facts = called.unwrap_or_else(|error| {
+            log_cause("a swap's calls out were not all made", &error);
+            vec![Fact::TryFailed(None)]
+        });
         loop {
             let held = now.activation.claim.as_ref();
             if held.is_none_or(|held| held.token != claim.token) {
@@ -151,6 +156,64 @@ impl FulfilSwap {
                 return Ok(None);
             };
             now = changed;
+        }
+    }
+
+    /// Makes calls, renewing the claim while they last: a slow answer counts, and a process that dies is noticed within a
+    /// lease. Gives the row as it is then.
+    async fn call_within_claim(
+        &self,
+        mut row: StoredSwap,
+        claim: &Claim,
+        calls: impl Future<Output = Result<Vec<Fact>, StoreError>>,
+    ) -> (StoredSwap, Result<Vec<Fact>, StoreError>) {
+        let lease = Duration::try_from(self.deadlines.lease).unwrap_or(Duration::ZERO);
+        let end = Instant::now() + CALLS_WITHIN;
+        let mut calls = pin!(calls);
+        let mut renewed = true;
+        while Instant::now() < end {
+            // A call that outlived the claim could reach a peer when the swap has ended: a fifth of the lease is left for
+            // the last one to be carried out, and for its outcome to be written.
+            let wait = if renewed { lease / 2 } else { lease * 3 / 10 };
+            if let Ok(called) = timeout(wait, &mut calls).await {
+                return (row, called);
+            }
+            if !renewed {
+                break;
+            }
+            renewed = self.renew(&mut row, claim).await;
+        }
+        (row, Ok(vec![Fact::CutOff]))
+    }
+
+    /// Whether the claim is still ours, and holds for another lease. `row` becomes what it is now.
+    async fn renew(&self, row: &mut StoredSwap, claim: &Claim) -> bool {
+        loop {
+            let renewed = Fact::Claimed(Claim {
+                token: claim.token.clone(),
+                until: self.ambient.now() + self.deadlines.lease,
+            });
+            let ours = row.activation.claim.as_ref();
+            if ours.is_none_or(|ours| ours.token != claim.token) {
+                return false;
+            }
+            let read = match self.save(row, &[renewed]).await {
+                Ok(Moved::To(written)) => {
+                    *row = *written;
+                    return true;
+                }
+                Ok(Moved::Nowhere) => return false,
+                Ok(Moved::ByAnother) => self.store.swap(&row.activation.id).await,
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(Some(changed)) => *row = changed,
+                Ok(None) => return false,
+                Err(error) => {
+                    log_cause("a claim is not renewed", &error);
+                    return false;
+                }
+            }
         }
     }
 
@@ -200,23 +263,45 @@ impl FulfilSwap {
         let Ok(after) = apply(&swap.activation, &Fact::Finished, &self.deadlines, at) else {
             return Ok(None);
         };
-        let saved = match after.phase {
-            Phase::Done => self.store.finish_done(swap, &after).await?,
+        let saved = match (after.phase, swap.activation.phase) {
+            (Phase::Done, Phase::Error) => self.store.finish_late(swap, &after).await?,
+            (Phase::Done, _) => self.store.finish_done(swap, &after).await?,
             _ => {
                 let sim = self.store.sim(&after.new_sim).await?;
                 let sim = sim.ok_or(StoreError::Corrupt("newSim"))?;
-                self.store
-                    .finish_error(swap, &after, &sim, self.deadlines.rest)
-                    .await?
+                let fate = after.fate_of_new_sim(&self.deadlines, at);
+                self.store.finish_error(swap, &after, &sim, fate).await?
             }
         };
+        if saved == Saved::Contradicted {
+            return self.dispute(swap).await;
+        }
         if saved == Saved::Written {
             tracing::info!(phase = after.phase.as_str(), "swap ended");
             match after.failure {
                 None => Metric::SwapDone(at.duration_since(after.created_at)),
-                Some(failure) => Metric::SwapFailed(failure),
+                Some(failure) => {
+                    if failure == Failure::Unsettled {
+                        tracing::error!("a swap is given up that a peer did not settle");
+                    }
+                    Metric::SwapFailed(failure)
+                }
             }
             .record();
+        }
+        Ok(Moved::of(saved, swap, after).row())
+    }
+
+    /// The network moved the number after the swap had ended, and line or SIMs are not what they were: people have to look.
+    async fn dispute(&self, swap: &StoredSwap) -> Result<Option<StoredSwap>, StoreError> {
+        let at = self.ambient.now();
+        let Ok(after) = apply(&swap.activation, &Fact::Disputed, &self.deadlines, at) else {
+            return Ok(None);
+        };
+        let saved = self.store.save_disputed(swap, &after).await?;
+        if saved == Saved::Written {
+            tracing::error!("the network has moved the number of a swap that had ended");
+            Metric::SwapDisputed.record();
         }
         Ok(Moved::of(saved, swap, after).row())
     }
@@ -235,7 +320,7 @@ enum Moved {
 impl Moved {
     fn of(saved: Saved, before: &StoredSwap, after: Activation) -> Self {
         match saved {
-            Saved::Stale => Self::ByAnother,
+            Saved::Stale | Saved::Contradicted => Self::ByAnother,
             Saved::Written => Self::To(Box::new(StoredSwap {
                 activation: after,
                 ..before.clone()

@@ -45,6 +45,13 @@ struct SnsMessage {
 struct MailEvent {
     event_type: String,
     mail: Mail,
+    bounce: Option<Bounce>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Bounce {
+    bounce_type: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -88,7 +95,9 @@ impl MailEvents {
 
     async fn write(&self, told: MailEvent) -> Result<(), StoreError> {
         let kind = told.event_type;
-        let (Some(report), Some((id, number))) = (report(&kind), told.mail.delivery()) else {
+        let bounce = told.bounce.and_then(|bounce| bounce.bounce_type);
+        let report = report(&kind, bounce.as_deref());
+        let (Some(report), Some((id, number))) = (report, told.mail.delivery()) else {
             tracing::info!(kind, "an event of SES is about no mail of ours");
             return Ok(());
         };
@@ -128,13 +137,19 @@ impl Mail {
     }
 }
 
-/// A mail that SES rejects after it took it does not arrive either.
-fn report(kind: &str) -> Option<Report> {
-    match kind {
-        "Send" => Some(Report::Accepted),
-        "Delivery" => Some(Report::Delivered),
-        "Complaint" => Some(Report::Complained),
-        "Bounce" | "Reject" => Some(Report::Bounced),
+/// Whether an event of this type tells something of a mail; the template subscribes to these alone.
+pub fn acts_on(event_type: &str) -> bool {
+    report(event_type, None).is_some()
+}
+
+/// A mail that SES rejects after it took it does not arrive either. A bounce is for good unless SES says that it is not.
+fn report(event_type: &str, bounce_type: Option<&str>) -> Option<Report> {
+    match (event_type, bounce_type) {
+        ("Send", _) => Some(Report::Accepted),
+        ("Delivery", _) => Some(Report::Delivered),
+        ("Complaint", _) => Some(Report::Complained),
+        ("Bounce", Some("Transient")) => Some(Report::BouncedForNow),
+        ("Bounce" | "Reject", _) => Some(Report::Bounced),
         _ => None,
     }
 }

@@ -8,7 +8,10 @@ use edge::{Ambient, SettingError, Settings, about, answer, log_cause, span_of_ca
 use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Request, RequestExt, Response};
 use network::es2plus::{ADMIN_PROTOCOL, DownloadProgressInfo};
-use network::tmf641::{EventSubscription, LISTENER, OrderState, ServiceOrderStateChangeEvent};
+use network::read_json;
+use network::tmf641::{
+    EventSubscription, LISTENER, Order, OrderState, ServiceOrderStateChangeEvent,
+};
 use serde_json::json;
 use store::{Saved, Store, StoreError};
 use tracing::Instrument;
@@ -65,17 +68,20 @@ impl NetworkEvents {
 
     /// ES2+ `handleDownloadProgressInfo` (SGP.22 section 5.3.5): 204 for all that can be read.
     async fn download_progressed(&self, request: &Request) -> Result<Response<Body>, StoreError> {
-        let Ok(info) = serde_json::from_slice::<DownloadProgressInfo>(bytes(request)) else {
+        let Ok(info) = read_json::<DownloadProgressInfo>(bytes(request)) else {
             return Ok(not_understood("handleDownloadProgressInfo"));
         };
+        let now = self.ambient.now();
         let point = info.notification_point_id;
         let holder = self
             .store
             .sim(&info.iccid)
             .await?
             .and_then(|sim| sim.holder);
-        match (holder, info.fact()) {
-            (Some(Holder::Swap(id)), Some(fact)) => self.write(&id, &fact, None).await?,
+        match (holder, info.fact(now)) {
+            (Some(Holder::Swap(id)), Some(fact)) => {
+                self.write(&id, &fact, None).await?;
+            }
             (holder, fact) => {
                 tracing::info!(iccid = %info.iccid, point, ?holder, ?fact, "a callback moves no swap");
             }
@@ -91,23 +97,21 @@ impl NetworkEvents {
 
     /// TMF641 `serviceOrderStateChangeEvent`: 201 for all that can be read.
     async fn order_changed(&self, request: &Request) -> Result<Response<Body>, StoreError> {
-        let Ok(event) = serde_json::from_slice::<ServiceOrderStateChangeEvent>(bytes(request))
-        else {
+        let Ok(event) = read_json::<ServiceOrderStateChangeEvent>(bytes(request)) else {
             return Ok(not_understood("serviceOrderStateChangeEvent"));
         };
-        let order = &event.event.service_order;
-        let id = order
-            .external_id
-            .as_deref()
-            .and_then(|id| ActivationId::parse(id).ok());
+        let order = event.order();
+        let unclear = Fact::NetworkUnclear {
+            order_number: order.id.clone(),
+        };
         let fact = match order.settled_state() {
-            // The event tells no more: its one item is to be read from the order.
-            OrderState::Partial => Some(Fact::NetworkUnclear),
+            // The event tells no more: what it means is to be read from the order.
+            OrderState::Partial | OrderState::Unknown => Some(unclear),
             _ => order.fact(self.ambient.now()),
         };
-        match (id, fact) {
-            (Some(id), Some(fact)) => self.write(&id, &fact, Some(&order.id)).await?,
-            (id, fact) => tracing::info!(order = order.id, ?id, ?fact, "an event moves no swap"),
+        match fact {
+            None => tracing::info!(order = order.id, "an event moves no swap"),
+            Some(fact) => self.write_of_order(order, &fact).await?,
         }
         let notified = EventSubscription {
             id: Some(event.event_id.clone().unwrap_or_else(|| order.id.clone())),
@@ -117,26 +121,49 @@ impl NetworkEvents {
         Ok(answer(StatusCode::CREATED, &notified))
     }
 
-    /// Writes a fact; one that the network reports of its order `of_order` counts only if that is known to be the swap's.
+    /// Writes a fact that the network reports: into the swap that its order names, else into the one that has this order.
+    async fn write_of_order(&self, order: &Order, fact: &Fact) -> Result<(), StoreError> {
+        let named = order.external_id.as_deref().map(ActivationId::parse);
+        if let Some(Ok(id)) = named
+            && self.write(&id, fact, Some(&order.id)).await?
+        {
+            return Ok(());
+        }
+        for id in self.store.swaps_of_order(&order.id).await? {
+            self.write(&id, fact, Some(&order.id)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a fact; one that the network reports of its order `of_order` counts only if that is known to be the swap's. Tells
+    /// whether there is such a swap.
     async fn write(
         &self,
         id: &ActivationId,
         fact: &Fact,
         of_order: Option<&str>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         about(id);
         for _ in 0..ROUNDS {
             let Some(swap) = self.store.swap(id).await? else {
                 tracing::info!(?fact, "there is no such swap");
-                return Ok(());
+                return Ok(false);
             };
-            let ours = swap.activation.order_number.as_deref();
+            let a = &swap.activation;
+            let ours = a.order_number.as_deref();
+            let unclear;
             let fact = match of_order {
                 // Ours is another, or not known yet because the answer to it is on its way or was lost: what is true is to
-                // be asked.
-                Some(named) if ours != Some(named) => {
+                // be asked. After the end only a number that has moved is worth that.
+                Some(named)
+                    if ours != Some(named)
+                        && (a.phase.is_open() || matches!(fact, Fact::NetworkCompleted { .. })) =>
+                {
                     tracing::warn!(order = named, "an event is not of a known order");
-                    &Fact::NetworkUnclear
+                    unclear = Fact::NetworkUnclear {
+                        order_number: named.to_owned(),
+                    };
+                    &unclear
                 }
                 _ => fact,
             };
@@ -144,16 +171,16 @@ impl NetworkEvents {
                 Ok(after) => after,
                 Err(refused @ Refused::EarlierLife) => {
                     tracing::warn!(?fact, %refused, "a callback is not acted on");
-                    return Ok(());
+                    return Ok(true);
                 }
                 Err(refused) => {
                     tracing::info!(?fact, %refused, "a callback changes nothing");
-                    return Ok(());
+                    return Ok(true);
                 }
             };
             if self.store.save(&swap, &after).await? == Saved::Written {
                 tracing::info!(?fact, "a callback is written");
-                return Ok(());
+                return Ok(true);
             }
         }
         Err(StoreError::Unavailable("the row keeps changing".into()))

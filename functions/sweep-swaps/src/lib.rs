@@ -1,12 +1,15 @@
-//! Every minute: finds swaps and mails that are due, and wakes the functions that take them further. It does nothing else.
+//! Every minute: finds swaps and mails that are due, and wakes the functions that take them further. Every fifth minute it
+//! counts the free SIMs too. It does nothing else.
 //! The stream gives speed; this gives the certainty that nothing is forgotten.
+
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use edge::{Ambient, Metric, SettingError, Settings, records_of, span_of_event};
 use futures_util::future::join_all;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::LambdaEvent;
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -19,6 +22,8 @@ const AT_MOST: usize = 10_000;
 const BATCH: usize = 25;
 /// Invocations under way at most.
 const IN_FLIGHT: usize = 16;
+/// Free SIMs are counted in each minute of the clock that this divides.
+const COUNT_EVERY: i64 = 5;
 /// Later than this is overdue: the stream and several sweeps have passed.
 const OVERDUE: SignedDuration = SignedDuration::from_mins(15);
 
@@ -29,6 +34,10 @@ pub struct SweepSwaps {
     lambda: Client,
     fulfil_swap: String,
     deliver_esim: String,
+    /// A pool of fewer free SIMs runs low.
+    stock_low: u32,
+    /// The minute in which free SIMs were counted last: the local stack sweeps each second.
+    counted: AtomicI64,
     ambient: Ambient,
 }
 
@@ -55,7 +64,7 @@ pub enum SweepError {
 }
 
 impl SweepSwaps {
-    /// Reads `FULFIL_SWAP` and `DELIVER_ESIM`, the functions' names or ARNs.
+    /// Reads `FULFIL_SWAP` and `DELIVER_ESIM`, the functions' names or ARNs, and `STOCK_LOW`.
     pub fn new(
         store: Store,
         lambda: Client,
@@ -67,6 +76,8 @@ impl SweepSwaps {
             lambda,
             fulfil_swap: settings.text("FULFIL_SWAP")?,
             deliver_esim: settings.text("DELIVER_ESIM")?,
+            stock_low: settings.stock_low()?,
+            counted: AtomicI64::new(-1),
             ambient,
         })
     }
@@ -78,9 +89,10 @@ impl SweepSwaps {
     }
 
     async fn sweep(&self) -> Result<Swept, SweepError> {
-        let (swaps, mails) = tokio::join!(
+        let (swaps, mails, ()) = tokio::join!(
             self.wake(Due::Swaps, &self.fulfil_swap),
             self.wake(Due::Mails, &self.deliver_esim),
+            self.count_stock(),
         );
         let (swaps, mails) = (swaps?, mails?);
         let since = self.ambient.now() - OVERDUE;
@@ -97,6 +109,40 @@ impl SweepSwaps {
             tracing::info!(?swept, "swept");
         }
         Ok(swept)
+    }
+
+    /// Counts the free SIMs, if it is time to. No sweep fails for it: the next count comes in five minutes.
+    async fn count_stock(&self) {
+        let now = self.ambient.now();
+        let minute = now.as_second().div_euclid(60);
+        let is_time = self.stock_low > 0
+            && minute % COUNT_EVERY == 0
+            && self.counted.swap(minute, Ordering::Relaxed) != minute;
+        if !is_time {
+            return;
+        }
+        match self.low_pools(now).await {
+            Ok(low) => Metric::PoolsLow(low).record(),
+            Err(error) => edge::log_cause("the free SIMs are not counted", &error),
+        }
+    }
+
+    /// How many pools run low; names each.
+    async fn low_pools(&self, now: Timestamp) -> Result<i64, StoreError> {
+        let mut low = 0;
+        for round in self.store.pools().await?.chunks(IN_FLIGHT) {
+            let counts = round
+                .iter()
+                .map(|pool| self.store.free_in(pool, now, self.stock_low));
+            for (pool, free) in round.iter().zip(join_all(counts).await) {
+                let free = free?;
+                if free < self.stock_low {
+                    low += 1;
+                    tracing::warn!(%pool, free, "a pool of free SIMs runs low");
+                }
+            }
+        }
+        Ok(low)
     }
 
     /// Wakes a function for all rows of a kind that are due; it is not waited for.

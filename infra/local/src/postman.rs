@@ -91,7 +91,7 @@ impl Postman {
 }
 
 /// What SES tells of a mail that was sent with a configuration set. As at SES, the addresses of its mailbox simulator
-/// bounce and complain; all others take what comes.
+/// bounce, complain and are out of office; all others take what comes.
 fn events(envelope: &Envelope) -> Vec<Value> {
     if envelope.configuration_set.is_none() {
         return Vec::new();
@@ -102,8 +102,14 @@ fn events(envelope: &Envelope) -> Vec<Value> {
         .and_then(|to| to.strip_suffix("@simulator.amazonses.com"));
     let kinds: &[&str] = match simulated {
         Some("bounce") => &["Send", "Bounce"],
+        Some("ooto") => &["Send", "Delivery", "Bounce"],
         Some("complaint") => &["Send", "Delivery", "Complaint"],
         _ => &["Send", "Delivery"],
+    };
+    // An out-of-office reply is a bounce too, but not for good.
+    let bounce_type = match simulated {
+        Some("ooto") => "Transient",
+        _ => "Permanent",
     };
     let tags = envelope
         .tags
@@ -119,7 +125,10 @@ fn events(envelope: &Envelope) -> Vec<Value> {
                 "destination": envelope.destinations,
                 "tags": tags.clone().collect::<serde_json::Map<_, _>>(),
             },
-            kind.to_lowercase(): {},
+            kind.to_lowercase(): match *kind {
+                "Bounce" => json!({"bounceType": bounce_type, "bounceSubType": "General"}),
+                _ => json!({}),
+            },
         })
     };
     kinds.iter().map(event).collect()

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use domain::{
-    Activation, ActivationId, Delivery, EmailAddress, Holder, Iccid, Kind, Msisdn, Sim,
+    Activation, ActivationId, Delivery, EmailAddress, Event, Holder, Iccid, Kind, Msisdn, Sim,
     SubscriptionId,
 };
 use jiff::Timestamp;
@@ -100,6 +100,10 @@ pub async fn swap(store: &Store, id: &str) -> Result<String, StartError> {
     fields.field("profile", a.profile.map(|profile| profile.as_str()));
     fields.row(&["network order", a.network_order.as_str()]);
     fields.field("order number", a.order_number.as_ref());
+    fields.field(
+        "disputed",
+        a.disputed.then_some("the network has moved the number"),
+    );
     fields.row(&["created", &time(a.created_at)]);
     fields.row(&["modified", &time(a.modified_at)]);
     fields.field("activated", a.activated_at.map(time));
@@ -140,12 +144,13 @@ fn mails(deliveries: &[Delivery]) -> Table {
 fn timeline(activation: &Activation, mails: &[Delivery]) -> Table {
     let of_swap = activation.timeline.iter().map(|event| {
         let (who, what) = who_and_what(&event.what);
-        (event.at, who, what.to_owned())
+        (event.at, who, again(event, what.to_owned()))
     });
     let of_mails = mails.iter().flat_map(|mail| {
         mail.timeline.iter().map(|event| {
             let (who, what) = who_and_what(&event.what);
-            (event.at, who, format!("mail {} {what}", mail.number))
+            let what = format!("mail {} {what}", mail.number);
+            (event.at, who, again(event, what))
         })
     });
     let mut events: Vec<_> = of_swap.chain(of_mails).collect();
@@ -156,6 +161,14 @@ fn timeline(activation: &Activation, mails: &[Delivery]) -> Table {
         timeline.row(&[&time(at), who, &what]);
     }
     timeline
+}
+
+/// How often it happened, and when last, if that was not once.
+fn again(event: &Event, what: String) -> String {
+    match event.count {
+        1 => what,
+        count => format!("{what} ({count} times, last {})", time(event.last)),
+    }
 }
 
 /// A line of the timeline names a peer before a colon, or the caller before what they asked; the rest is our doing.
@@ -183,9 +196,8 @@ pub async fn line(store: &Store, name: &str) -> Result<String, StartError> {
     {
         found = store.line(&entry.subscription).await.map_err(failed)?;
     }
-    let line = found
-        .ok_or_else(|| StartError(format!("there is no line {name}")))?
-        .line;
+    let found = found.ok_or_else(|| StartError(format!("there is no line {name}")))?;
+    let line = &found.line;
     let mut fields = Table::default();
     fields.row(&["line", line.id.as_str()]);
     fields.row(&["phone number", line.phone.as_e164()]);
@@ -198,6 +210,10 @@ pub async fn line(store: &Store, name: &str) -> Result<String, StartError> {
     fields.row(&["state", line.state.as_str()]);
     fields.row(&["porting", &line.porting.to_string()]);
     fields.row(&["locked", &line.locked.to_string()]);
+    fields.field(
+        "disputed by swap",
+        found.disputed_by.as_ref().map(ActivationId::as_str),
+    );
     fields.row(&[
         "open swap",
         line.open_swap.as_ref().map_or("none", ActivationId::as_str),

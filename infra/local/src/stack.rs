@@ -546,6 +546,7 @@ fn settings(endpoints: &Endpoints) -> BTreeMap<String, String> {
     [
         ("ALLOW_UNAUTHENTICATED_CALLBACKS", "true"),
         ("ASK_AFTER", "2s"),
+        ("CALL_REST", "5s"),
         ("ASK_AT_MOST", "30s"),
         ("AWS_ACCESS_KEY_ID", "local"),
         ("AWS_ENDPOINT_URL_DYNAMODB", &endpoints.dynamodb),
@@ -565,9 +566,11 @@ fn settings(endpoints: &Endpoints) -> BTreeMap<String, String> {
         ("MAIL_RETRY_AFTER", "1s"),
         ("NETWORK_URL", &endpoints.network),
         ("RETRY_AFTER", "250ms"),
+        ("SETTLE_WITHIN", "30s"),
         ("SMDP_ADDRESS", SMDP_ADDRESS),
         ("SMDP_REQUESTER_ID", "1.3.6.1.4.1.99999.1"),
         ("SMDP_URL", &endpoints.smdp),
+        ("STOCK_LOW", "5"),
         ("TABLE", &endpoints.table),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))

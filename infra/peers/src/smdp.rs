@@ -360,14 +360,14 @@ impl Smdp {
         status: ExecutionStatus,
     ) -> rusqlite::Result<()> {
         let info = DownloadProgressInfo {
-            header: RequestHeader {
+            header: Some(RequestHeader {
                 function_requester_identifier: self.address.as_str().to_owned(),
                 function_call_identifier: format!("N-{}", u64::from_be_bytes(random())),
-            },
+            }),
             eid: profile.eid.clone(),
             iccid: profile.iccid.clone(),
-            profile_type: profile.profile_type.clone(),
-            timestamp: self.ambient.now(),
+            profile_type: Some(profile.profile_type.clone()),
+            timestamp: Some(self.ambient.now()),
             notification_point_id: point,
             notification_point_status: status,
             result_data: None,

@@ -192,15 +192,20 @@ pub enum ProfileOrder {
     Placed,
     /// Certainly not fetchable by anyone any more.
     Settled,
+    /// The ICCID is another's, or on a phone: it is never ordered again.
+    Taken,
 }
 
 impl ProfileOrder {
+    const ALL: [Self; 4] = [Self::None, Self::Placed, Self::Settled, Self::Taken];
+
     /// As stored.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Placed => "placed",
             Self::Settled => "settled",
+            Self::Taken => "taken",
         }
     }
 }
@@ -209,7 +214,7 @@ impl FromStr for ProfileOrder {
     type Err = Malformed;
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
-        [Self::None, Self::Placed, Self::Settled]
+        Self::ALL
             .into_iter()
             .find(|order| order.as_str() == text)
             .ok_or(Malformed("must be a profile order"))
@@ -280,12 +285,14 @@ pub enum Failure {
     NetworkCancelled,
     /// A peer could not be reached in time.
     Unavailable,
+    /// A peer did not settle the orders in time: nobody knows how they stand.
+    Unsettled,
     /// We could not go on.
     Internal,
 }
 
 impl Failure {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Cancelled,
         Self::Expired,
         Self::ProfileRefused,
@@ -294,6 +301,7 @@ impl Failure {
         Self::NetworkFailed,
         Self::NetworkCancelled,
         Self::Unavailable,
+        Self::Unsettled,
         Self::Internal,
     ];
 
@@ -308,6 +316,7 @@ impl Failure {
             Self::NetworkFailed => "networkFailed",
             Self::NetworkCancelled => "networkCancelled",
             Self::Unavailable => "unavailable",
+            Self::Unsettled => "unsettled",
             Self::Internal => "internal",
         }
     }
@@ -323,6 +332,7 @@ impl Failure {
             Self::NetworkFailed => "The network could not carry out the swap.",
             Self::NetworkCancelled => "The network cancelled the swap.",
             Self::Unavailable => "The network could not be reached in time.",
+            Self::Unsettled => "The network did not settle the swap in time.",
             Self::Internal => "The swap could not be carried out.",
         }
     }
@@ -351,10 +361,85 @@ pub struct Claim {
 /// One line of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// When.
+    /// When, for the first time.
     pub at: Timestamp,
-    /// Who and what, in words of ours: `smdp downloaded`.
+    /// Who and what, in words of ours: `smdp: downloaded`.
     pub what: String,
+    /// How often: tries that failed alike are one line.
+    pub count: u32,
+    /// When, for the last time.
+    pub last: Timestamp,
+}
+
+impl Event {
+    /// What happened once.
+    pub fn new(at: Timestamp, what: impl Into<String>) -> Self {
+        Self {
+            at,
+            what: what.into(),
+            count: 1,
+            last: at,
+        }
+    }
+}
+
+/// Adds what happened to a timeline: to the line that says the same, if there is one.
+pub(crate) fn note_again(timeline: &mut Vec<Event>, at: Timestamp, what: &str) {
+    if let Some(line) = timeline.iter_mut().find(|line| line.what == what) {
+        line.count += 1;
+        line.last = at;
+    } else if timeline.len() < TIMELINE_CAP {
+        timeline.push(Event::new(at, what));
+    }
+}
+
+/// One of the two systems that we call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Who serves the eSIM profiles.
+    Smdp,
+    /// Who runs the line.
+    Network,
+}
+
+impl Peer {
+    /// As the timeline and the metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Smdp => "smdp",
+            Self::Network => "network",
+        }
+    }
+}
+
+/// A call to a peer that brought nothing: no answer, or one that speaks of us or of the way there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedCall {
+    /// Who was called.
+    pub peer: Peer,
+    /// What came of it, in words of ours: `503`, `no answer`.
+    pub detail: String,
+    /// How long the peer wants to be left alone.
+    pub retry_after: Option<SignedDuration>,
+    /// Whether it may have been carried out, or may be yet.
+    pub doubtful: bool,
+}
+
+impl FailedCall {
+    /// One that was not carried out, and tells nothing of when to come again.
+    pub fn new(peer: Peer, detail: impl Into<String>) -> Self {
+        Self {
+            peer,
+            detail: detail.into(),
+            retry_after: None,
+            doubtful: false,
+        }
+    }
+
+    /// As the timeline says it.
+    fn words(&self) -> String {
+        format!("{}: {}", self.peer.as_str(), self.detail)
+    }
 }
 
 /// Lines of the timeline at most; later ones are dropped, but for why and how the swap ended.
@@ -425,10 +510,14 @@ pub struct Activation {
     /// When the sweeper looks at it: not after something is to be done, perhaps before. Moving it costs two writes of an
     /// index, so it is moved only if it is too late, or past. Of a swap that ended: when its code is to be erased.
     pub due_at: Option<Timestamp>,
-    /// When it was first claimed: nothing outside can be older and be about this swap.
+    /// When it was first claimed: nothing outside can be older and be about this swap, clocks aside.
     pub ordering_since: Option<Timestamp>,
+    /// When its phase, its profile or one of its orders last changed.
+    pub moved_at: Timestamp,
     /// Our order at the SM-DP+.
     pub profile_order: ProfileOrder,
+    /// Until when a call that was given up may still order the profile.
+    pub profile_doubt: Option<Timestamp>,
     /// The profile there.
     pub profile: Option<ProfileState>,
     /// Where phones find the profile.
@@ -437,6 +526,14 @@ pub struct Activation {
     pub network_order: NetworkOrder,
     /// The network's name for it: `providerOrderNumber`.
     pub order_number: Option<String>,
+    /// Until when a call that was given up may still place that order; `None` if there was no such call.
+    pub network_doubt: Option<Timestamp>,
+    /// An order that the network named before we knew which one is ours.
+    pub heard_number: Option<String>,
+    /// Since when the network says that it does not know the order.
+    pub missing_since: Option<Timestamp>,
+    /// The network completed the order after the swap had ended, and the new SIM or the line was not ours to move any more.
+    pub disputed: bool,
     /// Mails with the QR code that were written, numbered from 1.
     pub mails: u32,
     /// What happened, oldest first.
@@ -486,16 +583,19 @@ impl Activation {
             wake_at: None,
             due_at: Some(at + lease),
             ordering_since: None,
+            moved_at: at,
             profile_order: ProfileOrder::None,
+            profile_doubt: None,
             profile: None,
             smdp: None,
             network_order: NetworkOrder::None,
             order_number: None,
+            network_doubt: None,
+            heard_number: None,
+            missing_since: None,
+            disputed: false,
             mails: 0,
-            timeline: vec![Event {
-                at,
-                what: format!("{who} asked"),
-            }],
+            timeline: vec![Event::new(at, format!("{who} asked"))],
         }
     }
 
@@ -516,18 +616,57 @@ impl Activation {
         }
     }
 
-    /// Whether everything outside is back as it was, so that the swap can end in ERROR.
+    /// Whether the network may have an order of this swap, as far as we know.
+    pub fn may_be_ordered(&self) -> bool {
+        self.network_order != NetworkOrder::None || self.network_doubt.is_some()
+    }
+
+    /// Whether it has waited for a peer for over an hour. What waits for a phone is not stuck.
+    pub fn is_stuck(&self, now: Timestamp) -> bool {
+        const AT_MOST: SignedDuration = SignedDuration::from_hours(1);
+        let for_phone =
+            self.phase == Phase::Ordered && self.profile != Some(ProfileState::Installed);
+        self.phase.is_open() && !for_phone && now.duration_since(self.moved_at) > AT_MOST
+    }
+
+    /// What becomes of the new SIM when the swap ends in ERROR at `at`.
+    pub fn fate_of_new_sim(&self, deadlines: &Deadlines, at: Timestamp) -> SimFate {
+        let on_phone = self.profile >= Some(ProfileState::Downloaded);
+        if self.failure == Some(Failure::Unsettled)
+            || self.profile_order == ProfileOrder::Taken
+            || on_phone
+        {
+            SimFate::Disabled
+        } else if self.kind == Kind::Esim && self.ordering_since.is_some() {
+            SimFate::FreeFrom(at + deadlines.rest)
+        } else if self.network_doubt.is_some() {
+            SimFate::FreeFrom(at + deadlines.call_rest)
+        } else {
+            SimFate::FreeFrom(at)
+        }
+    }
+
+    /// Whether everything outside is back as it was, or nobody waits for that any more, so that the swap can end in ERROR.
     fn is_settled(&self) -> bool {
         let untouched = self.ordering_since.is_none();
-        let profile = self.kind == Kind::Physical || self.profile_order == ProfileOrder::Settled;
-        untouched || (profile && self.network_order == NetworkOrder::Settled)
+        let profile = self.kind == Kind::Physical
+            || matches!(
+                self.profile_order,
+                ProfileOrder::Settled | ProfileOrder::Taken
+            );
+        let given_up = self.failure == Some(Failure::Unsettled);
+        given_up || untouched || (profile && self.network_order == NetworkOrder::Settled)
     }
 
     fn note(&mut self, at: Timestamp, what: impl Into<String>) {
         if self.timeline.len() < TIMELINE_CAP {
-            let what = what.into();
-            self.timeline.push(Event { at, what });
+            self.timeline.push(Event::new(at, what));
         }
+    }
+
+    /// A try that failed is one line with those before it that failed alike.
+    fn note_try(&mut self, at: Timestamp, what: String) {
+        note_again(&mut self.timeline, at, &what);
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -540,8 +679,8 @@ impl Activation {
         self.failure = Some(failure);
         self.enter(Phase::Ending);
         self.wake_at = Some(at);
-        let what = format!("ending: {}", failure.code());
-        self.timeline.push(Event { at, what });
+        self.timeline
+            .push(Event::new(at, format!("ending: {}", failure.code())));
     }
 
     /// Lets go of the claim and waits, unless something came meanwhile that is to be looked at now.
@@ -551,6 +690,92 @@ impl Activation {
             self.wake_at = Some(at + deadlines.backoff(first, self.tries));
         }
         self.tries += 1;
+    }
+
+    /// The same after calls that may have failed, and not before the peers want it.
+    fn pause_after(
+        &mut self,
+        failed: &[FailedCall],
+        first: SignedDuration,
+        deadlines: &Deadlines,
+        at: Timestamp,
+    ) {
+        self.pause(first, deadlines, at);
+        for call in failed {
+            self.note_try(at, call.words());
+            if let Some(wait) = call.retry_after {
+                self.wake_at = max(self.wake_at, Some(at + wait));
+            }
+        }
+    }
+
+    /// Whether a claim may be one to order: a cancel can come while somebody orders.
+    fn is_ordering(&self) -> bool {
+        matches!(self.phase, Phase::Ordering | Phase::Ending)
+    }
+
+    /// Whoever had the claim stopped at `at` in the middle of its calls.
+    fn cut_off(&mut self, at: Timestamp, deadlines: &Deadlines) {
+        self.note_try(at, "cut off".to_owned());
+        if self.is_ordering() {
+            self.doubt(None, at, deadlines);
+        }
+    }
+
+    /// A call that was given up at `at` may still order at this peer; at either, if it is not known which was called.
+    fn doubt(&mut self, peer: Option<Peer>, at: Timestamp, deadlines: &Deadlines) {
+        let until = Some(at + deadlines.call_rest);
+        if peer != Some(Peer::Network) && self.kind == Kind::Esim {
+            self.profile_doubt = max(self.profile_doubt, until);
+        }
+        if peer != Some(Peer::Smdp) {
+            self.network_doubt = max(self.network_doubt, until);
+        }
+    }
+
+    /// What has to change for a peer to be at work on it.
+    fn standing(&self) -> impl PartialEq + use<> {
+        let orders = (self.profile_order, self.network_order);
+        (self.phase, self.profile, orders)
+    }
+
+    fn complete(&mut self, since: Timestamp, order_number: &str, at: Timestamp) {
+        self.network_order = NetworkOrder::Completed;
+        self.order_number
+            .get_or_insert_with(|| order_number.to_owned());
+        self.heard_number = None;
+        // A date from before the swap or from the future is nonsense; ours is then the better one.
+        let sane = since >= self.created_at && since <= at;
+        self.activated_at = Some(if sane { since } else { at });
+        self.wake_at = Some(at);
+        self.note(at, "network: completed");
+    }
+
+    fn finish(&mut self, deadlines: &Deadlines, at: Timestamp) {
+        self.claim = None;
+        self.heard_number = None;
+        if self.network_order == NetworkOrder::Completed {
+            self.enter(Phase::Done);
+            self.failure = None;
+        } else {
+            self.enter(Phase::Error);
+        }
+        self.ended_at = Some(at);
+        self.timeline.push(Event::new(at, self.phase.as_str()));
+        self.due_at = self.erase_at(deadlines);
+    }
+
+    /// When the code is to be erased, of a swap that has ended.
+    fn erase_at(&self, deadlines: &Deadlines) -> Option<Timestamp> {
+        let ended = self.ended_at.filter(|_| self.requested.has_code)?;
+        Some(ended + deadlines.code_kept)
+    }
+
+    /// What the network said after the swap had ended in ERROR, and nobody has acted on yet.
+    fn is_contradicted(&self) -> bool {
+        self.phase == Phase::Error
+            && !self.disputed
+            && (self.network_order == NetworkOrder::Completed || self.heard_number.is_some())
     }
 
     /// Sees to it that the sweeper looks in time.
@@ -570,6 +795,15 @@ impl Activation {
     }
 }
 
+/// What becomes of the new SIM of a swap that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SimFate {
+    /// It goes back to stock, to be used from then on.
+    FreeFrom(Timestamp),
+    /// It is never used again: a phone has it or may have it, or nobody knows.
+    Disabled,
+}
+
 /// The deadlines of the lifecycle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deadlines {
@@ -581,13 +815,15 @@ pub struct Deadlines {
     pub ask_after: SignedDuration,
     /// The longest wait between two questions.
     pub ask_at_most: SignedDuration,
-    /// Tries to order before it is given up.
-    pub order_tries: u32,
     /// Time to order before it is given up.
     pub order_within: SignedDuration,
     /// Time to install an eSIM.
     pub install_within: SignedDuration,
-    /// How long a SIM rests after a swap that failed.
+    /// How long a peer has to settle an order, from that order's last change.
+    pub settle_within: SignedDuration,
+    /// How long a call that was given up may still be carried out.
+    pub call_rest: SignedDuration,
+    /// How long an eSIM rests after a swap that failed.
     pub rest: SignedDuration,
     /// How long the confirmation code is kept after the end.
     pub code_kept: SignedDuration,
@@ -615,11 +851,25 @@ pub enum Fact {
         /// Where phones find the profile.
         smdp: Option<SmDpAddress>,
     },
-    /// A call out brought no answer, or an answer for now: again later.
-    TryFailed,
+    /// An order of a swap that ends is at the network: it is to be cancelled.
+    OrderFound {
+        /// The network's name for it.
+        order_number: String,
+    },
+    /// Ordering or starting failed for now: again later. Without a failed call, it failed on our side before any.
+    TryFailed(Option<FailedCall>),
+    /// Calls out took too long and were given up: each may have been carried out, or may be yet.
+    CutOff,
     /// A peer's answer ends the swap.
-    Refused(Failure),
-    /// Tries or time are used up.
+    Refused {
+        /// As what.
+        failure: Failure,
+        /// The call.
+        call: FailedCall,
+    },
+    /// The SM-DP+ has given the ICCID to somebody else: the swap ends, and nothing is to be cancelled there.
+    ProfileTaken,
+    /// Time is used up.
     GivenUp(Failure),
     /// A caller wants it cancelled.
     CancelWanted {
@@ -662,12 +912,19 @@ pub enum Fact {
         /// The network's name for its order.
         order_number: String,
     },
-    /// The network is finished with the order, or never had it, and the number stayed where it was.
+    /// The network is finished with the order, and the number stayed where it was.
     NetworkEnded(Failure),
+    /// Nobody has seen an order of this swap at the network.
+    NetworkUnseen,
     /// The network's report decides nothing: ask it now.
-    NetworkUnclear,
-    /// A peer was asked, and nothing is new.
-    Asked,
+    NetworkUnclear {
+        /// The order that it named, which is not known to be ours; `""` if it named none.
+        order_number: String,
+    },
+    /// The network does not know the order by the id that it gave it; or, without one, nothing else shows one.
+    NetworkMissing,
+    /// Peers were asked, and nothing more is new; these calls failed.
+    Asked(Vec<FailedCall>),
     /// The SM-DP+ took the cancel, or never had the order.
     ProfileSettled {
         /// It refused because the profile is on a phone.
@@ -677,6 +934,8 @@ pub enum Fact {
     Postponed,
     /// The end is written: line, SIMs and swap in one transaction.
     Finished,
+    /// The network completed the order after the end, and that cannot be written: another swap or line has what it needs.
+    Disputed,
     /// Its secrets are erased.
     Erased,
 }
@@ -727,6 +986,16 @@ pub enum Step {
     Rest,
 }
 
+impl Step {
+    /// Whether it is a call to a peer, which needs a claim.
+    pub fn calls_out(self) -> bool {
+        matches!(self, Self::Order | Self::Start | Self::Ask | Self::Cancel)
+    }
+}
+
+/// How far the clocks of the SM-DP+ and ours are apart at most.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(1);
+
 /// Takes a fact into a swap. The result has the next version; `Err` leaves the swap as it is.
 pub fn apply(
     activation: &Activation,
@@ -736,33 +1005,22 @@ pub fn apply(
 ) -> Result<Activation, Refused> {
     let mut a = activation.clone();
     if !a.phase.is_open() {
-        return match fact {
-            Fact::CancelWanted { .. } if a.failure == Some(Failure::Cancelled) => {
-                Err(Refused::Known)
-            }
-            Fact::CancelWanted { .. } | Fact::ResendWanted { .. } => Err(Refused::TooLate),
-            // What the outside sees of it has not changed.
-            Fact::Erased if next(&a, deadlines, at) == Step::Erase => {
-                a.due_at = None;
-                a.version += 1;
-                Ok(a)
-            }
-            _ => Err(Refused::Ended),
-        };
+        return apply_after_end(a, fact, deadlines, at);
     }
     match fact {
         Fact::Claimed(claim) => {
-            if a.claim
-                .as_ref()
-                .is_some_and(|held| held.token == claim.token)
-            {
-                return Err(Refused::Known);
+            if let Some(held) = a.claim.as_mut().filter(|held| held.token == claim.token) {
+                if claim.until <= held.until {
+                    return Err(Refused::Known);
+                }
+                // Its calls are still under way. What the outside sees of the swap has not changed.
+                held.until = claim.until;
+                a.fall_due(deadlines, at);
+                a.version += 1;
+                return Ok(a);
             }
             // Who lost a race must not call out for a step that is done.
-            if !matches!(
-                next(&a, deadlines, at),
-                Step::Order | Step::Start | Step::Ask | Step::Cancel
-            ) {
+            if !next(&a, deadlines, at).calls_out() {
                 return Err(Refused::Claimed);
             }
             if a.phase == Phase::Accepted {
@@ -770,8 +1028,9 @@ pub fn apply(
                 a.ordering_since = Some(at);
                 a.note(at, "ordering");
             }
-            // The claim before this one lapsed: its holder fell over, which is a try too.
-            a.tries += u32::from(a.claim.is_some());
+            if let Some(lapsed) = a.claim.take() {
+                a.cut_off(lapsed.until, deadlines);
+            }
             a.claim = Some(claim.clone());
             a.wake_at = None;
         }
@@ -781,7 +1040,11 @@ pub fn apply(
                 Phase::Accepted => return Err(Refused::Misplaced),
                 _ => return Err(Refused::Known),
             }
+            // An event may have come before the answer to the order: what it said is to be asked at once.
+            let overtaken = a.wake_at.is_some();
             a.claim = None;
+            a.heard_number = None;
+            a.missing_since = None;
             a.order_number.get_or_insert_with(|| order_number.clone());
             if a.kind == Kind::Esim {
                 a.profile_order = ProfileOrder::Placed;
@@ -809,25 +1072,74 @@ pub fn apply(
                     Phase::Ordered
                 });
                 // A profile that is installed already lets the network start at once.
-                if a.phase == Phase::Started || a.profile != Some(ProfileState::Installed) {
+                if overtaken {
+                    a.wake_at = Some(at);
+                } else if a.phase == Phase::Started || a.profile != Some(ProfileState::Installed) {
                     a.pause(deadlines.ask_after, deadlines, at);
                 }
             }
         }
-        Fact::TryFailed => a.pause(deadlines.retry_after, deadlines, at),
-        Fact::GivenUp(failure)
-            if *failure != Failure::Internal
-                && next(&a, deadlines, at) != Step::GiveUp(*failure) =>
-        {
-            return Err(Refused::Misplaced);
+        Fact::OrderFound { order_number } => {
+            if a.phase != Phase::Ending || a.order_number.is_some() {
+                return Err(Refused::Known);
+            }
+            a.order_number = Some(order_number.clone());
+            a.network_order = max(a.network_order, NetworkOrder::Placed);
+            a.heard_number = None;
+            a.wake_at = Some(at);
+            a.note(at, format!("ordered as {order_number}, to be cancelled"));
         }
-        Fact::Refused(failure) | Fact::GivenUp(failure) => {
-            if a.phase == Phase::Ending {
-                // Cancelling is not refused into another end: it is tried again.
-                return apply(activation, &Fact::TryFailed, deadlines, at);
+        // A fact that came before it has let go of the claim, and said what is next.
+        Fact::TryFailed(_) | Fact::CutOff | Fact::Asked(_) if a.claim.is_none() => {
+            return Err(Refused::Known);
+        }
+        Fact::TryFailed(failed) => {
+            if let Some(failed) = failed
+                && failed.doubtful
+                && a.is_ordering()
+            {
+                a.doubt(Some(failed.peer), at, deadlines);
+            }
+            a.pause_after(failed.as_slice(), deadlines.retry_after, deadlines, at);
+        }
+        Fact::CutOff => {
+            a.cut_off(at, deadlines);
+            a.pause(deadlines.retry_after, deadlines, at);
+        }
+        Fact::GivenUp(failure) => {
+            if next(&a, deadlines, at) != Step::GiveUp(*failure) {
+                return Err(Refused::Misplaced);
+            }
+            if let Some(lapsed) = a.claim.take() {
+                a.cut_off(lapsed.until, deadlines);
+            }
+            a.end(*failure, at);
+        }
+        Fact::Refused { failure, call } => {
+            a.note_try(at, call.words());
+            // The network has said no, and no earlier call can make it an order any more.
+            if *failure == Failure::NetworkRejected && !a.may_be_ordered() {
+                a.network_order = NetworkOrder::Settled;
             }
             a.claim = None;
-            a.end(*failure, at);
+            if a.phase == Phase::Ending {
+                a.wake_at = Some(at);
+            } else {
+                a.end(*failure, at);
+            }
+        }
+        Fact::ProfileTaken => {
+            if a.kind == Kind::Physical || a.profile_order != ProfileOrder::None {
+                return Err(Refused::Misplaced);
+            }
+            a.profile_order = ProfileOrder::Taken;
+            a.claim = None;
+            a.note(at, "smdp: the ICCID is taken");
+            if a.phase == Phase::Ending {
+                a.wake_at = Some(at);
+            } else {
+                a.end(Failure::ProfileRefused, at);
+            }
         }
         Fact::CancelWanted { by } => {
             // The call that starts the network may have reached it, though nobody knows yet.
@@ -852,7 +1164,7 @@ pub fn apply(
             if a.kind == Kind::Physical || a.phase < Phase::Ordered {
                 return Err(Refused::Misplaced);
             }
-            if a.phase > Phase::Ordered || a.profile == Some(ProfileState::Installed) {
+            if a.phase == Phase::Ending || a.profile == Some(ProfileState::Installed) {
                 return Err(Refused::TooLate);
             }
             a.mails += 1;
@@ -866,7 +1178,7 @@ pub fn apply(
         Fact::Installed { dated } => {
             reported(&a, *dated)?;
             advance_profile(&mut a, ProfileState::Installed)?;
-            if a.phase == Phase::Ordered {
+            if matches!(a.phase, Phase::Ordered | Phase::Started) {
                 a.tries = 0;
                 a.wake_at = Some(at);
             }
@@ -896,23 +1208,27 @@ pub fn apply(
         }
         Fact::NetworkPlaced => {
             placed(&a)?;
-            if a.network_order >= NetworkOrder::Placed {
+            if a.network_order >= NetworkOrder::Placed && a.missing_since.is_none() {
                 return Err(Refused::Known);
             }
-            a.network_order = NetworkOrder::Placed;
+            a.missing_since = None;
+            a.network_order = max(a.network_order, NetworkOrder::Placed);
         }
         Fact::NetworkStarted => {
             placed(&a)?;
-            if a.network_order >= NetworkOrder::Started {
+            if a.network_order >= NetworkOrder::Started && a.missing_since.is_none() {
                 return Err(Refused::Known);
             }
-            a.network_order = NetworkOrder::Started;
+            a.missing_since = None;
+            if a.network_order < NetworkOrder::Started {
+                a.network_order = NetworkOrder::Started;
+                a.note(at, "network: started");
+            }
             if a.phase == Phase::Ordered {
                 a.claim = None;
                 a.enter(Phase::Started);
                 a.pause(deadlines.ask_after, deadlines, at);
             }
-            a.note(at, "network: started");
         }
         Fact::NetworkCompleted {
             since,
@@ -922,13 +1238,7 @@ pub fn apply(
             if a.network_order == NetworkOrder::Completed {
                 return Err(Refused::Known);
             }
-            a.network_order = NetworkOrder::Completed;
-            a.order_number.get_or_insert_with(|| order_number.clone());
-            // A date from before the swap or from the future is nonsense; ours is then the better one.
-            let sane = *since >= a.created_at && *since <= at;
-            a.activated_at = Some(if sane { *since } else { at });
-            a.wake_at = Some(at);
-            a.note(at, "network: completed");
+            a.complete(*since, order_number, at);
         }
         Fact::NetworkEnded(failure) => {
             placed(&a)?;
@@ -936,6 +1246,8 @@ pub fn apply(
                 return Err(Refused::Known);
             }
             a.network_order = NetworkOrder::Settled;
+            // A call that comes late finds this order there.
+            a.network_doubt = None;
             a.note(at, format!("network: {}", failure.code()));
             match a.phase {
                 Phase::Ending => a.wake_at = Some(at),
@@ -947,21 +1259,63 @@ pub fn apply(
                 }
             }
         }
-        Fact::NetworkUnclear => {
+        Fact::NetworkUnseen => {
+            if a.phase != Phase::Ending || a.network_order != NetworkOrder::None {
+                return Err(Refused::Misplaced);
+            }
+            a.network_order = NetworkOrder::Settled;
+            // It has not said that there is none.
+            a.doubt(Some(Peer::Network), at, deadlines);
+            a.note(at, "network: no order");
+            a.wake_at = Some(at);
+        }
+        Fact::NetworkUnclear { order_number } => {
             placed(&a)?;
+            let news = a.order_number.is_none()
+                && !order_number.is_empty()
+                && a.heard_number.as_ref() != Some(order_number);
             let due = a.wake_at.map_or(a.claim.is_none(), |wake_at| wake_at <= at);
-            if due {
+            if due && !news {
                 return Err(Refused::Known);
+            }
+            if news {
+                a.heard_number = Some(order_number.clone());
             }
             a.wake_at = Some(at);
         }
-        Fact::Asked => a.pause(deadlines.ask_after, deadlines, at),
+        Fact::NetworkMissing => {
+            if a.ordering_since.is_none() || a.network_order >= NetworkOrder::Settled {
+                return Err(Refused::Misplaced);
+            }
+            let since = *a.missing_since.get_or_insert(at);
+            a.note_try(at, "network: does not know the order".to_owned());
+            if a.order_number.is_some() && at >= since + deadlines.ask_after {
+                let gone = Fact::NetworkEnded(Failure::NetworkFailed);
+                a = apply(&a, &gone, deadlines, at)?;
+                // The network has not said that the order ended.
+                a.doubt(Some(Peer::Network), at, deadlines);
+                return Ok(a);
+            }
+        }
+        Fact::Asked(failed) => {
+            a.pause_after(failed, deadlines.ask_after, deadlines, at);
+            // A cancel counts from when nothing can be ordered any more.
+            let doubts = [a.profile_doubt, a.network_doubt];
+            let doubts = doubts.into_iter().flatten().filter(|doubt| *doubt > at);
+            if a.phase == Phase::Ending && failed.is_empty() {
+                a.wake_at = doubts.chain(a.wake_at).min();
+            }
+        }
         Fact::ProfileSettled { on_phone } => {
             if a.phase != Phase::Ending || a.kind != Kind::Esim {
                 return Err(Refused::Misplaced);
             }
             if a.profile_order == ProfileOrder::Settled {
                 return Err(Refused::Known);
+            }
+            // Cancelled too early, it may be ordered again by a call that comes late.
+            if !on_phone && a.profile_doubt.is_some_and(|until| at < until) {
+                return Err(Refused::Misplaced);
             }
             a.profile_order = ProfileOrder::Settled;
             if *on_phone {
@@ -986,23 +1340,16 @@ pub fn apply(
             a.version += 1;
             return Ok(a);
         }
-        Fact::Erased => return Err(Refused::Misplaced),
+        Fact::Erased | Fact::Disputed => return Err(Refused::Misplaced),
         Fact::Finished => {
             if next(&a, deadlines, at) != Step::Finish {
                 return Err(Refused::Misplaced);
             }
-            a.claim = None;
-            if a.network_order == NetworkOrder::Completed {
-                a.enter(Phase::Done);
-                a.failure = None;
-            } else {
-                a.enter(Phase::Error);
-            }
-            a.ended_at = Some(at);
-            let what = a.phase.as_str().to_owned();
-            a.timeline.push(Event { at, what });
-            a.due_at = a.requested.has_code.then(|| at + deadlines.code_kept);
+            a.finish(deadlines, at);
         }
+    }
+    if a.standing() != activation.standing() {
+        a.moved_at = at;
     }
     a.fall_due(deadlines, at);
     a.modified_at = at;
@@ -1010,13 +1357,95 @@ pub fn apply(
     Ok(a)
 }
 
-/// Whether the SM-DP+ can mean this swap: SGP.22 dates have whole seconds, so ours is cut to them.
+/// Takes a fact into a swap that has ended: what the network completed after an ERROR is the truth all the same.
+fn apply_after_end(
+    mut a: Activation,
+    fact: &Fact,
+    deadlines: &Deadlines,
+    at: Timestamp,
+) -> Result<Activation, Refused> {
+    match fact {
+        Fact::CancelWanted { .. } if a.failure == Some(Failure::Cancelled) => {
+            return Err(Refused::Known);
+        }
+        Fact::CancelWanted { .. } | Fact::ResendWanted { .. } => return Err(Refused::TooLate),
+        Fact::Erased if next(&a, deadlines, at) == Step::Erase => {
+            a.due_at = None;
+            a.version += 1;
+            return Ok(a);
+        }
+        Fact::Postponed
+            if a.is_contradicted()
+                && a.due_at.is_none_or(|due| due <= at)
+                && matches!(next(&a, deadlines, at), Step::WaitUntil(_)) => {}
+        Fact::NetworkCompleted {
+            since,
+            order_number,
+        } if a.phase == Phase::Error && a.ordering_since.is_some() => {
+            if a.network_order == NetworkOrder::Completed {
+                return Err(Refused::Known);
+            }
+            a.complete(*since, order_number, at);
+        }
+        Fact::NetworkUnclear { order_number }
+            if a.phase == Phase::Error
+                && a.ordering_since.is_some()
+                && a.order_number.is_none()
+                && a.heard_number.is_none()
+                && !order_number.is_empty() =>
+        {
+            a.heard_number = Some(order_number.clone());
+            a.tries = 0;
+            a.wake_at = Some(at);
+        }
+        Fact::Claimed(claim) if next(&a, deadlines, at).calls_out() => {
+            a.claim = Some(claim.clone());
+            a.wake_at = None;
+        }
+        Fact::Asked(_) | Fact::TryFailed(_) | Fact::CutOff if a.claim.is_some() => {
+            let failed = match fact {
+                Fact::Asked(failed) => failed,
+                Fact::TryFailed(failed) => failed.as_slice(),
+                _ => &[],
+            };
+            a.pause_after(failed, deadlines.ask_after, deadlines, at);
+            let answered = *fact == Fact::Asked(Vec::new());
+            let too_late = a
+                .ended_at
+                .is_none_or(|ended| ended + deadlines.settle_within <= at);
+            if answered || too_late {
+                // The order that was named is none of ours, or has not moved the number.
+                a.heard_number = None;
+                a.wake_at = None;
+            }
+        }
+        Fact::Finished if next(&a, deadlines, at) == Step::Finish => a.finish(deadlines, at),
+        Fact::Disputed if next(&a, deadlines, at) == Step::Finish => {
+            a.disputed = true;
+            a.wake_at = None;
+            a.timeline
+                .push(Event::new(at, "network: completed, disputed"));
+        }
+        _ => return Err(Refused::Ended),
+    }
+    if a.is_contradicted() {
+        a.fall_due(deadlines, at);
+    } else {
+        a.due_at = a.erase_at(deadlines);
+    }
+    a.modified_at = at;
+    a.version += 1;
+    Ok(a)
+}
+
+/// Whether the SM-DP+ can mean this swap: clocks differ by an hour at most, and an earlier life of the ICCID is longer ago.
+/// SGP.22 dates have whole seconds, so ours is cut to them.
 fn reported(a: &Activation, dated: Timestamp) -> Result<(), Refused> {
     if a.kind == Kind::Physical {
         return Err(Refused::Misplaced);
     }
     let since = a.ordering_since.ok_or(Refused::EarlierLife)?;
-    if dated.as_second() < since.as_second() {
+    if dated.as_second() < (since - CLOCKS_DIFFER).as_second() {
         return Err(Refused::EarlierLife);
     }
     Ok(())
@@ -1037,14 +1466,22 @@ fn advance_profile(a: &mut Activation, state: ProfileState) -> Result<(), Refuse
 
 /// What is to be done for a swap now.
 pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
+    let held = a.claim.as_ref().filter(|claim| claim.until > now);
+    let asleep = a.wake_at.filter(|wake_at| *wake_at > now);
     if !a.phase.is_open() {
+        if a.is_contradicted() {
+            return match (a.network_order, held) {
+                (NetworkOrder::Completed, _) => Step::Finish,
+                (_, Some(claim)) => Step::WaitUntil(claim.until),
+                (_, None) => asleep.map_or(Step::Ask, Step::WaitUntil),
+            };
+        }
         return match a.due_at {
             Some(due) if due <= now => Step::Erase,
             Some(due) => Step::WaitUntil(due),
             None => Step::Rest,
         };
     }
-    let held = a.claim.as_ref().filter(|claim| claim.until > now);
     // Writing the end needs no claim; but who orders still brings the profile and its mail.
     let awaited = held.is_some() && a.phase == Phase::Ordering;
     if a.network_order == NetworkOrder::Completed && !awaited {
@@ -1056,38 +1493,32 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
     if let Some(claim) = held {
         return Step::WaitUntil(claim.until);
     }
-    let lapsed = a.claim.is_some();
-    let asleep = a.wake_at.filter(|wake_at| *wake_at > now);
-    match a.phase {
+    let unsettled = (a.moved_at + deadlines.settle_within, Failure::Unsettled);
+    let (step, (expiry, failure)) = match a.phase {
         Phase::Accepted | Phase::Ordering => {
-            let expiry = a.created_at + deadlines.order_within;
-            if a.tries + u32::from(lapsed) >= deadlines.order_tries {
-                // A last try that vanished is our fault, one that failed is a peer's.
-                Step::GiveUp(if lapsed {
-                    Failure::Internal
-                } else {
-                    Failure::Unavailable
-                })
-            } else if expiry <= now {
-                Step::GiveUp(Failure::Unavailable)
-            } else {
-                asleep.map_or(Step::Order, |wake_at| Step::WaitUntil(wake_at.min(expiry)))
-            }
+            // A last try that vanished is our fault, one that failed is a peer's.
+            let failure = match a.claim {
+                Some(_) => Failure::Internal,
+                None => Failure::Unavailable,
+            };
+            (
+                Step::Order,
+                (a.created_at + deadlines.order_within, failure),
+            )
         }
-        Phase::Ordered if a.profile == Some(ProfileState::Installed) => {
-            asleep.map_or(Step::Start, Step::WaitUntil)
-        }
+        Phase::Ordered if a.profile == Some(ProfileState::Installed) => (Step::Start, unsettled),
         Phase::Ordered => {
             let expiry = a.created_at + deadlines.install_within;
-            if expiry <= now {
-                Step::GiveUp(Failure::Expired)
-            } else {
-                asleep.map_or(Step::Ask, |wake_at| Step::WaitUntil(wake_at.min(expiry)))
-            }
+            (Step::Ask, (expiry, Failure::Expired))
         }
-        Phase::Started => asleep.map_or(Step::Ask, Step::WaitUntil),
-        Phase::Ending => asleep.map_or(Step::Cancel, Step::WaitUntil),
-        Phase::Done | Phase::Error => Step::Rest,
+        Phase::Started => (Step::Ask, unsettled),
+        Phase::Ending => (Step::Cancel, unsettled),
+        Phase::Done | Phase::Error => return Step::Rest,
+    };
+    if expiry <= now {
+        Step::GiveUp(failure)
+    } else {
+        asleep.map_or(step, |wake_at| Step::WaitUntil(wake_at.min(expiry)))
     }
 }
 

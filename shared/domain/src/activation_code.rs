@@ -1,30 +1,68 @@
 //! The activation code of SGP.22 section 4.1, and the links that open it on a phone.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{Malformed, MatchingId};
 
-/// Host name of an SM-DP+, at most 128 characters; no `$`, which separates the code's fields.
+/// Address of an SM-DP+: a host name of at most 128 characters, and its port if that is not 443. It has no `$`, which
+/// separates the code's fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmDpAddress(String);
 
 impl SmDpAddress {
-    /// Takes a fully qualified host name.
+    /// Takes `host` or `host:port`, and keeps it as it is.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let fits = (1..=128).contains(&text.len())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        };
+        let fits = is_host(host) && port.is_none_or(is_port);
         fits.then(|| Self(text.to_owned()))
-            .ok_or(Malformed("must be a host name"))
+            .ok_or(Malformed("must be a host name, with a port if need be"))
     }
 
-    /// The host name.
+    /// Takes an address as SM-DP+s write it: with spaces around it, in capitals, or as a URL. Gives `host` or `host:port`
+    /// in small letters.
+    pub fn normalized(text: &str) -> Result<Self, Malformed> {
+        let text = text.trim().to_ascii_lowercase();
+        let address = text.split_once("://").map_or(&*text, |(_, rest)| rest);
+        let end = address.find(['/', '?', '#']).unwrap_or(address.len());
+        Self::parse(&address[..end])
+    }
+
+    /// The host name, and the port if there is one.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Labels of letters, digits and inner hyphens; with nothing but digits in the last one, an IPv4 address.
+fn is_host(text: &str) -> bool {
+    let labels = text.strip_suffix('.').unwrap_or(text);
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    let last = labels.rsplit('.').next().unwrap_or_default();
+    text.len() <= 128
+        && labels.split('.').all(is_label)
+        && (!is_digits(last) || text.parse::<Ipv4Addr>().is_ok())
+}
+
+/// 1 to 65535.
+fn is_port(text: &str) -> bool {
+    is_digits(text) && text.parse().is_ok_and(|port: u16| port > 0)
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// What the QR code holds. Whoever has it, and the confirmation code if one is asked, can take the line.
@@ -73,7 +111,7 @@ impl ActivationCode {
         })
     }
 
-    /// Host name of the SM-DP+: the first half of the pair for manual entry.
+    /// Address of the SM-DP+: the first half of the pair for manual entry.
     pub fn smdp(&self) -> &SmDpAddress {
         &self.smdp
     }
@@ -164,5 +202,97 @@ mod tests {
             "https://esimsetup.android.com/esim_qrcode_provisioning?carddata=LPA%3A1%24"
         ));
         assert!(!format!("{code:?}").contains("QX7PD"));
+    }
+
+    #[test]
+    fn an_address_is_a_host_and_perhaps_a_port() {
+        let long = format!("{}.example.com", "a".repeat(116));
+        for text in [
+            "smdp.example.com",
+            "SMDP.EXAMPLE.COM",
+            "smdp.example.com.",
+            "smdp.example.com:8443",
+            "smdp.example.com:1",
+            "smdp.example.com:65535",
+            "1-2.example.com",
+            "localhost",
+            "127.0.0.1:9000",
+            long.as_str(),
+        ] {
+            let address = SmDpAddress::parse(text).unwrap();
+            assert_eq!(address.as_str(), text);
+            let code = format!("LPA:1${text}$A91TR");
+            assert_eq!(ActivationCode::parse(&code).unwrap().expose(), code);
+        }
+        let too_long = format!("a{long}");
+        for text in [
+            "",
+            ".",
+            "-",
+            "a b",
+            " smdp.example.com",
+            "smdp..example.com",
+            ".example.com",
+            "-smdp.example.com",
+            "smdp-.example.com",
+            "smdp_1.example.com",
+            "smdp.example.com:",
+            "smdp.example.com:0",
+            "smdp.example.com:65536",
+            "smdp.example.com:+443",
+            "smdp.example.com:8443:1",
+            "smdp.example.com$A",
+            "https://smdp.example.com",
+            "12",
+            "127.0.0.256",
+            "[::1]:9000",
+            ":8443",
+            too_long.as_str(),
+        ] {
+            assert!(SmDpAddress::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_normalized() {
+        for (text, expected) in [
+            ("smdp.example.com", Some("smdp.example.com")),
+            (" SMDP.example.COM\r\n", Some("smdp.example.com")),
+            ("SMDP.example.com:8443", Some("smdp.example.com:8443")),
+            (
+                "https://SMDP.example.com:8443/",
+                Some("smdp.example.com:8443"),
+            ),
+            ("HTTPS://smdp.example.com", Some("smdp.example.com")),
+            (
+                "http://smdp.example.com/gsma/rsp2?x=1#y",
+                Some("smdp.example.com"),
+            ),
+            ("smdp.example.com/gsma", Some("smdp.example.com")),
+            ("", None),
+            ("https://", None),
+            ("https:///gsma", None),
+            ("https://anna@smdp.example.com", None),
+            ("https://https://smdp.example.com", None),
+            ("smdp.example.com, smdp2.example.com", None),
+            ("not a host", None),
+        ] {
+            let address = SmDpAddress::normalized(text).ok();
+            assert_eq!(
+                address.as_ref().map(SmDpAddress::as_str),
+                expected,
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_port_is_encoded_in_a_link() {
+        let code = ActivationCode::parse("LPA:1$smdp.example.test:8443$A91TR").unwrap();
+        let link = code.apple_link();
+        assert!(
+            link.ends_with("carddata=LPA%3A1%24smdp.example.test%3A8443%24A91TR"),
+            "{link}"
+        );
     }
 }

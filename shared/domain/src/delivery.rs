@@ -1,12 +1,12 @@
-//! One e-mail with a QR code: at most one when its fate is known, at most two when it was not.
+//! One e-mail with a QR code: at most one when SES's answers are known, at most three when they are not.
 
 use std::str::FromStr;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::activation::note_again;
 use crate::{
     Activation, ActivationId, EmailAddress, Event, Language, Malformed, Phase, ProfileState,
-    TIMELINE_CAP,
 };
 
 /// Where a mail is.
@@ -91,6 +91,8 @@ pub struct Delivery {
     pub doubts: u32,
     /// Attempts that SES surely did not take. `REFUSALS_AT_MOST`: there will be no further attempt.
     pub refusals: u32,
+    /// Attempts that SES did not look at, for a reason that has nothing to do with this mail.
+    pub holds: u32,
     /// Not to be touched again before.
     pub wake_at: Option<Timestamp>,
     /// When the sweeper looks at it, as of a swap.
@@ -119,10 +121,14 @@ pub struct Attempt {
 }
 
 impl Delivery {
-    /// Attempts of unknown outcome at most: the first one and one more.
-    pub const DOUBTS_AT_MOST: u32 = 2;
+    /// Attempts of unknown outcome at most where SES reports nothing to us: the first one and one more.
+    pub const DOUBTS_UNREPORTED: u32 = 2;
+    /// Attempts of unknown outcome at most: one more if SES reports to us and said nothing of the first two.
+    pub const DOUBTS_AT_MOST: u32 = 3;
     /// Attempts that SES surely did not take at most.
     pub const REFUSALS_AT_MOST: u32 = 6;
+    /// Between two attempts that SES did not look at, at most.
+    pub const HOLD_AT_MOST: SignedDuration = SignedDuration::from_hours(1);
 
     /// Mails at most that callers ask besides the first one.
     pub const RESENDS_AT_MOST: u32 = 3;
@@ -146,6 +152,7 @@ impl Delivery {
             attempt: None,
             doubts: 0,
             refusals: 0,
+            holds: 0,
             wake_at: None,
             due_at: Some(at + lease),
             message_id: None,
@@ -156,9 +163,13 @@ impl Delivery {
         }
     }
 
-    /// Whether the customer may still need this one of the swap's mails.
+    /// Whether the customer may still need this one of the swap's mails. The network may start an order before the eSIM
+    /// is on the phone: that does not make the mail useless.
     pub fn is_needed(&self, activation: &Activation) -> bool {
-        let waits = matches!(activation.phase, Phase::Ordering | Phase::Ordered);
+        let waits = matches!(
+            activation.phase,
+            Phase::Ordering | Phase::Ordered | Phase::Started
+        );
         let has_come = match self.state {
             // One that may have come has, if a phone knows its code.
             DeliveryState::Ambiguous => Some(ProfileState::Downloaded),
@@ -172,11 +183,23 @@ impl Delivery {
         self.refusals >= Self::REFUSALS_AT_MOST
     }
 
+    /// Whether it was given up because nobody needed it any more, which is no failure.
+    pub fn is_unneeded(&self) -> bool {
+        self.has_noted(UNNEEDED)
+    }
+
+    fn has_noted(&self, what: &str) -> bool {
+        self.timeline.iter().any(|event| event.what == what)
+    }
+
+    /// For what happens once: it is never dropped.
     fn note(&mut self, at: Timestamp, what: &str) {
-        if self.timeline.len() < TIMELINE_CAP {
-            let what = what.to_owned();
-            self.timeline.push(Event { at, what });
-        }
+        self.timeline.push(Event::new(at, what));
+    }
+
+    /// For what may happen any number of times: what happened alike is one line.
+    fn note_attempt(&mut self, at: Timestamp, what: &str) {
+        note_again(&mut self.timeline, at, what);
     }
 
     fn fall_due(&mut self, patience: &Patience, at: Timestamp) {
@@ -193,6 +216,8 @@ impl Delivery {
         }
     }
 }
+
+const UNNEEDED: &str = "not needed any more";
 
 /// Why the QR code is not sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,7 +257,7 @@ pub enum DeliveryStep {
     Send,
     /// Its claim lapsed: write that its fate is unknown.
     Doubt,
-    /// SES would have told of it by now: write that it took none.
+    /// SES would have told of it by now, and there were three: write that it took none.
     Unheard,
     /// Look again then.
     WaitUntil(Timestamp),
@@ -279,6 +304,9 @@ pub enum DeliveryFact {
 pub enum Report {
     /// It took it.
     Accepted,
+    /// The receiving server refused it for now. An out-of-office reply is reported like this too, before or after the
+    /// delivery.
+    BouncedForNow,
     /// The receiving server took it.
     Delivered,
     /// The recipient calls it spam.
@@ -287,11 +315,51 @@ pub enum Report {
     Bounced,
 }
 
+/// Why SES did not look at a mail: it speaks of us, not of the mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldReason {
+    /// Too many mails at once.
+    Throttled,
+    /// The account's mails of a day are used up.
+    Quota,
+    /// The account or the configuration set may not send.
+    Paused,
+    /// SES does not accept who sends: a domain, an address, a permission, a credential or the configuration set is not
+    /// as it has to be.
+    Unverified,
+    /// There was no way to SES.
+    Unreachable,
+}
+
+impl HoldReason {
+    /// All five.
+    pub const ALL: [Self; 5] = [
+        Self::Throttled,
+        Self::Quota,
+        Self::Paused,
+        Self::Unverified,
+        Self::Unreachable,
+    ];
+
+    /// For the timeline and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Quota => "quota",
+            Self::Paused => "paused",
+            Self::Unverified => "unverified",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// SES took it, under this name.
     Sent(String),
+    /// SES did not look at it. It will when the reason is gone.
+    Held(HoldReason),
     /// SES surely did not take it; it may take it later.
     Released,
     /// SES never will.
@@ -303,9 +371,9 @@ pub enum Outcome {
 /// How long to wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Patience {
-    /// Between a lost answer and the one second attempt.
+    /// Between a lost answer and the second attempt.
     pub doubt: SignedDuration,
-    /// After the first attempt that was surely refused; doubles.
+    /// After the first attempt that was surely refused, or held; doubles.
     pub refusal: SignedDuration,
     /// How long a claim holds.
     pub lease: SignedDuration,
@@ -320,16 +388,17 @@ pub fn next_delivery(delivery: &Delivery, now: Timestamp) -> DeliveryStep {
         (DeliveryState::Pending | DeliveryState::Ambiguous, _) if delivery.is_given_up() => {
             DeliveryStep::Rest
         }
-        (DeliveryState::Ambiguous, _) if delivery.doubts >= Delivery::DOUBTS_AT_MOST => {
-            match (delivery.wake_at, asleep) {
-                (None, _) => DeliveryStep::Rest,
-                (_, None) => DeliveryStep::Unheard,
-                (_, Some(wake_at)) => DeliveryStep::WaitUntil(wake_at),
-            }
+        // Nobody will tell more of them.
+        (DeliveryState::Ambiguous, _)
+            if delivery.doubts >= Delivery::DOUBTS_UNREPORTED && delivery.wake_at.is_none() =>
+        {
+            DeliveryStep::Rest
         }
-        (DeliveryState::Pending | DeliveryState::Ambiguous, _) => {
-            asleep.map_or(DeliveryStep::Send, DeliveryStep::WaitUntil)
-        }
+        (DeliveryState::Pending | DeliveryState::Ambiguous, _) => match asleep {
+            Some(wake_at) => DeliveryStep::WaitUntil(wake_at),
+            None if delivery.doubts >= Delivery::DOUBTS_AT_MOST => DeliveryStep::Unheard,
+            None => DeliveryStep::Send,
+        },
         (DeliveryState::Claimed, Some(attempt)) if attempt.deadline > now => {
             DeliveryStep::WaitUntil(attempt.deadline)
         }
@@ -352,7 +421,7 @@ pub fn apply_delivery(
                 return None;
             }
             d.attempt = Some(Attempt {
-                number: d.doubts + d.refusals + 1,
+                number: d.doubts + d.refusals + d.holds + 1,
                 token: token.clone(),
                 deadline: *deadline,
             });
@@ -378,23 +447,33 @@ pub fn apply_delivery(
                 }
                 Outcome::Lost if lapsed => return None,
                 Outcome::Lost => doubt(&mut d, patience, at),
-                Outcome::Released | Outcome::Refused => {
+                Outcome::Held(_) | Outcome::Released | Outcome::Refused => {
                     // Nothing more can be learnt of this attempt: the same answer again changes nothing.
                     d.attempt = None;
                     d.doubts -= u32::from(lapsed);
-                    d.refusals = match outcome {
-                        Outcome::Refused => Delivery::REFUSALS_AT_MOST,
-                        _ => Delivery::REFUSALS_AT_MOST.min(d.refusals + 1),
+                    let wait = match outcome {
+                        Outcome::Held(reason) => {
+                            d.holds += 1;
+                            d.note_attempt(at, &format!("SES: {}", reason.as_str()));
+                            hold(&d, patience, token)
+                        }
+                        _ => {
+                            d.refusals = match outcome {
+                                Outcome::Refused => Delivery::REFUSALS_AT_MOST,
+                                _ => Delivery::REFUSALS_AT_MOST.min(d.refusals + 1),
+                            };
+                            d.note_attempt(at, "SES: refused");
+                            patience.refusal * (1 << (d.refusals - 1))
+                        }
                     };
-                    d.wake_at = Some(at + patience.refusal * (1 << (d.refusals - 1)));
-                    d.note(at, "SES: refused");
+                    d.wake_at = Some(at + wait);
                     d.state = if d.doubts > 0 {
                         // An earlier attempt may have arrived: that stays the last word.
                         DeliveryState::Ambiguous
-                    } else if d.refusals < Delivery::REFUSALS_AT_MOST {
-                        DeliveryState::Pending
-                    } else {
+                    } else if d.is_given_up() {
                         DeliveryState::Failed
+                    } else {
+                        DeliveryState::Pending
                     };
                 }
             }
@@ -410,26 +489,22 @@ pub fn apply_delivery(
                 return None;
             }
             d.attempt = None;
-            d.doubts = 0;
-            d.refusals += 1;
             d.wake_at = None;
-            d.state = if d.is_given_up() {
-                DeliveryState::Failed
-            } else {
-                DeliveryState::Pending
-            };
+            d.state = DeliveryState::Failed;
             d.note(at, "SES: never heard of it");
         }
         DeliveryFact::Reported { message_id, report } => {
-            let (state, what) = match report {
-                Report::Accepted => (DeliveryState::Sent, "SES: accepted"),
-                Report::Delivered => (DeliveryState::Delivered, "SES: delivered"),
-                Report::Complained => (DeliveryState::Delivered, "SES: complaint"),
-                Report::Bounced => (DeliveryState::Bounced, "SES: bounced"),
+            // Ranked, so that reports in any order end alike.
+            let (rank, state, what) = match report {
+                Report::Accepted => (1, DeliveryState::Sent, "SES: accepted"),
+                Report::BouncedForNow => (2, DeliveryState::Bounced, "SES: bounced for now"),
+                Report::Delivered => (3, DeliveryState::Delivered, "SES: delivered"),
+                Report::Complained => (3, DeliveryState::Delivered, "SES: complaint"),
+                Report::Bounced => (4, DeliveryState::Bounced, BOUNCED),
             };
-            let told = d.timeline.iter().any(|event| event.what == what);
-            let later = rank(state) > rank(d.state);
-            if told || !(later || *report == Report::Complained) {
+            let later = rank > rank_of(&d);
+            let new = later || *report == Report::Complained;
+            if !new || d.has_noted(what) {
                 return None;
             }
             if later {
@@ -451,7 +526,7 @@ pub fn apply_delivery(
             if d.state == DeliveryState::Pending {
                 d.state = DeliveryState::Failed;
             }
-            d.note(at, "not needed any more");
+            d.note(at, UNNEEDED);
         }
         DeliveryFact::Postponed => {
             let overdue = d.due_at.is_none_or(|due| due <= at);
@@ -472,20 +547,32 @@ pub fn apply_delivery(
 fn doubt(d: &mut Delivery, patience: &Patience, at: Timestamp) {
     d.doubts += 1;
     d.state = DeliveryState::Ambiguous;
-    d.wake_at = if d.doubts < Delivery::DOUBTS_AT_MOST {
+    d.wake_at = if d.doubts < Delivery::DOUBTS_UNREPORTED {
         Some(at + patience.doubt)
     } else {
         patience.silence.map(|silence| at + silence)
     };
-    d.note(at, "SES: no answer");
+    d.note_attempt(at, "SES: no answer");
 }
 
-/// How far a mail has come, so that reports in any order end alike.
-fn rank(state: DeliveryState) -> u8 {
-    match state {
+/// Until the next attempt of a mail that is held. It doubles; of its second half the attempt's token, which is random,
+/// decides how much, so that mails that were held together are not sent together.
+fn hold(d: &Delivery, patience: &Patience, token: &str) -> SignedDuration {
+    let doubled = (1..d.holds).fold(patience.refusal, |wait, _| wait.saturating_mul(2));
+    let half = doubled.min(Delivery::HOLD_AT_MOST) / 2;
+    let random = u64::from_str_radix(token, 16).unwrap_or_default();
+    half + half * (random % 1000) as i32 / 1000
+}
+
+const BOUNCED: &str = "SES: bounced";
+
+/// How far a mail has come by SES's reports.
+fn rank_of(d: &Delivery) -> u8 {
+    match d.state {
         DeliveryState::Sent => 1,
-        DeliveryState::Delivered => 2,
-        DeliveryState::Bounced => 3,
+        DeliveryState::Bounced if !d.has_noted(BOUNCED) => 2,
+        DeliveryState::Delivered => 3,
+        DeliveryState::Bounced => 4,
         _ => 0,
     }
 }

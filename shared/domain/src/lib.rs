@@ -11,14 +11,15 @@ mod secret;
 mod sim;
 
 pub use activation::{
-    Activation, ActivationId, Claim, Deadlines, Event, Fact, Failure, Kind, NetworkOrder, Phase,
-    ProfileOrder, ProfileState, Refused, Requested, Status, Step, TIMELINE_CAP, apply, next,
+    Activation, ActivationId, Claim, Deadlines, Event, Fact, FailedCall, Failure, Kind,
+    NetworkOrder, Peer, Phase, ProfileOrder, ProfileState, Refused, Requested, SimFate, Status,
+    Step, TIMELINE_CAP, apply, next,
 };
 pub use activation_code::{ActivationCode, SmDpAddress};
 pub use caller::{Caller, Scope};
 pub use delivery::{
-    Attempt, Delivery, DeliveryFact, DeliveryState, DeliveryStep, Outcome, Patience, Report,
-    ResendRefused, apply_delivery, next_delivery, resend,
+    Attempt, Delivery, DeliveryFact, DeliveryState, DeliveryStep, HoldReason, Outcome, Patience,
+    Report, ResendRefused, apply_delivery, next_delivery, resend,
 };
 pub use email::EmailAddress;
 pub use line::{Barrier, Language, Line, LineState, SubscriptionId};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use domain::{Delivery, DeliveryState, Failure};
+use domain::{Delivery, DeliveryState, Failure, HoldReason};
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
@@ -28,12 +28,27 @@ pub enum Metric {
     SwapFailed(Failure),
     /// A mail came into a state.
     Mail(DeliveryState),
+    /// SES did not look at a mail, for a reason that lies with us.
+    MailHeld(HoldReason),
     /// SES took a swap's first mail, so long after the request.
     FirstMail(SignedDuration),
     /// So many swaps and mails wait for too long.
     Overdue(i64),
     /// A callback was taken from somebody who did not prove who they are.
     CallbackUnauthenticated,
+    /// A call to a peer (`smdp`, `network`) failed, in which way.
+    PeerCallFailed {
+        /// Who was called.
+        peer: &'static str,
+        /// What came of it.
+        class: &'static str,
+    },
+    /// A swap has waited for a peer for over an hour, open or ending.
+    SwapStuck,
+    /// The network and the table disagree about a swap.
+    SwapDisputed,
+    /// So many pools of free SIMs run low.
+    PoolsLow(i64),
 }
 
 impl Metric {
@@ -50,6 +65,9 @@ impl Metric {
             Self::Mail(state) => tracing::info!(
                 target: METRICS, MailsByState = 1, State = state.as_str()
             ),
+            Self::MailHeld(reason) => tracing::info!(
+                target: METRICS, MailsHeld = 1, Reason = reason.as_str()
+            ),
             Self::FirstMail(after) => {
                 tracing::info!(target: METRICS, SubmitToMail = milliseconds(after));
             }
@@ -57,12 +75,22 @@ impl Metric {
             Self::CallbackUnauthenticated => {
                 tracing::info!(target: METRICS, CallbacksUnauthenticated = 1);
             }
+            Self::PeerCallFailed { peer, class } => tracing::info!(
+                target: METRICS, PeerCallsFailed = 1, Peer = peer, Class = class
+            ),
+            Self::SwapStuck => tracing::info!(target: METRICS, SwapsStuck = 1),
+            Self::SwapDisputed => tracing::info!(target: METRICS, SwapsDisputed = 1),
+            Self::PoolsLow(count) => tracing::info!(target: METRICS, PoolsLow = count),
         }
     }
 
     /// What has become of a mail, where a change of it tells an operator something.
     pub fn of_mail(before: &Delivery, after: &Delivery) -> Option<Self> {
-        let told = !matches!(after.state, DeliveryState::Pending | DeliveryState::Claimed);
+        let told = match after.state {
+            DeliveryState::Pending | DeliveryState::Claimed => false,
+            DeliveryState::Failed => !after.is_unneeded(),
+            _ => true,
+        };
         (told && before.state != after.state).then_some(Self::Mail(after.state))
     }
 }
@@ -71,7 +99,8 @@ fn milliseconds(time: SignedDuration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Writes what is recorded: a field that is a number is a metric, one that is a text its dimension.
+/// Writes what is recorded: a field that is a number is a metric, one that is a text a dimension. All texts of an event are
+/// one set of dimensions.
 pub(crate) struct Lines<W> {
     namespace: String,
     to: W,
@@ -171,6 +200,12 @@ mod tests {
             Metric::SwapDone(SignedDuration::from_millis(1500)).record();
             Metric::SwapFailed(Failure::Expired).record();
             Metric::Overdue(0).record();
+            let (peer, class) = ("smdp", "unauthorized");
+            Metric::PeerCallFailed { peer, class }.record();
+            Metric::SwapStuck.record();
+            Metric::SwapDisputed.record();
+            Metric::MailHeld(HoldReason::Quota).record();
+            Metric::PoolsLow(3).record();
             tracing::info!("not at this level");
         });
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
@@ -206,6 +241,31 @@ mod tests {
                 json!({"OverdueSwaps": 0}),
                 json!([[]]),
                 json!([count("OverdueSwaps")]),
+            ),
+            (
+                json!({"PeerCallsFailed": 1, "Peer": "smdp", "Class": "unauthorized"}),
+                json!([["Peer", "Class"]]),
+                json!([count("PeerCallsFailed")]),
+            ),
+            (
+                json!({"SwapsStuck": 1}),
+                json!([[]]),
+                json!([count("SwapsStuck")]),
+            ),
+            (
+                json!({"SwapsDisputed": 1}),
+                json!([[]]),
+                json!([count("SwapsDisputed")]),
+            ),
+            (
+                json!({"MailsHeld": 1, "Reason": "quota"}),
+                json!([["Reason"]]),
+                json!([count("MailsHeld")]),
+            ),
+            (
+                json!({"PoolsLow": 3}),
+                json!([[]]),
+                json!([count("PoolsLow")]),
             ),
         ];
         assert_eq!(lines, expected);

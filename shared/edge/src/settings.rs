@@ -1,6 +1,7 @@
 //! Settings by name: the process's environment in production, a table of the local stack's or a test's elsewhere.
 
 use std::fmt;
+use std::time::Duration;
 
 use domain::{Deadlines, Malformed, Patience};
 use jiff::SignedDuration;
@@ -122,17 +123,19 @@ impl Settings {
         self.duration_or("CODE_KEPT", SignedDuration::from_hours(30 * 24))
     }
 
-    /// `LEASE`, `RETRY_AFTER`, `ASK_AFTER`, `ASK_AT_MOST`, `ORDER_WITHIN`, `INSTALL_WITHIN`, `SIM_REST`, `CODE_KEPT`.
+    /// `LEASE`, `RETRY_AFTER`, `ASK_AFTER`, `ASK_AT_MOST`, `ORDER_WITHIN`, `INSTALL_WITHIN`, `SETTLE_WITHIN`, `CALL_REST`,
+    /// `SIM_REST`, `CODE_KEPT`.
     pub fn deadlines(&self) -> Result<Deadlines, SettingError> {
         Ok(Deadlines {
             lease: self.lease()?,
             retry_after: self.duration_or("RETRY_AFTER", SignedDuration::from_mins(1))?,
             ask_after: self.duration_or("ASK_AFTER", SignedDuration::from_mins(5))?,
             ask_at_most: self.duration_or("ASK_AT_MOST", SignedDuration::from_hours(1))?,
-            order_tries: 8,
             order_within: self.duration_or("ORDER_WITHIN", SignedDuration::from_hours(24))?,
             install_within: self
                 .duration_or("INSTALL_WITHIN", SignedDuration::from_hours(14 * 24))?,
+            settle_within: self.duration_or("SETTLE_WITHIN", SignedDuration::from_hours(7 * 24))?,
+            call_rest: self.duration_or("CALL_REST", SignedDuration::from_mins(10))?,
             rest: self.duration_or("SIM_REST", SignedDuration::from_hours(24))?,
             code_kept: self.code_kept()?,
         })
@@ -165,6 +168,46 @@ impl Settings {
             lease: self.lease()?,
             silence: listens.then(|| doubt * DOUBTS_OF_SILENCE),
         })
+    }
+
+    /// `STOCK_LOW`: a pool of fewer free SIMs runs low; 20 by default, and 0 counts nothing.
+    pub fn stock_low(&self) -> Result<u32, SettingError> {
+        let low = self.text_or("STOCK_LOW", "20").parse().ok();
+        low.filter(|low| *low <= 1000).ok_or(SettingError {
+            name: "STOCK_LOW",
+            what: "must be a number from 0 to 1000",
+        })
+    }
+
+    /// The time between two mails of one sandbox, so that all of them together (`MAIL_CONCURRENCY`, 1 by default) send at
+    /// the account's rate, `MAILS_A_SECOND`; `None` where that is not set.
+    pub fn mail_pace(&self) -> Result<Option<Duration>, SettingError> {
+        let Some(rate) = self.positive("MAILS_A_SECOND")? else {
+            return Ok(None);
+        };
+        const AT_MOST: Duration = Duration::from_secs(365 * 24 * 3600);
+        let sandboxes = self.positive("MAIL_CONCURRENCY")?.unwrap_or(1.0);
+        let pace = Duration::try_from_secs_f64(sandboxes / rate).ok();
+        let pace = pace.filter(|pace| *pace <= AT_MOST).ok_or(SettingError {
+            name: "MAILS_A_SECOND",
+            what: "is too small",
+        });
+        pace.map(Some)
+    }
+
+    fn positive(&self, name: &'static str) -> Result<Option<f64>, SettingError> {
+        let number = self.maybe(name).map(|text| {
+            let number = text.parse().ok();
+            number.filter(|number: &f64| number.is_finite() && *number > 0.0)
+        });
+        match number {
+            Some(None) => Err(SettingError {
+                name,
+                what: "must be a number above 0",
+            }),
+            Some(number) => Ok(number),
+            None => Ok(None),
+        }
     }
 }
 
@@ -199,6 +242,61 @@ mod tests {
             with("X", "").text("TABLE").unwrap_err().to_string(),
             "the setting TABLE is missing"
         );
+        assert_eq!(with("STOCK_LOW", "").stock_low().unwrap(), 20);
+        assert_eq!(with("STOCK_LOW", "0").stock_low().unwrap(), 0);
+        for wrong in ["few", "-1", "1001"] {
+            assert_eq!(
+                with("STOCK_LOW", wrong)
+                    .stock_low()
+                    .unwrap_err()
+                    .to_string(),
+                "the setting STOCK_LOW must be a number from 0 to 1000"
+            );
+        }
+
+        let pace = |rate: &'static str, sandboxes: &'static str| {
+            let settings = Settings::new(move |asked| match asked {
+                "MAILS_A_SECOND" => Some(rate.to_owned()),
+                "MAIL_CONCURRENCY" => Some(sandboxes.to_owned()),
+                _ => None,
+            });
+            match settings.mail_pace() {
+                Ok(None) => "none".to_owned(),
+                Ok(Some(pace)) => pace.as_millis().to_string(),
+                Err(error) => error.to_string(),
+            }
+        };
+        for (rate, sandboxes, expected) in [
+            ("", "", "none"),
+            ("", "10", "none"),
+            ("14", "", "71"),
+            ("14", "7", "500"),
+            ("0.5", "3", "6000"),
+            (
+                "0",
+                "1",
+                "the setting MAILS_A_SECOND must be a number above 0",
+            ),
+            (
+                "inf",
+                "1",
+                "the setting MAILS_A_SECOND must be a number above 0",
+            ),
+            (
+                "many",
+                "1",
+                "the setting MAILS_A_SECOND must be a number above 0",
+            ),
+            (
+                "1",
+                "-1",
+                "the setting MAIL_CONCURRENCY must be a number above 0",
+            ),
+            ("1e-300", "1", "the setting MAILS_A_SECOND is too small"),
+            ("1e-12", "1", "the setting MAILS_A_SECOND is too small"),
+        ] {
+            assert_eq!(pace(rate, sandboxes), expected, "{rate} {sandboxes}");
+        }
         assert!(with("TIME_ZONE", "Mars/Base").time_zone().is_err());
         assert!(with("CONFIRMATION_CODE_ECHO", "no").echo().is_err());
     }

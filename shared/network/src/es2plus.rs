@@ -15,7 +15,9 @@ pub use wire::{
     ReleaseProfileAnswer, RequestHeader, StatusCodeData,
 };
 
+use crate::answer::{CallClass, NotNow, Peer, codes, is_final};
 use crate::http::{Call, Unanswered, exchange};
+use crate::lenient::read_json;
 
 /// Where every ES2+ function is, in both directions.
 pub const PATH: &str = "/gsma/rsp2/es2plus/";
@@ -23,8 +25,8 @@ pub const PATH: &str = "/gsma/rsp2/es2plus/";
 /// Why a function was not surely carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Es2PlusError {
-    /// The SM-DP+ says no: `Failed` or `Expired`, with the codes of SGP.22 section 5.2.6. Codes that are not such are
-    /// left empty.
+    /// The SM-DP+ says no: `Failed` or `Expired`, with a pair of codes of SGP.22 section 5.2.6 that is final. Both codes
+    /// are empty where it took the order and names a server that has no such address: no phone would find the profile.
     #[error("refused by the SM-DP+: subject {subject:?}, reason {reason:?}")]
     Refused {
         /// What the refusal is about: `8.2.1` is the ICCID.
@@ -32,15 +34,40 @@ pub enum Es2PlusError {
         /// What is wrong with it: `3.3` is "in use".
         reason: String,
     },
-    /// The call may have been carried out.
-    #[error("the SM-DP+ gave no usable answer")]
-    Unanswered,
+    /// Nothing about the order: try again later. The call may have been carried out.
+    #[error("the SM-DP+ gave no usable answer: {0}")]
+    NotNow(NotNow),
 }
 
 impl Es2PlusError {
-    /// Whether it is the refusal with these two codes.
+    /// Whether it is of these two codes, whether they are final or not.
     pub fn is(&self, subject: &str, reason: &str) -> bool {
-        matches!(self, Self::Refused { subject: s, reason: r } if s == subject && r == reason)
+        match self {
+            Self::Refused {
+                subject: s,
+                reason: r,
+            } => s == subject && r == reason,
+            Self::NotNow(not_now) => not_now.detail == codes(subject, reason),
+        }
+    }
+
+    /// How the call failed.
+    pub fn class(&self) -> CallClass {
+        match self {
+            Self::Refused { .. } => CallClass::Refused,
+            Self::NotNow(not_now) => not_now.class,
+        }
+    }
+
+    /// The codes, the status, or what else is told of it; never a peer's text.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Refused { subject, reason } => match (subject.as_str(), reason.as_str()) {
+                ("", "") => "no address".to_owned(),
+                (subject, reason) => codes(subject, reason),
+            },
+            Self::NotNow(not_now) => not_now.detail.clone(),
+        }
     }
 
     fn refused(subject: &str, reason: &str) -> Self {
@@ -49,18 +76,22 @@ impl Es2PlusError {
             reason: reason.to_owned(),
         }
     }
+
+    fn unreadable() -> Self {
+        Self::NotNow(NotNow::unreadable(Peer::Smdp))
+    }
 }
 
 impl From<Unanswered> for Es2PlusError {
     fn from(_: Unanswered) -> Self {
-        Self::Unanswered
+        Self::NotNow(NotNow::unanswered(Peer::Smdp))
     }
 }
 
 /// A confirmed and released order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmed {
-    /// Where phones find the profile, if the SM-DP+ says so in a host name.
+    /// Where phones find the profile, if the SM-DP+ says so.
     pub smdp: Option<SmDpAddress>,
 }
 
@@ -101,7 +132,7 @@ impl Es2Plus {
     }
 
     /// Confirms the order and releases the profile at once (section 5.3.2). An answer with another matching id counts
-    /// as refused with `8.2.6/3.10`.
+    /// as refused with `8.2.6/3.10`, one that names a server by what is no address as refused without codes.
     pub async fn confirm_order(
         &self,
         iccid: &Iccid,
@@ -119,14 +150,18 @@ impl Es2Plus {
             release_flag: true,
         };
         let answer: ConfirmOrderAnswer = self.call("confirmOrder", &order).await?;
-        match answer.matching_id {
-            Some(other) if other != *matching_id => Err(Es2PlusError::refused("8.2.6", "3.10")),
-            _ => Ok(Confirmed {
-                smdp: answer
-                    .smdp_address
-                    .and_then(|address| SmDpAddress::parse(&address).ok()),
-            }),
+        if answer
+            .matching_id
+            .is_some_and(|other| other != *matching_id)
+        {
+            return Err(Es2PlusError::refused("8.2.6", "3.10"));
         }
+        let address = answer.smdp_address.unwrap_or_default();
+        let smdp = match address.trim() {
+            "" => None,
+            text => Some(SmDpAddress::normalized(text).map_err(|_| Es2PlusError::refused("", ""))?),
+        };
+        Ok(Confirmed { smdp })
     }
 
     /// Releases a profile that was confirmed without (section 5.3.4).
@@ -186,13 +221,14 @@ impl Es2Plus {
                 status = reply.status,
                 "the SM-DP+ did not answer 200"
             );
-            return Err(Es2PlusError::Unanswered);
+            let not_now = NotNow::of_status(Peer::Smdp, reply.status, reply.retry_after);
+            return Err(Es2PlusError::NotNow(not_now));
         }
         read(&reply.body).inspect_err(|error| match error {
-            Es2PlusError::Unanswered => {
-                tracing::warn!(function, "the SM-DP+'s answer is not of ES2+");
+            Es2PlusError::Refused { .. } => tracing::info!(function, %error, "refused"),
+            Es2PlusError::NotNow(_) => {
+                tracing::warn!(function, %error, "the SM-DP+'s answer decides nothing");
             }
-            _ => tracing::info!(function, %error, "refused"),
         })
     }
 }
@@ -203,20 +239,23 @@ fn read<A: DeserializeOwned>(body: &[u8]) -> Result<A, Es2PlusError> {
     struct Head {
         header: AnswerHeader,
     }
-    let head: Head = serde_json::from_slice(body).map_err(|_| Es2PlusError::Unanswered)?;
+    let head: Head = read_json(body).map_err(|_| Es2PlusError::unreadable())?;
     let status = head.header.function_execution_status;
     if status.is_success() {
-        return serde_json::from_slice(body).map_err(|_| Es2PlusError::Unanswered);
+        return read_json(body).map_err(|_| Es2PlusError::unreadable());
     }
     let (subject, reason) = status.codes();
-    Err(Es2PlusError::refused(subject, reason))
+    Err(match is_final(subject, reason) {
+        true => Es2PlusError::refused(subject, reason),
+        false => Es2PlusError::NotNow(NotNow::of_codes(subject, reason)),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::connector;
-    use crate::http::tests::{answer, peer};
+    use crate::http::tests::{answer, answer_with, peer};
     use serde_json::{Value, json};
 
     const OK: &str = r#"{"header":{"functionExecutionStatus":{"status":"Executed-Success"}}}"#;
@@ -329,86 +368,279 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn what_each_answer_to_a_confirm_order_is() {
-        let refused = Es2PlusError::refused;
-        let body = |status: &str, data: &str, rest: &str| {
-            format!(
-                r#"{{"header":{{"functionExecutionStatus":{{"status":"{status}"{data}}}}}{rest}}}"#
-            )
+    /// What an answer to a confirmOrder is: `ok`, with the address if there is one, or class and detail, in brackets if
+    /// the order is not refused by it.
+    async fn check(status: &str, body: &str, expected: &str) {
+        let (url, _) = peer(&answer(status, body)).await;
+        let told = match confirm(&url).await {
+            Ok(Confirmed { smdp: None }) => "ok".to_owned(),
+            Ok(Confirmed { smdp: Some(smdp) }) => format!("ok {}", smdp.as_str()),
+            Err(error @ Es2PlusError::Refused { .. }) => {
+                assert_eq!(error.class(), CallClass::Refused);
+                error.detail()
+            }
+            Err(error @ Es2PlusError::NotNow(_)) => {
+                format!("({} {})", error.class().as_str(), error.detail())
+            }
         };
-        let unknown = r#","statusCodeData":{"subjectCode":"8.2.1","reasonCode":"3.9","message":"ICCID not in stock"}"#;
-        let none = Ok(Confirmed { smdp: None });
-        for (status, body, expected) in [
-            ("200 OK", body("Executed-WithWarning", "", ""), none.clone()),
-            (
-                "200 OK",
-                body(
-                    "Executed-Success",
-                    "",
-                    r#","matchingId":"QX7PD-3M8ZK-A91TR","smdpAddress":"not a host""#,
-                ),
-                none.clone(),
-            ),
-            (
-                "200 OK",
-                body("Executed-Success", "", r#","matchingId":"ANOTHER""#),
-                Err(refused("8.2.6", "3.10")),
-            ),
-            (
-                "200 OK",
-                body("Failed", unknown, r#","iccid":7,"matchingId":[]"#),
-                Err(refused("8.2.1", "3.9")),
-            ),
-            (
-                "200 OK",
-                body("Expired", unknown, ""),
-                Err(refused("8.2.1", "3.9")),
-            ),
-            ("200 OK", body("Failed", "", ""), Err(refused("", ""))),
-            (
-                "200 OK",
-                body(
-                    "Failed",
-                    r#","statusCodeData":{"subjectCode":"QX7PD-3M8ZK-A91TR","reasonCode":"3.9"}"#,
-                    "",
-                ),
-                Err(refused("", "3.9")),
-            ),
-            (
-                "200 OK",
-                body("Executed-Perhaps", "", ""),
-                Err(Es2PlusError::Unanswered),
-            ),
-            ("200 OK", "<html>".to_owned(), Err(Es2PlusError::Unanswered)),
-            ("200 OK", "{}".to_owned(), Err(Es2PlusError::Unanswered)),
-            ("500 Oops", OK.to_owned(), Err(Es2PlusError::Unanswered)),
-            (
-                "404 Not Found",
-                OK.to_owned(),
-                Err(Es2PlusError::Unanswered),
-            ),
+        assert_eq!(told, expected, "{status} {body}");
+    }
+
+    /// An answer with this `functionExecutionStatus`, and more after the header.
+    fn answered(status: &Value, rest: &Value) -> String {
+        let mut body = json!({"header": {"functionExecutionStatus": status}});
+        let rest = rest.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(rest);
+        body.to_string()
+    }
+
+    #[tokio::test]
+    async fn what_each_status_is() {
+        for (status, expected) in [
+            ("201 Created", "(unreadable 201)"),
+            ("204 No Content", "(unreadable 204)"),
+            ("302 Found", "(refused 302)"),
+            ("400 Bad Request", "(refused 400)"),
+            ("401 Unauthorized", "(unauthorized 401)"),
+            ("403 Forbidden", "(forbidden 403)"),
+            ("404 Not Found", "(refused 404)"),
+            ("408 Request Timeout", "(refused 408)"),
+            ("409 Conflict", "(refused 409)"),
+            ("422 Unprocessable", "(refused 422)"),
+            ("429 Too Many", "(throttled 429)"),
+            ("500 Oops", "(failed 500)"),
+            ("503 Busy", "(failed 503)"),
         ] {
-            let (url, _) = peer(&answer(status, &body)).await;
-            assert_eq!(confirm(&url).await, expected, "{status} {body}");
+            check(status, OK, expected).await;
+        }
+        let busy = answer_with("503 Busy", "retry-after: 9\r\n", "");
+        let (url, _) = peer(&busy).await;
+        let Err(Es2PlusError::NotNow(not_now)) = confirm(&url).await else {
+            panic!("it is not refused");
+        };
+        let wait = jiff::SignedDuration::from_secs(9);
+        assert_eq!(
+            (not_now.peer, not_now.retry_after),
+            (Peer::Smdp, Some(wait))
+        );
+        assert_eq!(not_now.to_string(), "503");
+        let nobody = confirm("http://no-such-host.invalid").await.unwrap_err();
+        assert_eq!(nobody.class(), CallClass::Unanswered);
+        assert_eq!(nobody.detail(), "no answer");
+    }
+
+    #[tokio::test]
+    async fn what_each_pair_of_codes_is() {
+        for (subject, reason, is_final) in [
+            ("8.1", "4.8", true),
+            ("8.1", "6.1", true),
+            ("8.1.1", "2.2", true),
+            ("8.1.1", "3.9", true),
+            ("8.1.1", "3.10", true),
+            ("8.2", "1.2", true),
+            ("8.2", "3.7", true),
+            ("8.2.1", "1.2", true),
+            ("8.2.1", "2.2", true),
+            ("8.2.1", "3.3", true),
+            ("8.2.1", "3.5", true),
+            ("8.2.1", "3.9", true),
+            ("8.2.1", "3.10", true),
+            ("8.2.5", "1.2", true),
+            ("8.2.5", "3.8", true),
+            ("8.2.5", "3.9", true),
+            ("8.2.6", "2.1", true),
+            ("8.2.6", "2.2", true),
+            ("8.2.6", "3.3", true),
+            ("8.2.6", "3.10", true),
+            ("8.2.7", "2.2", true),
+            ("8.2.7", "3.8", true),
+            ("8.2.7", "6.4", true),
+            ("8.2.9", "2.1", true),
+            ("8.8.5", "4.10", true),
+            ("8.8.5", "6.4", true),
+            ("8.2.5", "3.7", false),
+            ("8.9", "4.2", false),
+            ("8.9", "5.1", false),
+            ("8.9", "3.9", false),
+            ("8.2.1", "4.2", false),
+            ("8.3", "3.9", false),
+            ("1.2", "1.1", false),
+        ] {
+            let pair = format!("{subject}/{reason}");
+            let expected = match is_final {
+                true => pair.clone(),
+                false => format!("(refused {pair})"),
+            };
+            for status in ["Failed", "Expired"] {
+                let data =
+                    json!({"subjectCode": subject, "reasonCode": reason, "message": "s3cret"});
+                let status = json!({"status": status, "statusCodeData": data});
+                check("200 OK", &answered(&status, &json!({})), &expected).await;
+            }
+            let failed = ExecutionStatus::failed(subject, reason, "s3cret");
+            let failed = answered(&json!(failed), &json!({}));
+            let error = read::<ConfirmOrderAnswer>(failed.as_bytes()).unwrap_err();
+            assert!(error.is(subject, reason) && !error.is(subject, "1.1.1"));
+            assert!(!format!("{error} {error:?}").contains("s3cret"));
         }
     }
 
     #[tokio::test]
-    async fn another_iccid_is_refused_and_nobody_there_is_no_answer() {
-        let (url, _) = peer(&answer(
+    async fn codes_are_read_as_vendors_write_them() {
+        for (data, expected) in [
+            (
+                json!({"subjectCode": "8.2.1", "reasonCode": 3.9}),
+                "8.2.1/3.9",
+            ),
+            (
+                json!({"subjectCode": "8.2.1", "reasonCode": 3.10}),
+                "8.2.1/3.10",
+            ),
+            (json!({"subjectCode": 8.2, "reasonCode": 3.7}), "8.2/3.7"),
+            (
+                json!({"subjectCode": 8.9, "reasonCode": 4.2}),
+                "(refused 8.9/4.2)",
+            ),
+            (
+                json!({"subjectCode": " 8.2.1 ", "reasonCode": "3.9", "x": 1}),
+                "8.2.1/3.9",
+            ),
+            (
+                json!({"subjectCode": "8.2.1", "reasonCode": "3.9", "subjectIdentifier": null, "message": 7}),
+                "8.2.1/3.9",
+            ),
+            (json!(null), "(refused no code)"),
+            (json!({}), "(refused no code)"),
+            (json!("8.2.1"), "(refused no code)"),
+            (json!({"subjectCode": "8.2.1"}), "(refused no code)"),
+            (
+                json!({"subjectCode": null, "reasonCode": "3.9"}),
+                "(refused no code)",
+            ),
+            (
+                json!({"subjectCode": "QX7PD-3M8ZK-A91TR", "reasonCode": "3.9"}),
+                "(refused no code)",
+            ),
+            (
+                json!({"subjectCode": "123456", "reasonCode": "3.9"}),
+                "(refused no code)",
+            ),
+            (
+                json!({"subjectCode": "1.2.3.4.5.6.7.8.9", "reasonCode": "3.9"}),
+                "(refused no code)",
+            ),
+            (
+                json!({"subjectCode": "8..1", "reasonCode": "3.9"}),
+                "(refused no code)",
+            ),
+        ] {
+            let status = json!({"status": "Failed", "statusCodeData": data});
+            let rest = json!({"iccid": 7, "matchingId": [], "smdpAddress": {}});
+            check("200 OK", &answered(&status, &rest), expected).await;
+        }
+        check(
             "200 OK",
-            r#"{"header":{"functionExecutionStatus":{"status":"Executed-Success"}},"iccid":"8931087000000000020F"}"#,
-        ))
+            &answered(&json!({"status": "Failed"}), &json!({})),
+            "(refused no code)",
+        )
         .await;
-        let error = client(&url)
-            .download_order(&iccid(), "A1-dl")
-            .await
-            .unwrap_err();
-        assert!(error.is("8.2.1", "3.10"));
-        assert_eq!(
-            confirm("http://no-such-host.invalid").await,
-            Err(Es2PlusError::Unanswered)
-        );
+    }
+
+    #[tokio::test]
+    async fn what_each_success_is() {
+        for (status, rest, expected) in [
+            ("Executed-Success", json!({}), "ok"),
+            ("Executed-WithWarning", json!({}), "ok"),
+            ("executed-success", json!({}), "ok"),
+            ("EXECUTED_SUCCESS", json!({}), "ok"),
+            ("Executed success", json!({}), "ok"),
+            ("ExecutedWithWarning", json!({}), "ok"),
+            ("failed", json!({}), "(refused no code)"),
+            ("Executed-Perhaps", json!({}), "(unreadable unreadable)"),
+            ("", json!({}), "(unreadable unreadable)"),
+            (
+                "Executed-Success",
+                json!({"matchingId": "QX7PD-3M8ZK-A91TR"}),
+                "ok",
+            ),
+            (
+                "Executed-Success",
+                json!({"matchingId": null, "eid": null}),
+                "ok",
+            ),
+            (
+                "Executed-Success",
+                json!({"matchingId": "", "eid": 89, "more": []}),
+                "ok",
+            ),
+            (
+                "Executed-Success",
+                json!({"matchingId": "ANOTHER"}),
+                "8.2.6/3.10",
+            ),
+            (
+                "Executed-Success",
+                json!({"matchingId": "not one"}),
+                "(unreadable unreadable)",
+            ),
+            ("Executed-Success", json!({"smdpAddress": null}), "ok"),
+            ("Executed-Success", json!({"smdpAddress": " "}), "ok"),
+            (
+                "Executed-Success",
+                json!({"smdpAddress": "smdp.example.com:8443"}),
+                "ok smdp.example.com:8443",
+            ),
+            (
+                "Executed-Success",
+                json!({"smdpAddress": " HTTPS://SMDP.Example.com:8443/gsma "}),
+                "ok smdp.example.com:8443",
+            ),
+            (
+                "Executed-Success",
+                json!({"smdpAddress": "not a host"}),
+                "no address",
+            ),
+            (
+                "Executed-Success",
+                json!({"smdpAddress": "smdp.example.com:0"}),
+                "no address",
+            ),
+            ("Executed-Success", json!({"smdpAddress": 12}), "no address"),
+            (
+                "Executed-Success",
+                json!({"smdpAddress": true}),
+                "no address",
+            ),
+            ("Executed-Success", json!({"smdpAddress": {}}), "no address"),
+        ] {
+            let status = json!({"status": status, "statusCodeData": null});
+            check("200 OK", &answered(&status, &rest), expected).await;
+        }
+        for body in ["<html>", "{}", "", "null", r#"{"header":null}"#] {
+            check("200 OK", body, "(unreadable unreadable)").await;
+        }
+        check("200 OK", &format!("\u{feff}{OK}"), "ok").await;
+        let error = Es2PlusError::refused("", "");
+        assert!(error.is("", ""));
+    }
+
+    #[tokio::test]
+    async fn the_iccid_in_an_answer() {
+        for (iccid_there, expected) in [
+            (json!("8931087000000000012F"), Ok(())),
+            (json!("8931087000000000012"), Ok(())),
+            (json!(8_931_087_000_000_000_012_u64), Ok(())),
+            (json!(null), Ok(())),
+            (json!(""), Ok(())),
+            (json!("8931087000000000020F"), Err("8.2.1/3.10")),
+            (json!("another"), Err("unreadable")),
+        ] {
+            let success = json!({"status": "Executed-Success"});
+            let body = answered(&success, &json!({"iccid": iccid_there}));
+            let (url, _) = peer(&answer("200 OK", &body)).await;
+            let answered = client(&url).download_order(&iccid(), "A1-dl").await;
+            let answered = answered.map_err(|error| error.detail());
+            assert_eq!(answered, expected.map_err(str::to_owned), "{iccid_there}");
+        }
     }
 }

@@ -7,9 +7,9 @@ use crate::es2plus::{DownloadProgressInfo, Progress};
 use crate::tmf641::{Order, OrderState};
 
 impl DownloadProgressInfo {
-    /// What it says of the swap that holds the profile.
-    pub fn fact(&self) -> Option<Fact> {
-        let dated = self.timestamp;
+    /// What it says of the swap that holds the profile; `at` stands for a date that is absent or cannot be read.
+    pub fn fact(&self, at: Timestamp) -> Option<Fact> {
+        let dated = self.timestamp.unwrap_or(at);
         match self.progress() {
             Progress::Downloaded => Some(Fact::Downloaded { dated }),
             Progress::Installed => Some(Fact::Installed { dated }),

@@ -5,15 +5,20 @@ use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::http::Headers;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::error::display::DisplayErrorContext;
 use http_body_util::{BodyExt, Limited};
+use jiff::{SignedDuration, fmt::rfc2822};
 
-/// Time until an answer begins, and again until it is complete.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Time until an answer is complete. A call that is made anew below the connector counts too.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Bytes of an answer at most.
 const ANSWER_AT_MOST: usize = 1 << 20;
+
+/// What a peer may ask us to wait at most.
+const WAIT_AT_MOST: SignedDuration = SignedDuration::from_hours(24);
 
 /// A call out. It has no `Debug`, because its body may hold secrets.
 pub struct Call<'a> {
@@ -31,7 +36,9 @@ pub struct Call<'a> {
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// The body, whole.
+    /// How long the peer asks us to wait (`Retry-After`), at most 24 hours; never of a success.
+    pub retry_after: Option<SignedDuration>,
+    /// The body, whole; empty if that of a status which is no success cannot be read.
     pub body: Vec<u8>,
 }
 
@@ -49,7 +56,8 @@ pub async fn exchange(
         tracing::error!(method, url, error = %DisplayErrorContext(&*error), "a call cannot be made");
         Unanswered
     })?;
-    let Ok(called) = tokio::time::timeout(ANSWER_WITHIN, connector.call(request)).await else {
+    let until = tokio::time::Instant::now() + ANSWER_WITHIN;
+    let Ok(called) = tokio::time::timeout_at(until, connector.call(request)).await else {
         tracing::warn!(method, url, "a call brought no answer in time");
         return Err(Unanswered);
     };
@@ -58,21 +66,46 @@ pub async fn exchange(
         Unanswered
     })?;
     let status = response.status().as_u16();
+    let succeeded = (200..300).contains(&status);
+    let retry_after = match succeeded {
+        true => None,
+        false => retry_after(response.headers()),
+    };
     let body = Limited::new(response.into_body(), ANSWER_AT_MOST).collect();
-    match tokio::time::timeout(ANSWER_WITHIN, body).await {
-        Ok(Ok(body)) => Ok(Reply {
-            status,
-            body: body.to_bytes().into(),
-        }),
+    let body = match tokio::time::timeout_at(until, body).await {
+        Ok(Ok(body)) => body.to_bytes().into(),
+        // The status says it all.
+        _ if !succeeded => Vec::new(),
         Ok(Err(error)) => {
             tracing::warn!(method, url, status, error = %DisplayErrorContext(&*error), "an answer broke off");
-            Err(Unanswered)
+            return Err(Unanswered);
         }
         Err(_) => {
             tracing::warn!(method, url, status, "an answer did not end in time");
-            Err(Unanswered)
+            return Err(Unanswered);
         }
-    }
+    };
+    Ok(Reply {
+        status,
+        retry_after,
+        body,
+    })
+}
+
+/// Seconds, or a date, which is measured from the peer's own `Date`: clocks differ. What is not such, or past, is ignored.
+fn retry_after(headers: &Headers) -> Option<SignedDuration> {
+    let asked = headers.get("retry-after")?.trim();
+    let wait = if asked.bytes().all(|byte| byte.is_ascii_digit()) {
+        SignedDuration::from_secs(asked.parse().ok()?)
+    } else {
+        let date = |text: &str| {
+            rfc2822::DateTimeParser::new()
+                .parse_timestamp(text.trim())
+                .ok()
+        };
+        date(asked)?.duration_since(date(headers.get("date")?)?)
+    };
+    wait.is_positive().then_some(wait.min(WAIT_AT_MOST))
 }
 
 fn prepare(call: Call<'_>) -> Result<HttpRequest, Box<dyn Error + Send + Sync>> {
@@ -126,8 +159,15 @@ pub(crate) mod tests {
 
     /// An HTTP answer.
     pub(crate) fn answer(status: &str, body: &str) -> String {
+        answer_with(status, "", body)
+    }
+
+    /// An HTTP answer with more headers, each with the end of its line.
+    pub(crate) fn answer_with(status: &str, headers: &str, body: &str) -> String {
         let length = body.len();
-        format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+        format!(
+            "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        )
     }
 
     async fn get(url: &str) -> Result<Reply, Unanswered> {
@@ -177,7 +217,59 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn an_endless_answer_is_cut() {
-        let (url, _) = peer(&answer("200 OK", &"x".repeat(ANSWER_AT_MOST + 1))).await;
+        let endless = "x".repeat(ANSWER_AT_MOST + 1);
+        let (url, _) = peer(&answer("200 OK", &endless)).await;
         assert_eq!(get(&url).await.err(), Some(Unanswered));
+    }
+
+    #[tokio::test]
+    async fn a_status_that_is_no_success_needs_no_body() {
+        let endless = answer_with(
+            "503 Busy",
+            "retry-after: 7\r\n",
+            &"x".repeat(ANSWER_AT_MOST + 1),
+        );
+        let broken = "HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 9\r\n\r\nhalf";
+        for answer in [endless.as_str(), broken] {
+            let (url, _) = peer(answer).await;
+            let reply = get(&url).await.ok().unwrap();
+            let wait = Some(SignedDuration::from_secs(7));
+            assert_eq!((reply.status, reply.retry_after), (503, wait));
+        }
+    }
+
+    #[tokio::test]
+    async fn how_long_a_peer_asks_us_to_wait() {
+        const NOON: &str = "date: Sun, 22 Nov 2026 12:00:00 GMT\r\n";
+        let day = 24 * 60 * 60;
+        for (status, asked, seconds) in [
+            ("503 Busy", "120", Some(120)),
+            ("429 Too Many", " 1 ", Some(1)),
+            ("401 Who", "5", Some(5)),
+            ("302 Found", "5", Some(5)),
+            ("200 OK", "120", None),
+            ("503 Busy", "0", None),
+            ("503 Busy", "-5", None),
+            ("503 Busy", "1.5", None),
+            ("503 Busy", "soon", None),
+            ("503 Busy", "", None),
+            ("503 Busy", "86401", Some(day)),
+            ("503 Busy", "9223372036854775807", Some(day)),
+            ("503 Busy", "99999999999999999999", None),
+            ("503 Busy", "Sun, 22 Nov 2026 12:02:00 GMT", Some(120)),
+            ("503 Busy", "Sun, 22 Nov 2026 13:02:00 +0100", Some(120)),
+            ("503 Busy", "Sun, 22 Nov 2026 11:59:00 GMT", None),
+            ("503 Busy", "Tue, 22 Nov 2033 12:00:00 GMT", Some(day)),
+            ("503 Busy", "2026-11-22T12:02:00Z", None),
+        ] {
+            let headers = format!("{NOON}retry-after: {asked}\r\n");
+            let (url, _) = peer(&answer_with(status, &headers, "{}")).await;
+            let wait = get(&url).await.ok().unwrap().retry_after;
+            assert_eq!(wait.map(|wait| wait.as_secs()), seconds, "{status} {asked}");
+        }
+        // A date says nothing where the peer does not tell what time it is there.
+        let headers = "retry-after: Tue, 22 Nov 2033 12:00:00 GMT\r\n";
+        let (url, _) = peer(&answer_with("503 Busy", headers, "")).await;
+        assert_eq!(get(&url).await.ok().unwrap().retry_after, None);
     }
 }

@@ -1,13 +1,17 @@
 //! The two peers on the wire: the SM-DP+ (ES2+) and the network (TMF641). What an answer means for a swap is not here.
 
 mod access;
+mod answer;
 pub mod es2plus;
 mod facts;
 pub mod http;
+mod lenient;
 pub mod tmf641;
 
 pub use access::{Access, BadSecret};
+pub use answer::{CallClass, NotNow, Peer};
 pub use es2plus::{Confirmed, Es2Plus, Es2PlusError, FinalStatus};
+pub use lenient::read_json;
 pub use tmf641::{NewOrder, Order, OrderState, OrderingError, ServiceOrdering};
 
 /// The connector to a peer that is shown nothing.

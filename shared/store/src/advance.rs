@@ -5,8 +5,9 @@ use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
-use domain::{Activation, Delivery, ProfileState, Sim, SimState};
-use jiff::SignedDuration;
+use domain::{Activation, Delivery, Sim, SimFate, SimState};
+
+use jiff::Timestamp;
 
 use crate::item::{self, Item};
 use crate::transaction::{TRIES, failed, pause, put, text, update};
@@ -19,6 +20,8 @@ pub enum Saved {
     Written,
     /// Somebody moved first: read again.
     Stale,
+    /// The swap is as it was read, but the line or a SIM is not what it has to be.
+    Contradicted,
 }
 
 impl Store {
@@ -56,7 +59,7 @@ impl Store {
             .build()
             .map_err(|error| StoreError::Refused(error.into()))?;
         let swap = self.put_in_transaction(row.clone(), before.activation.version)?;
-        self.commit(row, vec![put(swap), put(mail)]).await
+        refuse_contradiction(self.commit(row, vec![put(swap), put(mail)]).await?)
     }
 
     /// Writes that a swap ended well: the line is on the new SIM and free for another swap, the old SIM is used up.
@@ -65,49 +68,94 @@ impl Store {
         before: &StoredSwap,
         after: &Activation,
     ) -> Result<Saved, StoreError> {
-        let line_holder = format!("L#{}", after.subscription);
-        let since = after.activated_at.unwrap_or(after.modified_at);
         let line = self
-            .update_of(item::line_key(&after.subscription))
-            .update_expression(
-                "SET sim = :new, simSince = :since, lastSwap = swap, lastCaller = swapCaller, \
-                 lastRequest = swapRequest REMOVE swap, swapCaller, swapRequest",
+            .move_line(
+                after,
+                ", lastSwap = swap, lastCaller = swapCaller, lastRequest = swapRequest",
+                "swap, swapCaller, swapRequest",
             )
             .condition_expression("swap = :swap AND sim = :old")
-            .expression_attribute_values(":swap", text(after.id.as_str()))
+            .expression_attribute_values(":swap", text(after.id.as_str()));
+        let new_sim = self
+            .activate_new_sim(after)
+            .condition_expression("holder = :swap")
+            .expression_attribute_values(":swap", text(item::activation_pk(&after.id)));
+        let updates = [line, new_sim, self.disable_old_sim(after)];
+        refuse_contradiction(self.finish(before, after, updates.into()).await?)
+    }
+
+    /// Writes that a swap which had ended in ERROR is done after all, for the network has moved its number. It is
+    /// contradicted if the line has another swap or another SIM by now, or the new SIM another holder.
+    pub async fn finish_late(
+        &self,
+        before: &StoredSwap,
+        after: &Activation,
+    ) -> Result<Saved, StoreError> {
+        let line = self
+            .move_line(after, "", "lastSwap, lastCaller, lastRequest")
+            .condition_expression("attribute_not_exists(swap) AND sim = :old");
+        let new_sim = self
+            .activate_new_sim(after)
+            .condition_expression("attribute_exists(pk) AND attribute_not_exists(holder)");
+        let updates = [line, new_sim, self.disable_old_sim(after)];
+        self.finish(before, after, updates.into()).await
+    }
+
+    /// Writes that the network has moved a swap's number after its end, and that line and SIMs cannot follow.
+    pub async fn save_disputed(
+        &self,
+        before: &StoredSwap,
+        after: &Activation,
+    ) -> Result<Saved, StoreError> {
+        let line = self
+            .update_of(item::line_key(&after.subscription))
+            .update_expression("SET disputed = :swap")
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":swap", text(after.id.as_str()));
+        refuse_contradiction(self.finish(before, after, [line].into()).await?)
+    }
+
+    /// The line is on the new SIM. `set` and `remove` are what else changes there.
+    fn move_line(&self, after: &Activation, set: &str, remove: &str) -> UpdateBuilder {
+        let number = |at: Timestamp| AttributeValue::N(at.as_millisecond().to_string());
+        self.update_of(item::line_key(&after.subscription))
+            .update_expression(format!(
+                "SET sim = :new, simSince = :since, lastDoneAt = :done{set} REMOVE disputed, {remove}"
+            ))
             .expression_attribute_values(":old", text(after.old_sim.as_str()))
             .expression_attribute_values(":new", text(after.new_sim.as_str()))
             .expression_attribute_values(
                 ":since",
-                AttributeValue::N(since.as_millisecond().to_string()),
-            );
-        let new_sim = self
-            .update_of(item::sim_key(&after.new_sim))
-            .update_expression("SET #state = :activated, holder = :line")
-            .condition_expression("holder = :swap")
+                number(after.activated_at.unwrap_or(after.modified_at)),
+            )
+            .expression_attribute_values(":done", number(after.modified_at))
+    }
+
+    fn activate_new_sim(&self, after: &Activation) -> UpdateBuilder {
+        self.update_of(item::sim_key(&after.new_sim))
+            .update_expression("SET #state = :activated, holder = :line REMOVE shelf")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":activated", text(SimState::Activated.as_str()))
-            .expression_attribute_values(":line", text(&line_holder))
-            .expression_attribute_values(":swap", text(item::activation_pk(&after.id)));
-        let old_sim = self
-            .update_of(item::sim_key(&after.old_sim))
+            .expression_attribute_values(":line", text(format!("L#{}", after.subscription)))
+    }
+
+    fn disable_old_sim(&self, after: &Activation) -> UpdateBuilder {
+        self.update_of(item::sim_key(&after.old_sim))
             .update_expression("SET #state = :disabled REMOVE holder")
             .condition_expression("holder = :line")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":disabled", text(SimState::Disabled.as_str()))
-            .expression_attribute_values(":line", text(&line_holder));
-        self.finish(before, after, [line, new_sim, old_sim].into())
-            .await
+            .expression_attribute_values(":line", text(format!("L#{}", after.subscription)))
     }
 
-    /// Writes that a swap ended badly: the line is free for another swap, the new SIM rests, or is used up if a phone
-    /// has it. `new_sim` is how it was read.
+    /// Writes that a swap ended badly: the line is free for another swap, and the new SIM has this fate. `new_sim` is how it
+    /// was read.
     pub async fn finish_error(
         &self,
         before: &StoredSwap,
         after: &Activation,
         new_sim: &Sim,
-        rest: SignedDuration,
+        fate: SimFate,
     ) -> Result<Saved, StoreError> {
         let line = self
             .update_of(item::line_key(&after.subscription))
@@ -119,12 +167,7 @@ impl Store {
             .condition_expression("holder = :swap")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":swap", text(item::activation_pk(&after.id)));
-        if after.profile >= Some(ProfileState::Downloaded) {
-            sim = sim
-                .update_expression("SET #state = :disabled REMOVE holder")
-                .expression_attribute_values(":disabled", text(SimState::Disabled.as_str()));
-        } else {
-            let free_from = after.modified_at + rest;
+        if let SimFate::FreeFrom(free_from) = fate {
             let shelf = item::free_shelf(new_sim);
             let on_shelf = if shelf.is_some() {
                 ", shelf = :shelf"
@@ -140,8 +183,12 @@ impl Store {
             if let Some(shelf) = shelf {
                 sim = sim.expression_attribute_values(":shelf", text(shelf));
             }
+        } else {
+            sim = sim
+                .update_expression("SET #state = :disabled REMOVE holder")
+                .expression_attribute_values(":disabled", text(SimState::Disabled.as_str()));
         }
-        self.finish(before, after, [line, sim].into()).await
+        refuse_contradiction(self.finish(before, after, [line, sim].into()).await?)
     }
 
     async fn finish(
@@ -172,11 +219,11 @@ impl Store {
         if reasons[0].item.as_ref() == Some(&row) {
             return Ok(Saved::Written);
         }
-        if failed(&reasons, 0) {
-            return Ok(Saved::Stale);
-        }
-        // The swap is as we read it, but a line or a SIM that it holds is not: no repeat will mend that.
-        Err(StoreError::Corrupt("holder"))
+        Ok(if failed(&reasons, 0) {
+            Saved::Stale
+        } else {
+            Saved::Contradicted
+        })
     }
 
     /// Writes what a fact made of a mail.
@@ -239,6 +286,14 @@ impl Store {
 
     fn update_of(&self, key: Item) -> UpdateBuilder {
         Update::builder().table_name(&self.table).set_key(Some(key))
+    }
+}
+
+/// The swap is as we read it, but a line or a SIM that it holds is not: no repeat will mend that.
+fn refuse_contradiction(saved: Saved) -> Result<Saved, StoreError> {
+    match saved {
+        Saved::Contradicted => Err(StoreError::Corrupt("holder")),
+        saved => Ok(saved),
     }
 }
 

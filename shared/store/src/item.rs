@@ -17,6 +17,7 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 
 /// Sort keys: one a kind of row, so that a stream filter needs no more.
 pub(crate) const ACTIVATION: &str = "activation";
+const DELIVERY: &str = "delivery#";
 const LINE: &str = "line";
 const PHONE: &str = "phone";
 const SIM: &str = "sim";
@@ -28,6 +29,11 @@ pub(crate) const MAILS: &str = "MAIL";
 
 /// The hash key of all data keys, so that the newest is found.
 pub(crate) const DATA_KEYS: &str = "K#";
+
+/// The hash key of all pools of free SIMs, so that they are listed by one query.
+pub(crate) const POOLS: &str = "F#";
+/// What the sort key of a pool begins with; its shelf follows.
+pub(crate) const POOL: &str = "pool#";
 
 /// Hash keys.
 pub(crate) fn activation_pk(id: &ActivationId) -> String {
@@ -50,7 +56,13 @@ pub(crate) fn activation_key(id: &ActivationId) -> Item {
 }
 
 pub(crate) fn delivery_key(id: &ActivationId, number: u32) -> Item {
-    key(activation_pk(id), &format!("delivery#{number}"))
+    // Padded, so that the tenth mail sorts after the ninth.
+    key(activation_pk(id), &format!("{DELIVERY}{number:04}"))
+}
+
+/// The number of a mail, by its sort key.
+pub(crate) fn delivery_number(sk: &str) -> Option<u32> {
+    sk.strip_prefix(DELIVERY)?.parse().ok()
 }
 
 pub(crate) fn line_key(id: &SubscriptionId) -> Item {
@@ -72,6 +84,10 @@ pub(crate) fn idempotency_key(digest: &str) -> Item {
 
 pub(crate) fn data_key(number: u32) -> Item {
     key(DATA_KEYS.to_owned(), &format!("key#{number:010}"))
+}
+
+pub(crate) fn pool_key(shelf: &str) -> Item {
+    key(POOLS.to_owned(), &format!("{POOL}{shelf}"))
 }
 
 pub(crate) fn data_key_number(item: &Item) -> Result<u32, StoreError> {
@@ -101,10 +117,10 @@ impl ChangedRow {
         else {
             return Self::Other;
         };
-        match sk.strip_prefix("delivery#").map(str::parse) {
-            Some(Ok(number)) => Self::Delivery(id, number),
+        match delivery_number(sk) {
+            Some(number) => Self::Delivery(id, number),
             None if sk == ACTIVATION => Self::Swap(id),
-            _ => Self::Other,
+            None => Self::Other,
         }
     }
 }
@@ -233,10 +249,22 @@ impl Build {
         }
     }
 
-    fn timeline(self, timeline: &[Event]) -> Self {
+    /// Times count in milliseconds from the row's beginning, and a line that stands for several from its own:
+    /// `5230 smdp: installed`, `5230+60000x3 network: 503`.
+    fn timeline(self, began: Timestamp, timeline: &[Event]) -> Self {
+        let between = |from: Timestamp, to: Timestamp| to.as_millisecond() - from.as_millisecond();
         let lines = timeline
             .iter()
-            .map(|event| S(format!("{} {}", event.at.as_millisecond(), event.what)))
+            .map(|line| {
+                let at = between(began, line.at);
+                S(match line.count {
+                    1 => format!("{at} {}", line.what),
+                    count => {
+                        let last = between(line.at, line.last);
+                        format!("{at}+{last}x{count} {}", line.what)
+                    }
+                })
+            })
             .collect();
         self.put("timeline", L(lines))
     }
@@ -271,6 +299,12 @@ pub struct SwapSecrets {
 
 /// How a swap ended, as the dialect writes it; absent while it is open.
 pub(crate) const OUTCOME: &str = "outcome";
+
+/// The network's name for a swap's order: also the hash key of an index.
+pub(crate) const ORDER_NUMBER: &str = "orderNumber";
+
+/// On a swap's row, that the network moved its number after it had ended in ERROR; on a line's, by which swap.
+pub(crate) const DISPUTED: &str = "disputed";
 
 /// Field names under which a swap's secrets are sealed.
 pub(crate) const CODE: &str = "code";
@@ -323,13 +357,18 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
         .maybe_time("wakeAt", a.wake_at)
         .maybe_text("dueAt", a.due_at.map(sortable).as_deref())
         .maybe_time("since", a.ordering_since)
+        .time("movedAt", a.moved_at)
         .text("smdpOrder", a.profile_order.as_str())
+        .maybe_time("smdpDoubt", a.profile_doubt)
         .maybe_text("profile", a.profile.map(|profile| profile.as_str()))
         .maybe_text("smdp", a.smdp.as_ref().map(SmDpAddress::as_str))
         .text("order", a.network_order.as_str())
-        .maybe_text("orderNumber", a.order_number.as_deref())
+        .maybe_text(ORDER_NUMBER, a.order_number.as_deref())
+        .maybe_time("orderDoubt", a.network_doubt)
+        .maybe_text("heardNumber", a.heard_number.as_deref())
+        .maybe_time("missingSince", a.missing_since)
         .count("mails", a.mails)
-        .timeline(&a.timeline)
+        .timeline(a.created_at, &a.timeline)
         .maybe_sealed(CODE, swap.secrets.code.as_ref())
         .maybe_sealed(MATCHING_ID, swap.secrets.matching_id.as_ref());
     if !r.reference.is_empty() {
@@ -340,6 +379,9 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
     }
     if r.has_code {
         build = build.put("hasCode", Bool(true));
+    }
+    if a.disputed {
+        build = build.put(DISPUTED, Bool(true));
     }
     build.0
 }
@@ -386,11 +428,17 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
         wake_at: row.maybe_time("wakeAt"),
         due_at: row.maybe_parsed("dueAt", from_sortable)?,
         ordering_since: row.maybe_time("since"),
+        moved_at: row.time("movedAt")?,
         profile_order: row.parsed("smdpOrder", str::parse)?,
+        profile_doubt: row.maybe_time("smdpDoubt"),
         profile: row.maybe_parsed("profile", str::parse)?,
         smdp: row.maybe_parsed("smdp", SmDpAddress::parse)?,
         network_order: row.parsed("order", str::parse)?,
-        order_number: row.owned("orderNumber"),
+        order_number: row.owned(ORDER_NUMBER),
+        network_doubt: row.maybe_time("orderDoubt"),
+        heard_number: row.owned("heardNumber"),
+        missing_since: row.maybe_time("missingSince"),
+        disputed: row.flag(DISPUTED),
         mails: row.maybe_number("mails").unwrap_or(0),
         timeline: timeline(item)?,
     };
@@ -410,21 +458,31 @@ fn timeline(item: &Item) -> Result<Vec<Event>, StoreError> {
         .get("timeline")
         .and_then(|v| v.as_l().ok())
         .ok_or(WHAT)?;
+    let began = Row(item).time("createdAt")?;
     list.iter()
         .map(|entry| {
             let text = entry.as_s().map_err(|_| WHAT)?;
-            let (at, what) = text.split_once(' ').ok_or(WHAT)?;
-            let at = at
-                .parse()
-                .ok()
-                .and_then(|at| Timestamp::from_millisecond(at).ok())
-                .ok_or(WHAT)?;
-            Ok(Event {
-                at,
-                what: what.to_owned(),
-            })
+            timeline_line(began, text).ok_or(WHAT)
         })
         .collect()
+}
+
+fn timeline_line(began: Timestamp, text: &str) -> Option<Event> {
+    let after = |from: Timestamp, millis: &str| {
+        let millis = from.as_millisecond().checked_add(millis.parse().ok()?)?;
+        Timestamp::from_millisecond(millis).ok()
+    };
+    let (times, what) = text.split_once(' ')?;
+    let Some((first, again)) = times.split_once('+') else {
+        return Some(Event::new(after(began, times)?, what));
+    };
+    let at = after(began, first)?;
+    let (last, count) = again.split_once('x')?;
+    Some(Event {
+        count: count.parse().ok()?,
+        last: after(at, last)?,
+        ..Event::new(at, what)
+    })
 }
 
 pub(crate) fn from_delivery(d: &Delivery) -> Item {
@@ -444,23 +502,20 @@ pub(crate) fn from_delivery(d: &Delivery) -> Item {
         )
         .count("doubts", d.doubts)
         .count("refusals", d.refusals)
+        .count("holds", d.holds)
         .maybe_time("wakeAt", d.wake_at)
         .maybe_text("dueAt", d.due_at.map(sortable).as_deref())
         .maybe_text("messageId", d.message_id.as_deref())
         .time("createdAt", d.created_at)
         .time("modifiedAt", d.modified_at)
         .number("version", d.version)
-        .timeline(&d.timeline)
+        .timeline(d.created_at, &d.timeline)
         .0
 }
 
 pub(crate) fn to_delivery(item: &Item) -> Result<Delivery, StoreError> {
     let row = Row(item);
-    let number = row
-        .text("sk")?
-        .strip_prefix("delivery#")
-        .and_then(|number| number.parse().ok())
-        .ok_or(StoreError::Corrupt("sk"))?;
+    let number = delivery_number(row.text("sk")?).ok_or(StoreError::Corrupt("sk"))?;
     let attempt = row
         .owned("token")
         .map(|token| {
@@ -480,6 +535,7 @@ pub(crate) fn to_delivery(item: &Item) -> Result<Delivery, StoreError> {
         attempt,
         doubts: row.maybe_number("doubts").unwrap_or(0),
         refusals: row.maybe_number("refusals").unwrap_or(0),
+        holds: row.maybe_number("holds").unwrap_or(0),
         wake_at: row.maybe_time("wakeAt"),
         due_at: row.maybe_parsed("dueAt", from_sortable)?,
         message_id: row.owned("messageId"),
@@ -515,6 +571,8 @@ pub struct StoredLine {
     pub open: Option<AskedSwap>,
     /// Its last swap that was DONE, and when that was.
     pub last: Option<(AskedSwap, Timestamp)>,
+    /// A swap by which the network moved its number though it had ended in ERROR.
+    pub disputed_by: Option<ActivationId>,
 }
 
 /// A new line's row. Its open swap is written by `submit` alone.
@@ -547,7 +605,8 @@ pub(crate) fn to_line(item: &Item) -> Result<StoredLine, StoreError> {
             .transpose()
     };
     let open = asked("swap", "swapCaller", "swapRequest")?;
-    let last = asked("lastSwap", "lastCaller", "lastRequest")?.zip(row.maybe_time("simSince"));
+    let last = asked("lastSwap", "lastCaller", "lastRequest")?.zip(row.maybe_time("lastDoneAt"));
+    let disputed_by = row.maybe_parsed(DISPUTED, ActivationId::parse)?;
     let line = Line {
         id: SubscriptionId::parse(row.name("L#")?).map_err(|_| StoreError::Corrupt("pk"))?,
         phone: row.parsed("phone", Msisdn::parse)?,
@@ -562,7 +621,12 @@ pub(crate) fn to_line(item: &Item) -> Result<StoredLine, StoreError> {
         locked: row.flag("locked"),
         open_swap: open.as_ref().map(|open| open.id.clone()),
     };
-    Ok(StoredLine { line, open, last })
+    Ok(StoredLine {
+        line,
+        open,
+        last,
+        disputed_by,
+    })
 }
 
 /// A phone number's row: which line has it, and enough to refuse a stranger without reading the line.
@@ -753,6 +817,7 @@ mod tests {
         full.smdp = Some(SmDpAddress::parse("smdp.example.test").unwrap());
         full.network_order = NetworkOrder::Completed;
         full.order_number = Some("0300010-2026".into());
+        full.moved_at = at("2026-11-22T15:05:11.123Z");
         full.mails = 1;
         full.activated_at = Some(at("2026-11-22T15:05:10Z"));
         full.ended_at = Some(at("2026-11-22T15:05:11Z"));
@@ -765,10 +830,8 @@ mod tests {
             "network: completed",
             "done",
         ] {
-            full.timeline.push(Event {
-                at: at("2026-11-22T15:05:11.123Z"),
-                what: what.into(),
-            });
+            full.timeline
+                .push(Event::new(at("2026-11-22T15:05:11.123Z"), what));
         }
         let full = StoredSwap {
             activation: full,
@@ -804,6 +867,47 @@ mod tests {
     }
 
     #[test]
+    fn what_only_a_bad_day_writes_round_trips() {
+        let [mut swap, _] = swaps();
+        let a = &mut swap.activation;
+        a.profile_order = ProfileOrder::Taken;
+        a.profile_doubt = Some(at("2026-11-22T14:15:11Z"));
+        a.network_doubt = Some(at("2026-11-22T14:16:11Z"));
+        a.heard_number = Some("0300011-2026".into());
+        a.missing_since = Some(at("2026-11-22T14:17:11Z"));
+        a.disputed = true;
+        let back = to_swap(&from_swap(&swap)).unwrap();
+        assert_eq!(back.activation, swap.activation);
+    }
+
+    #[test]
+    fn a_line_of_the_timeline_that_is_not_ours_is_refused() {
+        let began = at("2026-11-22T14:05:10.707Z");
+        for text in [
+            "",
+            "5",
+            "x what",
+            "5+ what",
+            "5+6 what",
+            "5+6xy what",
+            "+6x2 what",
+        ] {
+            assert_eq!(timeline_line(began, text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn mails_sort_by_their_number() {
+        let id = ActivationId::parse("X").unwrap();
+        let sk = |number| delivery_key(&id, number)["sk"].as_s().unwrap().clone();
+        assert_eq!(sk(2), "delivery#0002");
+        assert!(sk(9) < sk(10));
+        for number in [1, 10, 12345] {
+            assert_eq!(delivery_number(&sk(number)), Some(number));
+        }
+    }
+
+    #[test]
     fn swaps_round_trip() {
         for swap in swaps() {
             let back = to_swap(&from_swap(&swap)).unwrap();
@@ -833,12 +937,17 @@ mod tests {
             }),
             doubts: 1,
             refusals: 2,
+            holds: 3,
             wake_at: Some(at("2026-11-22T14:07:10Z")),
             message_id: Some("m-1".into()),
-            timeline: vec![Event {
-                at: asked,
-                what: "SES: refused".into(),
-            }],
+            timeline: vec![
+                Event::new(asked - jiff::SignedDuration::from_secs(3), "SES: refused"),
+                Event {
+                    count: 3,
+                    last: at("2026-11-22T14:07:10.001Z"),
+                    ..Event::new(asked, "SES: no answer")
+                },
+            ],
             version: 4,
             ..new.clone()
         };

@@ -7,6 +7,7 @@ mod error;
 mod item;
 mod keyring;
 mod listing;
+mod pool;
 mod read;
 mod schema;
 mod stock;
@@ -22,11 +23,15 @@ pub use item::{
 };
 pub use keyring::{Keyring, Sealed};
 pub use listing::{Entry, Listing, Span};
+pub use pool::Pool;
 pub use read::KeptAnswer;
 pub use schema::create_table;
 pub use stock::{NewLine, SIMS_AT_ONCE, Written};
 pub use submit::IdempotencyKey;
 pub(crate) use submit::{NewSwap, Submitted};
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 
 use aws_sdk_dynamodb::Client;
 
@@ -36,6 +41,8 @@ pub struct Store {
     dynamodb: Client,
     table: String,
     keyring: Keyring,
+    /// Pools whose rows are known to be there.
+    noted: Arc<Mutex<HashSet<Pool>>>,
 }
 
 impl Store {
@@ -53,6 +60,7 @@ impl Store {
             dynamodb,
             table,
             keyring,
+            noted: Arc::default(),
         }
     }
 

@@ -151,13 +151,36 @@ impl Store {
         let mut swap = None;
         let mut deliveries = Vec::new();
         for row in answer.items() {
-            if Row(row).text("sk")? == item::ACTIVATION {
+            let sk = Row(row).text("sk")?;
+            if sk == item::ACTIVATION {
                 swap = Some(item::to_swap(row)?);
-            } else {
+            } else if item::delivery_number(sk).is_some() {
                 deliveries.push(item::to_delivery(row)?);
             }
         }
         Ok(swap.map(|swap| StoredSwap { deliveries, ..swap }))
+    }
+
+    /// The swaps whose order has this number at the network: one at most, unless a network gives a number twice. The index
+    /// may lag.
+    pub async fn swaps_of_order(&self, number: &str) -> Result<Vec<ActivationId>, StoreError> {
+        let answer = self
+            .dynamodb
+            .query()
+            .table_name(&self.table)
+            .index_name("byOrder")
+            .key_condition_expression("#number = :number")
+            .expression_attribute_names("#number", item::ORDER_NUMBER)
+            .expression_attribute_values(":number", AttributeValue::S(number.to_owned()))
+            .limit(10)
+            .send()
+            .await?;
+        let ids = answer.items().iter().map(|row| {
+            let pk = Row(row).text("pk")?;
+            let id = pk.strip_prefix("A#").ok_or(StoreError::Corrupt("pk"))?;
+            ActivationId::parse(id).map_err(|_| StoreError::Corrupt("pk"))
+        });
+        ids.collect()
     }
 
     /// Many swaps and the last e-mail of each, in the order of `ids`; those that are gone are left out. Two calls a

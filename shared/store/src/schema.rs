@@ -13,46 +13,52 @@ use crate::StoreError;
 struct Index {
     name: &'static str,
     hash: &'static str,
-    range: &'static str,
+    range: Option<&'static str>,
     carries: &'static [&'static str],
 }
 
-/// Swaps by when they were asked, of a line, a customer, a reseller and all; then swaps and mails by when the sweeper looks; then free SIMs. Each holds only the rows that have both of its keys.
-const INDEXES: [Index; 6] = [
+/// Swaps by when they were asked, of a line, a customer, a reseller and all; then swaps and mails by when the sweeper looks; then free SIMs; then swaps by the network's name for their order. Each holds only the rows that have all of its keys.
+const INDEXES: [Index; 7] = [
     Index {
         name: "byLine",
         hash: "line",
-        range: "listed",
+        range: Some("listed"),
         carries: &["reference", "customer", "reseller"],
     },
     Index {
         name: "byCustomer",
         hash: "customer",
-        range: "listed",
+        range: Some("listed"),
         carries: &["outcome", "reference"],
     },
     Index {
         name: "byReseller",
         hash: "reseller",
-        range: "listed",
+        range: Some("listed"),
         carries: &["outcome", "reference"],
     },
     Index {
         name: "all",
         hash: "type",
-        range: "listed",
+        range: Some("listed"),
         carries: &["reference"],
     },
     Index {
         name: "due",
         hash: "type",
-        range: "dueAt",
+        range: Some("dueAt"),
         carries: &[],
     },
     Index {
         name: "free",
         hash: "shelf",
-        range: "freeFrom",
+        range: Some("freeFrom"),
+        carries: &[],
+    },
+    Index {
+        name: "byOrder",
+        hash: "orderNumber",
+        range: None,
         carries: &[],
     },
 ];
@@ -61,7 +67,8 @@ const INDEXES: [Index; 6] = [
 pub async fn create_table(dynamodb: &Client, name: &str) -> Result<(), StoreError> {
     let mut attributes = vec!["pk", "sk"];
     for index in &INDEXES {
-        attributes.extend([index.hash, index.range]);
+        attributes.push(index.hash);
+        attributes.extend(index.range);
     }
     attributes.sort_unstable();
     attributes.dedup();
@@ -69,7 +76,7 @@ pub async fn create_table(dynamodb: &Client, name: &str) -> Result<(), StoreErro
         .create_table()
         .table_name(name)
         .billing_mode(BillingMode::PayPerRequest)
-        .set_key_schema(Some(keys("pk", "sk")))
+        .set_key_schema(Some(keys("pk", Some("sk"))))
         .stream_specification(
             StreamSpecification::builder()
                 .stream_enabled(true)
@@ -121,9 +128,10 @@ pub async fn create_table(dynamodb: &Client, name: &str) -> Result<(), StoreErro
     Ok(())
 }
 
-fn keys(hash: &str, range: &str) -> Vec<KeySchemaElement> {
-    [(hash, KeyType::Hash), (range, KeyType::Range)]
+fn keys(hash: &str, range: Option<&str>) -> Vec<KeySchemaElement> {
+    [(hash, KeyType::Hash)]
         .into_iter()
+        .chain(range.map(|range| (range, KeyType::Range)))
         .map(|(name, kind)| {
             KeySchemaElement::builder()
                 .attribute_name(name)

@@ -50,8 +50,10 @@ impl Store {
     }
 
     /// Adds different SIMs, at most [`SIMS_AT_ONCE`], their secrets sealed; those that exist are left as they are. Tells of
-    /// each in their order. One call, and one more if some but not all exist.
+    /// each in their order. One call, one more if some but not all exist, and one for each pool that this store adds to for the
+    /// first time.
     pub async fn add_sims(&self, sims: &[&Sim]) -> Result<Vec<Written>, StoreError> {
+        self.note_pools(sims).await?;
         let mut puts = Vec::with_capacity(sims.len());
         for sim in sims {
             let new = Put::builder()

@@ -67,6 +67,8 @@ impl Counted {
             ("LEASE", "1h"),
             ("ASK_AFTER", "1h"),
             ("ASK_AT_MOST", "1h"),
+            // A sweep costs the same in every minute.
+            ("STOCK_LOW", "0"),
             ("SMDP_URL", &smdp.url),
             ("NETWORK_URL", &network.url),
         ];

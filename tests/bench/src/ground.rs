@@ -63,6 +63,8 @@ impl Ground {
         // Lambda sets these itself.
         settings.retain(|name, _| !name.contains("ACCESS_KEY") && name != "AWS_REGION");
         settings.insert("CANCEL_WAIT".to_owned(), "1ns".to_owned());
+        // A sweep costs the same in every minute.
+        settings.insert("STOCK_LOW".to_owned(), "0".to_owned());
         for (_, url) in settings
             .iter_mut()
             .filter(|(_, value)| value.starts_with("http://"))

@@ -64,6 +64,8 @@ fuzz_target!(|text: &str| {
     }
     if let Ok(address) = SmDpAddress::parse(text) {
         assert!(address.as_str() == text && !text.contains('$'));
+        let small = SmDpAddress::normalized(text).expect("an address");
+        assert!(small.as_str().eq_ignore_ascii_case(text));
     }
     if let Ok(imsi) = Imsi::parse(text) {
         assert_eq!(imsi.as_str(), text);

@@ -110,7 +110,7 @@ async fn an_order_that_is_not_held_completes_by_itself() {
     assert_eq!(w.client.find(&id()).await.unwrap(), Some(event.clone()));
     assert_eq!(w.client.get(&placed.id).await.unwrap(), event);
     let again = w.place(true).await;
-    assert_eq!(again, Err(OrderingError::Refused { status: 409 }));
+    assert_eq!(again, Err(OrderingError::Conflict));
     assert_eq!(w.carrier.orders_of("A-1").unwrap(), 1);
     assert_eq!(w.carrier.orders_of("A-2").unwrap(), 0);
 }
@@ -168,7 +168,7 @@ async fn a_held_order_is_cancelled_once() {
     assert_eq!(event.state, OrderState::Cancelled);
     assert_eq!(event.external_id.as_deref(), Some("A-1"));
     let start = w.client.start(&placed.id).await;
-    assert_eq!(start, Err(OrderingError::Refused { status: 409 }));
+    assert_eq!(start, Err(OrderingError::Conflict));
     assert_eq!(w.carrier.sim_of(&msisdn()).unwrap(), None);
     assert!(!operator.has_more());
 }

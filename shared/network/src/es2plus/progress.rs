@@ -6,13 +6,15 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::wire::{ExecutionStatus, RequestHeader, iccid};
+use crate::lenient;
 
 /// What an SM-DP+ reports of a phone. Written as the standard says; read as the vendors write it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", try_from = "Raw")]
+#[serde(rename_all = "camelCase", from = "Raw")]
 pub struct DownloadProgressInfo {
     /// Who reports.
-    pub header: RequestHeader,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<RequestHeader>,
     /// The phone's chip, when the SM-DP+ says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eid: Option<String>,
@@ -20,9 +22,11 @@ pub struct DownloadProgressInfo {
     #[serde(with = "iccid")]
     pub iccid: Iccid,
     /// The kind of profile.
-    pub profile_type: String,
-    /// When it happened.
-    pub timestamp: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile_type: Option<String>,
+    /// When it happened, unless that is absent or cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Timestamp>,
     /// Which step: 1 eligibility, 2 confirmation, 3 download, 4 installation; above that the vendors differ.
     pub notification_point_id: u32,
     /// How the step went.
@@ -70,70 +74,49 @@ impl DownloadProgressInfo {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Raw {
-    header: RequestHeader,
+    #[serde(default, deserialize_with = "lenient::maybe")]
+    header: Option<RequestHeader>,
+    #[serde(default, deserialize_with = "lenient::maybe_text")]
     eid: Option<String>,
     #[serde(with = "iccid")]
     iccid: Iccid,
-    profile_type: String,
-    timestamp: Option<Moment>,
+    #[serde(default, deserialize_with = "lenient::maybe_text")]
+    profile_type: Option<String>,
+    #[serde(default, deserialize_with = "lenient::maybe_date")]
+    timestamp: Option<Timestamp>,
     // One vendor's spelling.
-    #[serde(rename = "timeStamp")]
-    time_stamp: Option<Moment>,
+    #[serde(
+        default,
+        rename = "timeStamp",
+        deserialize_with = "lenient::maybe_date"
+    )]
+    time_stamp: Option<Timestamp>,
     #[serde(deserialize_with = "number_or_digits")]
     notification_point_id: u32,
     notification_point_status: ExecutionStatus,
+    #[serde(default, deserialize_with = "lenient::maybe_text")]
     result_data: Option<String>,
 }
 
-/// RFC 3339, or seconds since 1970 as a number or in digits.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Moment {
-    Seconds(i64),
-    Text(String),
-}
-
-impl TryFrom<Raw> for DownloadProgressInfo {
-    type Error = &'static str;
-
-    fn try_from(raw: Raw) -> Result<Self, &'static str> {
-        let moment = raw
-            .timestamp
-            .or(raw.time_stamp)
-            .ok_or("missing field `timestamp`")?;
-        let seconds = match &moment {
-            Moment::Seconds(seconds) => Some(*seconds),
-            Moment::Text(text) => text.parse().ok(),
-        };
-        let timestamp = match (seconds, &moment) {
-            (Some(seconds), _) => Timestamp::from_second(seconds).ok(),
-            (None, Moment::Text(text)) => text.parse().ok(),
-            (None, Moment::Seconds(_)) => None,
-        };
-        Ok(Self {
+impl From<Raw> for DownloadProgressInfo {
+    fn from(raw: Raw) -> Self {
+        Self {
             header: raw.header,
             eid: raw.eid,
             iccid: raw.iccid,
             profile_type: raw.profile_type,
-            timestamp: timestamp.ok_or("`timestamp` must be a date and time with an offset")?,
+            timestamp: raw.timestamp.or(raw.time_stamp),
             notification_point_id: raw.notification_point_id,
             notification_point_status: raw.notification_point_status,
             result_data: raw.result_data,
-        })
+        }
     }
 }
 
 fn number_or_digits<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Wire {
-        Number(u32),
-        Digits(String),
-    }
-    match Wire::deserialize(from)? {
-        Wire::Number(number) => Ok(number),
-        Wire::Digits(digits) => digits.parse().map_err(D::Error::custom),
-    }
+    let digits = lenient::text(from)?;
+    let whole = digits.trim().trim_end_matches(".0");
+    whole.parse().map_err(D::Error::custom)
 }
 
 #[cfg(test)]
@@ -159,68 +142,72 @@ mod tests {
 
     #[test]
     fn vendors_spellings_are_read() {
-        for (key, value, timestamp) in [
-            (
-                "timestamp",
-                json!("2026-11-22T14:05:10Z"),
-                "2026-11-22T14:05:10Z",
-            ),
-            (
-                "timestamp",
-                json!("2026-11-22T14:37:33.123456+00:00"),
-                "2026-11-22T14:37:33.123456Z",
-            ),
-            (
-                "timestamp",
-                json!("2026-11-22T15:05:10+01:00"),
-                "2026-11-22T14:05:10Z",
-            ),
-            ("timeStamp", json!(1_795_356_310), "2026-11-22T14:05:10Z"),
-            ("timeStamp", json!("1795356310"), "2026-11-22T14:05:10Z"),
+        let date = Some("2026-11-22T14:05:10Z");
+        for (key, value, expected) in [
+            ("timestamp", json!("2026-11-22T14:05:10Z"), date),
+            ("timestamp", json!("2026-11-22T15:05:10+01:00"), date),
+            ("timestamp", json!("2026-11-22 14:05:10"), date),
+            ("timestamp", json!(1_795_356_310_000_i64), date),
+            ("timestamp", json!("1795356310000"), date),
+            ("timeStamp", json!(1_795_356_310), date),
+            ("timeStamp", json!("1795356310"), date),
+            ("timestamp", json!("yesterday"), None),
+            ("timestamp", json!(i64::MAX), None),
+            ("timestamp", Value::Null, None),
+            ("other", Value::Null, None),
         ] {
             let mut body = worked();
             body.as_object_mut().unwrap().remove("timestamp");
             body[key] = value;
             body["notificationPointId"] = json!("4");
-            body["eid"] = Value::Null;
+            body["notificationPointStatus"] = json!({"status": "executed_success"});
+            body["iccid"] = json!(8_931_087_000_000_000_012_u64);
             body["imei"] = json!({"unknown": true});
-            let read: DownloadProgressInfo = serde_json::from_value(body).unwrap();
-            assert_eq!(read.timestamp.to_string(), timestamp);
-            assert_eq!(read.notification_point_id, 4);
+            let read: DownloadProgressInfo = serde_json::from_value(body.clone()).unwrap();
+            let expected = expected.map(|date| date.parse().unwrap());
+            assert_eq!(read.timestamp, expected, "{body}");
+            assert_eq!(read.iccid.as_str(), "8931087000000000012");
+            assert_eq!(read.progress(), Progress::Installed);
+            // A fact is worth more than its date.
+            let now = "2027-01-01T00:00:00Z".parse().unwrap();
+            let dated = expected.unwrap_or(now);
+            assert_eq!(read.fact(now), Some(domain::Fact::Installed { dated }));
         }
+        let mut body = worked();
+        body["timestamp"] = json!("yesterday");
+        body["timeStamp"] = json!(1_795_356_310);
+        let read: DownloadProgressInfo = serde_json::from_value(body).unwrap();
+        assert_eq!(read.timestamp, date.map(|date| date.parse().unwrap()));
     }
 
     #[test]
-    fn what_is_missing_or_malformed_is_refused() {
-        for key in [
-            "header",
-            "iccid",
-            "profileType",
-            "timestamp",
-            "notificationPointId",
-            "notificationPointStatus",
-        ] {
-            let mut body = worked();
-            body.as_object_mut().unwrap().remove(key);
-            assert!(
-                serde_json::from_value::<DownloadProgressInfo>(body).is_err(),
-                "{key}"
-            );
+    fn what_is_needed_is_the_profile_the_step_and_how_it_went() {
+        for key in ["header", "profileType", "timestamp", "eid", "resultData"] {
+            for value in [None, Some(Value::Null), Some(json!([]))] {
+                let mut body = worked();
+                match value {
+                    Some(value) => body[key] = value,
+                    None => drop(body.as_object_mut().unwrap().remove(key)),
+                }
+                let read: DownloadProgressInfo = serde_json::from_value(body.clone()).unwrap();
+                assert_eq!(read.progress(), Progress::Installed, "{body}");
+                let written = serde_json::to_value(&read).unwrap();
+                assert_eq!(written.get(key), None, "what is absent is not written");
+            }
         }
         for (key, value) in [
+            ("iccid", Value::Null),
             ("iccid", json!("12")),
-            ("timestamp", json!("2026-11-22T14:05:10")),
-            ("timestamp", json!(i64::MAX)),
+            ("notificationPointId", Value::Null),
             ("notificationPointId", json!("four")),
             ("notificationPointId", json!(-1)),
+            ("notificationPointStatus", Value::Null),
             ("notificationPointStatus", json!({"status": "Perhaps"})),
         ] {
             let mut body = worked();
             body[key] = value;
-            assert!(
-                serde_json::from_value::<DownloadProgressInfo>(body).is_err(),
-                "{key}"
-            );
+            let read = serde_json::from_value::<DownloadProgressInfo>(body.clone());
+            assert!(read.is_err(), "{body}");
         }
     }
 

@@ -1,7 +1,11 @@
 //! Bodies of the ES2+ functions (GSMA SGP.22 sections 5.3 and 6.5.2), for client and server. Secrets stay in their types.
 
 use domain::{ConfirmationCode, Iccid, MatchingId};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::lenient::{self, letters};
 
 /// The header that names the highest version of SGP.22 that we speak (section 6.2).
 pub const ADMIN_PROTOCOL: (&str, &str) = ("X-Admin-Protocol", "gsma/rsp/v2.5.0");
@@ -31,7 +35,11 @@ pub struct ExecutionStatus {
     /// The verdict.
     pub status: Outcome,
     /// Why, when it did not succeed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::maybe",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub status_code_data: Option<StatusCodeData>,
 }
 
@@ -60,10 +68,15 @@ impl ExecutionStatus {
         matches!(self.status, Outcome::Success | Outcome::Warning)
     }
 
-    /// Subject and reason, each `""` unless it is a code: up to 16 digits and dots. So they can be logged.
+    /// Subject and reason, each `""` unless it is a code: numbers of one or two digits, with dots between them, in up to 16
+    /// characters. So they can be logged.
     pub fn codes(&self) -> (&str, &str) {
         fn code(text: &str) -> &str {
-            let fits = text.len() <= 16 && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+            let text = text.trim();
+            let mut numbers = text.split('.');
+            let fits = text.len() <= 16
+                && numbers
+                    .all(|n| matches!(n.len(), 1 | 2) && n.bytes().all(|b| b.is_ascii_digit()));
             if fits { text } else { "" }
         }
         self.status_code_data.as_ref().map_or(("", ""), |data| {
@@ -72,8 +85,8 @@ impl ExecutionStatus {
     }
 }
 
-/// The four verdicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The four verdicts. Only their letters are read, large or small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Outcome {
     /// Done.
     #[serde(rename = "Executed-Success")]
@@ -87,20 +100,53 @@ pub enum Outcome {
     Expired,
 }
 
+impl<'de> Deserialize<'de> for Outcome {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let word = lenient::text(from)?;
+        match letters(&word).as_str() {
+            "executedsuccess" => Ok(Self::Success),
+            "executedwithwarning" => Ok(Self::Warning),
+            "failed" => Ok(Self::Failed),
+            "expired" => Ok(Self::Expired),
+            _ => Err(D::Error::custom("none of the four verdicts")),
+        }
+    }
+}
+
 /// Why something did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusCodeData {
-    /// What it is about: `8.2.1` is the ICCID.
+    /// What it is about: `8.2.1` is the ICCID. Empty when it is not said.
+    #[serde(default, deserialize_with = "lenient::text_or_empty")]
     pub subject_code: String,
-    /// What is wrong with it: `3.9` is "unknown".
+    /// What is wrong with it: `3.9` is "unknown". Empty when it is not said.
+    #[serde(default, deserialize_with = "reason_code")]
     pub reason_code: String,
     /// Which one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::maybe_text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub subject_identifier: Option<String>,
     /// In words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::maybe_text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub message: Option<String>,
+}
+
+/// As a number, 3.10 and 4.10 lose their zero; 3.1 and 4.1 stand in no pair that we know.
+fn reason_code<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let code = Value::deserialize(from)?;
+    let text = lenient::as_text(&code).unwrap_or_default();
+    Ok(match text.as_str() {
+        "3.1" | "4.1" if code.is_number() => format!("{text}0"),
+        _ => text,
+    })
 }
 
 /// Request of `downloadOrder` (section 5.3.1).
@@ -178,7 +224,11 @@ pub struct ConfirmOrderAnswer {
     /// How it went.
     pub header: AnswerHeader,
     /// The phone's chip, when known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::maybe_text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub eid: Option<String>,
     /// The order's name toward phones.
     #[serde(
@@ -187,9 +237,21 @@ pub struct ConfirmOrderAnswer {
         skip_serializing_if = "Option::is_none"
     )]
     pub matching_id: Option<MatchingId>,
-    /// Where phones find the profile.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Where phones find the profile. What is no text is kept, in brackets: it is no address, which is not the same as none.
+    #[serde(
+        default,
+        deserialize_with = "maybe_address",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub smdp_address: Option<String>,
+}
+
+fn maybe_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(from)? {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(format!("[{other}]")),
+    })
 }
 
 /// Request of `releaseProfile` (section 5.3.4).
@@ -250,9 +312,10 @@ pub struct CancelOrderAnswer {
 
 /// An ICCID on the wire: one of 19 digits is padded with `F` to 20, and any padding is dropped on reading.
 pub(super) mod iccid {
-    use super::Iccid;
+    use super::{Iccid, lenient};
+    use domain::Malformed;
     use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
+    use serde::{Deserializer, Serializer};
 
     pub(in crate::es2plus) fn serialize<S: Serializer>(
         iccid: &Iccid,
@@ -266,14 +329,19 @@ pub(super) mod iccid {
     pub(in crate::es2plus) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Iccid, D::Error> {
-        let text = String::deserialize(from)?;
-        Iccid::parse(text.trim_end_matches(['F', 'f'])).map_err(D::Error::custom)
+        let text = lenient::text(from)?;
+        read(&text).map_err(D::Error::custom)
+    }
+
+    pub(super) fn read(text: &str) -> Result<Iccid, Malformed> {
+        Iccid::parse(text.trim().trim_end_matches(['F', 'f']))
     }
 }
 
 mod optional_iccid {
-    use super::{Iccid, iccid};
-    use serde::{Deserialize, Deserializer, Serializer};
+    use super::{Iccid, iccid, lenient};
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
 
     pub(super) fn serialize<S: Serializer>(
         iccid: &Option<Iccid>,
@@ -288,16 +356,18 @@ mod optional_iccid {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<Iccid>, D::Error> {
-        #[derive(Deserialize)]
-        struct Wire(#[serde(with = "iccid")] Iccid);
-        Ok(Option::<Wire>::deserialize(from)?.map(|wire| wire.0))
+        let text = lenient::text_or_empty(from)?;
+        match text.trim() {
+            "" => Ok(None),
+            text => iccid::read(text).map(Some).map_err(D::Error::custom),
+        }
     }
 }
 
 mod optional_matching_id {
-    use super::MatchingId;
+    use super::{MatchingId, lenient};
     use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{Deserializer, Serialize, Serializer};
 
     pub(super) fn serialize<S: Serializer>(
         id: &Option<MatchingId>,
@@ -309,9 +379,11 @@ mod optional_matching_id {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<MatchingId>, D::Error> {
-        Option::<String>::deserialize(from)?
-            .map(|text| MatchingId::parse(&text).map_err(D::Error::custom))
-            .transpose()
+        let text = lenient::text_or_empty(from)?;
+        match text.trim() {
+            "" => Ok(None),
+            text => MatchingId::parse(text).map(Some).map_err(D::Error::custom),
+        }
     }
 }
 

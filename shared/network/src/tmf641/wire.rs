@@ -1,25 +1,41 @@
 //! Bodies of TMF641 v4 (TM Forum Service Ordering Management API v4.1), for client and server: only what a swap needs.
-//! Reading is lenient: whatever the OpenAPI does not require may be missing.
+//! Reading is lenient: whatever the OpenAPI does not require may be missing, `null` or unreadable.
 
 use jiff::Timestamp;
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::NewOrder;
+use crate::lenient::{self, as_date, as_id, as_text, letters};
 
 /// `ServiceOrder`, as a network shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
-    /// The network's name for it.
+    /// The network's name for it. Empty only in an event that names the order by its `externalId` alone.
+    #[serde(default, deserialize_with = "lenient::text_or_empty")]
     pub id: String,
     /// Where it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::maybe_text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub href: Option<String>,
     /// Our name for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::maybe_text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub external_id: Option<String>,
     /// `SIMSWAP`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::maybe_text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub category: Option<String>,
     /// How far it is.
     #[serde(default)]
@@ -27,35 +43,35 @@ pub struct Order {
     /// When it was taken.
     #[serde(
         default,
-        deserialize_with = "date_or_none",
+        deserialize_with = "lenient::maybe_date",
         skip_serializing_if = "Option::is_none"
     )]
     pub order_date: Option<Timestamp>,
     /// When it was started.
     #[serde(
         default,
-        deserialize_with = "date_or_none",
+        deserialize_with = "lenient::maybe_date",
         skip_serializing_if = "Option::is_none"
     )]
     pub start_date: Option<Timestamp>,
     /// When it was completed. One that cannot be read counts as absent: the state is worth more.
     #[serde(
         default,
-        deserialize_with = "date_or_none",
+        deserialize_with = "lenient::maybe_date",
         skip_serializing_if = "Option::is_none"
     )]
     pub completion_date: Option<Timestamp>,
     /// When it was cancelled.
     #[serde(
         default,
-        deserialize_with = "date_or_none",
+        deserialize_with = "lenient::maybe_date",
         skip_serializing_if = "Option::is_none"
     )]
     pub cancellation_date: Option<Timestamp>,
     /// Its items; ours has one.
     #[serde(
         default,
-        deserialize_with = "null_is_empty",
+        deserialize_with = "lenient::list",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub service_order_item: Vec<OrderItem>,
@@ -76,8 +92,9 @@ impl Order {
     }
 }
 
-/// `ServiceOrderStateType`, and `ServiceOrderItemStateType`, which has the same words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// `ServiceOrderStateType`, and `ServiceOrderItemStateType`, which has the same words. Of a word only the letters are read,
+/// large or small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OrderState {
     /// Taken.
@@ -104,24 +121,43 @@ pub enum OrderState {
     PendingCancellation,
     /// None that v4 has, or none at all.
     #[default]
-    #[serde(other)]
     Unknown,
+}
+
+impl<'de> Deserialize<'de> for OrderState {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let word = lenient::text_or_empty(from)?;
+        Ok(match letters(&word).as_str() {
+            "acknowledged" => Self::Acknowledged,
+            "rejected" => Self::Rejected,
+            "pending" => Self::Pending,
+            "held" => Self::Held,
+            "inprogress" => Self::InProgress,
+            "cancelled" | "canceled" => Self::Cancelled,
+            "completed" => Self::Completed,
+            "failed" => Self::Failed,
+            "partial" => Self::Partial,
+            "assessingcancellation" => Self::AssessingCancellation,
+            "pendingcancellation" => Self::PendingCancellation,
+            _ => Self::Unknown,
+        })
+    }
 }
 
 /// `ServiceOrderItem`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OrderItem {
     /// Its number in the order.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::text_or_empty")]
     pub id: String,
     /// `modify`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::text_or_empty")]
     pub action: String,
     /// How far it is.
     #[serde(default)]
     pub state: OrderState,
     /// What it is about.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub service: Service,
 }
 
@@ -130,7 +166,7 @@ pub struct OrderItem {
 #[serde(rename_all = "camelCase")]
 pub struct Service {
     /// What is known of it: `msisdn`, `oldIccid`, `newIccid`, `newImsi`, `startOn`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::list")]
     pub service_characteristic: Vec<Characteristic>,
 }
 
@@ -141,9 +177,14 @@ pub struct Characteristic {
     /// Its name.
     pub name: String,
     /// Its value.
+    #[serde(default)]
     pub value: serde_json::Value,
     /// The type of the value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::maybe_text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub value_type: Option<String>,
 }
 
@@ -270,33 +311,76 @@ pub struct EventSubscription {
     pub query: Option<String>,
 }
 
-/// `ServiceOrderStateChangeEvent`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `ServiceOrderStateChangeEvent`. Written as the standard says; read wherever the order stands in it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceOrderStateChangeEvent {
     /// The event's name; the same on a repeat.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub event_id: Option<String>,
     /// When it happened.
-    #[serde(
-        default,
-        deserialize_with = "date_or_none",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub event_time: Option<Timestamp>,
     /// `ServiceOrderStateChangeEvent`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub event_type: Option<String>,
     /// What happened.
     pub event: ServiceOrderStateChange,
 }
 
 /// `ServiceOrderStateChangeEventPayload`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceOrderStateChange {
     /// The order after the change.
     pub service_order: Order,
+}
+
+impl ServiceOrderStateChangeEvent {
+    /// The order after the change, as far as the event tells it: it has an id or an external id, perhaps no more.
+    pub fn order(&self) -> &Order {
+        &self.event.service_order
+    }
+}
+
+impl<'de> Deserialize<'de> for ServiceOrderStateChangeEvent {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let body = Value::deserialize(from)?;
+        let places = [&body["event"], &body];
+        let service_order = places
+            .into_iter()
+            .find_map(order_in)
+            .ok_or_else(|| D::Error::custom("names no order"))?;
+        Ok(Self {
+            event_id: as_text(&body["eventId"]),
+            event_time: as_date(&body["eventTime"]),
+            event_type: as_text(&body["eventType"]),
+            event: ServiceOrderStateChange { service_order },
+        })
+    }
+}
+
+/// The order in a part of an event: its `serviceOrder`, or the part itself, whose `serviceOrder` may be the id.
+fn order_in(part: &Value) -> Option<Order> {
+    let whole = &part["serviceOrder"];
+    named(whole, &whole["id"]).or_else(|| {
+        let names = [
+            whole,
+            &part["serviceOrderId"],
+            &part["orderId"],
+            &part["id"],
+        ];
+        let id = names.into_iter().find(|name| as_id(name).is_some());
+        named(part, id.unwrap_or(&Value::Null))
+    })
+}
+
+/// The order that these fields are of, if it can be told which one that is.
+fn named(fields: &Value, id: &Value) -> Option<Order> {
+    let mut order: Order = serde_json::from_value(fields.clone()).ok()?;
+    order.id = as_id(id).unwrap_or_default();
+    let is_named = as_id(&fields["externalId"]).is_some() || !order.id.is_empty();
+    is_named.then_some(order)
 }
 
 /// `Error`, the body of every 4xx and 5xx.
@@ -309,13 +393,4 @@ pub struct TmfError {
     /// The HTTP status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-}
-
-fn date_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
-    let value = Option::<serde_json::Value>::deserialize(from)?;
-    Ok(value.and_then(|value| value.as_str()?.parse().ok()))
-}
-
-fn null_is_empty<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<OrderItem>, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
 }

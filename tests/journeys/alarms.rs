@@ -1,0 +1,498 @@
+//! The alarms: each rings by what is measured. An alarm is read out of the template and judged by lines of a log, as
+//! CloudWatch would.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use domain::{
+    DeliveryState, Failure, FormFactor, HoldReason, Iccid, NetworkName, Sim, SimState,
+    SubscriptionId,
+};
+use edge::{Ambient, Metric, Settings};
+use jiff::{SignedDuration, Timestamp};
+use lambda_runtime::{Context, LambdaEvent};
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+use store::Store;
+use sweep_swaps::{SweepSwaps, Swept};
+use tests::{Meter, World, line};
+use tracing::subscriber::{DefaultGuard, set_default};
+
+use crate::tidy::{of_type, property};
+
+/// The stack's name, which is a part of the metrics' namespace.
+const STACK: &str = "test";
+
+/// What this thread logs: a deployed function's lines, metrics among them. It sees a whole stack in a test of one thread, as
+/// `#[tokio::test]` alone makes it.
+pub(crate) struct Logged {
+    lines: Lines,
+    _while: DefaultGuard,
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Logged {
+    /// From now on, until it is dropped.
+    pub(crate) fn begin() -> Self {
+        let lines = Lines::default();
+        let to = lines.clone();
+        let logs = edge::logs("info", format!("simswap/{STACK}"), move || to.clone());
+        Self {
+            lines,
+            _while: set_default(logs),
+        }
+    }
+
+    /// What was logged since the last time.
+    pub(crate) fn take(&self) -> Vec<Value> {
+        let bytes = std::mem::take(&mut *self.lines.0.lock().unwrap());
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+/// An alarm that looks at metrics of ours: at one, or at the sum of several.
+#[derive(Debug)]
+struct Alarm {
+    metrics: Vec<Series>,
+    threshold: f64,
+}
+
+#[derive(Debug)]
+struct Series {
+    name: String,
+    dimensions: BTreeMap<String, String>,
+    statistic: String,
+}
+
+/// The alarms that ring as soon as one period has too much of something. `SwapsOverdue` takes a quarter of an hour, and the
+/// one of callbacks from anybody rings when nothing is measured.
+fn alarms() -> BTreeMap<String, Alarm> {
+    of_type("AWS::CloudWatch::Alarm")
+        .into_iter()
+        .filter(|(_, text)| {
+            text.contains("simswap/${AWS::StackName}")
+                && property(text, "EvaluationPeriods:") == "1"
+                && property(text, "TreatMissingData:") == "notBreaching"
+        })
+        .map(|(name, text)| (name, Alarm::read(&text)))
+        .collect()
+}
+
+impl Alarm {
+    fn read(text: &str) -> Self {
+        assert_eq!(
+            property(text, "ComparisonOperator:"),
+            "GreaterThanOrEqualToThreshold"
+        );
+        let one = |text: &str, statistic: &str| {
+            let (_, from_name) = text.split_once(" MetricName: ").unwrap();
+            let (name, rest) = from_name.split_at(from_name.find([',', '\n']).unwrap());
+            let dimensions = rest.split("{ Name: ").skip(1).map(|pair| {
+                let (name, rest) = pair.split_once(", Value: ").unwrap();
+                (name.to_owned(), rest.split_once(" }").unwrap().0.to_owned())
+            });
+            Series {
+                name: name.to_owned(),
+                dimensions: dimensions.collect(),
+                statistic: statistic.to_owned(),
+            }
+        };
+        let metrics = match text.split_once("      Metrics:\n") {
+            None if text.contains(" Statistic: ") => vec![one(text, property(text, "Statistic:"))],
+            None => vec![one(text, property(text, "ExtendedStatistic:"))],
+            Some((_, metrics)) => {
+                let (sum, metrics) = metrics.split_once("        - Id: ").unwrap();
+                assert!(sum.contains("Expression: \"SUM(METRICS())\""), "{sum}");
+                assert!(sum.contains("ReturnData: true"), "{sum}");
+                let each = metrics.split("        - Id: ");
+                each.map(|text| one(text, property(text, "Stat:")))
+                    .collect()
+            }
+        };
+        Self {
+            metrics,
+            threshold: property(text, "Threshold:").parse().unwrap(),
+        }
+    }
+
+    /// Whether it rings when these lines come within one period.
+    fn rings(&self, lines: &[Value]) -> bool {
+        let measured = self.metrics.iter().filter_map(|one| one.measured(lines));
+        measured.reduce(|sum, one| sum + one) >= Some(self.threshold)
+    }
+}
+
+impl Series {
+    /// The statistic of what the lines say of this metric; nothing, if they say nothing. A metric of the same name with other
+    /// dimensions, or with more or fewer, is another one.
+    fn measured(&self, lines: &[Value]) -> Option<f64> {
+        let mut values: Vec<_> = lines.iter().filter_map(|line| self.in_line(line)).collect();
+        values.sort_by(f64::total_cmp);
+        match self.statistic.as_str() {
+            _ if values.is_empty() => None,
+            "Sum" => Some(values.iter().sum()),
+            "Maximum" => values.last().copied(),
+            "p95" => values.get((values.len() - 1) * 95 / 100).copied(),
+            other => panic!("{other} is not known here"),
+        }
+    }
+
+    fn in_line(&self, line: &Value) -> Option<f64> {
+        let told = line["_aws"]["CloudWatchMetrics"]
+            .as_array()?
+            .iter()
+            .find(|told| {
+                let named = told["Metrics"].as_array().into_iter().flatten();
+                let mut sets = told["Dimensions"].as_array().into_iter().flatten();
+                told["Namespace"] == format!("simswap/{STACK}")
+                    && named.into_iter().any(|metric| metric["Name"] == self.name)
+                    && sets.any(|set| self.has(line, set))
+            });
+        told.and(line[&self.name].as_f64())
+    }
+
+    fn has(&self, line: &Value, set: &Value) -> bool {
+        let names = set.as_array().into_iter().flatten();
+        let names: BTreeSet<_> = names.filter_map(Value::as_str).collect();
+        let values = |name: &&str| line[*name].as_str().unwrap_or_default().to_owned();
+        let told = names.iter().map(|name| ((*name).to_owned(), values(name)));
+        told.collect::<BTreeMap<_, _>>() == self.dimensions
+    }
+}
+
+/// The alarms that ring when these lines come within one period of each.
+pub(crate) fn ringing(lines: &[Value]) -> Vec<String> {
+    let alarms = alarms().into_iter();
+    let ringing = alarms.filter(|(_, alarm)| alarm.rings(lines));
+    ringing.map(|(name, _)| name).collect()
+}
+
+#[test]
+fn each_alarm_rings_by_its_metric_and_by_no_other() {
+    let mut rung = BTreeSet::new();
+    let mut check = |record: &dyn Fn(), expected: &[&str]| {
+        let logged = Logged::begin();
+        record();
+        let lines = logged.take();
+        assert!(!lines.is_empty());
+        assert_eq!(ringing(&lines), expected, "{lines:?}");
+        rung.extend(expected.iter().map(|name| (*name).to_owned()));
+    };
+    let times = |count: u32, metric: Metric| (0..count).for_each(|_| metric.record());
+    let failed = |peer, class| Metric::PeerCallFailed { peer, class };
+    check(
+        &|| {
+            Metric::SwapAccepted.record();
+            Metric::SwapDone(SignedDuration::from_hours(300)).record();
+            Metric::Mail(DeliveryState::Sent).record();
+            times(9, Metric::Mail(DeliveryState::Ambiguous));
+            times(9, Metric::SwapFailed(Failure::Expired));
+            Metric::PoolsLow(0).record();
+        },
+        &[],
+    );
+    for peer in ["smdp", "network"] {
+        for class in ["unauthorized", "forbidden"] {
+            check(&|| failed(peer, class).record(), &["PeerRefusesUs"]);
+        }
+        for class in ["failed", "unreadable", "unanswered"] {
+            check(&|| times(9, failed(peer, class)), &[]);
+            check(&|| times(10, failed(peer, class)), &["PeerDown"]);
+        }
+        for class in ["throttled", "refused"] {
+            check(&|| times(100, failed(peer, class)), &[]);
+        }
+    }
+    check(
+        &|| {
+            times(4, failed("smdp", "unanswered"));
+            times(3, failed("network", "unanswered"));
+            times(3, failed("network", "unreadable"));
+        },
+        &["PeerDown"],
+    );
+    check(&|| Metric::SwapStuck.record(), &["SwapsStuck"]);
+    check(&|| Metric::SwapDisputed.record(), &["SwapsDisputed"]);
+    for reason in HoldReason::ALL {
+        check(&|| Metric::MailHeld(reason).record(), &["MailsHeld"]);
+    }
+    let mail = Metric::Mail;
+    check(&|| mail(DeliveryState::Failed).record(), &["MailsFail"]);
+    check(&|| times(4, mail(DeliveryState::Bounced)), &[]);
+    check(&|| times(5, mail(DeliveryState::Bounced)), &["MailsBounce"]);
+    let slow = Metric::FirstMail(SignedDuration::from_mins(1));
+    check(&|| slow.record(), &["MailsSlow"]);
+    check(
+        &|| times(4, Metric::SwapFailed(Failure::NetworkFailed)),
+        &[],
+    );
+    for failure in [
+        Failure::ProfileRefused,
+        Failure::ProfileFailed,
+        Failure::NetworkRejected,
+        Failure::NetworkFailed,
+        Failure::Unavailable,
+        Failure::Internal,
+    ] {
+        check(&|| times(5, Metric::SwapFailed(failure)), &["SwapsFail"]);
+    }
+    check(
+        &|| Metric::SwapFailed(Failure::Unsettled).record(),
+        &["SwapsUnsettled"],
+    );
+    check(&|| Metric::PoolsLow(1).record(), &["StockRunsLow"]);
+    assert_eq!(rung, alarms().into_keys().collect());
+}
+
+/// A free SIM of a network of its own.
+fn sim(number: u32, form_factor: FormFactor, free_from: Timestamp) -> Sim {
+    Sim {
+        iccid: Iccid::parse(&format!("8946010000000{number:06}")).unwrap(),
+        imsi: None,
+        network: NetworkName::parse("TELIA").unwrap(),
+        reseller: None,
+        form_factor,
+        auto_assign: true,
+        state: SimState::Free,
+        free_from,
+        holder: None,
+        pin1: None,
+        pin2: None,
+        puk1: None,
+        puk2: None,
+        supplier_code: None,
+        tag: None,
+    }
+}
+
+/// The ground of the AWS clients.
+fn aws() -> SdkConfig {
+    let credentials = Credentials::new("local", "local", None, None, "local");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::from_static("eu-central-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+        .timeout_config(edge::timeouts())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build()
+}
+
+/// A store of this world whose calls a meter counts.
+fn store_behind(meter: &Meter, world: &World) -> Store {
+    let aws = aws();
+    let dynamodb = aws_sdk_dynamodb::config::Builder::from(&aws);
+    let dynamodb = dynamodb.endpoint_url(&meter.url).build();
+    Store::new(
+        aws_sdk_dynamodb::Client::from_conf(dynamodb),
+        aws_sdk_kms::Config::new(&aws),
+        &world.stack.endpoints.table,
+        "no key",
+    )
+}
+
+/// A sweeper whose clock the test sets, in milliseconds.
+fn sweeper(store: Store, clock: &Arc<AtomicI64>, stock_low: &'static str) -> SweepSwaps {
+    let clock = clock.clone();
+    let now = move || Timestamp::from_millisecond(clock.load(Ordering::Relaxed)).unwrap();
+    let lambda = aws_sdk_lambda::config::Builder::from(&aws()).endpoint_url("http://127.0.0.1:9");
+    let settings = Settings::new(move |name| match name {
+        "FULFIL_SWAP" | "DELIVER_ESIM" => Some("nobody".to_owned()),
+        "STOCK_LOW" => Some(stock_low.to_owned()),
+        _ => None,
+    });
+    let lambda = aws_sdk_lambda::Client::from_conf(lambda.build());
+    SweepSwaps::new(store, lambda, Ambient::new(now, || 0), &settings).unwrap()
+}
+
+async fn sweep(sweeper: &SweepSwaps) -> Swept {
+    let event = LambdaEvent::new(IgnoredAny, Context::default());
+    sweeper.handle(event).await.unwrap()
+}
+
+/// The pools that a warning names, with their count.
+fn named(lines: &[Value]) -> BTreeMap<String, u64> {
+    let warnings = lines.iter().filter(|line| line["level"] == "WARN");
+    let pools = warnings.map(|line| {
+        assert_eq!(line["message"], "a pool of free SIMs runs low");
+        let name = line["pool"].as_str().unwrap().to_owned();
+        (name, line["free"].as_u64().unwrap())
+    });
+    pools.collect()
+}
+
+#[tokio::test]
+async fn the_sweep_counts_the_free_sims_every_five_minutes() {
+    let (world, meter) = World::metered().await;
+    let logged = Logged::begin();
+    let at: Timestamp = "2026-11-22T14:04:59Z".parse().unwrap();
+    let clock = Arc::new(AtomicI64::new(at.as_millisecond()));
+    let store = store_behind(&meter, &world);
+    // A pool of eleven, and one of which a SIM of two still rests.
+    for number in 0..11 {
+        let card = sim(number, FormFactor::Nano, at);
+        store.add_sim(&card).await.unwrap();
+    }
+    for (number, from) in [(11, at), (12, at + SignedDuration::from_mins(5))] {
+        let profile = sim(number, FormFactor::Esim, from);
+        store.add_sim(&profile).await.unwrap();
+    }
+    let sweeper = sweeper(store, &clock, "11");
+    meter.bill();
+    logged.take();
+    let minute = async |seconds: i64| {
+        clock.fetch_add(seconds * 1000, Ordering::Relaxed);
+        assert_eq!(sweep(&sweeper).await, Swept::default());
+        let bill = meter.bill();
+        let lines = logged.take();
+        (bill.calls.len(), bill.reads, ringing(&lines), named(&lines))
+    };
+    let quiet = (2, 1.0, Vec::new(), BTreeMap::new());
+    let low = |pools: &[(&str, u64)]| {
+        let pools = pools.iter().map(|(name, free)| ((*name).to_owned(), *free));
+        (9, 4.5, vec!["StockRunsLow".to_owned()], pools.collect())
+    };
+    assert_eq!(minute(0).await, quiet);
+    let tens = [("KPN#R-10#card", 10), ("TELENOR#R-20#card", 10)];
+    let with = |one| [tens[0], tens[1], ("TELIA##esim", one)];
+    assert_eq!(minute(1).await, low(&with(1)), "14:05");
+    assert_eq!(minute(59).await, quiet, "once in this minute");
+    assert_eq!(minute(1).await, quiet);
+    assert_eq!(minute(4 * 60).await, low(&with(2)), "14:10");
+}
+
+#[tokio::test]
+async fn a_stock_that_is_full_or_not_counted_rings_nothing() {
+    let (world, meter) = World::metered().await;
+    let logged = Logged::begin();
+    let at: Timestamp = "2026-11-22T14:05:00Z".parse().unwrap();
+    let clock = Arc::new(AtomicI64::new(at.as_millisecond()));
+    let store = store_behind(&meter, &world);
+    let measured = |lines: &[Value]| {
+        let lows = lines.iter().filter_map(|line| line["PoolsLow"].as_u64());
+        (lows.collect::<Vec<_>>(), ringing(lines))
+    };
+
+    // The sample's smallest pools have ten.
+    sweep(&sweeper(store.clone(), &clock, "10")).await;
+    assert_eq!(measured(&logged.take()), (vec![0], Vec::new()));
+    sweep(&sweeper(store.clone(), &clock, "0")).await;
+    assert_eq!(measured(&logged.take()), (Vec::new(), Vec::new()));
+
+    // A count that fails is told, and the sweep goes on.
+    let request = json!({
+        "TableName": world.stack.endpoints.table,
+        "GlobalSecondaryIndexUpdates": [{"Delete": {"IndexName": "free"}}],
+    });
+    let request = serde_json::from_value(request).unwrap();
+    world.stack.database.update_table(request).unwrap();
+    let swept = sweep(&sweeper(store, &clock, "10")).await;
+    assert_eq!(swept, Swept::default());
+    let lines = logged.take();
+    assert_eq!(measured(&lines), (Vec::new(), Vec::new()));
+    let errors = lines.iter().filter(|line| line["level"] == "ERROR");
+    let errors: Vec<_> = errors.map(|line| line["message"].as_str()).collect();
+    assert_eq!(errors, [Some("the free SIMs are not counted")]);
+}
+
+#[tokio::test]
+async fn a_pool_is_known_from_its_first_import_on_even_when_it_is_empty() {
+    let (world, meter) = World::metered().await;
+    let store = store_behind(&meter, &world);
+    let named = async || {
+        let pools = store.pools().await.unwrap();
+        let names = pools.iter().map(ToString::to_string);
+        names.collect::<Vec<_>>()
+    };
+    let sample = [
+        "KPN#R-10#card",
+        "KPN#R-10#esim",
+        "TELENOR#R-20#card",
+        "TELENOR#R-20#esim",
+    ];
+    assert_eq!(named().await, sample);
+    meter.bill();
+
+    // Only what can be assigned is in a pool.
+    let by_number = Sim {
+        auto_assign: false,
+        ..sim(100, FormFactor::Nano, Timestamp::UNIX_EPOCH)
+    };
+    let used = Sim {
+        state: SimState::Disabled,
+        ..sim(101, FormFactor::Esim, Timestamp::UNIX_EPOCH)
+    };
+    store.add_sims(&[&by_number, &used]).await.unwrap();
+    assert_eq!(meter.bill().calls, ["TransactWriteItems"]);
+    assert_eq!(named().await, sample);
+
+    let cards: Vec<_> = (0..20)
+        .map(|number| sim(number, FormFactor::Nano, Timestamp::UNIX_EPOCH))
+        .collect();
+    let (first, second) = cards.split_at(10);
+    meter.bill();
+    store
+        .add_sims(&first.iter().collect::<Vec<_>>())
+        .await
+        .unwrap();
+    let bill = meter.bill();
+    assert_eq!(bill.calls, ["UpdateItem", "TransactWriteItems"]);
+    // Of a SIM two units in the table, and one in the index of free ones.
+    assert_eq!(bill.writes, 1.0 + 10.0 * 3.0);
+    store
+        .add_sims(&second.iter().collect::<Vec<_>>())
+        .await
+        .unwrap();
+    let bill = meter.bill();
+    assert_eq!(bill.calls, ["TransactWriteItems"], "it is known");
+    assert_eq!(bill.writes, 10.0 * 3.0);
+    // Another process does not know, and changes nothing.
+    let other = store_behind(&meter, &world);
+    other.add_sim(&cards[0]).await.unwrap();
+    assert_eq!(named().await.last().unwrap(), "TELIA##card");
+    assert_eq!(named().await.len(), sample.len() + 1);
+
+    // Nobody is left in it: it is still there.
+    let dorte = SubscriptionId::parse(line::DORTE).unwrap();
+    let dorte = store.line(&dorte).await.unwrap().unwrap().line;
+    for (number, card) in cards.iter().enumerate() {
+        let line = domain::Line {
+            id: SubscriptionId::parse(&format!("emptied-{number}")).unwrap(),
+            phone: domain::Msisdn::parse(&format!("+46700000{number:03}")).unwrap(),
+            network: card.network.clone(),
+            current_sim: card.iccid.clone(),
+            ..dorte.clone()
+        };
+        store.add_line(&line, card.clone()).await.unwrap();
+    }
+    let pools = store.pools().await.unwrap();
+    let emptied = pools.last().unwrap();
+    assert_eq!(emptied.to_string(), "TELIA##card");
+    let now = Timestamp::now();
+    assert_eq!(store.free_in(emptied, now, 20).await.unwrap(), 0);
+    let full = &pools[1];
+    for (at_most, counted) in [(1, 1), (19, 19), (20, 20), (21, 20)] {
+        assert_eq!(store.free_in(full, now, at_most).await.unwrap(), counted);
+    }
+}
