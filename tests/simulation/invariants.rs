@@ -1087,15 +1087,22 @@ fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<Stri
 /// have been sent.
 fn was_waited_for(world: &World, swap: &Activation, mail: &Delivery) -> bool {
     const LONG_ENOUGH: u64 = 100 * 60_000;
-    let expired = swap
-        .failure
-        .is_some_and(|failure| failure.code() == "expired");
+    let waited = match swap.failure.map(|failure| failure.code()) {
+        Some("expired") => true,
+        // The network says that it has started, and waits for the phone as we do.
+        Some("unsettled") => {
+            world.quirks().early == Early::Shown
+                && swap.profile < Some(domain::ProfileState::Downloaded)
+                && !world.watch.cancels.contains(swap.id.as_str())
+        }
+        _ => false,
+    };
     let ended = world.watch.seen(&swap.id).and_then(|seen| seen.ended_at);
     let written = world.watch.written_at(&swap.id, mail.number);
     let (Some(ended), Some(from), Some(written)) = (ended, world.mails_from(), written) else {
         return false;
     };
-    expired && ended > from.max(written) + LONG_ENOUGH
+    waited && ended > from.max(written) + LONG_ENOUGH
 }
 
 fn judge_lines_and_sims(

@@ -362,7 +362,7 @@ impl Mistake {
                 let reply = ground.perform(call);
                 let mut found: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
                 for item in found["Items"].as_array_mut().into_iter().flatten() {
-                    if item["phase"]["S"] == "ordered" && item["profile"]["S"] == "released" {
+                    if item["phase"]["S"] == "started" && item["profile"]["S"] == "released" {
                         item["phase"] = json!({"S": "error"});
                     }
                 }

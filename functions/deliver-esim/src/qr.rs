@@ -81,7 +81,7 @@ pub(crate) mod tests {
 
     #[test]
     fn reads_back_is_large_enough_and_small() {
-        let long_host = format!("{}.example", "smdp-".repeat(24));
+        let long_host = format!("{}example", "rsp-smdp.".repeat(13));
         for (smdp, tail, at_most) in [
             ("smdp.example.test", "", 600),
             ("smdp.example.test", "$$1", 600),
