@@ -418,6 +418,7 @@ impl Mistake {
             (Self::ThrottlingCounted, 400) if call.peer == Peer::Post => {
                 let body = String::from_utf8_lossy(&reply.body);
                 let body = body.replace(">Throttling<", ">MessageRejected<");
+                let body = body.replace("Maximum sending rate exceeded.", "No.");
                 Some(Reply::new(400, body))
             }
             _ => None,
