@@ -124,18 +124,20 @@ impl FulfilSwap {
         let Some(claimed) = self.save(swap, &[claimed]).await?.row() else {
             return Ok(None);
         };
+        // What ends is looked at as it is with the claim: one that lapsed may have ordered, and is in doubt from then on.
         let calls = async {
             match step {
                 Step::Order => self.order(swap).await,
-                Step::Start => Ok(self.start(swap).await),
+                Step::Start => Ok(self.start(&claimed).await),
                 Step::Ask if swap.activation.profile == Some(ProfileState::Installed) => {
-                    Ok(self.start(swap).await)
+                    Ok(self.start(&claimed).await)
                 }
-                Step::Ask => Ok(self.ask(swap).await),
-                _ => self.cancel(swap).await,
+                Step::Ask => Ok(self.ask(&claimed).await),
+                _ => self.cancel(&claimed).await,
             }
         };
-        let (mut now, called) = self.call_within_claim(claimed, &claim, calls).await;
+        let row = claimed.clone();
+        let (mut now, called) = self.call_within_claim(row, &claim, calls).await;
         let mut facts = called.unwrap_or_else(|error| {
             log_cause("a swap's calls out were not all made", &error);
             vec![Fact::TryFailed(None)]
