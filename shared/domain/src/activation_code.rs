@@ -201,7 +201,7 @@ mod tests {
         assert!(code.android_link().starts_with(
             "https://esimsetup.android.com/esim_qrcode_provisioning?carddata=LPA%3A1%24"
         ));
-        assert!(!format!("{code:?}").contains("QX7PD"));
+        assert_eq!(format!("{code:?}"), "LPA:1$smdp.example.test$##########");
     }
 
     #[test]

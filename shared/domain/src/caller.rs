@@ -74,6 +74,7 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::line::tests::line;
 
     fn caller(scope: Scope) -> Caller {
         Caller {
@@ -97,10 +98,43 @@ mod tests {
             ("C-300", Some("R-20"), [false, false, true]),
             ("C-100", None, [true, false, true]),
         ] {
-            let sees = [&owner, &reseller, &admin].map(|c| c.may_see(customer, line_reseller));
-            assert_eq!(sees, seen, "{customer} {line_reseller:?}");
+            let line = Line {
+                customer: customer.to_owned(),
+                reseller: line_reseller.map(str::to_owned),
+                ..line()
+            };
+            for (caller, seen) in [&owner, &reseller, &admin].into_iter().zip(seen) {
+                let sees = caller.may_see(customer, line_reseller);
+                assert_eq!(sees, seen, "{caller:?} {customer} {line_reseller:?}");
+                assert_eq!(caller.may_see_line(&line), sees, "{caller:?} {line:?}");
+            }
         }
         assert_ne!(owner.identity(), reseller.identity());
         assert_ne!(reseller.identity(), admin.identity());
+    }
+
+    #[test]
+    fn the_timeline_names_the_role_and_the_start_of_the_subject() {
+        let subject = "é".repeat(33);
+        for (scope, role) in [
+            (
+                Scope::Owner {
+                    customer: "C-100".into(),
+                },
+                "OWNER",
+            ),
+            (
+                Scope::Reseller {
+                    reseller: "R-10".into(),
+                },
+                "RESELLER",
+            ),
+            (Scope::Admin, "ADMIN"),
+        ] {
+            let mut caller = caller(scope);
+            assert_eq!(caller.named(), format!("{role} s"));
+            caller.subject.clone_from(&subject);
+            assert_eq!(caller.named(), format!("{role} {}", "é".repeat(32)));
+        }
     }
 }

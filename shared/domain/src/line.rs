@@ -181,8 +181,26 @@ impl Line {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A line that takes a swap.
+    pub(crate) fn line() -> Line {
+        Line {
+            id: SubscriptionId::parse("line-1").unwrap(),
+            phone: Msisdn::parse("0612345601").unwrap(),
+            customer: "C-100".to_owned(),
+            reseller: None,
+            network: NetworkName::parse("KPN").unwrap(),
+            current_sim: Iccid::parse("8931086000000000013").unwrap(),
+            email: None,
+            language: Language::Nl,
+            state: LineState::Active,
+            porting: false,
+            locked: false,
+            open_swap: None,
+        }
+    }
 
     #[test]
     fn subscription_id_rule() {
@@ -202,27 +220,30 @@ mod tests {
                 stored,
                 "{text:?}"
             );
+            assert_eq!(parsed.map(|id| id.to_string()).as_deref(), stored);
         }
         assert!(SubscriptionId::parse(&"a".repeat(64)).is_ok());
         assert!(SubscriptionId::parse(&"a".repeat(65)).is_err());
     }
 
     #[test]
+    fn states_and_languages_by_name() {
+        for text in ["ACTIVE", "CREATING", "DELETING", "BLOCKED"] {
+            assert_eq!(text.parse::<LineState>().unwrap().as_str(), text);
+        }
+        assert_eq!(
+            Language::ALL.map(Language::as_str),
+            ["nl", "da", "de", "fr", "en"]
+        );
+        for language in Language::ALL {
+            assert_eq!(language.as_str().parse(), Ok(language));
+        }
+        assert!("active".parse::<LineState>().is_err() && "it".parse::<Language>().is_err());
+    }
+
+    #[test]
     fn barriers_come_in_the_contract_s_order() {
-        let mut line = Line {
-            id: SubscriptionId::parse("a").unwrap(),
-            phone: Msisdn::parse("0612345678").unwrap(),
-            customer: "C".into(),
-            reseller: None,
-            network: NetworkName::parse("KPN").unwrap(),
-            current_sim: Iccid::parse("8931086000000000013").unwrap(),
-            email: None,
-            language: Language::En,
-            state: LineState::Active,
-            porting: false,
-            locked: false,
-            open_swap: None,
-        };
+        let mut line = line();
         assert_eq!(line.barrier(), None);
         line.porting = true;
         assert_eq!(line.barrier(), Some(Barrier::Porting));

@@ -231,6 +231,7 @@ mod tests {
                 (stored, luhn),
                 "{text}"
             );
+            assert_eq!(iccid.to_string(), stored);
         }
         for text in [
             "",
@@ -241,6 +242,43 @@ mod tests {
             "F",
         ] {
             assert!(Iccid::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_imsi_is_6_to_15_digits() {
+        for (text, fits) in [
+            ("204080", true),
+            ("204080000000001", true),
+            ("20408", false),
+            ("2040800000000011", false),
+            ("20408000000000a", false),
+            ("204 080", false),
+            ("", false),
+        ] {
+            let imsi = Imsi::parse(text).ok();
+            let kept = imsi.as_ref().map(Imsi::as_str);
+            assert_eq!(kept, fits.then_some(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_has_a_short_plain_name() {
+        let long = "N".repeat(32);
+        let too_long = "N".repeat(33);
+        for (text, fits) in [
+            ("KPN", true),
+            ("t-mobile_NL2", true),
+            (long.as_str(), true),
+            (too_long.as_str(), false),
+            ("K PN", false),
+            ("KPN#", false),
+            ("é", false),
+            ("", false),
+        ] {
+            let network = NetworkName::parse(text).ok();
+            let kept = network.as_ref().map(NetworkName::as_str);
+            assert_eq!(kept, fits.then_some(text), "{text:?}");
         }
     }
 

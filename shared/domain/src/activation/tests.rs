@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
-use crate::LineState;
+use crate::line::tests::line;
 
 const DEADLINES: Deadlines = Deadlines {
     lease: SignedDuration::from_secs(60),
@@ -152,27 +152,16 @@ fn fact(name: &str, at: Timestamp) -> Fact {
 }
 
 fn asked(kind: Kind) -> Activation {
-    let iccid = |text| Iccid::parse(text).unwrap();
-    let line = Line {
-        id: SubscriptionId::parse("line-1").unwrap(),
-        phone: Msisdn::parse("0612345601").unwrap(),
-        customer: "C-100".to_owned(),
-        reseller: None,
-        network: NetworkName::parse("KPN").unwrap(),
-        current_sim: iccid("8931086000000000013"),
-        email: None,
-        language: Language::Nl,
-        state: LineState::Active,
-        porting: false,
-        locked: false,
-        open_swap: None,
-    };
+    accepted(&line(), kind, Requested::default())
+}
+
+fn accepted(line: &Line, kind: Kind, requested: Requested) -> Activation {
     Activation::accept(
         ActivationId::from_random(asked_at(), 7),
-        &line,
+        line,
         kind,
-        iccid("8931086000000002019"),
-        Requested::default(),
+        Iccid::parse("8931086000000002019").unwrap(),
+        requested,
         "OWNER anna",
         DEADLINES.lease,
         asked_at(),
@@ -214,8 +203,10 @@ fn play(kind: Kind, story: &str) -> (Activation, Timestamp) {
             let found = apply(&a, &fact(name, at), &DEADLINES, at).map_err(refusal);
             assert_eq!(found.map(|a| a.phase), Err(refused), "{word} of: {story}");
         } else {
-            a = apply(&a, &fact(word, at), &DEADLINES, at)
+            let after = apply(&a, &fact(word, at), &DEADLINES, at)
                 .unwrap_or_else(|refused| panic!("{word} of: {story}: {refused}"));
+            assert_eq!(after.version, a.version + 1, "{word} of: {story}");
+            a = after;
         }
     }
     (a, at)
@@ -457,6 +448,16 @@ fn when_the_sweeper_looks() {
         "-",
     );
     check(Kind::Esim, "cancel finished", "-");
+    check(
+        Kind::Physical,
+        "claimed rejected finished unclear +30s claimed postponed!over +30s postponed postponed!over",
+        "30",
+    );
+    check(
+        Kind::Physical,
+        "claimed rejected finished unclear +60s postponed!over",
+        "0",
+    );
     check(Kind::Physical, "claimed ordered +5m claimed asked", "60");
 }
 
@@ -479,8 +480,8 @@ fn a_confirmation_code_is_erased_in_time() {
     );
     let erased = apply(&ended, &Fact::Erased, &DEADLINES, then).unwrap();
     assert_eq!(
-        (erased.due_at, erased.modified_at),
-        (None, ended.modified_at)
+        (erased.due_at, erased.modified_at, erased.version),
+        (None, ended.modified_at, ended.version + 1)
     );
     assert_eq!(step(next(&erased, &DEADLINES, then), then), "rest");
 }
@@ -696,6 +697,8 @@ fn stories() {
         physical  claimed ordered +5m claimed unclear asked claimed asked => started wait:1200
         physical  claimed ordered +5m claimed completed => started finish
         esim      claimed ordered +5m claimed ended => ending cancel
+        esim      claimed ordered installed profile-failed!known => ordered start
+        esim      claimed installed profile-failed!known ordered => ordered start
         # Cancelling: while the network has surely not started.
         esim      cancel finished => error rest
         physical  cancel finished cancel!known => error rest
@@ -715,6 +718,8 @@ fn stories() {
         # What was given up may still be carried out: the end waits for it.
         esim      claimed smdp-failed cancel claimed profile-settled!never asked => ending wait:300
         esim      claimed smdp-failed cancel +9m claimed asked => ending wait:60
+        esim      claimed smdp-failed cancel +10m claimed asked => ending wait:300
+        esim      claimed smdp-failed cancel claimed ask-failed => ending wait:7200
         esim      claimed smdp-failed cancel +10m claimed profile-settled ended => ending finish
         esim      claimed try-failed cancel claimed profile-settled asked => ending wait:300
         esim      claimed try-failed cancel claimed profile-settled found => ending wait:60
@@ -731,6 +736,9 @@ fn stories() {
         esim      claimed cancel taken => ending cancel
         esim      claimed ordered cancel claimed on-phone on-phone!known ended => ending finish
         esim      claimed ordered cancel profile-settled ended finished => error rest
+        # Nothing but the end waits for it, and a question that was given up orders nothing.
+        esim      claimed try-failed +10s claimed ordered +5m claimed asked => ordered wait:600
+        esim      claimed ordered +5m claimed cut-off cancel claimed profile-settled ended => ending finish
         # A network that ends the order by itself, and one that has the last word.
         esim      claimed ordered ended ended!known => ending cancel
         physical  claimed ordered ended finished => error rest
@@ -879,6 +887,26 @@ fn what_waits_for_a_peer_for_over_an_hour_is_stuck() {
 }
 
 #[test]
+fn the_qr_code_goes_to_the_address_asked_else_to_the_contact_on_file() {
+    let contact = EmailAddress::parse("anna@example.com").unwrap();
+    let other = EmailAddress::parse("anna@example.net").unwrap();
+    for (kind, given, expected) in [
+        (Kind::Esim, None, Some(&contact)),
+        (Kind::Esim, Some(&other), Some(&other)),
+        (Kind::Physical, None, None),
+    ] {
+        let mut line = line();
+        line.email = Some(contact.clone());
+        let requested = Requested {
+            email: given.cloned(),
+            ..Requested::default()
+        };
+        let a = accepted(&line, kind, requested);
+        assert_eq!(a.mail_to(), expected, "{kind:?} {given:?}");
+    }
+}
+
+#[test]
 fn what_the_network_may_have() {
     for (kind, story, expected) in [
         (Kind::Esim, "claimed", false),
@@ -897,6 +925,31 @@ fn what_the_network_may_have() {
             expected,
             "{kind:?}: {story}"
         );
+    }
+}
+
+#[test]
+fn every_mail_of_a_swap_has_a_number() {
+    for (kind, story, expected) in [
+        (Kind::Esim, "claimed", 0),
+        (Kind::Esim, "claimed ordered", 1),
+        (Kind::Esim, "claimed ordered resend resend", 3),
+        (Kind::Physical, "claimed ordered", 0),
+    ] {
+        assert_eq!(play(kind, story).0.mails, expected, "{kind:?}: {story}");
+    }
+}
+
+#[test]
+fn the_network_is_noted_to_start_once() {
+    for (kind, story, expected) in [
+        (Kind::Esim, "claimed ordered started missing started", 1),
+        (Kind::Physical, "claimed ordered missing started", 0),
+    ] {
+        let (a, _) = play(kind, story);
+        let starts = |line: &&Event| line.what == "network: started";
+        let count = a.timeline.iter().filter(starts).count();
+        assert_eq!(count, expected, "{kind:?}: {story}");
     }
 }
 
@@ -1014,7 +1067,7 @@ fn a_wrong_code_is_written_once_and_never_crowds_out_the_end() {
             Err(refused) => assert_eq!((refused, a.timeline.len()), (Refused::Known, TIMELINE_CAP)),
         }
     }
-    for name in ["cancel", "profile-settled", "ended", "finished"] {
+    for name in ["missing", "cancel", "profile-settled", "ended", "finished"] {
         a = apply(&a, &fact(name, at), &DEADLINES, at).unwrap();
     }
     let ending: Vec<_> = a.timeline[TIMELINE_CAP..]
@@ -1075,6 +1128,7 @@ fn an_id_sorts_by_its_time_and_takes_eighty_random_bits() {
     let early = ActivationId::from_random(asked_at(), u128::MAX);
     let late = ActivationId::from_random(asked_at() + SignedDuration::from_millis(1), 0);
     assert!(early.as_str() < late.as_str());
+    assert_eq!(late.to_string(), late.as_str());
     assert_ne!(
         late,
         ActivationId::from_random(asked_at() + SignedDuration::from_millis(1), 1)

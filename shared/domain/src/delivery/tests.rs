@@ -4,7 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Iccid, Kind, Line, LineState, Msisdn, NetworkName, Requested, SubscriptionId};
+use crate::line::tests::line;
+use crate::{Iccid, Kind, Requested};
 
 const PATIENCE: Patience = Patience {
     doubt: SignedDuration::from_mins(15),
@@ -21,23 +22,9 @@ const LISTENING: Patience = Patience {
 
 fn swap() -> (Activation, Timestamp) {
     let at = "2026-03-01T12:00:00Z".parse().unwrap();
-    let line = Line {
-        id: SubscriptionId::parse("line-1").unwrap(),
-        phone: Msisdn::parse("0612345601").unwrap(),
-        customer: "C-100".to_owned(),
-        reseller: None,
-        network: NetworkName::parse("KPN").unwrap(),
-        current_sim: Iccid::parse("8931086000000000013").unwrap(),
-        email: None,
-        language: Language::Nl,
-        state: LineState::Active,
-        porting: false,
-        locked: false,
-        open_swap: None,
-    };
     let swap = Activation::accept(
         ActivationId::from_random(at, 7),
-        &line,
+        &line(),
         Kind::Esim,
         Iccid::parse("8931086000000002019").unwrap(),
         Requested::default(),
