@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
@@ -18,11 +19,12 @@ use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Context, LambdaEvent};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
-use store::Store;
+use store::{Saved, Store};
 use sweep_swaps::{SweepSwaps, Swept};
-use tests::{Meter, World, line};
+use tests::{FREE_CARD, Fault, Meter, Wire, World, card, esim, line};
 use tracing::subscriber::{DefaultGuard, set_default};
 
+use crate::mail::refused;
 use crate::tidy::{of_type, property};
 
 /// The stack's name, which is a part of the metrics' namespace.
@@ -265,6 +267,90 @@ fn each_alarm_rings_by_its_metric_and_by_no_other() {
     assert_eq!(rung, alarms().into_keys().collect());
 }
 
+/// Until this alarm rings by what the stack has logged so far.
+async fn rings(logged: &Logged, lines: &mut Vec<Value>, alarm: &str) {
+    for _ in 0..2000 {
+        lines.extend(logged.take());
+        if ringing(lines).iter().any(|name| name == alarm) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{alarm} does not ring: {lines:?}");
+}
+
+#[tokio::test]
+async fn what_goes_wrong_at_peers_and_at_ses_rings_its_alarm() {
+    let (network, ses) = (Wire::new().await, Wire::new().await);
+    let world = World::with(&[
+        ("NETWORK_URL", network.url.as_str()),
+        ("AWS_ENDPOINT_URL_SES", ses.url.as_str()),
+        ("RETRY_AFTER", "1ms"),
+        ("ASK_AFTER", "50ms"),
+        ("ASK_AT_MOST", "100ms"),
+        ("MAIL_RETRY_AFTER", "1ms"),
+        ("SETTLE_WITHIN", "4s"),
+        ("CALL_REST", "1ms"),
+    ])
+    .await;
+    network.connect(&world.stack.endpoints.network);
+    ses.connect(&world.stack.endpoints.ses);
+    let (logged, mut lines) = (Logged::begin(), Vec::new());
+
+    network.plan("POST", Fault::Answer(401, "{}".to_owned()));
+    ses.plan("POST", refused("Throttling"));
+    let first = world.begin(&esim(line::ANNA)).await;
+    rings(&logged, &mut lines, "PeerRefusesUs").await;
+    world.await_waiting(&first).await;
+    rings(&logged, &mut lines, "MailsHeld").await;
+
+    ses.plan("POST", refused("MessageRejected"));
+    let second = world.begin(&esim(line::BRAM)).await;
+    rings(&logged, &mut lines, "MailsFail").await;
+    let admin = world.admin();
+    world.manage(&admin, "CancelActivation", &second, "").await;
+
+    // Nobody settles the order: it is given up, and the line goes on. Then the network carries it out.
+    network.cut();
+    world.manage(&admin, "CancelActivation", &first, "").await;
+    rings(&logged, &mut lines, "PeerDown").await;
+    rings(&logged, &mut lines, "SwapsUnsettled").await;
+    network.connect(&world.stack.endpoints.network);
+    let other = world.begin(&card(line::ANNA, FREE_CARD)).await;
+    world.await_status(&other, "DONE").await;
+    let order = world.record(&first).await.order_number;
+    let order = json!({"id": order, "externalId": first, "state": "completed"});
+    let event = json!({"eventId": "late", "event": {"serviceOrder": order}});
+    let listener = "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent";
+    let taken = world.send("POST", listener, &[], event.to_string()).await;
+    assert_eq!(taken.status, 201, "{taken:?}");
+    rings(&logged, &mut lines, "SwapsDisputed").await;
+
+    for _ in 0..5 {
+        network.plan("POST", Fault::Answer(422, "{}".to_owned()));
+        let id = world.begin(&card(line::BRAM, "8931086000000001029")).await;
+        world.await_status(&id, "ERROR").await;
+    }
+    rings(&logged, &mut lines, "SwapsFail").await;
+
+    // It has waited for the network for two hours.
+    network.cut();
+    let id = world.begin(&card(line::CARLA, "8931086000000001037")).await;
+    loop {
+        let id = domain::ActivationId::parse(&id).unwrap();
+        let stored = world.stack.store.swap(&id).await.unwrap().unwrap();
+        let mut waited = stored.activation.clone();
+        waited.moved_at -= SignedDuration::from_hours(2);
+        waited.version += 1;
+        let orders = waited.phase == domain::Phase::Ordering;
+        if orders && world.stack.store.save(&stored, &waited).await.unwrap() == Saved::Written {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    rings(&logged, &mut lines, "SwapsStuck").await;
+}
+
 /// A free SIM of a network of its own.
 fn sim(number: u32, form_factor: FormFactor, free_from: Timestamp) -> Sim {
     Sim {
@@ -283,6 +369,7 @@ fn sim(number: u32, form_factor: FormFactor, free_from: Timestamp) -> Sim {
         puk2: None,
         supplier_code: None,
         tag: None,
+        codes_shown: false,
     }
 }
 

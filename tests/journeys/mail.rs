@@ -50,6 +50,8 @@ async fn add_french_line(world: &World) -> &'static str {
         porting: false,
         locked: false,
         open_swap: None,
+        kept_card: None,
+        kept_esim: None,
     };
     let sim = Sim {
         iccid: line.current_sim.clone(),
@@ -67,6 +69,7 @@ async fn add_french_line(world: &World) -> &'static str {
         puk2: None,
         supplier_code: None,
         tag: None,
+        codes_shown: false,
     };
     world.stack.store.add_line(&line, sim).await.unwrap();
     ID
@@ -177,7 +180,8 @@ async fn wired_with(configuration_set: &str, retry_after: &str) -> (World, Wire)
 }
 
 /// SES's way to say no.
-fn refused(code: &str) -> Fault {
+/// SES refuses a mail by this code.
+pub(crate) fn refused(code: &str) -> Fault {
     refused_with(400, code, "no")
 }
 
@@ -368,12 +372,11 @@ async fn what_speaks_of_the_account_is_waited_out() {
         assert_eq!((world.mails(&id).len(), calls), (1, 9), "{reason}");
         let mail = mail_of(&world, &id).await;
         assert_eq!((mail.holds, mail.refusals), (8, 0), "{reason}");
-        let noted = mail.timeline.iter().map(|event| event.what.clone());
-        let expected = [
-            format!("SES: {reason}"),
-            format!("SES: {reason}, 8 holds"),
-            "sent".to_owned(),
-        ];
+        let noted = mail
+            .timeline
+            .iter()
+            .map(|event| (event.what.clone(), event.count));
+        let expected = [(format!("SES: {reason}"), 8), ("sent".to_owned(), 1)];
         assert_eq!(noted.collect::<Vec<_>>(), expected);
     }
 }

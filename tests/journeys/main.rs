@@ -23,4 +23,5 @@ mod stock;
 mod submit;
 mod swap;
 mod sweep;
+mod thieves;
 mod tidy;

@@ -245,6 +245,7 @@ async fn target(
         puk2: None,
         supplier_code: None,
         tag: None,
+        codes_shown: false,
     };
     let (old, card) = (sim(1, FormFactor::Nano), sim(2, FormFactor::Nano));
     let line = Line {
@@ -260,6 +261,8 @@ async fn target(
         porting: false,
         locked: false,
         open_swap: None,
+        kept_card: None,
+        kept_esim: None,
     };
     let store = &world.stack.store;
     store.add_line(&line, old).await.unwrap();

@@ -81,6 +81,7 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
         "sweep_swaps",
         // Metrics.
         "simswap",
+        edge::AUDIT,
         "local",
         "peers",
     ];
@@ -151,6 +152,7 @@ fn sim(iccid: &str, form_factor: FormFactor) -> Sim {
         puk2,
         supplier_code: Some(Secret::new(SUPPLIER_CODE)),
         tag: None,
+        codes_shown: false,
     }
 }
 
@@ -168,6 +170,8 @@ async fn add_line(world: &World, id: &str, phone: &str, iccid: &str) {
         porting: false,
         locked: false,
         open_swap: None,
+        kept_card: None,
+        kept_esim: None,
     };
     let store = &world.stack.store;
     store
@@ -511,7 +515,7 @@ async fn no_secret_of_a_swap_is_where_it_should_not_be() {
     assert!(
         holds(&log, &done)
             && holds(&log, "swap accepted")
-            && holds(&log, "profile is not ordered")
+            && holds(&log, "a call to a peer failed")
             && holds(&log, "SubmitToDone")
     );
     for secret in &secrets {
@@ -860,4 +864,74 @@ fn row(world: &World, pk: &str, sk: &str) -> Item {
         ..GetItemRequest::default()
     });
     found.unwrap().item.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_shown_codes_leaves_a_line_in_the_log_and_no_line_names_a_person() {
+    // At some issuers the subject of a token is an address.
+    const SUBJECT: &str = "subject@issuer.example";
+    const ACCOUNT: &str = "aaaaaaaaaaaaaaaaaaaa0001";
+    let world = world(None, &[]).await;
+    add_line(&world, ACCOUNT, "+31612349911", "8931999000000000011").await;
+    let now = Timestamp::now();
+    let issue = |customer| {
+        let tokens = &world.stack.tokens;
+        tokens.issue("OWNER", Some(customer), None, SUBJECT, 3600, now)
+    };
+    let token = issue("C-900");
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str())];
+    let change = async |sim: &str| {
+        let path = format!("/mvno/{ACCOUNT}/changesim/{sim}");
+        world.send("POST", &path, &headers, "").await
+    };
+    let mut shown = Vec::new();
+    for sim in ["8931999000000000011", "eSim", "eSim"] {
+        let answer = change(sim).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        shown.push(
+            answer.json()["mvnoSim"]["simNumber"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
+    }
+    let page = world
+        .query(&token, &format!("subscriptionId={ACCOUNT}"))
+        .await;
+    let id = page.json()["results"][0]["id"].as_str().unwrap().to_owned();
+    world.await_waiting(&id).await;
+    world.manage(&token, "ResendEsim", &id, "").await;
+    world.manage(&token, "CancelActivation", &id, "").await;
+    world.await_status(&id, "ERROR").await;
+
+    let log = LOG.0.lock().unwrap().clone();
+    assert!(!holds(&log, SUBJECT));
+    let caller = store::caller_digest(&domain::Caller {
+        subject: SUBJECT.to_owned(),
+        scope: domain::Scope::Owner {
+            customer: "C-900".to_owned(),
+        },
+    });
+    let lines = String::from_utf8(log).unwrap();
+    let of_codes: Vec<Value> = lines
+        .lines()
+        .filter(|line| line.contains("codes of a SIM are shown") && line.contains(ACCOUNT))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let fields: Vec<_> = of_codes.iter().map(|line| &line["fields"]).collect();
+    assert_eq!(fields.len(), 3, "{fields:?}");
+    for (line, iccid) in fields.into_iter().zip(&shown) {
+        assert_eq!(line["iccid"], **iccid);
+        assert_eq!(
+            (&line["caller"], &line["role"]),
+            (&json!(caller), &json!("OWNER"))
+        );
+    }
+    for wish in ["a cancel is taken", "a mail is to be sent again"] {
+        let line = lines
+            .lines()
+            .find(|line| line.contains(wish) && line.contains(&caller));
+        assert!(line.is_some(), "{wish}");
+    }
 }

@@ -32,7 +32,9 @@ impl Files {
 async fn load(world: &World, kind: Kind, path: &Path, skip_faulty: bool) -> Loaded {
     let mut told = Vec::new();
     let mut report = |report| match report {
-        Report::Faulty(line, reason) | Report::Refused(line, reason) => told.push((line, reason)),
+        Report::Faulty(line, reason)
+        | Report::Swap(line, reason)
+        | Report::Refused(line, reason) => told.push((line, reason)),
         Report::Checked(..) | Report::Written(..) => {}
     };
     let counts = import(kind, path, skip_faulty, &world.stack.store, &mut report)
@@ -177,7 +179,7 @@ async fn lines_come_with_their_numbers_and_sims_and_a_repeat_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_line_is_updated_while_a_swap_is_open_and_the_swap_goes_on() {
+async fn a_line_is_updated_while_a_swap_is_open_and_what_bars_it_stops_the_swap() {
     let (world, files) = (World::new().await, Files::new());
     let id = world.begin(&esim(line::ANNA)).await;
     let code = world.await_waiting(&id).await;
@@ -187,8 +189,14 @@ async fn a_line_is_updated_while_a_swap_is_open_and_the_swap_goes_on() {
         "{};+31612340000;C-1;R-1;TDC;8931777000000000099;other@example.com;fr;BLOCKED;true",
         line::ANNA
     );
+    let path = files.write(LINES, &[&row.replace("BLOCKED;true", "ACTIVE;false")]);
+    let (counts, said) = load(&world, Kind::Subscriptions, &path, false).await;
+    assert_eq!((counts.updated, said), (1, Vec::new()));
+    let after = world.line(line::ANNA).await;
+    assert_eq!(after.open_swap, before.open_swap);
+
     let path = files.write(LINES, &[&row]);
-    let (counts, _) = load(&world, Kind::Subscriptions, &path, false).await;
+    let (counts, said) = load(&world, Kind::Subscriptions, &path, false).await;
     assert_eq!(
         counts,
         Counts {
@@ -196,6 +204,8 @@ async fn a_line_is_updated_while_a_swap_is_open_and_the_swap_goes_on() {
             ..Counts::default()
         }
     );
+    let stopped = format!("its open swap {id} is stopped");
+    assert_eq!(said, told(&[(2, &stopped)]));
     let after = world.line(line::ANNA).await;
     assert_eq!((after.state, after.porting), (LineState::Blocked, true));
     assert_eq!(after.language.as_str(), "fr");
@@ -218,10 +228,8 @@ async fn a_line_is_updated_while_a_swap_is_open_and_the_swap_goes_on() {
         )
     );
     assert_eq!(after.current_sim, before.current_sim);
-    assert_eq!(after.open_swap, before.open_swap);
-
-    assert_eq!(world.install(&code, "8E9!#").await.status, 200);
-    world.await_status(&id, "DONE").await;
+    world.await_status(&id, "ERROR").await;
+    assert_eq!(world.install(&code, "8E9!#").await.status, 404);
 
     // The lock is taken and left only where the file speaks of it, and an empty address is none.
     let hanna = "+31612345608;C-100;R-10;KPN;8931086000000000062;;nl;ACTIVE;false";

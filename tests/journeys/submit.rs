@@ -545,6 +545,7 @@ fn stock(iccid: &str) -> Sim {
         puk2: None,
         supplier_code: None,
         tag: None,
+        codes_shown: false,
     }
 }
 

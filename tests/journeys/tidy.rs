@@ -3,9 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
+use change_sim::ChangeSim;
+use deliver_esim::DeliverEsim;
+use edge::{Ambient, Settings};
+use fulfil_swap::{FulfilSwap, Peers};
 use local::gateway::{Authorizer, ROUTES};
+use mail_events::MailEvents;
+use manage_swap::ManageSwap;
+use network_events::NetworkEvents;
+use query_activation::QueryActivation;
 use serde_json::{Value, json};
+use store::Store;
+use submit_swap::SubmitSwap;
+use sweep_swaps::SweepSwaps;
 use tests::World;
 
 fn root() -> PathBuf {
@@ -290,6 +302,214 @@ fn the_description_has_the_routes_that_need_a_token() {
         .map(|route| format!("{} {}", route.method, route.path))
         .collect();
     assert_eq!(described, served);
+}
+
+/// The settings that a function reads when it is made, beside those of its process.
+async fn settings_of(function: &str) -> BTreeSet<String> {
+    let read = Arc::new(Mutex::new(BTreeSet::new()));
+    let record = read.clone();
+    let settings = Settings::new(move |name| {
+        record.lock().unwrap().insert(name.to_owned());
+        let value = match name {
+            "SMDP_URL" | "NETWORK_URL" => "https://peer.example",
+            "SMDP_ADDRESS" => "smdp.example",
+            "SMDP_REQUESTER_ID" => "1.2.3",
+            "SMDP_SUBJECT" | "NETWORK_SUBJECT" => "CN=peer",
+            "MAIL_FROM" => "esim@simswap.example",
+            "BRAND" => "Simswap",
+            "MAILS_A_SECOND" => "14",
+            "FULFIL_SWAP" => "fulfil-swap",
+            "DELIVER_ESIM" => "deliver-esim",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    });
+    let aws = aws_config::SdkConfig::builder()
+        .behavior_version(aws_config::BehaviorVersion::latest())
+        .build();
+    let kms = aws_sdk_kms::Config::new(&aws);
+    let store = Store::new(aws_sdk_dynamodb::Client::new(&aws), kms, "table", "key");
+    let (clock, fits) = (Ambient::real(), "the settings are complete");
+    match function {
+        "submit-swap" => drop(SubmitSwap::new(store, clock, &settings).expect(fits)),
+        "change-sim" => drop(ChangeSim::new(store, clock, &settings).expect(fits)),
+        "query-activation" => drop(QueryActivation::new(store, clock, &settings).expect(fits)),
+        "manage-swap" => drop(ManageSwap::new(store, clock, &settings).expect(fits)),
+        "network-events" => drop(NetworkEvents::new(store, clock, &settings).expect(fits)),
+        "mail-events" => drop(MailEvents::new(store, clock, &settings).expect(fits)),
+        "sweep-swaps" => {
+            let lambda = aws_sdk_lambda::Client::new(&aws);
+            drop(SweepSwaps::new(store, lambda, clock, &settings).expect(fits));
+        }
+        "deliver-esim" => {
+            let ses = aws_sdk_ses::Config::new(&aws);
+            drop(DeliverEsim::new(store, &ses, clock, &settings).expect(fits));
+        }
+        "fulfil-swap" => {
+            let secrets = aws_sdk_secretsmanager::Config::new(&aws);
+            let peers = Peers::read(secrets, &settings).await.expect(fits);
+            drop(FulfilSwap::new(store, peers, clock, &settings).expect(fits));
+        }
+        other => panic!("{other} is a function that this test does not know"),
+    }
+    let read = read.lock().unwrap();
+    read.clone()
+}
+
+/// The functions that a cell of README's table means.
+fn meant(cell: &str) -> BTreeSet<String> {
+    let named = |text: &str| -> BTreeSet<String> {
+        let names = text.split(", ").flat_map(|part| part.split(" and "));
+        names.map(str::to_owned).collect()
+    };
+    match cell.strip_prefix("all but ") {
+        Some(but) => &functions() - &named(but),
+        None if cell == "all" => functions(),
+        None => named(cell),
+    }
+}
+
+#[tokio::test]
+async fn every_setting_is_read_deployed_and_documented_for_the_same_functions() {
+    let mut readers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for function in functions() {
+        let mut names = settings_of(&function).await;
+        // What a process reads before its function is made.
+        names.extend(["LOG_LEVEL", "METRIC_NAMESPACE"].map(str::to_owned));
+        let main = read(&format!("functions/{function}/src/main.rs"));
+        let quoted = main.split("settings.text(\"").skip(1);
+        names.extend(quoted.map(|rest| rest.split('"').next().unwrap().to_owned()));
+        for name in names {
+            readers.entry(name).or_default().insert(function.clone());
+        }
+    }
+
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("| | function | default |\n").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let mut documented = BTreeMap::new();
+    for row in table.lines().skip(1) {
+        let mut cells = row.trim_matches('|').split(" | ").map(str::trim);
+        let (names, functions) = (cells.next().unwrap(), meant(cells.next().unwrap()));
+        for name in names.split(", ") {
+            documented.insert(name.trim_matches('`').to_owned(), functions.clone());
+        }
+    }
+    assert_eq!(documented, readers);
+
+    let template = read("infra/template.yaml");
+    let (_, globals) = template.split_once("\nGlobals:\n").unwrap();
+    let variables = |text: &str| -> BTreeSet<String> {
+        let Some((_, after)) = text.split_once("        Variables:\n") else {
+            return BTreeSet::new();
+        };
+        let lines = after
+            .lines()
+            .map_while(|line| line.strip_prefix("        "));
+        let names = lines.filter_map(|line| Some(line.split_once(": ")?.0.trim().to_owned()));
+        names.collect()
+    };
+    let for_all = variables(globals.split_once("\nResources:\n").unwrap().0);
+    let mut deployed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for text in of_type("AWS::Serverless::Function").values() {
+        let function = property(text, "CodeUri: ../target/lambda/");
+        for name in variables(text).union(&for_all) {
+            let functions = deployed.entry(name.clone()).or_default();
+            functions.insert(function.to_owned());
+        }
+    }
+    assert!(deployed.len() > 15, "{deployed:?}");
+    for (name, functions) in &deployed {
+        assert_eq!(
+            Some(functions),
+            readers.get(name),
+            "{name} is set for whom it concerns"
+        );
+    }
+}
+
+#[test]
+fn each_role_may_read_what_its_function_opens_and_no_more() {
+    // By the store's words: the rows that each reads. `K#` are the data keys, without which nothing secret is opened.
+    let words: [(&[&str], &str); 6] = [
+        (
+            &[
+                "store.swap(",
+                "store.swap_with_deliveries(",
+                "store.swaps(",
+                "store.delivery(",
+            ],
+            "A#*",
+        ),
+        (&["store.line(", "store.finish_late("], "L#*"),
+        (&["store.phone("], "P#*"),
+        (&["store.sim(", "store.sim_with_secrets("], "S#*"),
+        (&["store.kept_answer("], "I#*"),
+        (
+            &[
+                "store.begin(",
+                "store.sim_with_secrets(",
+                "store.matching_id(",
+                "store.confirmation_code(",
+                ".presenter",
+                "store.keyring()",
+            ],
+            "K#",
+        ),
+    ];
+    let roles = of_type("AWS::IAM::Role");
+    for (name, text) in of_type("AWS::Serverless::Function") {
+        let function = property(&text, "CodeUri: ../target/lambda/");
+        let mut code = String::new();
+        for entry in fs::read_dir(root().join(format!("functions/{function}/src"))).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                continue;
+            }
+            let source = fs::read_to_string(path).unwrap();
+            let source = source.split("#[cfg(test)]").next().unwrap();
+            code.extend(source.split_whitespace());
+        }
+        let reads = words
+            .iter()
+            .filter(|(words, _)| words.iter().any(|word| code.contains(word)));
+        let reads: BTreeSet<&str> = reads.map(|(_, keys)| *keys).collect();
+        let role = &roles[&format!("{name}Role")];
+        let allowed: BTreeSet<&str> = match role.split_once("- Sid: ReadRows\n") {
+            None => BTreeSet::new(),
+            Some((_, statement)) => {
+                let keys = property(
+                    statement,
+                    "ForAllValues:StringLike: { dynamodb:LeadingKeys:",
+                );
+                let keys = keys.split('"').skip(1).step_by(2);
+                keys.collect()
+            }
+        };
+        assert_eq!(allowed, reads, "{function}");
+        let opens = role.contains("- Sid: OpenDataKeys\n");
+        assert_eq!(opens, reads.contains("K#"), "{function} opens data keys");
+    }
+}
+
+#[test]
+fn each_row_of_what_is_defended_names_a_test_that_there_is() {
+    let security = read("SECURITY.md");
+    let rows = security.lines().filter(|line| line.starts_with("| "));
+    let mut tested = 0;
+    for row in rows.filter(|row| !row.contains("---") && !row.ends_with("| test |")) {
+        let cell = row.trim_end_matches(" |").rsplit("| ").next().unwrap();
+        let (room, test) = match cell.trim_matches('`').split_once("::") {
+            Some((room, test)) => (room, format!("fn {test}()")),
+            None => (cell.trim_matches('`'), "#[tokio::test".to_owned()),
+        };
+        assert!(
+            read(&format!("tests/journeys/{room}.rs")).contains(&test),
+            "{cell}"
+        );
+        tested += 1;
+    }
+    assert!(tested > 20, "{tested} rows");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::invariants::Fate;
-use crate::people::{Act, Request};
+use crate::people::{Act, Bar, Request};
 use crate::stock::{FREE, LINES};
 use crate::weather::Weather;
 use crate::world::{Cut, Plan, Rival, Run, run};
@@ -17,7 +17,7 @@ struct Story {
     end: &'static str,
 }
 
-fn stories() -> [Story; 5] {
+fn stories() -> [Story; 6] {
     let installs = vec![(60_000, Act::Install)];
     [
         Story {
@@ -49,6 +49,12 @@ fn stories() -> [Story; 5] {
             then: Some(Request::manage(&LINES[0], "CancelActivation")),
             acts: Vec::new(),
             end: "esim cancelled",
+        },
+        Story {
+            request: Request::change(&LINES[0], "eSim"),
+            then: Some(Request::bar(&LINES[0], Bar::Locked)),
+            acts: Vec::new(),
+            end: "esim stopped",
         },
     ]
 }
@@ -91,11 +97,12 @@ fn cuts(of: impl Fn(&Request) -> Vec<Cut>) -> Vec<(Plan, &'static str)> {
     plans
 }
 
-/// The functions that the swaps of the stories need between them: all that there are.
-const FUNCTIONS: [&str; 9] = [
+/// The functions that the swaps of the stories need between them: all that there are, and an operator's import.
+const FUNCTIONS: [&str; 10] = [
     "change-sim",
     "deliver-esim",
     "fulfil-swap",
+    "import",
     "mail-events",
     "manage-swap",
     "network-events",
@@ -211,6 +218,11 @@ fn callers_may_come_in_at_every_await() {
             Request::query(line),
             Request::manage(line, "CancelActivation"),
             Request::manage(line, "ResendEsim"),
+            Request::bar(line, Bar::Locked),
+            Request::bar(line, Bar::Blocked),
+            Request::bar(line, Bar::Porting),
+            Request::of_thief(line, 0),
+            Request::of_thief(line, 1),
         ]
         .into_iter()
         .flat_map(|caller| {
@@ -224,6 +236,7 @@ fn callers_may_come_in_at_every_await() {
     });
     let others = [
         "change-sim",
+        "import",
         "manage-swap",
         "query-activation",
         "submit-swap",

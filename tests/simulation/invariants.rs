@@ -16,7 +16,7 @@ use peers::ProfileState;
 use serde_json::{Value, json};
 
 use crate::ground::{Ground, Mail};
-use crate::people::Request;
+use crate::people::{Bar, Request, THIEF};
 use crate::quirks::Early;
 use crate::sandbox::{INSTALL_WITHIN, ORDER_WITHIN, SETTLE_WITHIN, TABLE};
 use crate::stock::{self, FREE, LINES, SECRETS};
@@ -114,6 +114,22 @@ pub(crate) struct Watch {
     told_later: BTreeMap<u64, (String, Peer, u64)>,
     /// When anyone but the function that calls last wrote a swap.
     others: BTreeMap<String, u64>,
+    /// Who gave a confirmation code.
+    givers: BTreeMap<String, &'static str>,
+    /// Lines that are surely kept on their SIM, and since when we know.
+    barred: BTreeMap<String, (u64, Bar)>,
+    /// When an operator last began an import that speaks of such a bar of a line.
+    imported: BTreeMap<(&'static str, Bar), u64>,
+    /// Swaps of which a call may have been made that lets the network move the number, or was about to be.
+    moving: BTreeSet<String>,
+    /// Lines that an operator ever wanted to be barred.
+    bars: BTreeSet<String>,
+    /// Swaps that an operator was told to be stopped.
+    stopped: BTreeSet<String>,
+    /// When a request was last sent.
+    asked: BTreeMap<usize, u64>,
+    /// The line for which a caller saw the codes of a SIM that the service chose.
+    shown_for: BTreeMap<String, String>,
 }
 
 /// A call that was given up and will be carried out.
@@ -123,6 +139,9 @@ pub(crate) struct Pending {
     swap: String,
     path: String,
 }
+
+/// An import is over after so many milliseconds, with all that its process left on the wire.
+const IMPORT_LASTS: u64 = 300_000;
 
 /// For so long after a fact came a swap may be taken further before its time, in milliseconds.
 const AWAKE: u64 = 180_000;
@@ -134,6 +153,52 @@ impl Watch {
             blind,
             ..Self::default()
         }
+    }
+
+    /// A request is sent.
+    pub(crate) fn asks(&mut self, n: usize, request: &Request, now: u64) {
+        self.asked.insert(n, now);
+        if let Some(code) = &request.code {
+            self.givers.insert(code.clone(), request.caller());
+        }
+        if let Some((line, bar)) = request.bar {
+            // One that does not speak of the lock leaves it alone, whenever it comes.
+            let speaks_of = |other: Bar| bar != Bar::Other || other != Bar::Locked;
+            self.barred
+                .retain(|of, (_, other)| of != line || !speaks_of(*other));
+            for other in Bar::ALL.into_iter().filter(|other| speaks_of(*other)) {
+                let before = self.imported.insert((line, other), now);
+                // Of two imports under way nobody knows which is the last.
+                if before.is_some_and(|before| now < before + IMPORT_LASTS) {
+                    self.imported.insert((line, other), now + IMPORT_LASTS);
+                }
+            }
+            if Bar::ALL.contains(&bar) {
+                self.bars.insert(line.to_owned());
+            }
+        }
+    }
+
+    /// An operator was answered.
+    fn imported(
+        &mut self,
+        n: usize,
+        line: &'static str,
+        bar: Bar,
+        body: &str,
+        now: u64,
+    ) -> Option<String> {
+        let body: Value = serde_json::from_str(body).unwrap_or_default();
+        if let Some(swap) = body["stopped"].as_str() {
+            self.stopped.insert(swap.to_owned());
+        }
+        let last = self.imported.get(&(line, bar));
+        if last.is_some() && last == self.asked.get(&n) {
+            self.barred.insert(line.to_owned(), (now, bar));
+        }
+        let goes_on = body["goesOn"].as_str()?;
+        let begun = self.moving.contains(goes_on) || self.ended(goes_on);
+        (!begun).then(|| format!("{goes_on} is not stopped, and had not begun to move"))
     }
 
     /// A caller asks to cancel a swap.
@@ -220,7 +285,12 @@ impl Watch {
                 .rows
                 .get(&key)
                 .is_some_and(|seen| seen.phase != text(item, "phase"));
-            let told = self.told_later.remove(&invocation);
+            // An invocation may have several swaps at hand.
+            let told = self.told_later.get(&invocation);
+            let told = match told.is_some_and(|(of, ..)| *of == swap) {
+                true => self.told_later.remove(&invocation),
+                false => None,
+            };
             if function != "fulfil-swap" {
                 self.others.insert(swap.clone(), now);
             }
@@ -330,6 +400,14 @@ impl Watch {
         mails.next().map(|(_, seen)| seen.first)
     }
 
+    /// Whether a swap has ended, or is on its way to ERROR.
+    fn ended(&self, swap: &str) -> bool {
+        let seen = self
+            .rows
+            .get(&(format!("A#{swap}"), "activation".to_owned()));
+        seen.is_some_and(|seen| seen.ended || seen.phase == "ending")
+    }
+
     fn seen(&self, swap: &ActivationId) -> Option<&Seen> {
         self.rows
             .get(&(format!("A#{swap}"), "activation".to_owned()))
@@ -396,8 +474,14 @@ impl Watch {
                 let Some(id) = id else {
                     return violations;
                 };
-                if call.method == "POST" && call.path.ends_with("/serviceOrder") {
+                let places = call.method == "POST" && call.path.ends_with("/serviceOrder");
+                if places {
                     self.ordered.insert(id.clone(), since_begin);
+                }
+                let held = memmem::find(&call.body, b"startOn").is_some();
+                let moves = call.method == "PATCH" || places && !held;
+                if moves && self.stopped.contains(&id) {
+                    violations.push(format!("{id} is started, and was stopped"));
                 }
                 let shown = self.shown.get(&id).map_or("", String::as_str);
                 if call.path.ends_with("/cancelServiceOrder") && shown.ends_with("Cancellation") {
@@ -503,6 +587,17 @@ impl Watch {
         };
         let until = if claimed { number(item, "until") } else { 0 };
         let phase = text(item, if swap { "phase" } else { "state" });
+        if swap {
+            let card = text(item, "kind") == "physical";
+            let installed = text(item, "profile") == "installed";
+            let claims =
+                claimed && (card && phase == "ordering" || installed && phase == "ordered");
+            let started = ["started", "completed"].contains(&text(item, "order").as_str());
+            if claims || started || phase == "started" {
+                self.moving
+                    .insert(key.0.trim_start_matches("A#").to_owned());
+            }
+        }
         let first = before.map_or(now, |seen| seen.first);
         let ended_at = before
             .and_then(|seen| seen.ended_at)
@@ -520,6 +615,8 @@ impl Watch {
             new_sim: text(item, "newSim"),
         };
         let reopened = !ended && before.is_some_and(|seen| seen.ended);
+        let (line, sim) = (seen.line.clone(), seen.new_sim.clone());
+        let begun = swap && before.is_none();
         self.rows.insert(key.clone(), seen);
         if version < least {
             return Some(format!(
@@ -535,14 +632,56 @@ impl Watch {
         if ends_otherwise {
             return Some(format!("{key:?} was done, and is {phase}"));
         }
+        if begun && self.barred.contains_key(&line) {
+            return Some(format!("{key:?} begins on {line}, which is barred"));
+        }
+        if let Some(other) = self
+            .shown_for
+            .get(&sim)
+            .filter(|other| begun && **other != line)
+        {
+            return Some(format!(
+                "SIM {sim} is for {line}, and its codes were shown for {other}"
+            ));
+        }
         reopened.then(|| format!("{key:?} had ended, and is open again"))
     }
 
     /// A caller was answered, so many milliseconds after the beginning.
-    pub(crate) fn answered(&mut self, request: &Request, answer: &Value, now: u64) -> Vec<String> {
+    pub(crate) fn answered(
+        &mut self,
+        n: usize,
+        request: &Request,
+        answer: &Value,
+        now: u64,
+    ) -> Vec<String> {
         let status = answer["statusCode"].as_u64().unwrap_or(0);
         let body = answer["body"].as_str().unwrap_or_default();
         let mut violations = Vec::new();
+        if let (200, Some((line, bar))) = (status, request.bar) {
+            violations.extend(self.imported(n, line, bar, body, now));
+            return violations;
+        }
+        for (code, giver) in &self.givers {
+            if *giver != request.caller() && body.contains(code) {
+                violations.push(format!("{} is shown the code of {giver}", request.caller()));
+            }
+        }
+        if let (200, Some((account, chosen))) = (status, request.wants_codes()) {
+            let asked = self.asked.get(&n).copied().unwrap_or(now);
+            if self
+                .barred
+                .get(account)
+                .is_some_and(|(since, _)| *since < asked)
+            {
+                violations.push(format!("codes of {account} are shown, which is barred"));
+            }
+            let seen: Value = serde_json::from_str(body).unwrap_or_default();
+            let sim = seen["mvnoSim"]["simNumber"].as_str().unwrap_or_default();
+            if chosen {
+                self.shown_for.insert(sim.to_owned(), account.to_owned());
+            }
+        }
         if status == 200 {
             if request.is_of_stranger()
                 && !body.starts_with(r#"{"offset":0,"total":0,"results":[]"#)
@@ -836,8 +975,10 @@ pub(crate) async fn judge(world: &World, rows: &[Item], logs: &str) -> Vec<Strin
                 let id = ActivationId::parse(name).expect("an id");
                 let stored = world.observer.swap_with_deliveries(&id).await;
                 let stored = stored.expect("the table answers").expect("it is there");
-                if row.contains_key("code") {
-                    wrong.push(format!("the confirmation code of {id} is not erased"));
+                for secret in ["code", "matchingId", "phone", "email", "contact"] {
+                    if row.contains_key(secret) {
+                        wrong.push(format!("the {secret} of {id} is not erased"));
+                    }
                 }
                 swaps.push((stored.activation, stored.deliveries));
             }
@@ -906,6 +1047,14 @@ pub(crate) async fn judge(world: &World, rows: &[Item], logs: &str) -> Vec<Strin
         for secret in canaries().filter(|secret| raw.contains(secret)) {
             wrong.push(format!("{secret} is in a mail"));
         }
+        let swap = row(ground, &format!("A#{}", mail.activation), "activation");
+        let has_code = swap.is_some_and(|swap| swap.get("hasCode").is_some());
+        if mail.to == THIEF && !has_code {
+            wrong.push(format!(
+                "a code of {} that is enough goes to a thief",
+                mail.activation
+            ));
+        }
     }
     for sign in [
         "is not what it should be",
@@ -964,6 +1113,13 @@ fn judge_swap(world: &World, swap: &Activation, disputed: bool) -> Vec<String> {
     if swap.claim.is_some() {
         wrong.push(format!("{id} has ended, and is claimed"));
     }
+    let stopped = watch.stopped.contains(id.as_str());
+    if stopped && swap.phase == Phase::Done && world.quirks().early != Early::Started {
+        wrong.push(format!("{id} is done, and was stopped"));
+    }
+    if !swap.is_anonymous() {
+        wrong.push(format!("{id} is not anonymous in the end"));
+    }
     wrong.extend(judge_failure(world, swap));
     if let Some(completed) = watch.completed.get(id.as_str())
         && world.is_prompt()
@@ -1009,6 +1165,7 @@ fn judge_failure(world: &World, swap: &Activation) -> Option<String> {
         "expired" => lasted >= millis(INSTALL_WITHIN) && !was_installed,
         "unsettled" => lasted >= millis(SETTLE_WITHIN) && !world.lets_all_end(),
         "cancelled" => watch.cancels.contains(id),
+        "stopped" => watch.bars.contains(swap.subscription.as_str()),
         _ => false,
     };
     let seconds = lasted / 1_000;
@@ -1094,6 +1251,7 @@ fn was_waited_for(world: &World, swap: &Activation, mail: &Delivery) -> bool {
             world.quirks().early == Early::Shown
                 && swap.profile < Some(domain::ProfileState::Downloaded)
                 && !world.watch.cancels.contains(swap.id.as_str())
+                && !world.watch.stopped.contains(swap.id.as_str())
         }
         _ => false,
     };
@@ -1125,12 +1283,20 @@ fn judge_lines_and_sims(
         let network = ground.carrier.sim_of(&phone).expect("the book");
         let network = network.as_ref().map_or(stock.sim, Iccid::as_str);
         let mut of_line = world.watch.swaps_of(id);
-        let excused = line.contains_key("disputed")
-            || of_line.any(|swap| world.watch.is_unknowable(ground, swap));
+        let unknowable = of_line.any(|swap| world.watch.is_unknowable(ground, swap));
+        let excused = line.contains_key("disputed") || unknowable;
         if current_sim != network && !excused {
             wrong.push(format!(
                 "line {id} is on {current_sim}, the network says {network}"
             ));
+        }
+        for kept in ["keptCard", "keptEsim"].map(|name| text_of(line, name)) {
+            let sim = format!("S#{kept}");
+            let sim = rows.get(&(sim.as_str(), "sim"));
+            let state = sim.map(|sim| (text_of(sim, "state"), text_of(sim, "holder")));
+            if !kept.is_empty() && state != Some(("FREE", key.as_str())) {
+                wrong.push(format!("line {id} keeps {kept}, which is {state:?}"));
+            }
         }
         let sim = format!("S#{current_sim}");
         let sim = rows.get(&(sim.as_str(), "sim")).expect("no SIM is lost");
@@ -1147,7 +1313,7 @@ fn judge_lines_and_sims(
         let expected = last.map_or(stock.sim, |swap| swap.new_sim.as_str());
         let used_there = format!("S#{network}");
         let used_there = rows.get(&(used_there.as_str(), "sim"));
-        if used_there.is_some_and(|sim| text_of(sim, "state") == "FREE") && !excused {
+        if used_there.is_some_and(|sim| text_of(sim, "state") == "FREE") && !unknowable {
             wrong.push(format!(
                 "SIM {network} is free, and the network has {id} on it"
             ));
@@ -1183,7 +1349,18 @@ fn judge_lines_and_sims(
             .iter()
             .any(|(swap, _)| swap.old_sim.as_str() == number && swap.phase == Phase::Done);
         let fits = match (state, holder) {
-            ("FREE", "") => on_shelf && !used,
+            // One that a caller named and saw the codes of is assigned to nobody any more.
+            ("FREE", "") => {
+                let shown = sim.get("codesShown") == Some(&AttributeValue::BOOL(true));
+                on_shelf != shown && !used && !world.watch.shown_for.contains_key(number)
+            }
+            ("FREE", holder) => {
+                let kept = ["keptCard", "keptEsim"];
+                let line = rows.get(&(holder, "line"));
+                let keeps =
+                    line.is_some_and(|line| kept.iter().any(|n| text_of(line, n) == number));
+                !on_shelf && !used && keeps
+            }
             ("DISABLED", "") => !on_shelf,
             ("ACTIVATED", holder) => {
                 let line = rows.get(&(holder, "line"));

@@ -115,10 +115,30 @@ pub(crate) enum Mistake {
     FourthMail,
     /// A transient bounce after the delivery is shown.
     SoftBounceShown,
+    /// A line is barred, and its open swap goes on.
+    SwapNotStopped,
+    /// A swap is stopped over whatever was written meanwhile.
+    StopNotConditioned,
+    /// A swap is begun on a line that was locked after it was read.
+    LockNotConditioned,
+    /// A swap that was stopped is written as one that its caller cancelled.
+    StopForgotten,
+    /// A QR code that is enough goes wherever a caller wants.
+    QrCodeElsewhere,
+    /// A SIM whose codes were shown is free for everybody.
+    ShownSimFreed,
+    /// A confirmation code is shown to whoever looks.
+    CodeShownToAll,
+    /// The codes of a barred account are shown.
+    BarredCodesShown,
+    /// The matching id stays when the confirmation code is erased.
+    MatchingIdKept,
+    /// An import sets the lock back to what it read.
+    LockSetBack,
 }
 
 impl Mistake {
-    pub(crate) const ALL: [Self; 50] = [
+    pub(crate) const ALL: [Self; 60] = [
         Self::LineNotLocked,
         Self::SimNotConditioned,
         Self::SimNotReserved,
@@ -169,6 +189,16 @@ impl Mistake {
         Self::ThrottlingCounted,
         Self::FourthMail,
         Self::SoftBounceShown,
+        Self::SwapNotStopped,
+        Self::StopNotConditioned,
+        Self::LockNotConditioned,
+        Self::StopForgotten,
+        Self::QrCodeElsewhere,
+        Self::ShownSimFreed,
+        Self::CodeShownToAll,
+        Self::BarredCodesShown,
+        Self::MatchingIdKept,
+        Self::LockSetBack,
     ];
 
     /// Some that are seen soon.
@@ -212,6 +242,21 @@ impl Mistake {
         Some(found.expect("there is such a fault").1)
     }
 
+    /// Whether it shows where operators bar lines and a thief has a token.
+    pub(crate) fn robs(self) -> bool {
+        matches!(
+            self,
+            Self::SwapNotStopped
+                | Self::StopNotConditioned
+                | Self::StopForgotten
+                | Self::QrCodeElsewhere
+                | Self::ShownSimFreed
+                | Self::CodeShownToAll
+                | Self::BarredCodesShown
+                | Self::LockSetBack
+        )
+    }
+
     /// A setting that makes it.
     pub(crate) fn setting(self) -> Option<(&'static str, &'static str)> {
         match self {
@@ -220,6 +265,11 @@ impl Mistake {
             Self::OrderingGivenUpEarly => Some(("ORDER_WITHIN", "2h")),
             _ => None,
         }
+    }
+
+    /// Whether the answer to such a call is always lost, so that it shows.
+    pub(crate) fn loses(self, call: &Call) -> bool {
+        self == Self::FourthMail && call.peer == Peer::Post
     }
 
     /// What becomes of a call of this function, whose answer will be `lost` or not: it is altered, or this is the answer
@@ -368,6 +418,86 @@ impl Mistake {
                 }
                 return Some(Reply::new(reply.status, found.to_string()));
             }
+            Self::SwapNotStopped if function == "import" => omit(call, "A#", ""),
+            Self::StopNotConditioned if function == "import" => each(call, relax),
+            Self::LockSetBack if function == "import" => each(call, |write| {
+                let condition = write["ConditionExpression"].as_str().unwrap_or_default();
+                let always = "(locked = :kept OR attribute_exists(locked))";
+                write["ConditionExpression"] = condition.replace("locked = :kept", always).into();
+            }),
+            Self::LockNotConditioned if submits => each(call, |write| {
+                if of(write, "L#") {
+                    let condition = write["ConditionExpression"].as_str().unwrap_or_default();
+                    write["ConditionExpression"] =
+                        condition.replace(" AND locked = :no", "").into();
+                }
+            }),
+            Self::StopForgotten => {
+                let body = String::from_utf8_lossy(&call.body);
+                let body = body.replace(r#"{"S":"stopped"}"#, r#"{"S":"cancelled"}"#);
+                call.body = body.into_bytes();
+            }
+            Self::QrCodeElsewhere if call.operation == "Query" && function == "manage-swap" => {
+                return Some(altered(ground.perform(call), |row| {
+                    row["hasCode"] = json!({"BOOL": true});
+                }));
+            }
+            Self::ShownSimFreed if ends => each(call, |write| {
+                let kept = write["UpdateExpression"].as_str().unwrap_or_default();
+                if of(write, "S#") && kept.ends_with(", holder = :line") {
+                    let pk = write["Key"]["pk"]["S"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .to_owned();
+                    let Some(sim) = row(ground, &pk, "sim") else {
+                        return;
+                    };
+                    let text = |name: &str| sim[name]["S"].as_str().unwrap_or_default().to_owned();
+                    let kind = if text("form") == "eSIM" {
+                        "esim"
+                    } else {
+                        "card"
+                    };
+                    let shelf = format!("{}#{}#{kind}", text("network"), text("reseller"));
+                    let freed = kept.replace("holder = :line", "shelf = :line REMOVE holder");
+                    write["UpdateExpression"] = freed.into();
+                    write["ExpressionAttributeValues"][":line"] = json!({"S": shelf});
+                }
+            }),
+            Self::CodeShownToAll if function == "query-activation" => {
+                let reads = ["Query", "GetItem", "BatchGetItem"];
+                if reads.contains(&&*call.operation) && request.get("IndexName").is_none() {
+                    let desk = domain::Caller {
+                        subject: "desk".to_owned(),
+                        scope: domain::Scope::Admin,
+                    };
+                    let desk = json!({"S": store::caller_digest(&desk)});
+                    return Some(altered(ground.perform(call), |row| {
+                        row["caller"] = desk.clone()
+                    }));
+                }
+            }
+            Self::BarredCodesShown
+                if function == "change-sim"
+                    && call.operation == "GetItem"
+                    && of(&request, "L#") =>
+            {
+                return Some(altered(ground.perform(call), |row| {
+                    row["state"] = json!({"S": "ACTIVE"});
+                    row["locked"] = json!({"BOOL": false});
+                    row["porting"] = json!({"BOOL": false});
+                }));
+            }
+            Self::MatchingIdKept if put && function == "fulfil-swap" && ended(item("phase")) => {
+                let pk = item("pk").to_owned();
+                let mut request = request;
+                if let Some(before) = row(ground, &pk, "activation")
+                    && let Some(kept) = before.get("matchingId")
+                {
+                    request["Item"]["matchingId"] = kept.clone();
+                }
+                call.body = request.to_string().into_bytes();
+            }
             Self::CodeInClear if transaction => each(call, in_clear),
             Self::CodeInClear if put => {
                 let mut request = request;
@@ -501,6 +631,27 @@ impl Mistake {
         callback.body = body.to_string();
         false
     }
+}
+
+/// A reply of the table in which rows are other than they are.
+fn altered(reply: Reply, alter: impl Fn(&mut Value)) -> Reply {
+    let mut body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    if body["Item"].is_object() {
+        alter(&mut body["Item"]);
+    }
+    let responses = body["Responses"].as_object_mut().into_iter().flatten();
+    let mut lists: Vec<&mut Value> = responses.map(|(_, rows)| rows).collect();
+    for rows in lists.iter_mut().filter_map(|rows| rows.as_array_mut()) {
+        rows.iter_mut().for_each(&alter);
+    }
+    if let Some(rows) = body["Items"].as_array_mut() {
+        rows.iter_mut().for_each(&alter);
+    }
+    Reply::new(reply.status, body.to_string())
+}
+
+fn ended(phase: &str) -> bool {
+    ["done", "error"].contains(&phase)
 }
 
 /// An order as the network would answer it after it rejected it.

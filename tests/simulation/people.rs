@@ -24,14 +24,37 @@ pub(crate) struct Request {
     pub(crate) code: Option<String>,
     /// The line whose newest swap it is about, whichever that is when it is sent.
     pub(crate) about: Option<&'static str>,
+    /// What an operator makes of a line.
+    pub(crate) bar: Option<(&'static str, Bar)>,
 }
 
-const CALLERS: [(&str, &str, &str); 5] = [
+/// How a line is kept on its SIM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Bar {
+    Locked,
+    Blocked,
+    Porting,
+    /// Not at all.
+    Lifted,
+    /// Nor by state or porting; the lock is not spoken of.
+    Other,
+}
+
+impl Bar {
+    pub(crate) const ALL: [Self; 3] = [Self::Locked, Self::Blocked, Self::Porting];
+}
+
+/// Where a thief wants the QR code.
+pub(crate) const THIEF: &str = "thief@mail.example";
+
+const CALLERS: [(&str, &str, &str); 6] = [
     ("OWNER", "anna", "C-100"),
     ("OWNER", "dorte", "C-300"),
     ("RESELLER", "shop", "R-10"),
     ("ADMIN", "desk", ""),
     ("OWNER", "stranger", "C-999"),
+    // Has a token of the customer of the first two lines.
+    ("OWNER", "thief", "C-100"),
 ];
 
 /// What makes a confirmation code findable: the code of request `n`, which nothing else looks like.
@@ -50,9 +73,12 @@ impl Request {
             _ => CALLERS[4],
         };
         let key = rng.bool().then(|| format!("key-{}", rng.u8(..3)));
-        let made = match rng.u8(..13) {
+        let made = match rng.u8(..17) {
             10 | 11 => Self::manage(line, "CancelActivation"),
             12 => Self::manage(line, "ResendEsim"),
+            13 => return Self::bar(line, Bar::ALL[rng.usize(..3)]),
+            14 => return Self::bar(line, Bar::Other),
+            15 | 16 => return Self::of_thief(&LINES[rng.usize(..2)], rng.usize(..4)),
             0..5 => Self::esim(line, rng.bool(), n),
             5 | 6 => Self::card(line, FREE[rng.usize(..FREE.len())].0),
             7 | 8 => {
@@ -99,6 +125,7 @@ impl Request {
             key: None,
             code,
             about: None,
+            bar: None,
         }
     }
 
@@ -115,6 +142,7 @@ impl Request {
             key: None,
             code: None,
             about: None,
+            bar: None,
         }
     }
 
@@ -131,7 +159,46 @@ impl Request {
             key: None,
             code: None,
             about: Some(line.id),
+            bar: None,
         }
+    }
+
+    /// What a thief with the customer's token asks: the QR code elsewhere, the codes of the SIM in use or of a new one, a
+    /// look at what others gave.
+    pub(crate) fn of_thief(line: &StockLine, what: usize) -> Self {
+        let made = match what {
+            0 => Self {
+                body: Some(json!({"email": THIEF})),
+                ..Self::manage(line, "ResendEsim")
+            },
+            1 => Self::change(line, line.sim),
+            2 => Self::change(line, "eSim"),
+            _ => Self::query(line),
+        };
+        Self {
+            caller: CALLERS[5],
+            ..made
+        }
+    }
+
+    /// An operator imports the line so.
+    pub(crate) fn bar(line: &StockLine, bar: Bar) -> Self {
+        Self {
+            function: "import",
+            bar: Some((line.id, bar)),
+            ..Self::query(line)
+        }
+    }
+
+    /// Who asks.
+    pub(crate) fn caller(&self) -> &'static str {
+        self.caller.1
+    }
+
+    /// The account whose codes it would see, and whether the service chooses the SIM.
+    pub(crate) fn wants_codes(&self) -> Option<(&str, bool)> {
+        let [account, wanted] = self.parameters.as_ref()?;
+        Some((account, ["eSim", "autoAssign"].contains(&wanted.as_str())))
     }
 
     /// The swap that it would cancel.
@@ -161,6 +228,7 @@ impl Request {
             key: None,
             code: None,
             about: None,
+            bar: None,
         }
     }
 
@@ -185,6 +253,14 @@ impl Request {
 
     /// The event.
     pub(crate) fn event(&self) -> Value {
+        if let Some((line, bar)) = self.bar {
+            return json!({
+                "line": line,
+                "state": if bar == Bar::Blocked { "BLOCKED" } else { "ACTIVE" },
+                "porting": bar == Bar::Porting,
+                "locked": (bar != Bar::Other).then_some(bar == Bar::Locked),
+            });
+        }
         let (role, subject, claim) = self.caller;
         let mut claims = json!({"sub": subject, "role": role});
         match role {
@@ -209,6 +285,9 @@ impl Request {
 
     /// In a few words, for the trace.
     pub(crate) fn told(&self) -> String {
+        if let Some((line, bar)) = self.bar {
+            return format!("import {line} {bar:?}");
+        }
         let body = self.body.as_ref().map(Value::to_string);
         let key = self.key.as_deref().unwrap_or("no key");
         format!(

@@ -14,6 +14,7 @@ use aws_smithy_runtime_api::client::auth::AuthSchemeId;
 use aws_smithy_runtime_api::client::http::http_client_fn;
 use change_sim::ChangeSim;
 use deliver_esim::DeliverEsim;
+use domain::{Deadlines, Line, SubscriptionId};
 use edge::{Ambient, Settings};
 use fulfil_swap::{FulfilSwap, Peers};
 use lambda_http::Request;
@@ -24,7 +25,8 @@ use manage_swap::ManageSwap;
 use network_events::NetworkEvents;
 use query_activation::QueryActivation;
 use serde::de::IgnoredAny;
-use store::Store;
+use serde_json::{Value, json};
+use store::{OpenSwap, Store, StoreError};
 use submit_swap::SubmitSwap;
 use sweep_swaps::SweepSwaps;
 
@@ -149,7 +151,8 @@ pub(crate) fn start(
         Arc::new(mails),
         Arc::new(sweep.expect(fits)),
     );
-    let deliver = DeliverEsim::new(store, &ses, ambient.clone(), &settings).expect(fits);
+    let deliver = DeliverEsim::new(store.clone(), &ses, ambient.clone(), &settings).expect(fits);
+    let (clock, deadlines) = (ambient.clone(), settings.deadlines().expect(fits));
     let (submit, change, query) = (Arc::new(submit), Arc::new(change), Arc::new(query));
     let (network, fulfil, deliver) = (
         Arc::new(network),
@@ -157,6 +160,14 @@ pub(crate) fn start(
         Arc::new(deliver),
     );
     BTreeMap::from([
+        (
+            // No function, but what an operator runs.
+            "import",
+            events(move |event: LambdaEvent<Value>| {
+                let (store, clock, deadlines) = (store.clone(), clock.clone(), deadlines.clone());
+                async move { import(&store, &clock, &deadlines, &event.payload).await }
+            }),
+        ),
         (
             "submit-swap",
             http(move |request: Request| {
@@ -221,4 +232,34 @@ pub(crate) fn start(
             }),
         ),
     ])
+}
+
+/// Imports a line that exists, and answers as functions do.
+async fn import(
+    store: &Store,
+    clock: &Ambient,
+    deadlines: &Deadlines,
+    row: &Value,
+) -> Result<Value, StoreError> {
+    let id = SubscriptionId::parse(row["line"].as_str().unwrap_or_default());
+    let line = store.line(&id.expect("an id")).await?;
+    let line = Line {
+        state: row["state"]
+            .as_str()
+            .unwrap_or_default()
+            .parse()
+            .expect("a state"),
+        porting: row["porting"] == true,
+        ..line.expect("there is such a line").line
+    };
+    // A file without that column leaves the lock as it is.
+    let locked = row["locked"].as_bool();
+    let open = store.update_line(&line, locked, deadlines, || clock.now());
+    let body = match open.await? {
+        OpenSwap::Stopped(id) => json!({"stopped": id.as_str()}),
+        OpenSwap::GoesOn(id) => json!({"goesOn": id.as_str()}),
+        OpenSwap::Undisturbed => json!({}),
+    };
+    let body = body.to_string();
+    Ok(json!({"statusCode": 200, "body": body}))
 }

@@ -201,6 +201,8 @@ impl StockLine {
             porting: false,
             locked: false,
             open_swap: None,
+            kept_card: None,
+            kept_esim: None,
         }
     }
 }
@@ -223,5 +225,6 @@ fn sim(iccid: &str, network: &str, reseller: &str, form_factor: FormFactor) -> S
         puk2,
         supplier_code,
         tag: None,
+        codes_shown: false,
     }
 }

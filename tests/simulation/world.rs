@@ -492,6 +492,9 @@ impl World {
         let now = self.now();
         let (call, weather) = (&exchange.call, &self.plan.weather);
         let mut fault = weather.fault(&mut self.rng, call, now);
+        if self.plan.mistake.is_some_and(|mistake| mistake.loses(call)) {
+            fault = Fault::AnswerLost;
+        }
         let latency = self.rng.u64(1..=15);
         if let Some((at, cut)) = self.plan.at.clone()
             && at == number
@@ -544,6 +547,8 @@ impl World {
                 }
                 let (function, event) = (request.function, request.event());
                 let told = request.told();
+                let now = self.now();
+                self.watch.asks(n, &request, now);
                 self.invoke(function, event, Cause::Asked(n), &told);
             }
             Event::Arrive(exchange, fault, number) => self.arrive(*exchange, fault, number),
@@ -1357,7 +1362,8 @@ impl World {
                 self.tell(|| format!("   answer {}", short(answer.to_string().as_bytes())));
                 let request = self.plan.requests[n].0.clone();
                 let now = self.now();
-                for violation in self.watch.answered(&request, &answer, now) {
+                let answered = self.watch.answered(n, &request, &answer, now);
+                for violation in answered {
                     self.violate(violation);
                 }
                 let weather = &self.plan.weather;

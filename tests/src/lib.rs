@@ -215,9 +215,25 @@ impl World {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
+        let api = &self.stack.endpoints.api;
+        self.send_to(api, method, path, headers, body).await
+    }
+
+    /// The same to any part of the stack.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn send_to(
+        &self,
+        part: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.stack.endpoints.api));
+            .uri(format!("{part}{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -69,6 +69,7 @@ fn sim_on(network: &str, form: FormFactor, number: usize) -> Sim {
         puk2: secret("87654321"),
         supplier_code: None,
         tag: None,
+        codes_shown: false,
     }
 }
 
@@ -100,6 +101,8 @@ async fn load_line(world: &World, network: &str, number: usize) {
         porting: false,
         locked: false,
         open_swap: None,
+        kept_card: None,
+        kept_esim: None,
     };
     let added = world.stack.store.add_line(&line, old).await;
     added.expect("the line is new");

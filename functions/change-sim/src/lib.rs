@@ -5,15 +5,17 @@ mod refusal;
 
 use domain::{ActivationId, Caller, Holder, Iccid, Kind, Requested, Secret, Sim, SubscriptionId};
 use edge::{
-    Ambient, Metric, SettingError, Settings, about, answer, caller, idempotency_key, log_cause,
-    span_of_call,
+    AUDIT, Ambient, Metric, SettingError, Settings, about, answer, caller, idempotency_key,
+    log_cause, span_of_call,
 };
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::{HeaderMap, HeaderValue, StatusCode};
 use lambda_http::{Body, Request, RequestExt, Response};
 use serde::Serialize;
 use serde_json::json;
-use store::{Ask, AskedSwap, Begun, IdempotencyKey, KeptAnswer, Store, StoreError, StoredLine};
+use store::{
+    Ask, AskedSwap, Begun, IdempotencyKey, KeptAnswer, Store, StoreError, StoredLine, caller_digest,
+};
 use tracing::Instrument;
 
 use crate::refusal::Refusal;
@@ -116,28 +118,32 @@ impl ChangeSim {
         let (mut found, kept) = self
             .find_account(&caller, &account, key.as_ref(), now)
             .await?;
+        // Before anything else is told of the account: whoever has its owner's token may not be its owner.
+        refuse_barred(&found)?;
         let wanted = parameters
             .first("newSim")
             .and_then(Wanted::parse)
             .ok_or(Refusal::Sim)?;
         let asked = wanted.canonical(&account);
         if let Some(kept) = &kept {
-            return self.replay(&found, kept, &asked).await;
+            return self.replay(&caller, &found, kept, &asked).await;
         }
         for _ in 0..ROUNDS {
-            if wanted == Wanted::Card(found.line.current_sim.clone()) {
-                return self.show(&found.line.current_sim, &found, None).await;
+            refuse_barred(&found)?;
+            let barrier = found.line.barrier();
+            if barrier.is_none() && wanted == Wanted::Card(found.line.current_sim.clone()) {
+                let current = &found.line.current_sim;
+                return self.show(&caller, current, &found, None).await;
             }
             if key.is_none()
                 && let Some(earlier) = self.repeated(&found, &caller, &asked, now).await?
             {
                 let swap = self.store.swap(&earlier.id).await?;
                 let swap = swap.ok_or(StoreError::Corrupt("swap"))?.activation;
-                return Ok(replayed(
-                    self.show(&swap.new_sim, &found, Some(&swap.id)).await?,
-                ));
+                let shown = self.show(&caller, &swap.new_sim, &found, Some(&swap.id));
+                return Ok(replayed(shown.await?));
             }
-            if let Some(barrier) = found.line.barrier() {
+            if let Some(barrier) = barrier {
                 return Err(Refusal::of(&barrier).into());
             }
             if wanted == Wanted::Esim && found.line.email.is_none() {
@@ -148,6 +154,7 @@ impl ChangeSim {
                 line: &found.line,
                 kind: wanted.kind(),
                 sim: wanted.card(),
+                shows_codes: true,
                 requested: &wanted.requested(),
                 code: None,
                 request: &asked,
@@ -161,9 +168,14 @@ impl ChangeSim {
                     tracing::info!(kind = ?activation.kind, "swap accepted");
                     Metric::SwapAccepted.record();
                     let sim = self.store.sim_with_secrets(&activation.new_sim).await?;
-                    return Ok(shown(&sim.ok_or(StoreError::Corrupt("newSim"))?));
+                    let sim = sim.ok_or(StoreError::Corrupt("newSim"))?;
+                    return Ok(shown(&caller, &account, &sim));
                 }
-                Begun::Kept(kept) => return self.replay(&found, &kept, &asked).await,
+                Begun::Kept(kept) => {
+                    let (line, _) = self.find_account(&caller, &account, None, now).await?;
+                    refuse_barred(&line)?;
+                    return self.replay(&caller, &line, &kept, &asked).await;
+                }
                 Begun::LineChanged(Some(line)) if caller.may_see_line(&line.line) => found = *line,
                 Begun::LineChanged(_) => return Err(Refusal::Account.into()),
                 Begun::NoSim => {
@@ -172,7 +184,8 @@ impl ChangeSim {
                         .find_account(&caller, &account, key.as_ref(), now)
                         .await?;
                     if let Some(kept) = kept {
-                        return self.replay(&line, &kept, &asked).await;
+                        refuse_barred(&line)?;
+                        return self.replay(&caller, &line, &kept, &asked).await;
                     }
                     if line.open.is_none() {
                         return Err(Refusal::Sim.into());
@@ -212,7 +225,7 @@ impl ChangeSim {
         let recent = found
             .last
             .as_ref()
-            .filter(|(_, since)| *since + self.repeat_within > now);
+            .filter(|(_, since)| found.open.is_none() && *since + self.repeat_within > now);
         for earlier in found.open.iter().chain(recent.map(|(swap, _)| swap)) {
             if self.store.is_same_caller(earlier, caller)
                 && self.store.is_same_request(&earlier.request, asked).await?
@@ -226,6 +239,7 @@ impl ChangeSim {
     /// The answer to a key that was used before.
     async fn replay(
         &self,
+        caller: &Caller,
         found: &StoredLine,
         kept: &KeptAnswer,
         asked: &str,
@@ -235,14 +249,14 @@ impl ChangeSim {
         }
         let swap = self.store.swap(&kept.activation).await?;
         let swap = swap.ok_or(StoreError::Corrupt("swap"))?.activation;
-        Ok(replayed(
-            self.show(&swap.new_sim, found, Some(&swap.id)).await?,
-        ))
+        let shown = self.show(caller, &swap.new_sim, found, Some(&swap.id));
+        Ok(replayed(shown.await?))
     }
 
     /// Answers a SIM that the swap or the account still holds: nobody is shown a stranger's PUK.
     async fn show(
         &self,
+        caller: &Caller,
         iccid: &Iccid,
         found: &StoredLine,
         swap: Option<&ActivationId>,
@@ -258,7 +272,7 @@ impl ChangeSim {
             None => false,
         };
         if held {
-            Ok(shown(&sim))
+            Ok(shown(caller, &found.line.id, &sim))
         } else {
             Err(Refusal::Sim.into())
         }
@@ -323,7 +337,24 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
     })
 }
 
-fn shown(sim: &Sim) -> Response<Body> {
+/// The codes of an account's SIMs are not to be had while it is locked, not active or in porting.
+fn refuse_barred(found: &StoredLine) -> Result<(), Refusal> {
+    found
+        .line
+        .bar()
+        .map_or(Ok(()), |bar| Err(Refusal::of(&bar)))
+}
+
+/// Answers a SIM with its codes, and leaves a line in the log of who was shown which.
+fn shown(caller: &Caller, account: &SubscriptionId, sim: &Sim) -> Response<Body> {
+    tracing::info!(
+        target: AUDIT,
+        role = caller.role(),
+        caller = caller_digest(caller),
+        %account,
+        iccid = %sim.iccid,
+        "the codes of a SIM are shown"
+    );
     let secret = |secret: &'_ Option<Secret>| secret.as_ref().map_or("", Secret::expose).to_owned();
     let [puk1, puk2, pin1, pin2] = [&sim.puk1, &sim.puk2, &sim.pin1, &sim.pin2].map(secret);
     let view = SimView {

@@ -64,7 +64,7 @@ impl Refusal {
             Self::Key => (
                 StatusCode::BAD_REQUEST,
                 "idempotencyKey",
-                "The Idempotency-Key must be 1 to 255 ASCII characters",
+                "The Idempotency-Key must be given once: 1 to 255 ASCII characters, in quotes if one is a comma",
             ),
             Self::OtherRequest => (
                 StatusCode::UNPROCESSABLE_ENTITY,

@@ -306,11 +306,7 @@ impl FulfilSwap {
             && let Err(error) = self.network.cancel(&order.id).await
         {
             // What was found is worth more than why it is not cancelled yet.
-            let call = failed_at_network(&error);
-            tracing::warn!(
-                detail = call.detail,
-                "the network's order is not cancelled yet"
-            );
+            failed_at_network(&error);
         }
         Ok(found.into_iter().chain(told).collect())
     }
@@ -362,9 +358,16 @@ fn failed(
     detail: String,
     retry_after: Option<SignedDuration>,
 ) -> FailedCall {
+    let (peer_name, class_name) = (peer.as_str(), class.as_str());
+    tracing::warn!(
+        peer = peer_name,
+        class = class_name,
+        detail,
+        "a call to a peer failed"
+    );
     Metric::PeerCallFailed {
-        peer: peer.as_str(),
-        class: class.as_str(),
+        peer: peer_name,
+        class: class_name,
     }
     .record();
     FailedCall {

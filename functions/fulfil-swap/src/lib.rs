@@ -11,7 +11,7 @@ use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use domain::{
     Activation, ActivationId, Claim, Deadlines, Delivery, Fact, Failure, Kind, Phase, ProfileState,
-    SmDpAddress, Step, apply, next,
+    SimFate, SmDpAddress, Step, apply, next,
 };
 use edge::{Ambient, Metric, SettingError, Settings, about, for_each_row, log_cause};
 use lambda_runtime::LambdaEvent;
@@ -98,6 +98,10 @@ impl FulfilSwap {
                 Step::Finish => self.finish(&swap).await?,
                 Step::Erase => {
                     self.erase(&swap).await?;
+                    None
+                }
+                Step::Anonymise => {
+                    self.anonymise(swap).await?;
                     None
                 }
                 Step::Order | Step::Start | Step::Ask | Step::Cancel => {
@@ -260,10 +264,26 @@ impl FulfilSwap {
         Ok(())
     }
 
+    /// Its mails name a person too.
+    async fn anonymise(&self, mut swap: StoredSwap) -> Result<(), StoreError> {
+        let at = self.ambient.now();
+        let Ok(after) = apply(&swap.activation, &Fact::Anonymised, &self.deadlines, at) else {
+            return Ok(());
+        };
+        for number in 1..=swap.activation.mails {
+            let mail = self.store.delivery(&swap.activation.id, number).await?;
+            swap.deliveries.extend(mail);
+        }
+        if self.store.save_anonymous(&swap, &after).await? == Saved::Written {
+            tracing::info!("a swap's record names nobody any more");
+        }
+        Ok(())
+    }
+
     async fn finish(&self, swap: &StoredSwap) -> Result<Option<StoredSwap>, StoreError> {
         let at = self.ambient.now();
         let Ok(after) = apply(&swap.activation, &Fact::Finished, &self.deadlines, at) else {
-            return Ok(None);
+            return self.dispute(swap).await;
         };
         let saved = match (after.phase, swap.activation.phase) {
             (Phase::Done, Phase::Error) => self.store.finish_late(swap, &after).await?,
@@ -271,7 +291,14 @@ impl FulfilSwap {
             _ => {
                 let sim = self.store.sim(&after.new_sim).await?;
                 let sim = sim.ok_or(StoreError::Corrupt("newSim"))?;
-                let fate = after.fate_of_new_sim(&self.deadlines, at);
+                let mut fate = after.fate_of_new_sim(&self.deadlines, at);
+                // A line keeps one SIM of a kind: whoever swaps and cancels in turn does not empty the stock into it.
+                if let SimFate::KeptFrom(_) = fate {
+                    let line = self.store.line(&after.subscription).await?;
+                    if line.is_some_and(|line| line.line.kept(after.kind).is_some()) {
+                        fate = SimFate::Disabled;
+                    }
+                }
                 self.store.finish_error(swap, &after, &sim, fate).await?
             }
         };

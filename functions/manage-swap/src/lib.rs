@@ -4,17 +4,17 @@
 use std::time::Duration;
 
 use domain::{
-    ActivationId, Caller, Deadlines, EmailAddress, Fact, Kind, Phase, Refused, ResendRefused,
-    apply, resend,
+    Activation, ActivationId, Caller, Deadlines, EmailAddress, Fact, Kind, Phase, Refused,
+    ResendRefused, apply, resend,
 };
 use edge::{
     Ambient, Failure, Fault, Presenter, Refusal, SettingError, Settings, about, answer, caller,
-    read_optional_body, span_of_call,
+    no_such_route, read_optional_body, route, span_of_call,
 };
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt, Response};
-use store::{Saved, Store, StoreError, StoredSwap};
+use store::{Saved, Store, StoreError, StoredSwap, caller_digest};
 use tracing::Instrument;
 
 /// The function with all it needs, built once a process.
@@ -50,10 +50,10 @@ impl ManageSwap {
     /// Answers one call; never fails.
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let answered = async {
-            let (done, failed) = if request.raw_http_path().ends_with("/CancelActivation") {
-                (self.cancel(&request).await, "cancel failed")
-            } else {
-                (self.resend(&request).await, "resend failed")
+            let (done, failed) = match route(&request) {
+                "/api/CancelActivation" => (self.cancel(&request).await, "cancel failed"),
+                "/api/ResendEsim" => (self.resend(&request).await, "resend failed"),
+                _ => return no_such_route(),
             };
             done.unwrap_or_else(|failure| failure.into_response(failed))
         };
@@ -69,11 +69,12 @@ impl ManageSwap {
             let fact = Fact::CancelWanted { by: by.clone() };
             match apply(&swap.activation, &fact, &self.deadlines, self.ambient.now()) {
                 Ok(after) if self.store.save(&swap, &after).await? == Saved::Written => {
-                    tracing::info!(by, "a cancel is taken");
-                    return self.cancelled(&id).await;
+                    let (role, caller_id) = (caller.role(), caller_digest(&caller));
+                    tracing::info!(role, caller = caller_id, "a cancel is taken");
+                    return self.cancelled(&caller, &id).await;
                 }
                 Ok(_) => {}
-                Err(Refused::Known) => return self.cancelled(&id).await,
+                Err(Refused::Known) => return self.cancelled(&caller, &id).await,
                 Err(_) => return Err(Refusal::too_late(CANCEL_TOO_LATE).into()),
             }
         }
@@ -82,7 +83,11 @@ impl ManageSwap {
 
     /// Waits for the end that others bring about, and answers it. A swap that is still on its way then is shown as it
     /// is: its failure says that it is cancelled.
-    async fn cancelled(&self, id: &ActivationId) -> Result<Response<Body>, Failure> {
+    async fn cancelled(
+        &self,
+        caller: &Caller,
+        id: &ActivationId,
+    ) -> Result<Response<Body>, Failure> {
         let until = self.ambient.now() + self.cancel_wait;
         loop {
             let swap = self.store.swap_with_deliveries(id).await?;
@@ -92,8 +97,8 @@ impl ManageSwap {
                 return Err(Refusal::too_late(CANCEL_TOO_LATE).into());
             }
             if !swap.activation.phase.is_open() || now >= until {
-                let view = self.presenter.show(&self.store, &swap, now).await?;
-                return Ok(answer(StatusCode::OK, &view));
+                let view = self.presenter.show(&self.store, &swap, caller, now);
+                return Ok(answer(StatusCode::OK, &view.await?));
             }
             let left = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
             tokio::time::sleep(left.min(LOOK_AFTER)).await;
@@ -120,23 +125,32 @@ impl ManageSwap {
             }
             let (a, now) = (&swap.activation, self.ambient.now());
             let fact = Fact::ResendWanted { by: by.clone() };
-            let after = match apply(a, &fact, &self.deadlines, now) {
-                Ok(after) => after,
-                Err(Refused::Misplaced) => {
-                    return Err(not_again(ResendRefused::TooEarly, now).into());
-                }
-                Err(_) => return Err(Refusal::too_late(RESEND_TOO_LATE).into()),
-            };
+            let after = apply(a, &fact, &self.deadlines, now);
+            if !matches!(after, Ok(_) | Err(Refused::Misplaced)) {
+                return Err(Refusal::too_late(RESEND_TOO_LATE).into());
+            }
+            let line = self.store.line(&a.subscription).await?;
+            if let Some(bar) = line.and_then(|line| line.line.bar()) {
+                return Err(Refusal::barrier(&bar).into());
+            }
+            let to = to.as_ref().map(|to| address(a, to)).transpose()?;
+            let after = after.map_err(|_| not_again(ResendRefused::TooEarly, now))?;
             let (last, lease) = (swap.deliveries.last(), self.deadlines.lease);
-            let mail = resend(a, last, to.clone(), lease, now)
-                .map_err(|refused| not_again(refused, now))?;
+            let mail =
+                resend(a, last, to, lease, now).map_err(|refused| not_again(refused, now))?;
             let saved = self.store.save_with_mail(&swap, &after, &mail).await?;
             if saved == Saved::Written {
-                tracing::info!(by, mail = mail.number, "a mail is to be sent again");
+                let (role, caller_id) = (caller.role(), caller_digest(&caller));
+                tracing::info!(
+                    role,
+                    caller = caller_id,
+                    mail = mail.number,
+                    "a mail is to be sent again"
+                );
                 swap.activation = after;
                 swap.deliveries.push(mail);
-                let view = self.presenter.show(&self.store, &swap, now).await?;
-                return Ok(answer(StatusCode::OK, &view));
+                let view = self.presenter.show(&self.store, &swap, &caller, now);
+                return Ok(answer(StatusCode::OK, &view.await?));
             }
         }
         Err(Refusal::unavailable().into())
@@ -152,6 +166,19 @@ impl ManageSwap {
         });
         Ok(visible.ok_or(Refusal::not_found("id"))?)
     }
+}
+
+/// Where a QR code goes that is asked for at `to`. Without a confirmation code it is as good as the number itself.
+fn address(a: &Activation, to: &EmailAddress) -> Result<EmailAddress, Refusal> {
+    if a.requested.has_code {
+        return Ok(to.clone());
+    }
+    let on_file = a.contact.as_ref();
+    let same = |contact: &&EmailAddress| contact.as_str().eq_ignore_ascii_case(to.as_str());
+    on_file
+        .filter(same)
+        .cloned()
+        .ok_or_else(Refusal::other_address)
 }
 
 fn not_again(refused: ResendRefused, now: Timestamp) -> Refusal {

@@ -4,13 +4,15 @@
 mod callers;
 
 use domain::{ActivationId, Deadlines, Fact, Holder, Refused, apply};
-use edge::{Ambient, SettingError, Settings, about, answer, log_cause, span_of_call};
+use edge::{
+    Ambient, SettingError, Settings, about, answer, log_cause, no_such_route, route, span_of_call,
+};
 use lambda_http::http::{HeaderValue, StatusCode};
-use lambda_http::{Body, Request, RequestExt, Response};
-use network::es2plus::{ADMIN_PROTOCOL, DownloadProgressInfo};
+use lambda_http::{Body, Request, Response};
+use network::es2plus::{self, ADMIN_PROTOCOL, DownloadProgressInfo};
 use network::read_json;
 use network::tmf641::{
-    EventSubscription, LISTENER, Order, OrderState, ServiceOrderStateChangeEvent,
+    self, EventSubscription, LISTENER, Order, OrderState, ServiceOrderStateChangeEvent,
 };
 use serde_json::json;
 use store::{Saved, Store, StoreError};
@@ -26,6 +28,9 @@ pub struct NetworkEvents {
     deadlines: Deadlines,
     callers: Callers,
 }
+
+/// The operation of ES2+ that we serve.
+const PROGRESS: &str = "handleDownloadProgressInfo";
 
 /// How often a fact is written anew because the row changed under it.
 const ROUNDS: usize = 8;
@@ -44,11 +49,13 @@ impl NetworkEvents {
     /// Answers one callback; never fails. A peer that gets 503 sends it again.
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let answered = async {
-            let of_network = request.raw_http_path().ends_with(LISTENER);
-            let peer = if of_network {
+            let route = route(&request);
+            let peer = if route.strip_prefix(tmf641::PATH) == Some(LISTENER) {
                 Peer::Network
-            } else {
+            } else if route.strip_prefix(es2plus::PATH) == Some(PROGRESS) {
                 Peer::Smdp
+            } else {
+                return no_such_route();
             };
             if !self.callers.include(&request, peer) {
                 return answer(StatusCode::FORBIDDEN, &json!({"message": "Forbidden"}));
@@ -69,7 +76,7 @@ impl NetworkEvents {
     /// ES2+ `handleDownloadProgressInfo` (SGP.22 section 5.3.5): 204 for all that can be read.
     async fn download_progressed(&self, request: &Request) -> Result<Response<Body>, StoreError> {
         let Ok(info) = read_json::<DownloadProgressInfo>(bytes(request)) else {
-            return Ok(not_understood("handleDownloadProgressInfo"));
+            return Ok(not_understood(PROGRESS));
         };
         let now = self.ambient.now();
         let point = info.notification_point_id;
@@ -115,7 +122,7 @@ impl NetworkEvents {
         }
         let notified = EventSubscription {
             id: Some(event.event_id.clone().unwrap_or_else(|| order.id.clone())),
-            callback: request.raw_http_path().to_owned(),
+            callback: route(request).to_owned(),
             query: None,
         };
         Ok(answer(StatusCode::CREATED, &notified))

@@ -116,7 +116,7 @@ impl QueryActivation {
         Ok(Page {
             offset: query.skip,
             total,
-            results: self.views(shown.as_slice(), now).await?,
+            results: self.views(shown.as_slice(), caller, now).await?,
             meta: Meta::default(),
         })
     }
@@ -156,7 +156,7 @@ impl QueryActivation {
         Ok(Page {
             offset: query.skip,
             total,
-            results: self.views(&stored, now).await?,
+            results: self.views(&stored, caller, now).await?,
             meta: Meta {
                 total_is_lower_bound,
                 next,
@@ -254,11 +254,12 @@ impl QueryActivation {
     async fn views(
         &self,
         swaps: &[StoredSwap],
+        caller: &Caller,
         now: Timestamp,
     ) -> Result<Vec<ActivationView>, StoreError> {
         let mut views = Vec::with_capacity(swaps.len());
         for swap in swaps {
-            views.push(self.presenter.show(&self.store, swap, now).await?);
+            views.push(self.presenter.show(&self.store, swap, caller, now).await?);
         }
         Ok(views)
     }

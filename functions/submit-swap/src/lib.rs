@@ -58,7 +58,7 @@ impl SubmitSwap {
             .await?;
         let asked = swap.canonical(&found.line.id);
         if let Some(kept) = kept {
-            return self.replay_first(&kept, &asked, now).await;
+            return self.replay_first(&caller, &kept, &asked, now).await;
         }
         for _ in 0..ROUNDS {
             if key.is_none()
@@ -66,7 +66,7 @@ impl SubmitSwap {
                 && self.store.is_same_caller(open, &caller)
                 && self.store.is_same_request(&open.request, &asked).await?
             {
-                return self.replay_open(&open.id, now).await;
+                return self.replay_open(&caller, &open.id, now).await;
             }
             if let Some(barrier) = found.line.barrier() {
                 return Err(Refusal::barrier(&barrier).into());
@@ -79,6 +79,7 @@ impl SubmitSwap {
                     Kind::Esim => None,
                     Kind::Physical => swap.requested.new_sim.as_ref(),
                 },
+                shows_codes: false,
                 requested: &swap.requested,
                 code: swap.code.as_ref(),
                 request: &asked,
@@ -88,14 +89,14 @@ impl SubmitSwap {
             };
             match self.store.begin(&ask, || self.ambient.random()).await? {
                 Begun::Accepted(activation) => return Ok(self.accepted(&activation, &swap, now)),
-                Begun::Kept(kept) => return self.replay_first(&kept, &asked, now).await,
+                Begun::Kept(kept) => return self.replay_first(&caller, &kept, &asked, now).await,
                 Begun::NoSim => {
                     // The last SIM may have gone to this very request, sent twice.
                     let (line, kept) = self
                         .find_line(&caller, &swap.target, key.as_ref(), now)
                         .await?;
                     if let Some(kept) = kept {
-                        return self.replay_first(&kept, &asked, now).await;
+                        return self.replay_first(&caller, &kept, &asked, now).await;
                     }
                     if line.open.is_none() {
                         return Err(Refusal::not_found(swap.sim_field()).into());
@@ -163,13 +164,14 @@ impl SubmitSwap {
         let code = swap
             .code
             .as_ref()
-            .filter(|_| self.presenter.reveals_code(activation, now));
+            .filter(|_| self.presenter.echoes_code(activation, now));
         answer(StatusCode::OK, &self.presenter.first_view(activation, code))
     }
 
     /// The first answer again, byte for byte.
     async fn replay_first(
         &self,
+        caller: &Caller,
         kept: &KeptAnswer,
         asked: &str,
         now: Timestamp,
@@ -180,20 +182,23 @@ impl SubmitSwap {
         about(&kept.activation);
         let stored = self.store.swap(&kept.activation).await?;
         let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
-        let view = self.presenter.show_first(&self.store, &stored, now).await?;
+        let view = self.presenter.show_first(&self.store, &stored, caller, now);
+        let view = view.await?;
         Ok(replayed(answer(StatusCode::OK, &view)))
     }
 
     /// The open swap as it is now.
     async fn replay_open(
         &self,
+        caller: &Caller,
         open: &ActivationId,
         now: Timestamp,
     ) -> Result<Response<Body>, Failure> {
         about(open);
         let stored = self.store.swap_with_deliveries(open).await?;
         let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
-        let view = self.presenter.show(&self.store, &stored, now).await?;
+        let view = self.presenter.show(&self.store, &stored, caller, now);
+        let view = view.await?;
         Ok(replayed(answer(StatusCode::OK, &view)))
     }
 }

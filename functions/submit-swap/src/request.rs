@@ -2,6 +2,7 @@
 
 use domain::{
     ConfirmationCode, EmailAddress, Iccid, Kind, Malformed, Msisdn, Requested, SubscriptionId,
+    is_plain,
 };
 use edge::{Fault, Fields, Refusal, idempotency_key};
 use lambda_http::http::HeaderMap;
@@ -46,9 +47,7 @@ pub(crate) fn parse(
     {
         fields.fault(Fault::not_empty("subscriptionId"));
     }
-    let reference = fields.bounded("referenceNumber", 0, REFERENCE_MAX_LENGTH, |text| {
-        Ok::<_, Malformed>(text.to_owned())
-    });
+    let reference = fields.bounded("referenceNumber", 0, REFERENCE_MAX_LENGTH, reference);
     let new_sim = new_sim(&mut fields);
     let e_sim = fields.boolean("eSim", "esim");
     let kind = if e_sim == Some(true) {
@@ -94,6 +93,13 @@ pub(crate) fn parse(
             code,
         },
         key,
+    ))
+}
+
+/// It is shown on screens as it is.
+fn reference(text: &str) -> Result<String, Malformed> {
+    is_plain(text).then(|| text.to_owned()).ok_or(Malformed(
+        "must not have control or bidirectional characters",
     ))
 }
 

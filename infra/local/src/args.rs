@@ -57,6 +57,16 @@ pub enum Command {
     /// Look at one row, its secrets masked
     #[command(subcommand)]
     Show(Show),
+    /// Change one SIM
+    #[command(subcommand)]
+    Sim(Sim),
+}
+
+/// What is changed.
+#[derive(Debug, Subcommand)]
+pub enum Sim {
+    /// Give a free SIM back to stock for everybody, though somebody has seen its codes
+    Release(Shown),
 }
 
 /// What is loaded.
@@ -221,6 +231,9 @@ mod tests {
             ("show swap 01J --table t", true),
             ("show line +31612345601", true),
             ("show sim", false),
+            ("sim release 8931086000000002019 --table t", true),
+            ("sim release", false),
+            ("sim 8931086000000002019", false),
             ("stop", false),
         ] {
             assert_eq!(parse(line).is_ok(), fits, "{line}");

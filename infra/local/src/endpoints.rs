@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::guard::guarded;
 use crate::http_client::HttpClient;
 use crate::mailbox::{Listed, Mailbox};
 
@@ -43,9 +44,9 @@ struct Local {
     smdp: HttpClient,
 }
 
-/// The routes under `/local`. The phone's is the simulated SM-DP+'s: it is passed on to it.
+/// The routes under `/local`, for whoever sits at this machine. The phone's is the simulated SM-DP+'s: it is passed on to it.
 pub(crate) fn router(endpoints: Endpoints, mailbox: Mailbox, smdp: HttpClient) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/local/mail", get(list_mail))
         .route("/local/mail/{id}", get(show_mail))
         .route("/local/phone/install", post(install))
@@ -57,7 +58,8 @@ pub(crate) fn router(endpoints: Endpoints, mailbox: Mailbox, smdp: HttpClient) -
             endpoints,
             mailbox,
             smdp,
-        })
+        });
+    guarded(router)
 }
 
 async fn list_mail(State(local): State<Local>) -> Json<Vec<Listed>> {
@@ -98,6 +100,7 @@ mod tests {
     use super::*;
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
+    use axum::http::header::HOST;
     use lambda_http::tower::ServiceExt;
     use serde_json::Value;
 
@@ -124,6 +127,7 @@ mod tests {
         let request = Request::builder()
             .method(method)
             .uri(path)
+            .header(HOST, "127.0.0.1:9000")
             .body(Body::from(body))
             .unwrap();
         let response = router.clone().oneshot(request).await.unwrap();

@@ -6,9 +6,11 @@ mod write;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
+use edge::Settings;
 use ring::digest::{SHA256, digest};
-use store::{SIMS_AT_ONCE, Store};
+use store::{OpenSwap, SIMS_AT_ONCE, Store};
 use tokio::task::JoinSet;
 
 use crate::StartError;
@@ -36,6 +38,9 @@ pub enum Report {
     Written(u64, u64),
     /// The line of the file with this number is faulty, and why; told while the file is checked, in order.
     Faulty(u64, String),
+    /// The line of service on the line of the file with this number had an open swap, and what became of it; told at the end,
+    /// in order.
+    Swap(u64, String),
     /// The table did not take the line of the file with this number, and why; told at the end, in order.
     Refused(u64, String),
 }
@@ -87,7 +92,10 @@ pub async fn import(
     }
     let mut file = StockFile::open(path, kind)?;
     let mut faulty = faulty.into_iter().peekable();
-    let mut refused = Vec::new();
+    // They only decide when the sweeper looks at a swap that is stopped.
+    let deadlines = Settings::new(|_| None).deadlines();
+    let deadlines = Arc::new(deadlines.map_err(|error| StartError(error.to_string()))?);
+    let (mut refused, mut swaps) = (Vec::new(), Vec::new());
     let (mut begun, mut done, mut failures) = (0, 0, 0);
     // Rows by one call, and calls under way at the same time.
     let (at_once, in_flight) = match kind {
@@ -108,8 +116,11 @@ pub async fn import(
                     rows.push(row.map_err(|_| changed(path))?);
                 }
             }
-            let store = store.clone();
-            under_way.spawn(async move { (lines, write::write(&store, &rows).await) });
+            let (store, deadlines) = (store.clone(), deadlines.clone());
+            under_way.spawn(async move {
+                let outcomes = write::write(&store, &deadlines, &rows);
+                (lines, outcomes.await)
+            });
         }
         let Some(written) = under_way.join_next().await else {
             break;
@@ -122,7 +133,10 @@ pub async fn import(
         for (line, outcome) in lines.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Added => counts.added += 1,
-                Outcome::Updated => counts.updated += 1,
+                Outcome::Updated(open) => {
+                    counts.updated += 1;
+                    swaps.extend(told(&open).map(|told| (line, told)));
+                }
                 Outcome::Unchanged => counts.unchanged += 1,
                 Outcome::Refused(reason) | Outcome::Failed(reason) => refused.push((line, reason)),
             }
@@ -131,11 +145,26 @@ pub async fn import(
     }
     counts.refused = refused.len() as u64;
     counts.left = good - done;
+    swaps.sort_unstable();
+    for (line, told) in swaps {
+        report(Report::Swap(line, told));
+    }
     refused.sort_unstable();
     for (line, reason) in refused {
         report(Report::Refused(line, reason));
     }
     Ok(counts)
+}
+
+/// What an operator who bars a line has to know of its open swap.
+fn told(open: &OpenSwap) -> Option<String> {
+    match open {
+        OpenSwap::Undisturbed => None,
+        OpenSwap::Stopped(id) => Some(format!("its open swap {id} is stopped")),
+        OpenSwap::GoesOn(id) => Some(format!(
+            "its open swap {id} cannot be stopped any more: it ends already, or the network moves the number"
+        )),
+    }
 }
 
 /// How many lines are good, and the numbers of those that are not. Of two lines with the same key the later one is faulty.

@@ -21,6 +21,7 @@ mod clients;
 mod docs;
 mod durable;
 mod ground;
+mod guard;
 mod http_client;
 mod lambda;
 mod mtls;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use local::StartError;
-use local::args::{Args, Command, Token};
+use local::args::{Args, Command, Sim, Token};
 use local::tokens::Tokens;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -22,6 +22,7 @@ async fn main() -> ExitCode {
         Some(Command::Token(token)) => print_token(&token),
         Some(Command::Import(import)) => local::operator::import(&import).await,
         Some(Command::Show(show)) => local::operator::show(&show).await,
+        Some(Command::Sim(Sim::Release(sim))) => local::operator::release(&sim).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,6 +47,7 @@ fn start_logging() {
         .with_default(LevelFilter::WARN)
         // It warns of each condition that fails, which is how races are decided.
         .with_target("dynoxide", LevelFilter::ERROR)
+        .with_target(edge::AUDIT, LevelFilter::INFO)
         .with_targets(ours.map(|function| (function, LevelFilter::INFO)));
     let lines = tracing_subscriber::fmt::layer()
         .compact()

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use aws_config::BehaviorVersion;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use domain::{Iccid, escaped};
 use indicatif::{ProgressBar, ProgressStyle};
-use store::Store;
+use store::{Released, Store};
 use tokio::sync::watch;
 
-use crate::args::{Import, ImportFile, Show, Target};
+use crate::args::{Import, ImportFile, Show, Shown, Target};
 use crate::clients::Clients;
 use crate::data_dir::{self, DataDir};
 use crate::ground::{Ground, TABLE};
@@ -54,7 +55,9 @@ pub async fn import(asked: &Import) -> Result<(), StartError> {
         &mut |report| match report {
             Report::Checked(bytes, of) => progress.show("checked", bytes, of),
             Report::Written(rows, of) => progress.show("written", rows, of),
-            Report::Faulty(line, reason) | Report::Refused(line, reason) => {
+            Report::Faulty(line, reason)
+            | Report::Swap(line, reason)
+            | Report::Refused(line, reason) => {
                 progress.say(&format!("{name}:{line}: {reason}"));
             }
         },
@@ -98,6 +101,26 @@ pub async fn show(asked: &Show) -> Result<(), StartError> {
         Show::Sim(_) => show::sim(&opened.store, &one.name).await?,
     };
     print(&text)
+}
+
+/// Gives a free SIM whose codes were shown back to stock, for everybody.
+///
+/// # Errors
+/// When the table cannot be used, or the SIM is not free.
+pub async fn release(asked: &Shown) -> Result<(), StartError> {
+    let opened = open(&asked.target).await?;
+    let name = &asked.name;
+    let unknown = || StartError(format!("there is no SIM {}", escaped(name)));
+    let iccid = Iccid::parse(name).map_err(|_| unknown())?;
+    let released = opened.store.release_sim(&iccid).await;
+    match released.map_err(|error| StartError(import::with_causes(&error)))? {
+        Released::Free => print(&format!("{iccid} is free for everybody\n")),
+        Released::NotFree(sim) => Err(StartError(format!(
+            "{iccid} is {}, and not free to be released",
+            sim.state.as_str()
+        ))),
+        Released::Unknown => Err(unknown()),
+    }
 }
 
 fn print(text: &str) -> Result<(), StartError> {

@@ -251,6 +251,8 @@ impl SampleLine {
             porting: self.id == PORTING,
             locked: self.id == LOCKED,
             open_swap: None,
+            kept_card: None,
+            kept_esim: None,
         }
     }
 }
@@ -279,6 +281,7 @@ fn free(iccid: Iccid, form_factor: FormFactor, network: &str, reseller: &str) ->
         puk2: Some(Secret::new("87654321")),
         supplier_code: None,
         tag: None,
+        codes_shown: false,
         iccid,
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use domain::{
     Activation, ActivationId, Delivery, EmailAddress, Event, Holder, Iccid, Kind, Msisdn, Sim,
-    SubscriptionId,
+    SimState, SubscriptionId, escaped,
 };
 use jiff::Timestamp;
 use store::{Store, StoreError};
@@ -14,14 +14,15 @@ use crate::import::with_causes;
 
 const MASK: &str = "##########";
 
-/// Aligned columns; the last one is as wide as it is.
+/// Aligned columns; the last one is as wide as it is. Nothing in a cell acts on the terminal: much of it was written by
+/// callers and peers.
 #[derive(Default)]
 struct Table(Vec<Vec<String>>);
 
 impl Table {
     fn row(&mut self, cells: &[&str]) {
-        self.0
-            .push(cells.iter().map(|cell| (*cell).to_owned()).collect());
+        let plain = cells.iter().map(|cell| escaped(cell).into_owned());
+        self.0.push(plain.collect());
     }
 
     /// A field and its value; one that is absent is left out.
@@ -55,7 +56,7 @@ impl Table {
 /// # Errors
 /// When there is none of this id, or the table does not answer.
 pub async fn swap(store: &Store, id: &str) -> Result<String, StartError> {
-    let unknown = || StartError(format!("there is no swap {id}"));
+    let unknown = || StartError(format!("there is no swap {}", escaped(id)));
     let parsed = ActivationId::parse(id).map_err(|_| unknown())?;
     let stored = store.swap_with_deliveries(&parsed).await.map_err(failed)?;
     let stored = stored.ok_or_else(unknown)?;
@@ -76,9 +77,11 @@ pub async fn swap(store: &Store, id: &str) -> Result<String, StartError> {
     fields.row(&["phase", a.phase.as_str()]);
     fields.field("failure", failure);
     fields.row(&["line", a.subscription.as_str()]);
-    fields.row(&["phone number", a.phone.as_e164()]);
+    let phone = Some(a.phone.as_e164()).filter(|_| !a.is_anonymous());
+    fields.row(&["phone number", phone.unwrap_or("erased")]);
     fields.row(&["customer", &a.customer]);
     fields.field("reseller", a.reseller.as_ref());
+    fields.field("caller", Some(&stored.caller).filter(|c| !c.is_empty()));
     fields.row(&["network", a.network.as_str()]);
     fields.row(&["kind", kind]);
     fields.row(&["old SIM", a.old_sim.as_str()]);
@@ -196,7 +199,7 @@ pub async fn line(store: &Store, name: &str) -> Result<String, StartError> {
     {
         found = store.line(&entry.subscription).await.map_err(failed)?;
     }
-    let found = found.ok_or_else(|| StartError(format!("there is no line {name}")))?;
+    let found = found.ok_or_else(|| StartError(format!("there is no line {}", escaped(name))))?;
     let line = &found.line;
     let mut fields = Table::default();
     fields.row(&["line", line.id.as_str()]);
@@ -205,6 +208,9 @@ pub async fn line(store: &Store, name: &str) -> Result<String, StartError> {
     fields.field("reseller", line.reseller.as_ref());
     fields.row(&["network", line.network.as_str()]);
     fields.row(&["current SIM", line.current_sim.as_str()]);
+    for kept in [&line.kept_card, &line.kept_esim] {
+        fields.field("keeps SIM", kept.as_ref().map(|kept| kept.iccid.as_str()));
+    }
     fields.field("e-mail", line.email.as_ref().map(EmailAddress::as_str));
     fields.row(&["language", line.language.as_str()]);
     fields.row(&["state", line.state.as_str()]);
@@ -228,14 +234,18 @@ pub async fn line(store: &Store, name: &str) -> Result<String, StartError> {
 /// # Errors
 /// When there is none of this number, or the table does not answer.
 pub async fn sim(store: &Store, iccid: &str) -> Result<String, StartError> {
-    let unknown = || StartError(format!("there is no SIM {iccid}"));
+    let unknown = || StartError(format!("there is no SIM {}", escaped(iccid)));
     let parsed = Iccid::parse(iccid).map_err(|_| unknown())?;
     let found = store.sim_and_sealed(&parsed).await.map_err(failed)?;
     let (sim, sealed) = found.ok_or_else(unknown)?;
     let mut fields = Table::default();
     fields.row(&["SIM", sim.iccid.as_str()]);
     fields.row(&["state", sim.state.as_str()]);
-    fields.field("held by", sim.holder.as_ref().map(holder));
+    let holds = match sim.state {
+        SimState::Free => "kept for",
+        _ => "held by",
+    };
+    fields.field(holds, sim.holder.as_ref().map(holder));
     fields.field("free from", free_from(&sim));
     fields.row(&["form factor", sim.form_factor.as_str()]);
     fields.row(&["network", sim.network.as_str()]);
@@ -306,9 +316,12 @@ mod tests {
         table.row(&["a", "b"]);
         table.row(&["long", "ü", "c"]);
         table.field("gone", None::<&str>);
-        table.row(&["x", "yy", "z"]);
+        table.row(&["x\x1b[2J", "y\ny", "z"]);
         let mut text = String::new();
         table.write_to(&mut text);
-        assert_eq!(text, "a     b\nlong  ü   c\nx     yy  z\n");
+        assert_eq!(
+            text,
+            "a           b\nlong        ü        c\nx\\u{1b}[2J  y\\u{a}y  z\n"
+        );
     }
 }

@@ -45,6 +45,7 @@ use crate::filter::Filter;
 use crate::functions::{self, Functions, Handler};
 use crate::gateway::{self, Authorizer, Gateway, ROUTES, Route};
 use crate::ground::{Ground, TABLE};
+use crate::guard::guarded;
 use crate::http_client::HttpClient;
 use crate::kms;
 use crate::lambda::Lambda;
@@ -644,7 +645,7 @@ pub(crate) fn url(listener: &TcpListener) -> Result<String, StartError> {
     Ok(format!("http://{address}"))
 }
 
-/// Serves a part until the stack closes, and gives its URL.
+/// Serves a part until the stack closes, for this machine alone, and gives its URL.
 pub(crate) fn serve(
     listener: TcpListener,
     router: Router,
@@ -652,7 +653,7 @@ pub(crate) fn serve(
     closing: &watch::Receiver<bool>,
 ) -> Result<String, StartError> {
     let url = url(&listener)?;
-    let serving = axum::serve(listener, router).with_graceful_shutdown(told(closing));
+    let serving = axum::serve(listener, guarded(router)).with_graceful_shutdown(told(closing));
     tasks.push(tokio::spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!(%error, "a part ended");

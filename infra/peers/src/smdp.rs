@@ -6,7 +6,8 @@ use std::sync::Arc;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::ORIGIN;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::serve::Listener;
@@ -429,6 +430,7 @@ async fn cancel_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
 
 async fn phone_install(
     State(smdp): State<Arc<Smdp>>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, InstallError> {
     #[derive(Deserialize)]
@@ -436,6 +438,10 @@ async fn phone_install(
     struct Phone {
         activation_code: String,
         confirmation_code: Option<String>,
+    }
+    // A browser names the page that sends it. No page plays this phone.
+    if headers.contains_key(ORIGIN) {
+        return Err(InstallError::Malformed);
     }
     let phone: Phone = serde_json::from_slice(&body).map_err(|_| InstallError::Malformed)?;
     let iccid = smdp.install(&phone.activation_code, phone.confirmation_code.as_deref())?;

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use ulid::Ulid;
 
 use crate::{
-    EmailAddress, Iccid, Language, Line, Malformed, Msisdn, NetworkName, SmDpAddress,
+    Barrier, EmailAddress, Iccid, Language, Line, Malformed, Msisdn, NetworkName, SmDpAddress,
     SubscriptionId,
 };
 
@@ -266,6 +266,45 @@ impl FromStr for NetworkOrder {
     }
 }
 
+/// What we know of the call by which the network starts to move an eSIM's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartCall {
+    /// It was surely not carried out.
+    None,
+    /// Somebody has the right to make it.
+    Claimed,
+    /// It may have been carried out.
+    Doubtful,
+}
+
+impl StartCall {
+    /// As stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Claimed => "claimed",
+            Self::Doubtful => "doubtful",
+        }
+    }
+
+    fn doubt(&mut self) {
+        if *self == Self::Claimed {
+            *self = Self::Doubtful;
+        }
+    }
+}
+
+impl FromStr for StartCall {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        [Self::None, Self::Claimed, Self::Doubtful]
+            .into_iter()
+            .find(|call| call.as_str() == text)
+            .ok_or(Malformed("must be a start call"))
+    }
+}
+
 /// Why a swap ended in ERROR. The code is for programs; the message is constant for its code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
@@ -287,12 +326,14 @@ pub enum Failure {
     Unavailable,
     /// A peer did not settle the orders in time: nobody knows how they stand.
     Unsettled,
+    /// The line was locked, blocked or set to porting while the swap was open.
+    Stopped,
     /// We could not go on.
     Internal,
 }
 
 impl Failure {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Cancelled,
         Self::Expired,
         Self::ProfileRefused,
@@ -302,6 +343,7 @@ impl Failure {
         Self::NetworkCancelled,
         Self::Unavailable,
         Self::Unsettled,
+        Self::Stopped,
         Self::Internal,
     ];
 
@@ -317,6 +359,7 @@ impl Failure {
             Self::NetworkCancelled => "networkCancelled",
             Self::Unavailable => "unavailable",
             Self::Unsettled => "unsettled",
+            Self::Stopped => "stopped",
             Self::Internal => "internal",
         }
     }
@@ -333,6 +376,7 @@ impl Failure {
             Self::NetworkCancelled => "The network cancelled the swap.",
             Self::Unavailable => "The network could not be reached in time.",
             Self::Unsettled => "The network did not settle the swap in time.",
+            Self::Stopped => "The swap was stopped, because the line was barred from swaps.",
             Self::Internal => "The swap could not be carried out.",
         }
     }
@@ -487,6 +531,8 @@ pub struct Activation {
     pub old_sim: Iccid,
     /// The SIM that the number goes to.
     pub new_sim: Iccid,
+    /// Whether a caller has seen the new SIM's PINs and PUKs: then it is assigned to no other line.
+    pub codes_shown: bool,
     /// When the swap was asked.
     pub created_at: Timestamp,
     /// When it last changed.
@@ -503,12 +549,14 @@ pub struct Activation {
     pub version: u64,
     /// Who calls out for it now.
     pub claim: Option<Claim>,
+    /// Whether the network may have been told to start.
+    pub start: StartCall,
     /// Tries and waits in this phase that brought nothing.
     pub tries: u32,
     /// Not to be touched again before. A claim begins with none, so one that is there when the claim is let go was set meanwhile.
     pub wake_at: Option<Timestamp>,
     /// When the sweeper looks at it: not after something is to be done, perhaps before. Moving it costs two writes of an
-    /// index, so it is moved only if it is too late, or past. Of a swap that ended: when its code is to be erased.
+    /// index, so it is moved only if it is too late, or past. Of a swap that ended: when something of it is to be erased.
     pub due_at: Option<Timestamp>,
     /// When it was first claimed: nothing outside can be older and be about this swap, clocks aside.
     pub ordering_since: Option<Timestamp>,
@@ -571,6 +619,7 @@ impl Activation {
             contact,
             old_sim: line.current_sim.clone(),
             new_sim,
+            codes_shown: false,
             created_at: at,
             modified_at: at,
             activated_at: None,
@@ -579,6 +628,7 @@ impl Activation {
             failure: None,
             version: 1,
             claim: None,
+            start: StartCall::None,
             tries: 0,
             wake_at: None,
             due_at: Some(at + lease),
@@ -636,14 +686,33 @@ impl Activation {
             || self.profile_order == ProfileOrder::Taken
             || on_phone
         {
-            SimFate::Disabled
-        } else if self.kind == Kind::Esim && self.ordering_since.is_some() {
-            SimFate::FreeFrom(at + deadlines.rest)
-        } else if self.network_doubt.is_some() {
-            SimFate::FreeFrom(at + deadlines.call_rest)
-        } else {
-            SimFate::FreeFrom(at)
+            return SimFate::Disabled;
         }
+        let from = if self.kind == Kind::Esim && self.ordering_since.is_some() {
+            at + deadlines.rest
+        } else if self.network_doubt.is_some() {
+            at + deadlines.call_rest
+        } else {
+            at
+        };
+        // A card that the caller named is in his hand.
+        let named = self.requested.new_sim.as_ref() == Some(&self.new_sim);
+        if self.codes_shown && !named {
+            SimFate::KeptFrom(from)
+        } else {
+            SimFate::FreeFrom(from)
+        }
+    }
+
+    /// Whether the network surely has not been told to move the number.
+    fn can_turn_back(&self) -> bool {
+        let waits = match (self.phase, self.kind) {
+            (Phase::Accepted, _) | (Phase::Ordering | Phase::Ordered, Kind::Esim) => true,
+            // A card's order starts by itself.
+            (Phase::Ordering, Kind::Physical) => self.claim.is_none() && !self.may_be_ordered(),
+            _ => false,
+        };
+        waits && self.start == StartCall::None && self.network_order < NetworkOrder::Started
     }
 
     /// Whether everything outside is back as it was, or nobody waits for that any more, so that the swap can end in ERROR.
@@ -717,6 +786,7 @@ impl Activation {
     /// Whoever had the claim stopped at `at` in the middle of its calls.
     fn cut_off(&mut self, at: Timestamp, deadlines: &Deadlines) {
         self.note_try(at, "cut off".to_owned());
+        self.start.doubt();
         if self.is_ordering() {
             self.doubt(None, at, deadlines);
         }
@@ -765,10 +835,34 @@ impl Activation {
         self.due_at = self.erase_at(deadlines);
     }
 
-    /// When the code is to be erased, of a swap that has ended.
+    /// When whatever names a person is to be erased, of a swap that has ended.
+    fn anonymise_at(&self, deadlines: &Deadlines) -> Option<Timestamp> {
+        let ended = self.ended_at.filter(|_| !self.is_anonymous())?;
+        Some(ended + deadlines.records_kept)
+    }
+
+    /// When something is to be erased, of a swap that has ended.
     fn erase_at(&self, deadlines: &Deadlines) -> Option<Timestamp> {
-        let ended = self.ended_at.filter(|_| self.requested.has_code)?;
-        Some(ended + deadlines.code_kept)
+        let sealed = self.ended_at.filter(|_| self.kind == Kind::Esim);
+        let secrets = sealed.map(|ended| ended + deadlines.code_kept);
+        secrets
+            .into_iter()
+            .chain(self.anonymise_at(deadlines))
+            .min()
+    }
+
+    /// Whether whatever names a person is erased.
+    pub fn is_anonymous(&self) -> bool {
+        self.phone == Msisdn::erased()
+    }
+
+    /// Erases whatever names a person.
+    fn anonymise(&mut self) {
+        self.phone = Msisdn::erased();
+        self.contact = None;
+        self.requested.email = None;
+        self.requested.reference.clear();
+        self.timeline.clear();
     }
 
     /// What the network said after the swap had ended in ERROR, and nobody has acted on yet.
@@ -800,6 +894,8 @@ impl Activation {
 pub enum SimFate {
     /// It goes back to stock, to be used from then on.
     FreeFrom(Timestamp),
+    /// The same, but for its line alone.
+    KeptFrom(Timestamp),
     /// It is never used again: a phone has it or may have it, or nobody knows.
     Disabled,
 }
@@ -825,8 +921,10 @@ pub struct Deadlines {
     pub call_rest: SignedDuration,
     /// How long an eSIM rests after a swap that failed.
     pub rest: SignedDuration,
-    /// How long the confirmation code is kept after the end.
+    /// How long the confirmation code and the matching id are kept after the end.
     pub code_kept: SignedDuration,
+    /// How long e-mail addresses, the phone number and the names of callers are kept after the end.
+    pub records_kept: SignedDuration,
 }
 
 impl Deadlines {
@@ -876,6 +974,8 @@ pub enum Fact {
         /// Who: words for the timeline.
         by: String,
     },
+    /// The line was locked, blocked or set to porting.
+    Barred(Barrier),
     /// A caller wants the QR code sent again.
     ResendWanted {
         /// Who: words for the timeline.
@@ -938,6 +1038,8 @@ pub enum Fact {
     Disputed,
     /// Its secrets are erased.
     Erased,
+    /// Whatever names a person is erased.
+    Anonymised,
 }
 
 /// Why a fact changes nothing.
@@ -980,6 +1082,8 @@ pub enum Step {
     Finish,
     /// Write that its secrets are erased.
     Erase,
+    /// Write it without whatever names a person, and without its secrets.
+    Anonymise,
     /// Somebody has it claimed, a try that failed rests, or a phone or a peer has the word: look again then.
     WaitUntil(Timestamp),
     /// Nothing, ever.
@@ -1028,8 +1132,12 @@ pub fn apply(
                 a.ordering_since = Some(at);
                 a.note(at, "ordering");
             }
+            let starts = next(&a, deadlines, at) == Step::Start;
             if let Some(lapsed) = a.claim.take() {
                 a.cut_off(lapsed.until, deadlines);
+            }
+            if starts && a.start == StartCall::None {
+                a.start = StartCall::Claimed;
             }
             a.claim = Some(claim.clone());
             a.wake_at = None;
@@ -1094,11 +1202,11 @@ pub fn apply(
             return Err(Refused::Known);
         }
         Fact::TryFailed(failed) => {
-            if let Some(failed) = failed
-                && failed.doubtful
-                && a.is_ordering()
-            {
-                a.doubt(Some(failed.peer), at, deadlines);
+            match failed.as_ref().filter(|failed| failed.doubtful) {
+                Some(failed) if a.is_ordering() => a.doubt(Some(failed.peer), at, deadlines),
+                Some(_) => a.start.doubt(),
+                None if a.start == StartCall::Claimed => a.start = StartCall::None,
+                None => {}
             }
             a.pause_after(failed.as_slice(), deadlines.retry_after, deadlines, at);
         }
@@ -1142,23 +1250,24 @@ pub fn apply(
             }
         }
         Fact::CancelWanted { by } => {
-            // The call that starts the network may have reached it, though nobody knows yet.
-            let starting = a.phase == Phase::Ordered
-                && a.profile == Some(ProfileState::Installed)
-                && (a.claim.is_some() || a.tries > 0);
-            let started = starting || a.network_order >= NetworkOrder::Started;
-            match (a.phase, a.kind) {
-                (Phase::Accepted, _) | (Phase::Ordering | Phase::Ordered, Kind::Esim)
-                    if !started =>
-                {
-                    a.note(at, format!("{by} cancels"));
-                    a.end(Failure::Cancelled, at);
-                }
-                (Phase::Ending, _) if a.failure == Some(Failure::Cancelled) => {
-                    return Err(Refused::Known);
-                }
-                _ => return Err(Refused::TooLate),
+            if a.phase == Phase::Ending && a.failure == Some(Failure::Cancelled) {
+                return Err(Refused::Known);
             }
+            if !a.can_turn_back() {
+                return Err(Refused::TooLate);
+            }
+            a.note(at, format!("{by} cancels"));
+            a.end(Failure::Cancelled, at);
+        }
+        Fact::Barred(bar) => {
+            if a.phase == Phase::Ending {
+                return Err(Refused::Known);
+            }
+            if !a.can_turn_back() {
+                return Err(Refused::TooLate);
+            }
+            a.note(at, bar.as_str());
+            a.end(Failure::Stopped, at);
         }
         Fact::ResendWanted { by } => {
             if a.kind == Kind::Physical || a.phase < Phase::Ordered {
@@ -1298,6 +1407,7 @@ pub fn apply(
             }
         }
         Fact::Asked(failed) => {
+            a.start.doubt();
             a.pause_after(failed, deadlines.ask_after, deadlines, at);
             // A cancel counts from when nothing can be ordered any more.
             let doubts = [a.profile_doubt, a.network_doubt];
@@ -1340,7 +1450,7 @@ pub fn apply(
             a.version += 1;
             return Ok(a);
         }
-        Fact::Erased | Fact::Disputed => return Err(Refused::Misplaced),
+        Fact::Erased | Fact::Anonymised | Fact::Disputed => return Err(Refused::Misplaced),
         Fact::Finished => {
             if next(&a, deadlines, at) != Step::Finish {
                 return Err(Refused::Misplaced);
@@ -1370,10 +1480,18 @@ fn apply_after_end(
         }
         Fact::CancelWanted { .. } | Fact::ResendWanted { .. } => return Err(Refused::TooLate),
         Fact::Erased if next(&a, deadlines, at) == Step::Erase => {
+            a.due_at = a.anonymise_at(deadlines);
+            a.version += 1;
+            return Ok(a);
+        }
+        Fact::Anonymised if next(&a, deadlines, at) == Step::Anonymise => {
+            a.anonymise();
             a.due_at = None;
             a.version += 1;
             return Ok(a);
         }
+        // Nothing is known any more by which it could be set right.
+        _ if a.is_anonymous() => return Err(Refused::Ended),
         Fact::Postponed
             if a.is_contradicted()
                 && a.due_at.is_none_or(|due| due <= at)
@@ -1419,6 +1537,8 @@ fn apply_after_end(
                 a.wake_at = None;
             }
         }
+        // Whoever stopped it did not want this: people have to look.
+        Fact::Finished if a.failure == Some(Failure::Stopped) => return Err(Refused::Misplaced),
         Fact::Finished if next(&a, deadlines, at) == Step::Finish => a.finish(deadlines, at),
         Fact::Disputed if next(&a, deadlines, at) == Step::Finish => {
             a.disputed = true;
@@ -1477,8 +1597,9 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
             };
         }
         return match a.due_at {
-            Some(due) if due <= now => Step::Erase,
-            Some(due) => Step::WaitUntil(due),
+            Some(due) if due > now => Step::WaitUntil(due),
+            Some(_) if a.anonymise_at(deadlines).is_some_and(|then| then <= now) => Step::Anonymise,
+            Some(_) => Step::Erase,
             None => Step::Rest,
         };
     }

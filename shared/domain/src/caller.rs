@@ -43,31 +43,30 @@ impl Caller {
         self.may_see(&line.customer, line.reseller.as_deref())
     }
 
-    /// The caller in words, for a swap's timeline; a subject may be of any length.
-    pub fn named(&self) -> String {
-        let role = match self.scope {
+    /// The role, as tokens name it.
+    pub fn role(&self) -> &'static str {
+        match self.scope {
             Scope::Owner { .. } => "OWNER",
             Scope::Reseller { .. } => "RESELLER",
             Scope::Admin => "ADMIN",
-        };
+        }
+    }
+
+    /// The caller in words, for a swap's timeline; a subject may be of any length.
+    pub fn named(&self) -> String {
         let subject: String = self.subject.chars().take(32).collect();
-        format!("{role} {subject}")
+        format!("{} {subject}", self.role())
     }
 
     /// Subject, role and claim in one text: what "the same caller" means. Lengths are written first, so that no two
     /// callers share it.
     pub fn identity(&self) -> String {
-        let (role, claim) = match &self.scope {
-            Scope::Owner { customer } => ("OWNER", customer.as_str()),
-            Scope::Reseller { reseller } => ("RESELLER", reseller.as_str()),
-            Scope::Admin => ("ADMIN", ""),
+        let claim = match &self.scope {
+            Scope::Owner { customer: claim } | Scope::Reseller { reseller: claim } => claim,
+            Scope::Admin => "",
         };
-        format!(
-            "{}:{}{role}{}:{claim}",
-            self.subject.len(),
-            self.subject,
-            claim.len()
-        )
+        let (subject, role) = (&self.subject, self.role());
+        format!("{}:{subject}{role}{}:{claim}", subject.len(), claim.len())
     }
 }
 

@@ -163,6 +163,15 @@ impl Delivery {
         }
     }
 
+    /// The mail's record without whom it went to.
+    pub fn anonymised(&self) -> Self {
+        Self {
+            to: EmailAddress::erased(),
+            version: self.version + 1,
+            ..self.clone()
+        }
+    }
+
     /// Whether the customer may still need this one of the swap's mails. The network may start an order before the eSIM
     /// is on the phone: that does not make the mail useless.
     pub fn is_needed(&self, activation: &Activation) -> bool {

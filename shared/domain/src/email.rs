@@ -40,6 +40,11 @@ impl EmailAddress {
             .ok_or(WHAT)
     }
 
+    /// What stands for an address that is erased: nobody can have it (RFC 6761 section 6.4).
+    pub fn erased() -> Self {
+        Self("nobody@erased.invalid".to_owned())
+    }
+
     /// The address itself, for the envelope, the table and the caller's own echo.
     pub fn as_str(&self) -> &str {
         &self.0

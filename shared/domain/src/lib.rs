@@ -7,13 +7,14 @@ mod delivery;
 mod email;
 mod line;
 mod msisdn;
+mod plain;
 mod secret;
 mod sim;
 
 pub use activation::{
     Activation, ActivationId, Claim, Deadlines, Event, Fact, FailedCall, Failure, Kind,
-    NetworkOrder, Peer, Phase, ProfileOrder, ProfileState, Refused, Requested, SimFate, Status,
-    Step, TIMELINE_CAP, apply, next,
+    NetworkOrder, Peer, Phase, ProfileOrder, ProfileState, Refused, Requested, SimFate, StartCall,
+    Status, Step, TIMELINE_CAP, apply, next,
 };
 pub use activation_code::{ActivationCode, SmDpAddress};
 pub use caller::{Caller, Scope};
@@ -22,8 +23,9 @@ pub use delivery::{
     Report, ResendRefused, apply_delivery, next_delivery, resend,
 };
 pub use email::EmailAddress;
-pub use line::{Barrier, Language, Line, LineState, SubscriptionId};
+pub use line::{Barrier, KeptSim, Language, Line, LineState, SubscriptionId};
 pub use msisdn::Msisdn;
+pub use plain::{escaped, is_plain};
 pub use secret::{ConfirmationCode, MatchingId, Secret};
 pub use sim::{FormFactor, Holder, Iccid, Imsi, NetworkName, Sim, SimState};
 

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{ActivationId, EmailAddress, Iccid, Malformed, Msisdn, NetworkName};
+use jiff::Timestamp;
+
+use crate::{ActivationId, EmailAddress, Iccid, Kind, Malformed, Msisdn, NetworkName};
 
 /// Name of a line: 1 to 64 of `[A-Za-z0-9_-]`. One of 24 hex characters is the same in either case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -148,6 +150,19 @@ pub struct Line {
     pub locked: bool,
     /// The open swap, if there is one.
     pub open_swap: Option<ActivationId>,
+    /// A card that only this line may take.
+    pub kept_card: Option<KeptSim>,
+    /// An eSIM that only this line may take.
+    pub kept_esim: Option<KeptSim>,
+}
+
+/// A free SIM that goes to no other line, because a caller has seen its PINs and PUKs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptSim {
+    /// The SIM.
+    pub iccid: Iccid,
+    /// The earliest time at which it may be used.
+    pub from: Timestamp,
 }
 
 /// Why a line takes no swap now, in the order in which the contract names them.
@@ -166,9 +181,13 @@ pub enum Barrier {
 impl Line {
     /// What stands in the way of a swap.
     pub fn barrier(&self) -> Option<Barrier> {
-        if let Some(open) = &self.open_swap {
-            Some(Barrier::SwapInProgress(open.clone()))
-        } else if self.locked {
+        let open = self.open_swap.clone().map(Barrier::SwapInProgress);
+        open.or_else(|| self.bar())
+    }
+
+    /// What keeps the line on its SIM, whether a swap is open or not.
+    pub fn bar(&self) -> Option<Barrier> {
+        if self.locked {
             Some(Barrier::Locked)
         } else if self.state != LineState::Active {
             Some(Barrier::Blocked)
@@ -176,6 +195,26 @@ impl Line {
             Some(Barrier::Porting)
         } else {
             None
+        }
+    }
+
+    /// The SIM of this kind that is kept for the line.
+    pub fn kept(&self, kind: Kind) -> Option<&KeptSim> {
+        match kind {
+            Kind::Esim => self.kept_esim.as_ref(),
+            Kind::Physical => self.kept_card.as_ref(),
+        }
+    }
+}
+
+impl Barrier {
+    /// In words, for a timeline.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::SwapInProgress(_) => "a swap is open",
+            Self::Locked => "the line is locked",
+            Self::Blocked => "the line is not active",
+            Self::Porting => "the number is being ported",
         }
     }
 }
@@ -199,6 +238,8 @@ pub(crate) mod tests {
             porting: false,
             locked: false,
             open_swap: None,
+            kept_card: None,
+            kept_esim: None,
         }
     }
 

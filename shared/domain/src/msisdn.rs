@@ -42,6 +42,11 @@ impl Msisdn {
             .ok_or(WHAT)
     }
 
+    /// What stands for a number that is erased: no country code begins with a zero.
+    pub fn erased() -> Self {
+        Self("+0".to_owned())
+    }
+
     /// E.164, as stored.
     pub fn as_e164(&self) -> &str {
         &self.0

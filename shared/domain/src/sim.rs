@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use crate::{Malformed, Secret, SubscriptionId};
+use crate::{ActivationId, Kind, Malformed, Secret, SubscriptionId};
 
 /// Name of a SIM (ITU-T E.118): 11 to 20 digits, stored without the filler `F`. The seeds' own samples fail Luhn, so the
 /// check digit is looked at, never enforced.
@@ -184,7 +184,7 @@ pub struct Sim {
     pub state: SimState,
     /// The earliest time at which a free SIM may be used again.
     pub free_from: Timestamp,
-    /// The swap that holds a busy one, or the line that a current one serves.
+    /// The swap that holds a busy one, the line that a current one serves, or the line that a free one is kept for.
     pub holder: Option<Holder>,
     /// PIN 1.
     pub pin1: Option<Secret>,
@@ -198,14 +198,26 @@ pub struct Sim {
     pub supplier_code: Option<Secret>,
     /// A batch mark from the stock file.
     pub tag: Option<String>,
+    /// Whether a caller saw its PINs and PUKs for a swap that failed: then it is in no pool.
+    pub codes_shown: bool,
 }
 
-/// Who knows a SIM that is not free.
+impl Sim {
+    /// Card or profile.
+    pub fn kind(&self) -> Kind {
+        match self.form_factor {
+            FormFactor::Esim => Kind::Esim,
+            _ => Kind::Physical,
+        }
+    }
+}
+
+/// Who a SIM belongs to that is not for everybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// An open swap.
-    Swap(crate::ActivationId),
-    /// A line of service.
+    Swap(ActivationId),
+    /// A line of service: the SIM is its current one, or free and kept for it.
     Line(SubscriptionId),
 }
 

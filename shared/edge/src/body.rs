@@ -59,23 +59,33 @@ fn is_json(content_type: &str) -> bool {
     subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
-/// The `Idempotency-Key`: 1 to 255 ASCII characters, quoted or bare; both spellings are the same key.
+/// The `Idempotency-Key`: 1 to 255 printable ASCII characters, quoted or bare; both spellings are the same key. API Gateway
+/// joins a header that comes twice by a comma, so a bare key has none.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Box<Fault>> {
     const NAME: &str = "Idempotency-Key";
     const MAX_LENGTH: usize = 255;
-    let Some(given) = headers.get(NAME) else {
+    let refuse = |what| Err(Box::new(Fault::invalid(NAME, what)));
+    let mut values = headers.get_all(NAME).iter();
+    let (given, again) = (values.next(), values.next());
+    let Some(given) = given else {
         return Ok(None);
     };
     let given = given.to_str().unwrap_or_default().trim();
-    let bare = given
+    let quoted = given
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'));
-    let key = bare.unwrap_or(given);
+    let twice = match quoted {
+        Some(key) => key.contains('"'),
+        None => given.contains(','),
+    };
+    if again.is_some() || twice {
+        return refuse("must be given once; a key with a comma must stand in quotes");
+    }
+    let key = quoted.unwrap_or(given);
+    let printable = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     match key.len() {
-        0 => Err(Box::new(Fault::invalid(
-            NAME,
-            "must be 1 to 255 ASCII characters",
-        ))),
+        0 => refuse("must be 1 to 255 printable ASCII characters"),
+        _ if !printable => refuse("must be 1 to 255 printable ASCII characters"),
         1..=MAX_LENGTH => Ok(Some(key.to_owned())),
         total => Err(Box::new(Fault::too_long(NAME, 1, MAX_LENGTH, total, key))),
     }
@@ -185,7 +195,37 @@ impl Fields {
 
 #[cfg(test)]
 mod tests {
+    use lambda_http::http::HeaderValue;
+
     use super::*;
+
+    #[test]
+    fn an_idempotency_key_is_given_once() {
+        let read = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("idempotency-key", HeaderValue::from_static(value));
+            }
+            idempotency_key(&headers).map_err(|_| ())
+        };
+        let key = |key: &str| Ok(Some(key.to_owned()));
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["one"]), key("one"));
+        assert_eq!(read(&["\"one\""]), key("one"));
+        assert_eq!(read(&["\"a,b\""]), key("a,b"));
+        for twice in [
+            &["one", "one"][..],
+            &["one,one"],
+            &["one, two"],
+            &["\"one\",\"one\""],
+            &["\"one\", two"],
+        ] {
+            assert_eq!(read(twice), Err(()), "{twice:?}");
+        }
+        assert_eq!(read(&["a\tb"]), Err(()));
+        assert_eq!(read(&[""]), Err(()));
+        assert_eq!(read(&["\"\""]), Err(()));
+    }
 
     #[test]
     fn content_types() {

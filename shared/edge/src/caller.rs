@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use domain::{Caller, Scope};
+use domain::{Caller, Scope, is_plain};
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
 
-/// The token is valid but gives no role that we know, or a role without the claim it needs.
+/// The token is valid but gives no role that we know, or a role without the claim it needs, or a claim that would act on the
+/// screen of whoever reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the token's role is none of the three, or lacks its claim")]
 pub struct NoCaller;
@@ -23,11 +24,22 @@ pub fn caller(request: &Request) -> Result<Caller, NoCaller> {
     from_claims(&jwt.ok_or(NoCaller)?.claims)
 }
 
+/// The path of the route that API Gateway matched, however the request spelled it: `/api/CancelActivation`.
+pub fn route(request: &Request) -> &str {
+    let matched = match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.route_key.as_deref(),
+        _ => None,
+    };
+    let path = matched.and_then(|key| key.split_once(' '));
+    // `cargo lambda watch` matches routes by itself, and names none.
+    path.map_or(request.raw_http_path(), |(_, path)| path)
+}
+
 fn from_claims(claims: &HashMap<String, String>) -> Result<Caller, NoCaller> {
     let claim = |name: &str| {
         claims
             .get(name)
-            .filter(|text| !text.is_empty())
+            .filter(|text| !text.is_empty() && is_plain(text))
             .cloned()
             .ok_or(NoCaller)
     };
@@ -84,6 +96,12 @@ mod tests {
             ),
             (vec![("sub", "a"), ("role", "AUDITOR")], None),
             (vec![("role", "ADMIN")], None),
+            (vec![("sub", "a\x1b[2J"), ("role", "ADMIN")], None),
+            (vec![("sub", "a\nADMIN b asked"), ("role", "ADMIN")], None),
+            (
+                vec![("sub", "a"), ("role", "OWNER"), ("customer", "C\u{202e}1")],
+                None,
+            ),
             (vec![], None),
         ] {
             let map = claims

@@ -1,6 +1,6 @@
 //! An activation as the "subscription" dialect shows it, its fields in the seed's order.
 
-use domain::{Activation, ConfirmationCode, Delivery, Phase};
+use domain::{Activation, Caller, ConfirmationCode, Delivery, Phase};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -23,7 +23,7 @@ pub enum Echo {
 pub struct Presenter {
     /// The zone of every time.
     pub zone: TimeZone,
-    /// Whether the confirmation code is echoed.
+    /// Whether the confirmation code is echoed to who gave it.
     pub echo: Echo,
     /// How long it is echoed after the end.
     pub code_kept: SignedDuration,
@@ -42,7 +42,8 @@ pub struct ActivationView {
     subscription_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider_order_number: Option<String>,
-    phone_number: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phone_number: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     activated_date: Option<String>,
     info: InfoView,
@@ -74,43 +75,47 @@ struct FailureView {
 }
 
 impl Presenter {
-    /// A swap as it is now, its mails read with it. Its confirmation code is opened if it is shown.
+    /// A swap as it is now, its mails read with it, for this caller.
     pub async fn show(
         &self,
         store: &Store,
         swap: &StoredSwap,
+        caller: &Caller,
         now: Timestamp,
     ) -> Result<ActivationView, StoreError> {
-        let code = self.code_to_show(store, swap, now).await?;
+        let code = self.code_to_show(store, swap, caller, now).await?;
         Ok(self.view(&swap.activation, swap.deliveries.last(), code.as_ref()))
     }
 
-    /// A swap as it was first answered.
+    /// A swap as it was first answered to the caller who asked it.
     pub async fn show_first(
         &self,
         store: &Store,
         swap: &StoredSwap,
+        caller: &Caller,
         now: Timestamp,
     ) -> Result<ActivationView, StoreError> {
-        let code = self.code_to_show(store, swap, now).await?;
+        let code = self.code_to_show(store, swap, caller, now).await?;
         Ok(self.first_view(&swap.activation, code.as_ref()))
     }
 
+    /// The confirmation code, for the caller who gave it. It is opened for nobody else.
     async fn code_to_show(
         &self,
         store: &Store,
         swap: &StoredSwap,
+        caller: &Caller,
         now: Timestamp,
     ) -> Result<Option<ConfirmationCode>, StoreError> {
-        if self.reveals_code(&swap.activation, now) {
+        if store.has_asked(swap, caller) && self.echoes_code(&swap.activation, now) {
             store.confirmation_code(swap).await
         } else {
             Ok(None)
         }
     }
 
-    /// Whether the confirmation code of this activation is shown; if not, it need not be opened.
-    pub fn reveals_code(&self, activation: &Activation, now: Timestamp) -> bool {
+    /// Whether the caller who gave this activation's confirmation code is shown it.
+    pub fn echoes_code(&self, activation: &Activation, now: Timestamp) -> bool {
         let erased = activation
             .ended_at
             .is_some_and(|ended| ended + self.code_kept <= now);
@@ -127,6 +132,8 @@ impl Presenter {
         let a = activation;
         let r = &a.requested;
         let modified_at = mail.map_or(a.modified_at, |mail| mail.modified_at.max(a.modified_at));
+        let mailed = mail.filter(|_| !a.is_anonymous()).map(|mail| &mail.to);
+        let email = mailed.or(r.email.as_ref());
         let code = r
             .has_code
             .then(|| code.map_or(MASK, ConfirmationCode::expose).to_owned());
@@ -139,11 +146,11 @@ impl Presenter {
             reference_number: r.reference.clone(),
             subscription_id: a.subscription.to_string(),
             provider_order_number: a.order_number.clone(),
-            phone_number: a.phone.to_string(),
+            phone_number: (!a.is_anonymous()).then(|| a.phone.to_string()),
             activated_date: a.ended_at.and(a.activated_at).map(|at| self.time(at)),
             info: InfoView {
                 e_sim: r.e_sim,
-                email: r.email.as_ref().map(|email| email.as_str().to_owned()),
+                email: email.map(|email| email.as_str().to_owned()),
                 confirmation_code: code,
                 new_sim_card_number: r.new_sim.as_ref().map(ToString::to_string),
                 delivery: mail.map(|mail| mail.state.shown()),

@@ -109,6 +109,12 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
+    /// The QR code of this swap goes to the contact on file alone.
+    pub fn other_address() -> Self {
+        let message = "The QR code of a swap without a confirmation code goes to the contact on file and nowhere else. Leave 'email' out.";
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
+    }
+
     /// What `field` names does not exist for this caller.
     pub fn not_found(field: &'static str) -> Self {
         let message = format!("What '{field}' names was not found.");
@@ -226,6 +232,11 @@ impl Refusal {
         }
         response
     }
+}
+
+/// What API Gateway answers where there is no route.
+pub fn no_such_route() -> Response<Body> {
+    answer(StatusCode::NOT_FOUND, &json!({"message": "Not Found"}))
 }
 
 /// A JSON answer. Answers tell of one customer's line: no cache may keep them.

@@ -118,13 +118,13 @@ impl Settings {
         }
     }
 
-    /// `CODE_KEPT`: how long the confirmation code is shown after the end.
+    /// `CODE_KEPT`: how long the confirmation code is shown, and the matching id kept, after the end.
     fn code_kept(&self) -> Result<SignedDuration, SettingError> {
         self.duration_or("CODE_KEPT", SignedDuration::from_hours(30 * 24))
     }
 
     /// `LEASE`, `RETRY_AFTER`, `ASK_AFTER`, `ASK_AT_MOST`, `ORDER_WITHIN`, `INSTALL_WITHIN`, `SETTLE_WITHIN`, `CALL_REST`,
-    /// `SIM_REST`, `CODE_KEPT`.
+    /// `SIM_REST`, `CODE_KEPT`, `RECORDS_KEPT`.
     pub fn deadlines(&self) -> Result<Deadlines, SettingError> {
         Ok(Deadlines {
             lease: self.lease()?,
@@ -138,6 +138,8 @@ impl Settings {
             call_rest: self.duration_or("CALL_REST", SignedDuration::from_mins(10))?,
             rest: self.duration_or("SIM_REST", SignedDuration::from_hours(24))?,
             code_kept: self.code_kept()?,
+            records_kept: self
+                .duration_or("RECORDS_KEPT", SignedDuration::from_hours(3 * 365 * 24))?,
         })
     }
 

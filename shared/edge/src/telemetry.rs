@@ -27,6 +27,9 @@ const SILENCED: [&str; 8] = [
     "h2",
 ];
 
+/// The target of what is logged at every level: who was shown secrets.
+pub const AUDIT: &str = "audit";
+
 /// Starts logs and metrics on standard output: `LOG_LEVEL` (`error`, `warn`, `info`, `debug`; default `info`) and
 /// `METRIC_NAMESPACE` (default `simswap`).
 pub fn start_logging(settings: &Settings) {
@@ -52,6 +55,7 @@ where
     let logged = Targets::new()
         .with_default(level)
         .with_targets(silenced)
+        .with_target(AUDIT, LevelFilter::INFO)
         .with_target(METRICS, LevelFilter::OFF);
     let measured = Targets::new().with_target(METRICS, LevelFilter::INFO);
     let lines = tracing_subscriber::fmt::layer()
@@ -83,4 +87,40 @@ fn span(request: &str) -> Span {
 /// From here on, the lines of this invocation or record are about this swap.
 pub fn about(activation: &impl Display) {
     Span::current().record("activation", tracing::field::display(activation));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_was_shown_secrets_is_logged_at_every_level() {
+        for level in ["error", "warn", "info", "debug"] {
+            let log = Log::default();
+            let to = log.clone();
+            let logs = logs(level, "simswap".to_owned(), move || to.clone());
+            tracing::subscriber::with_default(logs, || {
+                tracing::info!(target: AUDIT, "shown");
+            });
+            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(text.matches("shown").count(), 1, "{level}: {text}");
+        }
+    }
 }

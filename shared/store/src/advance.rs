@@ -44,6 +44,32 @@ impl Store {
         self.save(&bare, after).await
     }
 
+    /// Writes a swap and its mails without whatever names a person.
+    pub async fn save_anonymous(
+        &self,
+        before: &StoredSwap,
+        after: &Activation,
+    ) -> Result<Saved, StoreError> {
+        let bare = StoredSwap {
+            caller: String::new(),
+            secrets: SwapSecrets::default(),
+            ..before.clone()
+        };
+        let row = next_row(&bare, after);
+        let mut writes = vec![put(
+            self.put_in_transaction(row.clone(), before.activation.version)?
+        )];
+        for mail in &before.deliveries {
+            let mail_row = item::from_delivery(&mail.anonymised());
+            writes.push(put(self.put_in_transaction(mail_row, mail.version)?));
+        }
+        Ok(match self.commit(row, writes).await? {
+            // A mail that was reported on meanwhile: all is read again.
+            Saved::Contradicted => Saved::Stale,
+            saved => saved,
+        })
+    }
+
     /// Writes what a fact made of a swap, and with it a mail that is to be sent.
     pub async fn save_with_mail(
         &self,
@@ -91,33 +117,79 @@ impl Store {
         before: &StoredSwap,
         after: &Activation,
     ) -> Result<Saved, StoreError> {
+        let line = self.line(&after.subscription).await?;
+        let kept = line.and_then(|line| line.line.kept(after.kind).cloned());
+        let takes_kept = kept.is_some_and(|kept| kept.iccid == after.new_sim);
+        let mut remove = "lastSwap, lastCaller, lastRequest".to_owned();
+        let mut condition = "attribute_not_exists(swap) AND sim = :old".to_owned();
+        if takes_kept {
+            let [kept, from] = item::kept_names(after.kind);
+            remove += &format!(", {kept}, {from}");
+            condition += &format!(" AND {kept} = :new");
+        }
         let line = self
-            .move_line(after, "", "lastSwap, lastCaller, lastRequest")
-            .condition_expression("attribute_not_exists(swap) AND sim = :old");
+            .move_line(after, "", &remove)
+            .condition_expression(condition);
         let new_sim = self
             .activate_new_sim(after)
-            .condition_expression("attribute_exists(pk) AND attribute_not_exists(holder)");
+            .condition_expression(if takes_kept {
+                "holder = :line"
+            } else {
+                "attribute_exists(pk) AND attribute_not_exists(holder)"
+            });
         let updates = [line, new_sim, self.disable_old_sim(after)];
         self.finish(before, after, updates.into()).await
     }
 
-    /// Writes that the network has moved a swap's number after its end, and that line and SIMs cannot follow.
+    /// Writes that the network has moved a swap's number after its end, and that line and SIMs do not follow. The new SIM goes
+    /// to nobody any more, unless somebody has it already.
     pub async fn save_disputed(
         &self,
         before: &StoredSwap,
         after: &Activation,
     ) -> Result<Saved, StoreError> {
+        let line = self.line(&after.subscription).await?;
+        let kept = line.and_then(|line| line.line.kept(after.kind).cloned());
+        let is_kept = kept.is_some_and(|kept| kept.iccid == after.new_sim);
         let line = self
             .update_of(item::line_key(&after.subscription))
-            .update_expression("SET disputed = :swap")
-            .condition_expression("attribute_exists(pk)")
             .expression_attribute_values(":swap", text(after.id.as_str()));
-        refuse_contradiction(self.finish(before, after, [line].into()).await?)
+        let [kept, from] = item::kept_names(after.kind);
+        let line = if is_kept {
+            line.update_expression(format!("SET disputed = :swap REMOVE {kept}, {from}"))
+                .condition_expression(format!("{kept} = :new"))
+                .expression_attribute_values(":new", text(after.new_sim.as_str()))
+        } else {
+            line.update_expression("SET disputed = :swap")
+                .condition_expression("attribute_exists(pk)")
+        };
+        let mut updates = vec![line];
+        let sim = self.sim(&after.new_sim).await?;
+        let sim = sim.ok_or(StoreError::Corrupt("newSim"))?;
+        if sim.state == SimState::Free && (is_kept || sim.holder.is_none()) {
+            let sim = self
+                .update_of(item::sim_key(&after.new_sim))
+                .update_expression("SET #state = :disabled REMOVE shelf, holder")
+                .expression_attribute_names("#state", "state")
+                .expression_attribute_values(":free", text(SimState::Free.as_str()))
+                .expression_attribute_values(":disabled", text(SimState::Disabled.as_str()));
+            updates.push(if is_kept {
+                let line = text(item::line_holder(&after.subscription));
+                sim.condition_expression("#state = :free AND holder = :line")
+                    .expression_attribute_values(":line", line)
+            } else {
+                sim.condition_expression("#state = :free AND attribute_not_exists(holder)")
+            });
+        }
+        Ok(match self.finish(before, after, updates).await? {
+            // Somebody took the SIM meanwhile: all is read again.
+            Saved::Contradicted => Saved::Stale,
+            saved => saved,
+        })
     }
 
     /// The line is on the new SIM. `set` and `remove` are what else changes there.
     fn move_line(&self, after: &Activation, set: &str, remove: &str) -> UpdateBuilder {
-        let number = |at: Timestamp| AttributeValue::N(at.as_millisecond().to_string());
         self.update_of(item::line_key(&after.subscription))
             .update_expression(format!(
                 "SET sim = :new, simSince = :since, lastDoneAt = :done{set} REMOVE disputed, {remove}"
@@ -126,9 +198,9 @@ impl Store {
             .expression_attribute_values(":new", text(after.new_sim.as_str()))
             .expression_attribute_values(
                 ":since",
-                number(after.activated_at.unwrap_or(after.modified_at)),
+                millis(after.activated_at.unwrap_or(after.modified_at)),
             )
-            .expression_attribute_values(":done", number(after.modified_at))
+            .expression_attribute_values(":done", millis(after.modified_at))
     }
 
     fn activate_new_sim(&self, after: &Activation) -> UpdateBuilder {
@@ -136,7 +208,7 @@ impl Store {
             .update_expression("SET #state = :activated, holder = :line REMOVE shelf")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":activated", text(SimState::Activated.as_str()))
-            .expression_attribute_values(":line", text(format!("L#{}", after.subscription)))
+            .expression_attribute_values(":line", text(item::line_holder(&after.subscription)))
     }
 
     fn disable_old_sim(&self, after: &Activation) -> UpdateBuilder {
@@ -145,7 +217,7 @@ impl Store {
             .condition_expression("holder = :line")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":disabled", text(SimState::Disabled.as_str()))
-            .expression_attribute_values(":line", text(format!("L#{}", after.subscription)))
+            .expression_attribute_values(":line", text(item::line_holder(&after.subscription)))
     }
 
     /// Writes that a swap ended badly: the line is free for another swap, and the new SIM has this fate. `new_sim` is how it
@@ -157,37 +229,51 @@ impl Store {
         new_sim: &Sim,
         fate: SimFate,
     ) -> Result<Saved, StoreError> {
-        let line = self
+        let mut line = self
             .update_of(item::line_key(&after.subscription))
-            .update_expression("REMOVE swap, swapCaller, swapRequest")
-            .condition_expression("swap = :swap")
             .expression_attribute_values(":swap", text(after.id.as_str()));
-        let mut sim = self
+        let (mut set, mut condition) = (String::new(), "swap = :swap".to_owned());
+        if let SimFate::KeptFrom(from) = fate {
+            let [kept, kept_from] = item::kept_names(after.kind);
+            set = format!("SET {kept} = :new, {kept_from} = :from ");
+            condition += &format!(" AND attribute_not_exists({kept})");
+            line = line
+                .expression_attribute_values(":new", text(after.new_sim.as_str()))
+                .expression_attribute_values(":from", millis(from));
+        }
+        line = line
+            .update_expression(set + "REMOVE swap, swapCaller, swapRequest")
+            .condition_expression(condition);
+        let sim = self
             .update_of(item::sim_key(&after.new_sim))
             .condition_expression("holder = :swap")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":swap", text(item::activation_pk(&after.id)));
-        if let SimFate::FreeFrom(free_from) = fate {
-            let shelf = item::free_shelf(new_sim);
-            let on_shelf = if shelf.is_some() {
-                ", shelf = :shelf"
-            } else {
-                ""
-            };
-            sim = sim
-                .update_expression(format!(
-                    "SET #state = :free, freeFrom = :from{on_shelf} REMOVE holder"
-                ))
-                .expression_attribute_values(":free", text(SimState::Free.as_str()))
-                .expression_attribute_values(":from", text(item::sortable(free_from)));
-            if let Some(shelf) = shelf {
-                sim = sim.expression_attribute_values(":shelf", text(shelf));
-            }
-        } else {
-            sim = sim
+        let free = |sim: UpdateBuilder, from| {
+            sim.expression_attribute_values(":free", text(SimState::Free.as_str()))
+                .expression_attribute_values(":from", text(item::sortable(from)))
+        };
+        // One whose codes were shown is assigned to nobody any more.
+        let shown = after.codes_shown || new_sim.codes_shown;
+        let shelf = item::free_shelf(new_sim).filter(|_| !shown);
+        let sim = match (fate, shelf) {
+            (SimFate::FreeFrom(from), Some(shelf)) => free(sim, from)
+                .update_expression(
+                    "SET #state = :free, freeFrom = :from, shelf = :shelf REMOVE holder",
+                )
+                .expression_attribute_values(":shelf", text(shelf)),
+            (SimFate::FreeFrom(from), None) => free(sim, from)
+                .update_expression(
+                    "SET #state = :free, freeFrom = :from, codesShown = :shown REMOVE holder",
+                )
+                .expression_attribute_values(":shown", AttributeValue::Bool(shown)),
+            (SimFate::KeptFrom(from), _) => free(sim, from)
+                .update_expression("SET #state = :free, freeFrom = :from, holder = :line")
+                .expression_attribute_values(":line", text(item::line_holder(&after.subscription))),
+            (SimFate::Disabled, _) => sim
                 .update_expression("SET #state = :disabled REMOVE holder")
-                .expression_attribute_values(":disabled", text(SimState::Disabled.as_str()));
-        }
+                .expression_attribute_values(":disabled", text(SimState::Disabled.as_str())),
+        };
         refuse_contradiction(self.finish(before, after, [line, sim].into()).await?)
     }
 
@@ -273,7 +359,7 @@ impl Store {
         }
     }
 
-    fn put_in_transaction(&self, row: Item, version: u64) -> Result<Put, StoreError> {
+    pub(crate) fn put_in_transaction(&self, row: Item, version: u64) -> Result<Put, StoreError> {
         Put::builder()
             .table_name(&self.table)
             .set_item(Some(row))
@@ -289,6 +375,10 @@ impl Store {
     }
 }
 
+fn millis(at: Timestamp) -> AttributeValue {
+    AttributeValue::N(at.as_millisecond().to_string())
+}
+
 /// The swap is as we read it, but a line or a SIM that it holds is not: no repeat will mend that.
 fn refuse_contradiction(saved: Saved) -> Result<Saved, StoreError> {
     match saved {
@@ -297,7 +387,7 @@ fn refuse_contradiction(saved: Saved) -> Result<Saved, StoreError> {
     }
 }
 
-fn next_row(before: &StoredSwap, after: &Activation) -> Item {
+pub(crate) fn next_row(before: &StoredSwap, after: &Activation) -> Item {
     item::from_swap(&StoredSwap {
         activation: after.clone(),
         ..before.clone()

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     IdempotencyKey, KeptAnswer, NewSwap, Store, StoreError, StoredLine, StoredSwap, Submitted,
+    caller_digest,
 };
 
 /// A swap that is asked and that nothing stands in the way of.
@@ -17,8 +18,10 @@ pub struct Ask<'a> {
     pub line: &'a Line,
     /// What the line is to move to.
     pub kind: Kind,
-    /// The SIM, where the caller named it; else a free one is taken.
+    /// The SIM, where the caller named it; else a free one is taken, the one that is kept for the line before all others.
     pub sim: Option<&'a Iccid>,
+    /// Whether the caller is shown the SIM's PINs and PUKs.
+    pub shows_codes: bool,
     /// What is echoed.
     pub requested: &'a Requested,
     /// The confirmation code, if there is one.
@@ -46,7 +49,7 @@ pub enum Begun {
 }
 
 impl Store {
-    /// Begins a swap. A SIM that nobody named comes from a page of free ones, tried from a random place on, so that
+    /// Begins a swap. A SIM that nobody named and that is not kept for the line comes from a page of free ones, tried from a random place on, so that
     /// callers who come at once do not fight for the first; if all of it is taken by then, a further look goes past it.
     pub async fn begin(
         &self,
@@ -63,11 +66,20 @@ impl Store {
         let secrets = self
             .seal_secrets(&id, ask.code, matching_id.as_ref())
             .await?;
+        let kept = ask.line.kept(ask.kind);
+        let ready = kept.filter(|kept| kept.from <= ask.at);
         let mut taken = Vec::new();
-        for look in 0..LOOKS {
-            let mut candidates = match ask.sim {
-                Some(named) => vec![named.clone()],
-                None => self.free_sims(ask.line, ask.kind, ask.at, look).await?,
+        for look in 0..=LOOKS {
+            let mut candidates = match (look, ask.sim) {
+                (0, named) => {
+                    let first = named.or(ready.map(|kept| &kept.iccid));
+                    first.cloned().into_iter().collect()
+                }
+                (_, Some(_)) => break,
+                (look, None) => {
+                    let free = self.free_sims(ask.line, ask.kind, ask.at, look - 1);
+                    free.await?
+                }
             };
             candidates.retain(|candidate| !taken.contains(candidate));
             if !candidates.is_empty() {
@@ -75,6 +87,7 @@ impl Store {
                 candidates.rotate_left(start as usize);
             }
             for candidate in candidates {
+                let takes_kept = kept.is_some_and(|kept| kept.iccid == candidate);
                 let activation = Activation::accept(
                     id.clone(),
                     ask.line,
@@ -86,15 +99,19 @@ impl Store {
                     ask.at,
                 );
                 let stored = StoredSwap {
-                    activation,
+                    activation: Activation {
+                        codes_shown: takes_kept || ask.shows_codes,
+                        ..activation
+                    },
+                    caller: caller_digest(ask.caller),
                     secrets: secrets.clone(),
                     deliveries: Vec::new(),
                 };
                 let new = NewSwap {
                     swap: &stored,
-                    caller: ask.caller,
                     request: &request,
                     key: ask.key,
+                    takes_kept,
                 };
                 match self.submit(new).await? {
                     Submitted::Accepted => return Ok(Begun::Accepted(Box::new(stored.activation))),

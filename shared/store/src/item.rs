@@ -7,7 +7,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::types::AttributeValue::{B, Bool, L, N, S};
 use domain::{
     Activation, ActivationId, Attempt, Claim, Delivery, EmailAddress, Event, Holder, Iccid, Imsi,
-    Kind, Line, Msisdn, NetworkName, Requested, Sim, SmDpAddress, SubscriptionId,
+    KeptSim, Kind, Line, Msisdn, NetworkName, Requested, Sim, SmDpAddress, StartCall,
+    SubscriptionId,
 };
 use jiff::Timestamp;
 
@@ -282,6 +283,8 @@ impl Build {
 pub struct StoredSwap {
     /// The activation.
     pub activation: Activation,
+    /// Digest of the identity of who asked.
+    pub caller: String,
     /// Its secrets.
     pub secrets: SwapSecrets,
     /// Its e-mails, oldest first; empty where only the swap was read.
@@ -327,15 +330,17 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
         Kind::Esim => "esim",
         Kind::Physical => "physical",
     };
+    let phone = (!a.is_anonymous()).then(|| a.phone.as_e164());
     let outcome = (!a.phase.is_open()).then(|| a.status().as_str());
     let mut build = Build(activation_key(&a.id))
         .text("type", SWAPS)
         .text("listed", listed(a))
         .maybe_text(OUTCOME, outcome)
         .text("line", a.subscription.as_str())
-        .text("phone", a.phone.as_e164())
+        .maybe_text("phone", phone)
         .text("customer", &a.customer)
         .maybe_text("reseller", a.reseller.as_deref())
+        .text("caller", &swap.caller)
         .text("network", a.network.as_str())
         .text("language", a.language.as_str())
         .text("kind", kind)
@@ -380,6 +385,12 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
     if r.has_code {
         build = build.put("hasCode", Bool(true));
     }
+    if a.codes_shown {
+        build = build.put("codesShown", Bool(true));
+    }
+    if a.start != StartCall::None {
+        build = build.text("startCall", a.start.as_str());
+    }
     if a.disputed {
         build = build.put(DISPUTED, Bool(true));
     }
@@ -400,7 +411,9 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
     let activation = Activation {
         id: ActivationId::parse(row.name("A#")?).map_err(|_| StoreError::Corrupt("pk"))?,
         subscription: row.parsed("line", SubscriptionId::parse)?,
-        phone: row.parsed("phone", Msisdn::parse)?,
+        phone: row
+            .maybe_parsed("phone", Msisdn::parse)?
+            .unwrap_or_else(Msisdn::erased),
         customer: row.text("customer")?.to_owned(),
         reseller: row.owned("reseller"),
         network: row.parsed("network", NetworkName::parse)?,
@@ -416,6 +429,7 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
         contact: row.maybe_parsed("contact", EmailAddress::parse)?,
         old_sim: row.parsed("oldSim", Iccid::parse)?,
         new_sim: row.parsed("newSim", Iccid::parse)?,
+        codes_shown: row.flag("codesShown"),
         created_at: row.time("createdAt")?,
         modified_at: row.time("modifiedAt")?,
         activated_at: row.maybe_time("activatedAt"),
@@ -424,6 +438,9 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
         failure: row.maybe_parsed("failure", str::parse)?,
         version: row.number("version")?,
         claim,
+        start: row
+            .maybe_parsed("startCall", str::parse)?
+            .unwrap_or(StartCall::None),
         tries: row.maybe_number("tries").unwrap_or(0),
         wake_at: row.maybe_time("wakeAt"),
         due_at: row.maybe_parsed("dueAt", from_sortable)?,
@@ -444,6 +461,7 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
     };
     Ok(StoredSwap {
         activation,
+        caller: row.owned("caller").unwrap_or_default(),
         secrets: SwapSecrets {
             code: row.sealed(CODE),
             matching_id: row.sealed(MATCHING_ID),
@@ -591,6 +609,14 @@ pub(crate) fn from_line(line: &Line) -> Item {
         .0
 }
 
+/// Attributes of a line's row for the SIM of this kind that is kept for it, and for when that may be used.
+pub(crate) fn kept_names(kind: Kind) -> [&'static str; 2] {
+    match kind {
+        Kind::Esim => ["keptEsim", "keptEsimFrom"],
+        Kind::Physical => ["keptCard", "keptCardFrom"],
+    }
+}
+
 pub(crate) fn to_line(item: &Item) -> Result<StoredLine, StoreError> {
     let row = Row(item);
     let asked = |swap, caller, request| {
@@ -607,6 +633,12 @@ pub(crate) fn to_line(item: &Item) -> Result<StoredLine, StoreError> {
     let open = asked("swap", "swapCaller", "swapRequest")?;
     let last = asked("lastSwap", "lastCaller", "lastRequest")?.zip(row.maybe_time("lastDoneAt"));
     let disputed_by = row.maybe_parsed(DISPUTED, ActivationId::parse)?;
+    let kept = |kind| {
+        let [iccid, from] = kept_names(kind);
+        let kept = row.maybe_parsed(iccid, Iccid::parse)?;
+        let kept = kept.map(|iccid| row.time(from).map(|from| KeptSim { iccid, from }));
+        kept.transpose()
+    };
     let line = Line {
         id: SubscriptionId::parse(row.name("L#")?).map_err(|_| StoreError::Corrupt("pk"))?,
         phone: row.parsed("phone", Msisdn::parse)?,
@@ -620,6 +652,8 @@ pub(crate) fn to_line(item: &Item) -> Result<StoredLine, StoreError> {
         porting: row.flag("porting"),
         locked: row.flag("locked"),
         open_swap: open.as_ref().map(|open| open.id.clone()),
+        kept_card: kept(Kind::Physical)?,
+        kept_esim: kept(Kind::Esim)?,
     };
     Ok(StoredLine {
         line,
@@ -662,10 +696,7 @@ pub(crate) const SIM_SECRETS: [&str; 5] = ["pin1", "pin2", "puk1", "puk2", "supp
 
 /// Where a free SIM waits to be assigned; `None` for a card that only its number assigns.
 pub(crate) fn free_shelf(sim: &Sim) -> Option<String> {
-    let kind = match sim.form_factor {
-        domain::FormFactor::Esim => Kind::Esim,
-        _ => Kind::Physical,
-    };
+    let kind = sim.kind();
     (kind == Kind::Esim || sim.auto_assign)
         .then(|| shelf(&sim.network, sim.reseller.as_deref(), kind))
 }
@@ -693,8 +724,12 @@ pub(crate) fn from_sortable(text: &str) -> Result<Timestamp, StoreError> {
 pub(crate) fn holder(holder: &Holder) -> String {
     match holder {
         Holder::Swap(id) => activation_pk(id),
-        Holder::Line(id) => format!("L#{id}"),
+        Holder::Line(id) => line_holder(id),
     }
+}
+
+pub(crate) fn line_holder(id: &SubscriptionId) -> String {
+    format!("L#{id}")
 }
 
 /// `sealed` are its secrets, by field name.
@@ -747,6 +782,7 @@ pub(crate) fn to_sim(item: &Item) -> Result<Sim, StoreError> {
         puk2: None,
         supplier_code: None,
         tag: row.owned("tag"),
+        codes_shown: row.flag("codesShown"),
     })
 }
 
@@ -777,6 +813,8 @@ mod tests {
             porting: false,
             locked: false,
             open_swap: None,
+            kept_card: None,
+            kept_esim: None,
         }
     }
 
@@ -835,6 +873,7 @@ mod tests {
         }
         let full = StoredSwap {
             activation: full,
+            caller: "0123456789abcdef0123456789abcdef".into(),
             secrets: SwapSecrets {
                 code: Some(Sealed(vec![7; 4 + 12 + 10 + 16])),
                 matching_id: Some(Sealed(vec![8; 4 + 12 + 17 + 16])),
@@ -846,6 +885,7 @@ mod tests {
                 reseller: None,
                 ..accept(Kind::Physical, Requested::default())
             },
+            caller: "0123456789abcdef0123456789abcdef".into(),
             secrets: SwapSecrets::default(),
             deliveries: Vec::new(),
         };
@@ -990,6 +1030,7 @@ mod tests {
             puk2: None,
             supplier_code: None,
             tag: Some("batch 7".into()),
+            codes_shown: false,
         };
         let row = from_sim(&sim, &[("pin1", Sealed(vec![1]))]);
         assert_eq!(row["shelf"], S("KPN#R-10#esim".into()));

@@ -1,6 +1,7 @@
 //! Every DynamoDB call the service makes, and the sealing of secret fields. No decision is taken here: conditions state what the domain decided.
 
 mod advance;
+mod bar;
 mod begin;
 mod due;
 mod error;
@@ -15,6 +16,7 @@ mod submit;
 mod transaction;
 
 pub use advance::Saved;
+pub use bar::OpenSwap;
 pub use begin::{Ask, Begun};
 pub use due::{Due, DueRow};
 pub use error::StoreError;
@@ -26,8 +28,8 @@ pub use listing::{Entry, Listing, Span};
 pub use pool::Pool;
 pub use read::KeptAnswer;
 pub use schema::create_table;
-pub use stock::{NewLine, SIMS_AT_ONCE, Written};
-pub use submit::IdempotencyKey;
+pub use stock::{NewLine, Released, SIMS_AT_ONCE, Written};
+pub use submit::{IdempotencyKey, caller_digest};
 pub(crate) use submit::{NewSwap, Submitted};
 
 use std::collections::HashSet;

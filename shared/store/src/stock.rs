@@ -1,7 +1,7 @@
 //! Lines and SIMs, as an operator loads them and looks at them.
 
-use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, Update};
-use domain::{EmailAddress, Holder, Iccid, Line, Sim, SimState, SubscriptionId};
+use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, Update};
+use domain::{Holder, Iccid, Line, Sim, SimState, SubscriptionId};
 
 use crate::item::{self, Item};
 use crate::transaction::{failed, put, text, update};
@@ -30,6 +30,17 @@ pub enum NewLine {
     PhoneTaken(SubscriptionId),
     /// The SIM is in stock, but is another's, used up, or of another network.
     SimTaken(Box<Sim>),
+}
+
+/// What became of a SIM that is to be released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Released {
+    /// It is free for everybody.
+    Free,
+    /// It is in use; it is as it was.
+    NotFree(Box<Sim>),
+    /// There is no such SIM.
+    Unknown,
 }
 
 impl Store {
@@ -111,7 +122,9 @@ impl Store {
             }
             let Some(row) = old(2) else { break };
             let in_stock = item::to_sim(row?)?;
-            let fits = in_stock.state == SimState::Free && in_stock.network == line.network;
+            let fits = in_stock.state == SimState::Free
+                && in_stock.holder.is_none()
+                && in_stock.network == line.network;
             if from_stock || !fits {
                 return Ok(NewLine::SimTaken(Box::new(in_stock)));
             }
@@ -120,34 +133,65 @@ impl Store {
         Err(StoreError::Corrupt("sim"))
     }
 
-    /// Writes what an operator may change of a line that exists: state, porting, e-mail, language, and the lock if one is
-    /// given. An open swap goes on undisturbed.
-    pub async fn update_line(&self, line: &Line, locked: Option<bool>) -> Result<(), StoreError> {
-        let mut set = "SET #state = :state, porting = :porting, #language = :language".to_owned();
-        let mut request = self
-            .dynamodb
-            .update_item()
+    /// Gives a free SIM whose codes were shown back to stock, for everybody: one that is kept for its line, or one that only its
+    /// number assigns since. Two calls.
+    pub async fn release_sim(&self, iccid: &Iccid) -> Result<Released, StoreError> {
+        let Some(sim) = self.sim(iccid).await? else {
+            return Ok(Released::Unknown);
+        };
+        let shelf = item::free_shelf(&sim);
+        let mut of_sim = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(item::line_key(&line.id)))
-            .condition_expression("attribute_exists(pk)")
+            .set_key(Some(item::sim_key(iccid)))
+            .update_expression(match &shelf {
+                Some(_) => "SET shelf = :shelf REMOVE holder, codesShown",
+                None => "REMOVE holder, codesShown",
+            })
             .expression_attribute_names("#state", "state")
-            .expression_attribute_names("#language", "language")
-            .expression_attribute_values(":state", text(line.state.as_str()))
-            .expression_attribute_values(":porting", AttributeValue::Bool(line.porting))
-            .expression_attribute_values(":language", text(line.language.as_str()));
-        if let Some(locked) = locked {
-            set += ", locked = :locked";
-            request = request.expression_attribute_values(":locked", AttributeValue::Bool(locked));
+            .expression_attribute_values(":free", text(SimState::Free.as_str()));
+        if let Some(shelf) = shelf {
+            of_sim = of_sim.expression_attribute_values(":shelf", text(shelf));
         }
-        match line.email.as_ref().map(EmailAddress::as_str) {
-            Some(email) => {
-                set += ", email = :email";
-                request = request.expression_attribute_values(":email", text(email));
+        let mut updates = Vec::new();
+        match (sim.state, &sim.holder) {
+            (SimState::Free, None) => {
+                updates.push(
+                    of_sim.condition_expression("#state = :free AND attribute_not_exists(holder)"),
+                );
             }
-            None => set += " REMOVE email",
+            (SimState::Free, Some(Holder::Line(line))) => {
+                let [kept, from] = item::kept_names(sim.kind());
+                updates.push(
+                    of_sim
+                        .condition_expression("#state = :free AND holder = :line")
+                        .expression_attribute_values(":line", text(item::line_holder(line))),
+                );
+                updates.push(
+                    Update::builder()
+                        .table_name(&self.table)
+                        .set_key(Some(item::line_key(line)))
+                        .update_expression(format!("REMOVE {kept}, {from}"))
+                        .condition_expression(format!("{kept} = :sim"))
+                        .expression_attribute_values(":sim", text(iccid.as_str())),
+                );
+            }
+            _ => return Ok(Released::NotFree(Box::new(sim))),
         }
-        request.update_expression(set).send().await?;
-        Ok(())
+        let mut writes = Vec::new();
+        for built in updates {
+            let built = built
+                .build()
+                .map_err(|error| StoreError::Refused(error.into()))?;
+            writes.push(update(built));
+        }
+        if self.transact(writes).await?.is_none() {
+            return Ok(Released::Free);
+        }
+        Ok(match self.sim(iccid).await? {
+            // A retry inside the SDK meets what its first try wrote.
+            Some(now) if now.state == SimState::Free && now.holder.is_none() => Released::Free,
+            now => Released::NotFree(Box::new(now.unwrap_or(sim))),
+        })
     }
 
     /// A SIM, and the names of the secrets that are sealed in its row: `pin1`, `pin2`, `puk1`, `puk2`, `supplierCode`.
@@ -169,7 +213,9 @@ impl Store {
             .table_name(&self.table)
             .set_key(Some(item::sim_key(&line.current_sim)))
             .update_expression("SET #state = :activated, holder = :line REMOVE shelf")
-            .condition_expression("#state = :free AND network = :network")
+            .condition_expression(
+                "#state = :free AND network = :network AND attribute_not_exists(holder)",
+            )
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":activated", text(SimState::Activated.as_str()))
             .expression_attribute_values(":free", text(SimState::Free.as_str()))

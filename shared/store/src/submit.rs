@@ -37,12 +37,12 @@ impl IdempotencyKey {
 pub struct NewSwap<'a> {
     /// The swap, in its first phase.
     pub swap: &'a StoredSwap,
-    /// Who asked.
-    pub caller: &'a Caller,
-    /// What they asked.
+    /// What was asked.
     pub request: &'a Fingerprint,
-    /// Their key for it.
+    /// The caller's key for it.
     pub key: Option<&'a IdempotencyKey>,
+    /// Whether the SIM is the one that is kept for the line.
+    pub takes_kept: bool,
 }
 
 /// What became of a new swap. All but `Accepted` wrote nothing.
@@ -93,6 +93,11 @@ impl Store {
     /// Whether `caller` is the one who asked the open swap.
     pub fn is_same_caller(&self, open: &AskedSwap, caller: &Caller) -> bool {
         open.caller == caller_digest(caller)
+    }
+
+    /// Whether `caller` is the one who asked this swap.
+    pub fn has_asked(&self, swap: &StoredSwap, caller: &Caller) -> bool {
+        swap.caller == caller_digest(caller)
     }
 
     /// Seals the secrets of a swap for its row.
@@ -178,7 +183,7 @@ impl Store {
         let mut writes = vec![
             put(self.put_new_activation(new.swap)?),
             update(self.mark_line(&new)?),
-            update(self.reserve_sim(&new.swap.activation)?),
+            update(self.reserve_sim(&new.swap.activation, new.takes_kept)?),
         ];
         if let Some(key) = new.key {
             writes.push(put(self.keep_answer(&new, key)?));
@@ -217,6 +222,12 @@ impl Store {
         let mut condition = "attribute_not_exists(swap) AND #state = :active AND porting = :no \
                              AND locked = :no AND sim = :sim AND customer = :customer"
             .to_owned();
+        let mut forget = String::new();
+        if new.takes_kept {
+            let [kept, from] = item::kept_names(a.kind);
+            condition += &format!(" AND {kept} = :new");
+            forget = format!(" REMOVE {kept}, {from}");
+        }
         condition += match a.reseller {
             Some(_) => " AND reseller = :reseller",
             None => " AND attribute_not_exists(reseller)",
@@ -225,11 +236,13 @@ impl Store {
         let mut update = Update::builder()
             .table_name(&self.table)
             .set_key(Some(item::line_key(&a.subscription)))
-            .update_expression("SET swap = :swap, swapCaller = :caller, swapRequest = :request")
+            .update_expression(format!(
+                "SET swap = :swap, swapCaller = :caller, swapRequest = :request{forget}"
+            ))
             .condition_expression(condition)
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":swap", text(a.id.as_str()))
-            .expression_attribute_values(":caller", text(caller_digest(new.caller)))
+            .expression_attribute_values(":caller", text(&new.swap.caller))
             .expression_attribute_values(":request", text(&new.request.0))
             .expression_attribute_values(":active", text("ACTIVE"))
             .expression_attribute_values(":no", AttributeValue::Bool(false))
@@ -239,13 +252,16 @@ impl Store {
         if let Some(reseller) = reseller {
             update = update.expression_attribute_values(":reseller", reseller);
         }
+        if new.takes_kept {
+            update = update.expression_attribute_values(":new", text(a.new_sim.as_str()));
+        }
         update
             .build()
             .map_err(|error| StoreError::Refused(error.into()))
     }
 
     /// The condition alone says whether the SIM may be used: what is not there and what is not for this line look the same.
-    fn reserve_sim(&self, a: &Activation) -> Result<Update, StoreError> {
+    fn reserve_sim(&self, a: &Activation, takes_kept: bool) -> Result<Update, StoreError> {
         let form = match a.kind {
             Kind::Esim => "form = :esim",
             Kind::Physical => "form <> :esim",
@@ -254,12 +270,18 @@ impl Store {
         if a.reseller.is_some() {
             reseller = format!("({reseller} OR reseller = :reseller)");
         }
+        let kept = if takes_kept {
+            "holder = :line"
+        } else {
+            "attribute_not_exists(holder)"
+        };
         let mut update = Update::builder()
             .table_name(&self.table)
             .set_key(Some(item::sim_key(&a.new_sim)))
             .update_expression("SET #state = :busy, holder = :holder REMOVE shelf")
             .condition_expression(format!(
-                "#state = :free AND freeFrom <= :now AND network = :network AND {form} AND {reseller}"
+                "#state = :free AND freeFrom <= :now AND network = :network AND {form} \
+                 AND {reseller} AND {kept}"
             ))
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":busy", text("BUSY"))
@@ -270,6 +292,10 @@ impl Store {
             .expression_attribute_values(":network", text(a.network.as_str()));
         if let Some(of_line) = &a.reseller {
             update = update.expression_attribute_values(":reseller", text(of_line));
+        }
+        if takes_kept {
+            let line = text(item::line_holder(&a.subscription));
+            update = update.expression_attribute_values(":line", line);
         }
         update
             .build()
@@ -294,8 +320,10 @@ impl Store {
     }
 }
 
-fn caller_digest(caller: &Caller) -> String {
-    hex(digest(&SHA256, caller.identity().as_bytes()).as_ref())
+/// A name for who calls, half of a SHA-256: no two callers share it, and it tells nothing to somebody who does not know the
+/// caller's subject, role and claim.
+pub fn caller_digest(caller: &Caller) -> String {
+    hex(&digest(&SHA256, caller.identity().as_bytes()).as_ref()[..16])
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use csv::StringRecord;
 use domain::{
     EmailAddress, FormFactor, Iccid, Imsi, Language, Line, Malformed, Msisdn, NetworkName, Secret,
-    Sim, SimState, SubscriptionId,
+    Sim, SimState, SubscriptionId, is_plain,
 };
 use jiff::Timestamp;
 
@@ -184,6 +184,7 @@ impl Fields<'_> {
             puk2,
             supplier_code,
             tag,
+            codes_shown: false,
         })
     }
 
@@ -212,6 +213,8 @@ impl Fields<'_> {
             porting: porting?,
             locked: locked.unwrap_or(false),
             open_swap: None,
+            kept_card: None,
+            kept_esim: None,
         };
         Some((line, locked))
     }
@@ -236,7 +239,7 @@ fn boolean(text: &str) -> Result<bool, Malformed> {
 }
 
 fn short(text: &str) -> Result<String, Malformed> {
-    let fits = text.len() <= 255 && !text.chars().any(char::is_control);
+    let fits = text.len() <= 255 && is_plain(text);
     fits.then(|| text.to_owned())
         .ok_or(Malformed("must be at most 255 characters on one line"))
 }

@@ -3,16 +3,17 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use domain::{FormFactor, Holder, Line, Sim, SimState};
+use domain::{Deadlines, FormFactor, Holder, Line, Sim, SimState};
 use jiff::Timestamp;
-use store::{NewLine, Store, StoreError, Written};
+use store::{NewLine, OpenSwap, Store, StoreError, Written};
 
 use super::row::Row;
 
 /// What became of a line of the file.
 pub(super) enum Outcome {
     Added,
-    Updated,
+    /// And what became of the line's open swap.
+    Updated(OpenSwap),
     Unchanged,
     /// What is in the table stands in its way.
     Refused(String),
@@ -21,7 +22,7 @@ pub(super) enum Outcome {
 }
 
 /// Writes them, and comes back for a while to a table that is not available. The outcomes are in the rows' order.
-pub(super) async fn write(store: &Store, rows: &[Row]) -> Vec<Outcome> {
+pub(super) async fn write(store: &Store, deadlines: &Deadlines, rows: &[Row]) -> Vec<Outcome> {
     const PAUSES: [Duration; 4] = [
         Duration::from_millis(50),
         Duration::from_millis(250),
@@ -30,7 +31,7 @@ pub(super) async fn write(store: &Store, rows: &[Row]) -> Vec<Outcome> {
     ];
     let mut pauses = PAUSES.into_iter();
     loop {
-        match (write_once(store, rows).await, pauses.next()) {
+        match (write_once(store, deadlines, rows).await, pauses.next()) {
             (Ok(outcomes), _) => return outcomes,
             (Err(StoreError::Unavailable(_)), Some(pause)) => tokio::time::sleep(pause).await,
             (Err(error), _) => {
@@ -42,13 +43,19 @@ pub(super) async fn write(store: &Store, rows: &[Row]) -> Vec<Outcome> {
 }
 
 /// SIMs by one call, lines one after the other. A file holds one of the two.
-async fn write_once(store: &Store, rows: &[Row]) -> Result<Vec<Outcome>, StoreError> {
+async fn write_once(
+    store: &Store,
+    deadlines: &Deadlines,
+    rows: &[Row],
+) -> Result<Vec<Outcome>, StoreError> {
     let mut sims = Vec::new();
     let mut outcomes = Vec::new();
     for row in rows {
         match row {
             Row::Sim(sim) => sims.push(sim),
-            Row::Line(line, locked) => outcomes.push(write_line(store, line, *locked).await?),
+            Row::Line(line, locked) => {
+                outcomes.push(write_line(store, deadlines, line, *locked).await?);
+            }
         }
     }
     let written = store.add_sims(&sims).await?.into_iter();
@@ -61,6 +68,7 @@ async fn write_once(store: &Store, rows: &[Row]) -> Result<Vec<Outcome>, StoreEr
 
 async fn write_line(
     store: &Store,
+    deadlines: &Deadlines,
     line: &Line,
     locked: Option<bool>,
 ) -> Result<Outcome, StoreError> {
@@ -78,11 +86,13 @@ async fn write_line(
         && before.email == line.email
         && before.language == line.language
         && locked.is_none_or(|locked| before.locked == locked);
-    if same {
+    // One that is barred and has an open swap still is to have it stopped.
+    let settled = before.bar().is_none() || before.open_swap.is_none();
+    if same && settled {
         return Ok(Outcome::Unchanged);
     }
-    store.update_line(line, locked).await?;
-    Ok(Outcome::Updated)
+    let open = store.update_line(line, locked, deadlines, Timestamp::now);
+    Ok(Outcome::Updated(open.await?))
 }
 
 /// The SIM of a line that is not in stock. The file does not say its form, so it is the card that fits every phone.
@@ -103,11 +113,15 @@ fn current_sim(line: &Line) -> Sim {
         puk2: None,
         supplier_code: None,
         tag: None,
+        codes_shown: false,
     }
 }
 
 fn taken(sim: &Sim) -> String {
     match &sim.holder {
+        Some(Holder::Line(line)) if sim.state == SimState::Free => {
+            format!("CURRENT_SIM is kept for line {line}")
+        }
         Some(Holder::Line(line)) => format!("CURRENT_SIM is the one of line {line}"),
         Some(Holder::Swap(swap)) => format!("CURRENT_SIM is reserved by swap {swap}"),
         None if sim.state == SimState::Free => {
