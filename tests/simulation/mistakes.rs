@@ -286,7 +286,9 @@ impl Mistake {
         let request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
         let item = |name: &str| request["Item"][name]["S"].as_str().unwrap_or_default();
         let submits = transaction && ["submit-swap", "change-sim"].contains(&function);
-        let ends = transaction && request.to_string().contains("REMOVE swap");
+        let text = request.to_string();
+        let ends = ["REMOVE swap", "REMOVE disputed, swap"];
+        let ends = transaction && ends.iter().any(|end| text.contains(end));
         match self {
             Self::LineNotLocked if submits => each(call, |write| {
                 if of(write, "L#") {
@@ -342,7 +344,7 @@ impl Mistake {
             Self::NewSimForgotten if ends => omit(call, "S#", ":from"),
             Self::LockForgotten if ends => omit(call, "L#", ""),
             Self::CancelNotAwaited if call.peer == Peer::Network && call.method == "GET" => {
-                let id = call.path.rsplit('=').next().unwrap_or_default();
+                let id = swap_of_call(ground, call)?;
                 let swap = row(ground, &format!("A#{id}"), "activation")?;
                 if swap["phase"]["S"] == "ending" {
                     let reply = ground.perform(call);
@@ -517,9 +519,15 @@ impl Mistake {
         let places = network && call.method == "POST" && call.path.ends_with("/serviceOrder");
         match (self, reply.status) {
             (Self::UnauthorizedOrderRefused, 401) if places => Some(Reply::new(400, "{}")),
-            (Self::UnauthorizedStartRefused, 401) | (Self::ConflictTakenForRefusal, 409)
-                if starts =>
-            {
+            // The order is looked up before it is started.
+            (Self::UnauthorizedStartRefused, 401) if network => {
+                let swap = swap_of_call(ground, call)?;
+                let swap = row(ground, &format!("A#{swap}"), "activation")?;
+                let number = swap["orderNumber"]["S"].as_str()?;
+                let starts = swap["phase"]["S"] == "ordered" && swap["profile"]["S"] == "installed";
+                starts.then(|| rejected(ground.order(number)))
+            }
+            (Self::ConflictTakenForRefusal, 409) if starts => {
                 let id = call.path.rsplit('/').next()?;
                 Some(rejected(ground.order(&id.replace("%2D", "-"))))
             }
