@@ -378,8 +378,19 @@ impl Mistake {
             }
             Self::EightTries if put && function == "fulfil-swap" => {
                 let tries = request["Item"]["tries"]["N"].as_str();
-                let tries = tries.and_then(|tries| tries.parse().ok()).unwrap_or(0);
-                if item("phase") == "ordering" && tries >= 8 {
+                let tries: u32 = tries.and_then(|tries| tries.parse().ok()).unwrap_or(0);
+                // Claims that lapsed are one line of the timeline: `1000+60000x9 cut off`.
+                let lapsed = request["Item"]["timeline"]["L"]
+                    .as_array()
+                    .into_iter()
+                    .flatten();
+                let mut lapsed = lapsed.filter_map(|line| {
+                    let times = line["S"].as_str()?.strip_suffix(" cut off")?;
+                    let count = times.rsplit_once('x').map_or("1", |(_, count)| count);
+                    count.parse::<u32>().ok()
+                });
+                let tried = tries + lapsed.next().unwrap_or(0);
+                if item("phase") == "ordering" && tried >= 8 {
                     let mut request = request;
                     request["Item"]["phase"] = json!({"S": "ending"});
                     request["Item"]["failure"] = json!({"S": "internal"});
@@ -490,15 +501,25 @@ impl Mistake {
                     row["porting"] = json!({"BOOL": false});
                 }));
             }
-            Self::MatchingIdKept if put && function == "fulfil-swap" && ended(item("phase")) => {
-                let pk = item("pk").to_owned();
-                let mut request = request;
-                if let Some(before) = row(ground, &pk, "activation")
-                    && let Some(kept) = before.get("matchingId")
-                {
-                    request["Item"]["matchingId"] = kept.clone();
+            Self::MatchingIdKept if function == "fulfil-swap" => {
+                let keep = |write: &mut Value| {
+                    let text = |name: &str| write["Item"][name]["S"].as_str().unwrap_or_default();
+                    if !ended(text("phase")) {
+                        return;
+                    }
+                    let before = row(ground, text("pk"), "activation");
+                    let kept = before.and_then(|before| before.get("matchingId").cloned());
+                    if let Some(kept) = kept {
+                        write["Item"]["matchingId"] = kept;
+                    }
+                };
+                if transaction {
+                    each(call, keep);
+                } else if put {
+                    let mut request = request;
+                    keep(&mut request);
+                    call.body = request.to_string().into_bytes();
                 }
-                call.body = request.to_string().into_bytes();
             }
             Self::CodeInClear if transaction => each(call, in_clear),
             Self::CodeInClear if put => {
