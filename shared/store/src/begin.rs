@@ -49,8 +49,9 @@ pub enum Begun {
 }
 
 impl Store {
-    /// Begins a swap. A SIM that nobody named and that is not kept for the line comes from a page of free ones, tried from a random place on, so that
-    /// callers who come at once do not fight for the first; if all of it is taken by then, a further look goes past it.
+    /// Begins a swap. A SIM that nobody named and that is not kept for the line comes from a page of free ones, tried from a
+    /// random place on, so that callers who come at once do not fight for the first; if all of it is taken by then, a further
+    /// look goes past it.
     pub async fn begin(
         &self,
         ask: &Ask<'_>,
