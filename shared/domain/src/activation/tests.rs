@@ -1417,3 +1417,16 @@ proptest! {
         prop_assert_eq!(ended.phase, Phase::Done);
     }
 }
+
+#[test]
+fn a_start_call_is_stored_by_its_name() {
+    for (call, name) in [
+        (StartCall::None, "none"),
+        (StartCall::Claimed, "claimed"),
+        (StartCall::Doubtful, "doubtful"),
+    ] {
+        assert_eq!(call.as_str(), name);
+        assert_eq!(name.parse(), Ok(call));
+    }
+    assert!("started".parse::<StartCall>().is_err());
+}
