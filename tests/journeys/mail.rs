@@ -442,7 +442,7 @@ async fn a_batch_is_sent_at_the_accounts_rate() {
         await_holds(&world, id, 1).await;
     }
     let rows: Vec<String> = ids.iter().map(|id| format!("A#{id}")).collect();
-    let batch = records_of(rows.iter().map(|row| (row.as_str(), "delivery#1")));
+    let batch = records_of(rows.iter().map(|row| (row.as_str(), "delivery#0001")));
     let sent = |of: &[String]| of.iter().filter(|id| !world.mails(id).is_empty()).count();
     // At most so many in a thousand seconds; the last one sends as many as there are, one after another.
     for (rate, expected) in [("0.001", 1), ("0.001", 2), ("1000", 4)] {

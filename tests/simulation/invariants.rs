@@ -1218,8 +1218,11 @@ fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<Stri
         }
         let key = (id.to_owned(), mail.number);
         let bad = world.watch.bad_mails.contains(&key);
+        // A claim whose holder died before it called SES is an attempt of unknown fate too.
+        let used_up = (!world.reports || silent) && mail.doubts >= Delivery::DOUBTS_UNREPORTED;
         if sent == 0
             && !bad
+            && !used_up
             && known
             && mail.number == swap.mails
             && was_waited_for(world, swap, mail)

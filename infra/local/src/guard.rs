@@ -1,5 +1,7 @@
 //! Who may call what the local stack serves beside the API: programs on this machine, and no page in its browser.
 
+use std::net::IpAddr;
+
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header::{HOST, ORIGIN};
@@ -33,7 +35,11 @@ fn is_ours(headers: &HeaderMap) -> bool {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    let loopback = ["127.0.0.1", "[::1]"].contains(&name) || name.eq_ignore_ascii_case("localhost");
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let loopback = match address.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => name.eq_ignore_ascii_case("localhost"),
+    };
     let origin =
         text(ORIGIN).is_none_or(|origin| origin.is_ok_and(|o| o == format!("http://{host}")));
     let site = text(HeaderName::from_static("sec-fetch-site"));
@@ -52,6 +58,9 @@ mod tests {
             ("127.0.0.1:9000", None, None, true),
             ("localhost:9000", None, Some("none"), true),
             ("LocalHost", None, None, true),
+            ("127.0.0.9:9000", None, None, true),
+            ("192.0.2.1:9000", None, None, false),
+            ("[2001:db8::1]:9000", None, None, false),
             (
                 "[::1]:9000",
                 Some("http://[::1]:9000"),

@@ -215,7 +215,7 @@ impl Counted {
         if body["eSim"] == true {
             // Of a mail's row only that it is new is told.
             self.lambda
-                .invoke("deliver-esim", changed(&swap, "delivery#1"))
+                .invoke("deliver-esim", changed(&swap, "delivery#0001"))
                 .await?;
             let mail = self.world.await_mail(&swap).await;
             // SES reports by itself; once more changes nothing, but is not before it.

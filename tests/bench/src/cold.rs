@@ -58,7 +58,7 @@ impl Cold<'_> {
         self.start(
             Language::Rust,
             "deliver-esim",
-            ground::changed(&swap, "delivery#1"),
+            ground::changed(&swap, "delivery#0001"),
         )
         .await?;
         self.start(Language::Rust, "mail-events", ground::delivered(&swap))
@@ -109,7 +109,7 @@ async fn resident(
     };
     let event = match function {
         "fulfil-swap" => ground::changed(&event, "activation"),
-        "deliver-esim" => ground::changed(&event, "delivery#1"),
+        "deliver-esim" => ground::changed(&event, "delivery#0001"),
         "mail-events" => ground::delivered(&event),
         "network-events" => ground.installed(&event).await?,
         "manage-swap" => ground::cancel(&event),

@@ -171,7 +171,7 @@ pub(crate) fn cancel(swap: &str) -> String {
     event.to_string()
 }
 
-/// The stream tells of a row of a swap: `activation`, or `delivery#1`.
+/// The stream tells of a row of a swap: `activation`, or `delivery#0001`.
 pub(crate) fn changed(swap: &str, row: &str) -> String {
     let mut event = parse(FULFIL);
     event["Records"][0]["dynamodb"]["Keys"] =

@@ -73,7 +73,7 @@ async fn measure(
         let event = match function {
             "submit-swap" => ground::submit(&line),
             "fulfil-swap" => ground::changed(&swap, "activation"),
-            "deliver-esim" => ground::changed(&swap, "delivery#1"),
+            "deliver-esim" => ground::changed(&swap, "delivery#0001"),
             "mail-events" => ground::delivered(&swap),
             "network-events" => ground.installed(&swap).await?,
             "change-sim" => {
