@@ -5,7 +5,7 @@ Deploys infra/template.yaml onto AWS's emulator, IAM enforced, and swaps SIMs th
     run.py --tools DIR --emulator DIR --functions DIR --bin DIR [--without FUNCTION:ACTION]... [--each]
 
 DIRs: the virtual environments of the two requirements files, what `cargo lambda build` made, and where `simswap` and
-`peers` are. The script runs under the emulator's Python.
+`simulators` are. The script runs under the emulator's Python.
 
 Every action, resource and key of every role has to be needed by a call that a function made, and every call has to be
 allowed by its role: so a role without any one of its actions fails. `--without` shows that for one action, `--each` for all,
@@ -128,8 +128,8 @@ class World:
         self.api, self.callbacks = [
             f"{self.aws}/_aws/execute-api/{self.made[api]}/$default" for api in ("PartnerApi", "NetworkApi")
         ]
-        peers = [self.asked.bin / "peers", self.callbacks, str(self.smdp), str(self.network)]
-        self.closing.callback(stop, start(peers, self.directory / "peers.log"))
+        simulators = [self.asked.bin / "simulators", self.callbacks, str(self.smdp), str(self.network)]
+        self.closing.callback(stop, start(simulators, self.directory / "simulators.log"))
         hub = f"http://127.0.0.1:{self.network}/tmf-api/serviceOrdering/v4/hub"
         self.until("the network knows where we are", lambda: self.registered(hub))
 

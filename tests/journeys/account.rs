@@ -3,57 +3,38 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use tests::{Answer, FREE_CARD, World, activation_code, card, esim, line};
+use tests::{FREE_CARD, TestResponse, TestStack, activation_code, card, esim, line};
 
 /// Seed A's example account and card.
 const ACCOUNT: &str = "1234567890ABCDEF12345678";
 const CARD: &str = "1234567890123456789";
 
-async fn call(
-    world: &World,
-    method: &str,
-    token: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-) -> Answer {
+async fn call(world: &TestStack, method: &str, token: &str, path: &str, headers: &[(&str, &str)]) -> TestResponse {
     let bearer = format!("Bearer {token}");
     let mut all = vec![("authorization", bearer.as_str())];
     all.extend(headers);
     world.send(method, path, &all, "").await
 }
 
-async fn change(world: &World, token: &str, account: &str, sim: &str) -> Answer {
-    call(
-        world,
-        "GET",
-        token,
-        &format!("/mvno/{account}/changesim/{sim}"),
-        &[],
-    )
-    .await
+async fn change(world: &TestStack, token: &str, account: &str, sim: &str) -> TestResponse {
+    call(world, "GET", token, &format!("/mvno/{account}/changesim/{sim}"), &[]).await
 }
 
-fn number(answer: &Answer) -> String {
+fn number(answer: &TestResponse) -> String {
     assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json()["mvnoSim"]["simNumber"]
-        .as_str()
-        .unwrap()
-        .to_owned()
+    answer.json()["mvnoSim"]["simNumber"].as_str().unwrap().to_owned()
 }
 
-fn refusal(answer: &Answer) -> (u16, String) {
+fn refusal(answer: &TestResponse) -> (u16, String) {
     let error = answer.json()["error"].clone();
     assert_eq!(answer.json()["success"], false, "{answer:?}");
     assert_eq!(error["code"], answer.status, "{answer:?}");
     assert!(error["description"].is_string());
-    (
-        answer.status,
-        error["message"].as_str().unwrap_or_default().to_owned(),
-    )
+    (answer.status, error["message"].as_str().unwrap_or_default().to_owned())
 }
 
 /// The one activation of an account.
-async fn activation(world: &World, account: &str) -> Value {
+async fn activation(world: &TestStack, account: &str) -> Value {
     let page = world
         .query(&world.admin(), &format!("subscriptionId={account}"))
         .await
@@ -64,7 +45,7 @@ async fn activation(world: &World, account: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_seed_s_calls_get_the_seed_s_fields() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-300");
     let answer = change(&world, &owner, ACCOUNT, CARD).await;
     assert_eq!(
@@ -77,18 +58,9 @@ async fn the_seed_s_calls_get_the_seed_s_fields() {
     );
     assert_eq!(answer.headers["cache-control"], "no-store");
     let swap = activation(&world, ACCOUNT).await;
-    let done = world
-        .await_status(swap["id"].as_str().unwrap(), "DONE")
-        .await;
+    let done = world.await_status(swap["id"].as_str().unwrap(), "DONE").await;
     assert_eq!(done["info"], json!({"newSimCardNumber": CARD}));
-    assert_eq!(
-        world
-            .line(&ACCOUNT.to_lowercase())
-            .await
-            .current_sim
-            .as_str(),
-        CARD
-    );
+    assert_eq!(world.line(&ACCOUNT.to_lowercase()).await.current_sim.as_str(), CARD);
 
     let auto = call(
         &world,
@@ -105,7 +77,7 @@ async fn the_seed_s_calls_get_the_seed_s_fields() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_esim_goes_to_the_contact_address_and_asks_no_code() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let answer = change(&world, &world.reseller("R-20"), ACCOUNT, "esim").await;
     assert_eq!(answer.json()["mvnoSim"]["formFactor"], "eSIM");
     let swap = activation(&world, ACCOUNT).await;
@@ -115,13 +87,7 @@ async fn an_esim_goes_to_the_contact_address_and_asks_no_code() {
     let code = activation_code(&mail);
     assert!(!code.ends_with("$1"), "{code}");
     let body = json!({"activationCode": code}).to_string();
-    assert_eq!(
-        world
-            .send("POST", "/local/phone/install", &[], body)
-            .await
-            .status,
-        200
-    );
+    assert_eq!(world.send("POST", "/local/phone/install", &[], body).await.status, 200);
     let done = world.await_status(id, "DONE").await;
     assert!(done["info"].get("confirmationCode").is_none(), "{done}");
     assert_eq!(done["info"]["eSim"], true);
@@ -129,18 +95,13 @@ async fn an_esim_goes_to_the_contact_address_and_asks_no_code() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_row_of_the_error_table() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let (owner, admin) = (world.owner("C-300"), world.admin());
     world.submit(&admin, &esim(line::BRAM)).await;
     let before = world.table();
     let own = ACCOUNT;
     for (token, account, sim, expected) in [
-        (
-            &owner,
-            "1234567890abcdef12345679",
-            CARD,
-            (404, "mvnoAccount"),
-        ),
+        (&owner, "1234567890abcdef12345679", CARD, (404, "mvnoAccount")),
         (&owner, line::ANNA, FREE_CARD, (404, "mvnoAccount")),
         (&owner, "1234", CARD, (404, "mvnoAccount")),
         (&owner, "1234", "x", (404, "mvnoAccount")),
@@ -158,17 +119,10 @@ async fn each_row_of_the_error_table() {
         (&admin, line::GIJS, FREE_CARD, (403, "porting")),
     ] {
         let answer = change(&world, token, account, sim).await;
-        assert_eq!(
-            refusal(&answer),
-            (expected.0, expected.1.to_owned()),
-            "{account} {sim}"
-        );
+        assert_eq!(refusal(&answer), (expected.0, expected.1.to_owned()), "{account} {sim}");
         assert_eq!(answer.headers["cache-control"], "no-store");
     }
-    for header in [
-        ("sec-purpose", "prefetch;prerender"),
-        ("purpose", "prefetch"),
-    ] {
+    for header in [("sec-purpose", "prefetch;prerender"), ("purpose", "prefetch")] {
         let answer = call(
             &world,
             "GET",
@@ -197,7 +151,7 @@ async fn each_row_of_the_error_table() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeat_is_harmless_while_the_swap_is_open_and_for_a_while_after() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-300");
     let path = format!("/mvno/{ACCOUNT}/changesim/autoAssign");
     let at_once = (0..30).map(|_| call(&world, "GET", &owner, &path, &[]));
@@ -205,20 +159,12 @@ async fn a_repeat_is_harmless_while_the_swap_is_open_and_for_a_while_after() {
     let sims: BTreeSet<String> = answers.iter().map(number).collect();
     assert_eq!(sims.len(), 1, "{sims:?}");
     let swap = activation(&world, ACCOUNT).await;
-    world
-        .await_status(swap["id"].as_str().unwrap(), "DONE")
-        .await;
+    world.await_status(swap["id"].as_str().unwrap(), "DONE").await;
     let after = call(&world, "POST", &owner, &path, &[]).await;
     assert_eq!(BTreeSet::from([number(&after)]), sims);
     assert_eq!(after.headers["idempotency-replayed"], "true");
     // The card by its number, which the account has by now.
-    let named = change(
-        &world,
-        &owner,
-        &ACCOUNT.to_lowercase(),
-        sims.first().unwrap(),
-    )
-    .await;
+    let named = change(&world, &owner, &ACCOUNT.to_lowercase(), sims.first().unwrap()).await;
     assert_eq!(BTreeSet::from([number(&named)]), sims);
     activation(&world, ACCOUNT).await;
 
@@ -229,20 +175,18 @@ async fn a_repeat_is_harmless_while_the_swap_is_open_and_for_a_while_after() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_its_time_and_after_an_error_a_request_is_new() {
-    let world = World::with(&[("REPEAT_WITHIN", "1ms")]).await;
+    let world = TestStack::with(&[("REPEAT_WITHIN", "1ms")]).await;
     let owner = world.owner("C-300");
     let first = number(&change(&world, &owner, ACCOUNT, "autoAssign").await);
     let swap = activation(&world, ACCOUNT).await;
-    world
-        .await_status(swap["id"].as_str().unwrap(), "DONE")
-        .await;
+    world.await_status(swap["id"].as_str().unwrap(), "DONE").await;
     let second = number(&change(&world, &owner, ACCOUNT, "autoAssign").await);
     assert_ne!(first, second);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_shows_nobody_a_stranger_s_puk() {
-    let world = World::with(&[("REPEAT_WITHIN", "1ms")]).await;
+    let world = TestStack::with(&[("REPEAT_WITHIN", "1ms")]).await;
     let owner = world.owner("C-300");
     let path = format!("/mvno/{ACCOUNT}/changesim/{CARD}");
     let key = [("idempotency-key", "one")];
@@ -250,10 +194,7 @@ async fn a_key_shows_nobody_a_stranger_s_puk() {
     assert_eq!(number(&first), CARD);
     let again = call(&world, "POST", &owner, &path, &key).await;
     assert_eq!(
-        (
-            again.body.clone(),
-            again.headers["idempotency-replayed"].as_bytes()
-        ),
+        (again.body.clone(), again.headers["idempotency-replayed"].as_bytes()),
         (first.body, b"true".as_slice())
     );
     let other = format!("/mvno/{ACCOUNT}/changesim/eSim");
@@ -263,36 +204,24 @@ async fn a_key_shows_nobody_a_stranger_s_puk() {
     assert_eq!(refusal(&empty), (400, "idempotencyKey".to_owned()));
 
     let swap = activation(&world, ACCOUNT).await;
-    world
-        .await_status(swap["id"].as_str().unwrap(), "DONE")
-        .await;
-    assert_eq!(
-        number(&call(&world, "GET", &owner, &path, &key).await),
-        CARD
-    );
+    world.await_status(swap["id"].as_str().unwrap(), "DONE").await;
+    assert_eq!(number(&call(&world, "GET", &owner, &path, &key).await), CARD);
     // The account moves on: that SIM is nobody's now.
-    let next = world
-        .submit(&owner, &card(ACCOUNT, "8945020000000001010"))
-        .await;
-    world
-        .await_status(next.json()["id"].as_str().unwrap(), "DONE")
-        .await;
+    let next = world.submit(&owner, &card(ACCOUNT, "8945020000000001010")).await;
+    world.await_status(next.json()["id"].as_str().unwrap(), "DONE").await;
     let late = call(&world, "GET", &owner, &path, &key).await;
     assert_eq!(refusal(&late), (404, "sim".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_dialects_share_the_line() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-300");
     let (mut begun, mut refused) = (0, 0);
     let account = ACCOUNT.to_lowercase();
     let swap = esim(&account);
     for round in 0..10 {
-        let (one, two) = tokio::join!(
-            change(&world, &owner, ACCOUNT, "eSim"),
-            world.submit(&owner, &swap)
-        );
+        let (one, two) = tokio::join!(change(&world, &owner, ACCOUNT, "eSim"), world.submit(&owner, &swap));
         for answer in [one, two] {
             match answer.status {
                 200 if answer.headers.get("idempotency-replayed").is_none() => begun += 1,

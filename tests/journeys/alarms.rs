@@ -10,18 +10,15 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
-use domain::{
-    DeliveryState, Failure, FormFactor, HoldReason, Iccid, NetworkName, Sim, SimState,
-    SubscriptionId,
-};
-use edge::{Ambient, Metric, Settings};
+use domain::{DeliveryState, FailureCode, FormFactor, HoldReason, Iccid, NetworkName, Sim, SimState, SubscriptionId};
+use edge::{ClockAndRng, Metric, Settings};
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Context, LambdaEvent};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use store::{Saved, Store};
 use sweep_swaps::{SweepSwaps, Swept};
-use tests::{FREE_CARD, Fault, Meter, Wire, World, card, esim, line};
+use tests::{FREE_CARD, FaultyProxy, MeteringProxy, ProxyFault, TestStack, card, esim, line};
 use tracing::subscriber::{DefaultGuard, set_default};
 
 use crate::mail::refused;
@@ -67,9 +64,7 @@ impl Logged {
     pub(crate) fn take(&self) -> Vec<Value> {
         let bytes = std::mem::take(&mut *self.lines.0.lock().unwrap());
         let text = String::from_utf8(bytes).unwrap();
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
@@ -103,10 +98,7 @@ fn alarms() -> BTreeMap<String, Alarm> {
 
 impl Alarm {
     fn read(text: &str) -> Self {
-        assert_eq!(
-            property(text, "ComparisonOperator:"),
-            "GreaterThanOrEqualToThreshold"
-        );
+        assert_eq!(property(text, "ComparisonOperator:"), "GreaterThanOrEqualToThreshold");
         let one = |text: &str, statistic: &str| {
             let (_, from_name) = text.split_once(" MetricName: ").unwrap();
             let (name, rest) = from_name.split_at(from_name.find([',', '\n']).unwrap());
@@ -128,8 +120,7 @@ impl Alarm {
                 assert!(sum.contains("Expression: \"SUM(METRICS())\""), "{sum}");
                 assert!(sum.contains("ReturnData: true"), "{sum}");
                 let each = metrics.split("        - Id: ");
-                each.map(|text| one(text, property(text, "Stat:")))
-                    .collect()
+                each.map(|text| one(text, property(text, "Stat:"))).collect()
             }
         };
         Self {
@@ -161,16 +152,13 @@ impl Series {
     }
 
     fn in_line(&self, line: &Value) -> Option<f64> {
-        let told = line["_aws"]["CloudWatchMetrics"]
-            .as_array()?
-            .iter()
-            .find(|told| {
-                let named = told["Metrics"].as_array().into_iter().flatten();
-                let mut sets = told["Dimensions"].as_array().into_iter().flatten();
-                told["Namespace"] == format!("simswap/{STACK}")
-                    && named.into_iter().any(|metric| metric["Name"] == self.name)
-                    && sets.any(|set| self.has(line, set))
-            });
+        let told = line["_aws"]["CloudWatchMetrics"].as_array()?.iter().find(|told| {
+            let named = told["Metrics"].as_array().into_iter().flatten();
+            let mut sets = told["Dimensions"].as_array().into_iter().flatten();
+            told["Namespace"] == format!("simswap/{STACK}")
+                && named.into_iter().any(|metric| metric["Name"] == self.name)
+                && sets.any(|set| self.has(line, set))
+        });
         told.and(line[&self.name].as_f64())
     }
 
@@ -209,7 +197,7 @@ fn each_alarm_rings_by_its_metric_and_by_no_other() {
             Metric::SwapDone(SignedDuration::from_hours(300)).record();
             Metric::Mail(DeliveryState::Sent).record();
             times(9, Metric::Mail(DeliveryState::Ambiguous));
-            times(9, Metric::SwapFailed(Failure::Expired));
+            times(9, Metric::SwapFailed(FailureCode::Expired));
             Metric::PoolsLow(0).record();
         },
         &[],
@@ -245,22 +233,19 @@ fn each_alarm_rings_by_its_metric_and_by_no_other() {
     check(&|| times(5, mail(DeliveryState::Bounced)), &["MailsBounce"]);
     let slow = Metric::FirstMail(SignedDuration::from_mins(1));
     check(&|| slow.record(), &["MailsSlow"]);
-    check(
-        &|| times(4, Metric::SwapFailed(Failure::NetworkFailed)),
-        &[],
-    );
+    check(&|| times(4, Metric::SwapFailed(FailureCode::NetworkFailed)), &[]);
     for failure in [
-        Failure::ProfileRefused,
-        Failure::ProfileFailed,
-        Failure::NetworkRejected,
-        Failure::NetworkFailed,
-        Failure::Unavailable,
-        Failure::Internal,
+        FailureCode::ProfileRefused,
+        FailureCode::ProfileFailed,
+        FailureCode::NetworkRejected,
+        FailureCode::NetworkFailed,
+        FailureCode::Unavailable,
+        FailureCode::Internal,
     ] {
         check(&|| times(5, Metric::SwapFailed(failure)), &["SwapsFail"]);
     }
     check(
-        &|| Metric::SwapFailed(Failure::Unsettled).record(),
+        &|| Metric::SwapFailed(FailureCode::Unsettled).record(),
         &["SwapsUnsettled"],
     );
     check(&|| Metric::PoolsLow(1).record(), &["StockRunsLow"]);
@@ -281,8 +266,8 @@ async fn rings(logged: &Logged, lines: &mut Vec<Value>, alarm: &str) {
 
 #[tokio::test]
 async fn what_goes_wrong_at_peers_and_at_ses_rings_its_alarm() {
-    let (network, ses) = (Wire::new().await, Wire::new().await);
-    let world = World::with(&[
+    let (network, ses) = (FaultyProxy::new().await, FaultyProxy::new().await);
+    let world = TestStack::with(&[
         ("NETWORK_URL", network.url.as_str()),
         ("AWS_ENDPOINT_URL_SES", ses.url.as_str()),
         ("RETRY_AFTER", "1ms"),
@@ -297,7 +282,7 @@ async fn what_goes_wrong_at_peers_and_at_ses_rings_its_alarm() {
     ses.connect(&world.stack.endpoints.ses);
     let (logged, mut lines) = (Logged::begin(), Vec::new());
 
-    network.plan("POST", Fault::Answer(401, "{}".to_owned()));
+    network.plan("POST", ProxyFault::Answer(401, "{}".to_owned()));
     ses.plan("POST", refused("Throttling"));
     let first = world.begin(&esim(line::ANNA)).await;
     rings(&logged, &mut lines, "PeerRefusesUs").await;
@@ -327,7 +312,7 @@ async fn what_goes_wrong_at_peers_and_at_ses_rings_its_alarm() {
     rings(&logged, &mut lines, "SwapsDisputed").await;
 
     for _ in 0..5 {
-        network.plan("POST", Fault::Answer(422, "{}".to_owned()));
+        network.plan("POST", ProxyFault::Answer(422, "{}".to_owned()));
         let id = world.begin(&card(line::BRAM, "8931086000000001029")).await;
         world.await_status(&id, "ERROR").await;
     }
@@ -387,7 +372,7 @@ fn aws() -> SdkConfig {
 }
 
 /// A store of this world whose calls a meter counts.
-fn store_behind(meter: &Meter, world: &World) -> Store {
+fn store_behind(meter: &MeteringProxy, world: &TestStack) -> Store {
     let aws = aws();
     let dynamodb = aws_sdk_dynamodb::config::Builder::from(&aws);
     let dynamodb = dynamodb.endpoint_url(&meter.url).build();
@@ -410,7 +395,7 @@ fn sweeper(store: Store, clock: &Arc<AtomicI64>, stock_low: &'static str) -> Swe
         _ => None,
     });
     let lambda = aws_sdk_lambda::Client::from_conf(lambda.build());
-    SweepSwaps::new(store, lambda, Ambient::new(now, || 0), &settings).unwrap()
+    SweepSwaps::new(store, lambda, ClockAndRng::new(now, || 0), &settings).unwrap()
 }
 
 async fn sweep(sweeper: &SweepSwaps) -> Swept {
@@ -431,7 +416,7 @@ fn named(lines: &[Value]) -> BTreeMap<String, u64> {
 
 #[tokio::test]
 async fn the_sweep_counts_the_free_sims_every_five_minutes() {
-    let (world, meter) = World::metered().await;
+    let (world, meter) = TestStack::metered().await;
     let logged = Logged::begin();
     let at: Timestamp = "2026-11-22T14:04:59Z".parse().unwrap();
     let clock = Arc::new(AtomicI64::new(at.as_millisecond()));
@@ -471,7 +456,7 @@ async fn the_sweep_counts_the_free_sims_every_five_minutes() {
 
 #[tokio::test]
 async fn a_stock_that_is_full_or_not_counted_rings_nothing() {
-    let (world, meter) = World::metered().await;
+    let (world, meter) = TestStack::metered().await;
     let logged = Logged::begin();
     let at: Timestamp = "2026-11-22T14:05:00Z".parse().unwrap();
     let clock = Arc::new(AtomicI64::new(at.as_millisecond()));
@@ -505,7 +490,7 @@ async fn a_stock_that_is_full_or_not_counted_rings_nothing() {
 
 #[tokio::test]
 async fn a_pool_is_known_from_its_first_import_on_even_when_it_is_empty() {
-    let (world, meter) = World::metered().await;
+    let (world, meter) = TestStack::metered().await;
     let store = store_behind(&meter, &world);
     let named = async || {
         let pools = store.pools().await.unwrap();
@@ -539,18 +524,12 @@ async fn a_pool_is_known_from_its_first_import_on_even_when_it_is_empty() {
         .collect();
     let (first, second) = cards.split_at(10);
     meter.bill();
-    store
-        .add_sims(&first.iter().collect::<Vec<_>>())
-        .await
-        .unwrap();
+    store.add_sims(&first.iter().collect::<Vec<_>>()).await.unwrap();
     let bill = meter.bill();
     assert_eq!(bill.calls, ["UpdateItem", "TransactWriteItems"]);
     // Of a SIM two units in the table, and one in the index of free ones.
     assert_eq!(bill.writes, 1.0 + 10.0 * 3.0);
-    store
-        .add_sims(&second.iter().collect::<Vec<_>>())
-        .await
-        .unwrap();
+    store.add_sims(&second.iter().collect::<Vec<_>>()).await.unwrap();
     let bill = meter.bill();
     assert_eq!(bill.calls, ["TransactWriteItems"], "it is known");
     assert_eq!(bill.writes, 10.0 * 3.0);

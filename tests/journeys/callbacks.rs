@@ -5,23 +5,21 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use local::stack::Options;
 use serde_json::{Value, json};
-use tests::{Answer, FREE_CARD, Fault, Wire, World, activation_code, card, esim, line};
+use tests::{FREE_CARD, FaultyProxy, ProxyFault, TestResponse, TestStack, activation_code, card, esim, line};
 
 /// A world whose network starts orders and does not complete them by itself.
-async fn slow_world(settings: &[(&str, &str)]) -> World {
-    let settings = settings
-        .iter()
-        .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
-    World::start(Options {
+async fn slow_world(settings: &[(&str, &str)]) -> TestStack {
+    let settings = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+    TestStack::start(Options {
         network_delay: Duration::from_secs(3600),
         settings: settings.collect(),
-        ..World::options()
+        ..TestStack::options()
     })
     .await
 }
 
 /// ES2+ `handleDownloadProgressInfo`.
-async fn report(world: &World, body: &str) -> Answer {
+async fn report(world: &TestStack, body: &str) -> TestResponse {
     world
         .send(
             "POST",
@@ -55,14 +53,14 @@ fn failed(subject: &str, reason: &str) -> Value {
 }
 
 /// A report that is taken.
-async fn assert_taken(world: &World, body: &Value) {
+async fn assert_taken(world: &TestStack, body: &Value) {
     let answer = report(world, &body.to_string()).await;
     assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{body}");
     assert_eq!(answer.headers["x-admin-protocol"], "gsma/rsp/v2.5.0");
 }
 
 /// TMF641 `serviceOrderStateChangeEvent`.
-async fn tell(world: &World, body: &str) -> Answer {
+async fn tell(world: &TestStack, body: &str) -> TestResponse {
     let path = "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent";
     world.send("POST", path, &[], body.to_owned()).await
 }
@@ -78,14 +76,14 @@ fn event(id: &str, state: &str) -> Value {
 }
 
 /// The same of the swap's own order.
-async fn own_event(world: &World, id: &str, state: &str) -> Value {
+async fn own_event(world: &TestStack, id: &str, state: &str) -> Value {
     let mut event = event(id, state);
     event["event"]["serviceOrder"]["id"] = json!(world.record(id).await.order_number);
     event
 }
 
 /// An event that is taken.
-async fn assert_told(world: &World, body: &Value) {
+async fn assert_told(world: &TestStack, body: &Value) {
     let answer = tell(world, &body.to_string()).await;
     assert_eq!(answer.status, 201, "{body} {answer:?}");
     assert!(answer.json()["id"].is_string(), "{answer:?}");
@@ -136,7 +134,7 @@ async fn a_report_that_moves_nothing_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_is_acted_on_once_in_every_spelling() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let id = world.begin(&esim(line::ANNA)).await;
     world.await_waiting(&id).await;
     let record = world.record(&id).await;
@@ -150,11 +148,7 @@ async fn a_report_is_acted_on_once_in_every_spelling() {
     downloaded.as_object_mut().unwrap().remove("eid");
     assert_taken(&world, &downloaded).await;
     assert_eq!(world.activation(&id).await["info"]["profile"], "downloaded");
-    let wrong_code = with(
-        went_well(&padded, 2),
-        "notificationPointStatus",
-        failed("8.2.7", "3.8"),
-    );
+    let wrong_code = with(went_well(&padded, 2), "notificationPointStatus", failed("8.2.7", "3.8"));
     assert_taken(&world, &wrong_code).await;
     let before = world.table();
     assert_taken(&world, &downloaded).await;
@@ -177,7 +171,7 @@ async fn a_report_is_acted_on_once_in_every_spelling() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reports_that_overtake_each_other_end_well() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let id = world.begin(&esim(line::ANNA)).await;
     world.await_waiting(&id).await;
     let iccid = world.record(&id).await.new_sim;
@@ -191,13 +185,11 @@ async fn reports_that_overtake_each_other_end_well() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_that_is_none_is_refused() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let id = world.begin(&esim(line::ANNA)).await;
     world.await_waiting(&id).await;
     let good = went_well(world.record(&id).await.new_sim.as_str(), 4);
-    let mut bodies = ["", "{", "<xml/>", "[]", "4", "null"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut bodies = ["", "{", "<xml/>", "[]", "4", "null"].map(str::to_owned).to_vec();
     for field in ["iccid", "notificationPointId", "notificationPointStatus"] {
         let mut body = good.clone();
         body.as_object_mut().unwrap().remove(field);
@@ -209,11 +201,7 @@ async fn a_report_that_is_none_is_refused() {
     let before = world.table();
     for body in bodies {
         let answer = report(&world, &body).await;
-        assert_eq!(
-            (answer.status, &answer.json()["code"]),
-            (400, &json!("400")),
-            "{body}"
-        );
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("400")), "{body}");
     }
     assert_eq!(world.table(), before);
 }
@@ -222,12 +210,7 @@ async fn a_report_that_is_none_is_refused() {
 async fn each_end_of_an_order_ends_the_swap_once() {
     let world = slow_world(&[("ASK_AFTER", "50ms")]).await;
     for (state, swap, status, failure) in [
-        (
-            "completed",
-            card(line::ANNA, FREE_CARD),
-            "DONE",
-            Value::Null,
-        ),
+        ("completed", card(line::ANNA, FREE_CARD), "DONE", Value::Null),
         (
             "failed",
             card(line::BRAM, "8931086000000001029"),
@@ -247,12 +230,7 @@ async fn each_end_of_an_order_ends_the_swap_once() {
             json!("networkCancelled"),
         ),
         // Held, and over before the phone came.
-        (
-            "cancelled",
-            esim(line::BRAM),
-            "ERROR",
-            json!("networkCancelled"),
-        ),
+        ("cancelled", esim(line::BRAM), "ERROR", json!("networkCancelled")),
         ("completed", esim(line::CARLA), "DONE", Value::Null),
     ] {
         let id = world.begin(&swap).await;
@@ -265,11 +243,7 @@ async fn each_end_of_an_order_ends_the_swap_once() {
         assert_told(&world, &told).await;
         let seen = world.await_status(&id, status).await;
         assert_eq!(seen["info"]["failure"]["code"], failure, "{state}");
-        assert_eq!(
-            seen["activatedDate"].is_string(),
-            status == "DONE",
-            "{state}"
-        );
+        assert_eq!(seen["activatedDate"].is_string(), status == "DONE", "{state}");
         let before = world.table();
         // A number that moves after all is the truth, and another story.
         let completed = (status == "DONE").then_some("completed");
@@ -283,10 +257,8 @@ async fn each_end_of_an_order_ends_the_swap_once() {
         }
         if esim && status == "ERROR" {
             let smdp = world.stack.smdp.as_ref().unwrap();
-            let profile = smdp
-                .profile_state(&world.record(&id).await.new_sim)
-                .unwrap();
-            assert_eq!(profile, peers::ProfileState::Available);
+            let profile = smdp.profile_state(&world.record(&id).await.new_sim).unwrap();
+            assert_eq!(profile, simulators::ProfileState::Available);
         }
     }
 }
@@ -320,11 +292,7 @@ async fn an_event_that_moves_nothing_changes_nothing() {
         r#"{"event":{"serviceOrder":{}}}"#,
     ] {
         let answer = tell(&world, body).await;
-        assert_eq!(
-            (answer.status, &answer.json()["code"]),
-            (400, &json!("400")),
-            "{body}"
-        );
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("400")), "{body}");
     }
     assert_eq!(world.table(), before);
     assert_eq!(world.activation(&id).await["status"], "BUSY");
@@ -332,7 +300,7 @@ async fn an_event_that_moves_nothing_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_partial_order_its_one_item_decides() {
-    let wire = Wire::new().await;
+    let wire = FaultyProxy::new().await;
     let world = slow_world(&[("NETWORK_URL", &wire.url), ("ASK_AFTER", "60s")]).await;
     wire.connect(&world.stack.endpoints.network);
     for (item, swap, status) in [
@@ -346,7 +314,7 @@ async fn of_a_partial_order_its_one_item_decides() {
             "id": "0300010-2025", "externalId": id, "state": "partial",
             "serviceOrderItem": [{"id": "1", "action": "modify", "state": item, "service": {}}],
         });
-        wire.plan("GET", Fault::Answer(200, order.to_string()));
+        wire.plan("GET", ProxyFault::Answer(200, order.to_string()));
         assert_told(&world, &own_event(&world, &id, "partial").await).await;
         world.await_status(&id, status).await;
         assert!(wire.is_spent());
@@ -355,7 +323,7 @@ async fn of_a_partial_order_its_one_item_decides() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_of_another_order_moves_nothing() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let id = world.begin(&esim(line::ANNA)).await;
     world.await_status(&id, "BUSY").await;
     for state in ["completed", "failed"] {
@@ -363,13 +331,7 @@ async fn an_event_of_another_order_moves_nothing() {
             "id": "0000000-0000", "externalId": id, "state": state,
         }}});
         let path = "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent";
-        assert_eq!(
-            world
-                .send("POST", path, &[], event.to_string())
-                .await
-                .status,
-            201
-        );
+        assert_eq!(world.send("POST", path, &[], event.to_string()).await.status, 201);
     }
     // The network is asked, and says that its order is held.
     let code = activation_code(&world.await_mail(&id).await);

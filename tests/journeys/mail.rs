@@ -6,17 +6,16 @@ use aws_sdk_ses::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use deliver_esim::DeliverEsim;
 use domain::{
-    ActivationCode, ActivationId, Delivery, DeliveryState, DeliveryStep, EmailAddress, FormFactor,
-    Iccid, Language, Line, LineState, Msisdn, NetworkName, Sim, SimState, SmDpAddress,
-    SubscriptionId, next_delivery,
+    ActivationCode, ActivationId, Delivery, DeliveryState, DeliveryStep, EmailAddress, FormFactor, Iccid, Language,
+    Line, LineState, Msisdn, NetworkName, Sim, SimState, SmDpAddress, SubscriptionId, next_delivery,
 };
-use edge::{Ambient, Settings, records_of};
+use edge::{ClockAndRng, Settings, records_of};
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Context, LambdaEvent};
 use mail_events::MailEvents;
 use mail_parser::{Message, MessageParser, MimeHeaders};
 use serde_json::{Value, json};
-use tests::{Fault, Wire, World, esim, line};
+use tests::{FaultyProxy, ProxyFault, TestStack, esim, line};
 
 /// The text that a phone's camera reads from the PNG.
 fn camera(png: &[u8]) -> String {
@@ -26,16 +25,14 @@ fn camera(png: &[u8]) -> String {
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     let frame = reader.next_frame(&mut pixels).unwrap();
     let (width, height) = (frame.width as usize, frame.height as usize);
-    let mut image = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| {
-        pixels[y * frame.line_size + x]
-    });
+    let mut image = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| pixels[y * frame.line_size + x]);
     let grids = image.detect_grids();
     assert_eq!(grids.len(), 1);
     grids[0].decode().unwrap().1
 }
 
 /// A line of KPN, C-100 and R-10 whose customer reads French.
-async fn add_french_line(world: &World) -> &'static str {
+async fn add_french_line(world: &TestStack) -> &'static str {
     const ID: &str = "FRANCOISE";
     let line = Line {
         id: SubscriptionId::parse(ID).unwrap(),
@@ -81,7 +78,7 @@ fn header<'a>(mail: &'a Message<'_>, name: &'static str) -> &'a str {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_mail_holds_the_code_in_the_customer_s_language() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let french = add_french_line(&world).await;
     for (line, language, subject, number) in [
         (line::ANNA, "nl", "Je eSIM staat klaar", "06-12345601"),
@@ -116,15 +113,9 @@ async fn the_mail_holds_the_code_in_the_customer_s_language() {
             assert!(text.contains(&link) && html.contains(&link), "{text}");
         }
         for part in [code.as_str(), matching_id, "smdp.example.test", number] {
-            assert!(
-                text.contains(part) && html.contains(part),
-                "{part} in {text}"
-            );
+            assert!(text.contains(part) && html.contains(part), "{part} in {text}");
         }
-        assert!(
-            html.contains(&format!("<html lang=\"{language}\"")),
-            "{language}"
-        );
+        assert!(html.contains(&format!("<html lang=\"{language}\"")), "{language}");
         assert!(html.contains(&format!("cid:{}", images[0].content_id().unwrap())));
         assert!(!html.contains("data:"));
 
@@ -160,13 +151,13 @@ async fn the_mail_holds_the_code_in_the_customer_s_language() {
 }
 
 /// A world whose SES is reached over a wire, and reports nothing unless there is a configuration set.
-async fn wired(configuration_set: &str) -> (World, Wire) {
+async fn wired(configuration_set: &str) -> (TestStack, FaultyProxy) {
     wired_with(configuration_set, "1ms").await
 }
 
-async fn wired_with(configuration_set: &str, retry_after: &str) -> (World, Wire) {
-    let wire = Wire::new().await;
-    let world = World::with(&[
+async fn wired_with(configuration_set: &str, retry_after: &str) -> (TestStack, FaultyProxy) {
+    let wire = FaultyProxy::new().await;
+    let world = TestStack::with(&[
         ("AWS_ENDPOINT_URL_SES", &wire.url),
         ("MAIL_CONFIGURATION_SET", configuration_set),
         ("MAIL_DOUBT", "1s"),
@@ -181,12 +172,12 @@ async fn wired_with(configuration_set: &str, retry_after: &str) -> (World, Wire)
 
 /// SES's way to say no.
 /// SES refuses a mail by this code.
-pub(crate) fn refused(code: &str) -> Fault {
+pub(crate) fn refused(code: &str) -> ProxyFault {
     refused_with(400, code, "no")
 }
 
-fn refused_with(status: u16, code: &str, message: &str) -> Fault {
-    Fault::Answer(
+fn refused_with(status: u16, code: &str, message: &str) -> ProxyFault {
+    ProxyFault::Answer(
         status,
         format!(
             "<ErrorResponse xmlns=\"http://ses.amazonaws.com/doc/2010-12-01/\"><Error><Type>Sender</Type>\
@@ -196,7 +187,7 @@ fn refused_with(status: u16, code: &str, message: &str) -> Fault {
 }
 
 /// The activation code of a swap, whether its mail came or not.
-async fn code_of(world: &World, id: &str) -> String {
+async fn code_of(world: &TestStack, id: &str) -> String {
     let store = &world.stack.store;
     let swap = store.swap(&ActivationId::parse(id).unwrap()).await;
     let matching_id = store.matching_id(&swap.unwrap().unwrap()).await.unwrap();
@@ -204,17 +195,17 @@ async fn code_of(world: &World, id: &str) -> String {
     ActivationCode::new(address, matching_id, true).expose()
 }
 
-async fn maybe_mail_of(world: &World, id: &str) -> Option<Delivery> {
+async fn maybe_mail_of(world: &TestStack, id: &str) -> Option<Delivery> {
     let id = ActivationId::parse(id).unwrap();
     world.stack.store.delivery(&id, 1).await.unwrap()
 }
 
-async fn mail_of(world: &World, id: &str) -> Delivery {
+async fn mail_of(world: &TestStack, id: &str) -> Delivery {
     maybe_mail_of(world, id).await.unwrap()
 }
 
 /// The swap's mail as soon as it was held so often.
-async fn await_holds(world: &World, id: &str, holds: u32) -> Delivery {
+async fn await_holds(world: &TestStack, id: &str, holds: u32) -> Delivery {
     for _ in 0..2000 {
         if let Some(mail) = maybe_mail_of(world, id).await
             && mail.holds >= holds
@@ -227,7 +218,7 @@ async fn await_holds(world: &World, id: &str, holds: u32) -> Delivery {
 }
 
 /// Ready when nothing is left to be done for the swap's mail.
-async fn await_rest(world: &World, id: &str) {
+async fn await_rest(world: &TestStack, id: &str) {
     for _ in 0..2000 {
         let mail = mail_of(world, id).await;
         if next_delivery(&mail, Timestamp::now()) == DeliveryStep::Rest {
@@ -247,12 +238,12 @@ async fn a_mail_in_doubt_is_sent_once_more_and_no_more() {
     let (world, wire) = wired("").await;
     // What SES has of the first, and of the second; what is shown in the end.
     for (first, second, mails, shown) in [
-        (Fault::LoseAnswer, None, 2, "sent"),
-        (Fault::LoseRequest, None, 1, "sent"),
-        (Fault::Answer(500, String::new()), None, 1, "sent"),
-        (Fault::LoseAnswer, Some(Fault::LoseAnswer), 2, "ambiguous"),
+        (ProxyFault::LoseAnswer, None, 2, "sent"),
+        (ProxyFault::LoseRequest, None, 1, "sent"),
+        (ProxyFault::Answer(500, String::new()), None, 1, "sent"),
+        (ProxyFault::LoseAnswer, Some(ProxyFault::LoseAnswer), 2, "ambiguous"),
         (
-            Fault::LoseRequest,
+            ProxyFault::LoseRequest,
             Some(refused("MessageRejected")),
             0,
             "ambiguous",
@@ -265,9 +256,7 @@ async fn a_mail_in_doubt_is_sent_once_more_and_no_more() {
             wire.plan("POST", second);
         }
         let id = world.begin(&esim(line::ANNA)).await;
-        world
-            .await_activation(&id, |seen| delivery(seen) == "ambiguous")
-            .await;
+        world.await_activation(&id, |seen| delivery(seen) == "ambiguous").await;
         await_rest(&world, &id).await;
         assert_eq!(delivery(&world.activation(&id).await), shown, "{case}");
         assert_eq!(wire.count("POST"), calls + 2, "{case}");
@@ -294,23 +283,18 @@ async fn where_ses_reports_no_mail_stays_in_doubt() {
     // It took the first, and says so before a second is sent; or it never heard of two, and a third is sent; or it never
     // heard of three, and there are no more.
     for (line, faults, mails, calls, shown) in [
-        (line::ANNA, vec![Fault::LoseAnswer], 1, 1, "delivered"),
-        (line::BRAM, vec![Fault::LoseRequest; 2], 1, 3, "delivered"),
-        (line::CARLA, vec![Fault::LoseRequest; 3], 0, 3, "failed"),
+        (line::ANNA, vec![ProxyFault::LoseAnswer], 1, 1, "delivered"),
+        (line::BRAM, vec![ProxyFault::LoseRequest; 2], 1, 3, "delivered"),
+        (line::CARLA, vec![ProxyFault::LoseRequest; 3], 0, 3, "failed"),
     ] {
         let before = wire.count("POST");
         for fault in faults {
             wire.plan("POST", fault);
         }
         let id = world.begin(&esim(line)).await;
-        world
-            .await_activation(&id, |seen| delivery(seen) == shown)
-            .await;
+        world.await_activation(&id, |seen| delivery(seen) == shown).await;
         await_rest(&world, &id).await;
-        assert_eq!(
-            (world.mails(&id).len(), wire.count("POST") - before),
-            (mails, calls)
-        );
+        assert_eq!((world.mails(&id).len(), wire.count("POST") - before), (mails, calls));
     }
 }
 
@@ -318,7 +302,7 @@ async fn where_ses_reports_no_mail_stays_in_doubt() {
 async fn a_slow_answer_is_waited_for() {
     let (world, wire) = wired("").await;
     // Longer than any attempt of the SDK's other clients may take.
-    wire.plan("POST", Fault::Late(Duration::from_secs(4)));
+    wire.plan("POST", ProxyFault::Late(Duration::from_secs(4)));
     let id = world.begin(&esim(line::ANNA)).await;
     let known = world
         .await_activation(&id, |seen| !["", "pending"].contains(&delivery(seen)))
@@ -343,11 +327,7 @@ async fn what_speaks_of_the_account_is_waited_out() {
             "quota",
             refused_with(400, "Throttling", "Daily message quota exceeded."),
         ),
-        (
-            line::CARLA,
-            "paused",
-            refused("AccountSendingPausedException"),
-        ),
+        (line::CARLA, "paused", refused("AccountSendingPausedException")),
         (
             line::DORTE,
             "unverified",
@@ -356,7 +336,7 @@ async fn what_speaks_of_the_account_is_waited_out() {
         (
             add_french_line(&world).await,
             "unreachable",
-            Fault::Answer(404, "<html>".to_owned()),
+            ProxyFault::Answer(404, "<html>".to_owned()),
         ),
     ] {
         let before = wire.count("POST");
@@ -372,10 +352,7 @@ async fn what_speaks_of_the_account_is_waited_out() {
         assert_eq!((world.mails(&id).len(), calls), (1, 9), "{reason}");
         let mail = mail_of(&world, &id).await;
         assert_eq!((mail.holds, mail.refusals), (8, 0), "{reason}");
-        let noted = mail
-            .timeline
-            .iter()
-            .map(|event| (event.what.clone(), event.count));
+        let noted = mail.timeline.iter().map(|event| (event.what.clone(), event.count));
         let expected = [(format!("SES: {reason}"), 8), ("sent".to_owned(), 1)];
         assert_eq!(noted.collect::<Vec<_>>(), expected);
     }
@@ -388,11 +365,7 @@ async fn ses_out_of_reach_is_waited_out() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     };
-    let world = World::with(&[
-        ("AWS_ENDPOINT_URL_SES", &nowhere),
-        ("MAIL_RETRY_AFTER", "1ms"),
-    ])
-    .await;
+    let world = TestStack::with(&[("AWS_ENDPOINT_URL_SES", &nowhere), ("MAIL_RETRY_AFTER", "1ms")]).await;
     let id = world.begin(&esim(line::ANNA)).await;
     let mail = await_holds(&world, &id, 8).await;
     assert_eq!((mail.refusals, mail.doubts), (0, 0));
@@ -406,7 +379,7 @@ fn invocation() -> Context {
 }
 
 /// A function beside the stack's own, so many hours later, as a sandbox of its own.
-fn sandbox(world: &World, wire: &Wire, hours: i64, mails_a_second: &'static str) -> DeliverEsim {
+fn sandbox(world: &TestStack, wire: &FaultyProxy, hours: i64, mails_a_second: &'static str) -> DeliverEsim {
     let ses = aws_sdk_ses::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static("eu-central-1"))
@@ -425,7 +398,7 @@ fn sandbox(world: &World, wire: &Wire, hours: i64, mails_a_second: &'static str)
         Some(value.to_owned())
     });
     let later = SignedDuration::from_hours(hours);
-    let clock = Ambient::new(move || Timestamp::now() + later, || 7);
+    let clock = ClockAndRng::new(move || Timestamp::now() + later, || 7);
     DeliverEsim::new(world.stack.store.clone(), &ses, clock, &settings).unwrap()
 }
 
@@ -510,15 +483,12 @@ async fn a_bounce_for_now_is_no_bounce_of_a_delivered_mail() {
         ),
     ] {
         let id = world.begin(&esim(line)).await;
-        world
-            .await_activation(&id, |seen| delivery(seen) == "sent")
-            .await;
+        world.await_activation(&id, |seen| delivery(seen) == "sent").await;
         let settings = Settings::new(|_| None);
         let store = world.stack.store.clone();
-        let function = MailEvents::new(store, Ambient::real(), &settings).unwrap();
+        let function = MailEvents::new(store, ClockAndRng::real(), &settings).unwrap();
         for (mut event, shown) in events {
-            event["mail"] =
-                json!({"messageId": "m", "tags": {"activation": [id], "attempt": ["1-1"]}});
+            event["mail"] = json!({"messageId": "m", "tags": {"activation": [id], "attempt": ["1-1"]}});
             let sns = json!({"Records": [{"Sns": {"Message": event.to_string()}}]});
             let told = LambdaEvent::new(serde_json::from_value(sns).unwrap(), invocation());
             function.handle(told).await.unwrap();
@@ -530,7 +500,7 @@ async fn a_bounce_for_now_is_no_bounce_of_a_delivered_mail() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_out_of_office_reply_changes_nothing() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let mut body = esim(line::ANNA);
     body["email"] = json!("ooto@simulator.amazonses.com");
     let away = world.begin(&body).await;
@@ -538,9 +508,7 @@ async fn an_out_of_office_reply_changes_nothing() {
     // SES tells of the mails in their order: when the second is delivered, all is told of the first.
     let here = world.begin(&esim(line::BRAM)).await;
     for id in [here, away] {
-        world
-            .await_activation(&id, |seen| delivery(seen) == "delivered")
-            .await;
+        world.await_activation(&id, |seen| delivery(seen) == "delivered").await;
     }
 }
 
@@ -590,9 +558,7 @@ async fn a_mail_that_is_refused_for_now_is_sent_later_and_once() {
     wire.plan("POST", refused("MalformedQueryString"));
     wire.plan("POST", refused("ValidationError"));
     let id = world.begin(&esim(line::ANNA)).await;
-    world
-        .await_activation(&id, |seen| delivery(seen) == "sent")
-        .await;
+    world.await_activation(&id, |seen| delivery(seen) == "sent").await;
     assert_eq!((world.mails(&id).len(), wire.count("POST")), (1, 3));
 }
 
@@ -609,9 +575,7 @@ async fn a_mail_that_is_refused_is_not_sent() {
             wire.plan("POST", refused(code));
         }
         let id = world.begin(&esim(line)).await;
-        let failed = world
-            .await_activation(&id, |seen| delivery(seen) == "failed")
-            .await;
+        let failed = world.await_activation(&id, |seen| delivery(seen) == "failed").await;
         // The eSIM is there all the same.
         assert_eq!(failed["status"], "BUSY");
         assert!(world.mails(&id).is_empty());

@@ -1,37 +1,37 @@
 //! Cancel and resend: who may, until when, and what is left of a swap that was cancelled.
 
 use serde_json::{Value, json};
-use tests::{Answer, FREE_CARD, Fault, Wire, World, activation_code, card, esim, line};
+use tests::{FREE_CARD, FaultyProxy, ProxyFault, TestResponse, TestStack, activation_code, card, esim, line};
 
 const CANCEL: &str = "CancelActivation";
 const RESEND: &str = "ResendEsim";
 
-async fn cancel(world: &World, id: &str) -> Answer {
+async fn cancel(world: &TestStack, id: &str) -> TestResponse {
     world.manage(&world.owner("C-100"), CANCEL, id, "").await
 }
 
-async fn resend(world: &World, id: &str, body: &str) -> Answer {
+async fn resend(world: &TestStack, id: &str, body: &str) -> TestResponse {
     world.manage(&world.owner("C-100"), RESEND, id, body).await
 }
 
-fn assert_refused(answer: &Answer, status: u16, code: &str) {
+fn assert_refused(answer: &TestResponse, status: u16, code: &str) {
     let (found, found_code, _) = answer.refusal();
     assert_eq!((found, found_code.as_str()), (status, code), "{answer:?}");
 }
 
 /// A world whose network is reached over a wire.
-async fn with_wired_network(settings: &[(&str, &str)]) -> (World, Wire) {
-    let wire = Wire::new().await;
+async fn with_wired_network(settings: &[(&str, &str)]) -> (TestStack, FaultyProxy) {
+    let wire = FaultyProxy::new().await;
     let mut settings = settings.to_vec();
     settings.push(("NETWORK_URL", wire.url.as_str()));
-    let world = World::with(&settings).await;
+    let world = TestStack::with(&settings).await;
     wire.connect(&world.stack.endpoints.network);
     (world, wire)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_swap_leaves_everything_as_it_was() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let id = world.begin(&esim(line::ANNA)).await;
     let code = world.await_waiting(&id).await;
     let first = cancel(&world, &id).await;
@@ -51,10 +51,7 @@ async fn a_cancelled_swap_leaves_everything_as_it_was() {
     let sim = world.sim(record.new_sim.as_str()).await;
     assert_eq!((sim.state.as_str(), sim.holder), ("FREE", None));
     assert!(
-        record
-            .timeline
-            .iter()
-            .any(|event| event.what == "OWNER test cancels"),
+        record.timeline.iter().any(|event| event.what == "OWNER test cancels"),
         "{:?}",
         record.timeline
     );
@@ -67,10 +64,10 @@ async fn a_cancelled_swap_leaves_everything_as_it_was() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_swap_that_nobody_outside_knows_of_is_cancelled_at_once() {
     // Nothing wakes it: the stream is off, and the sweeper gives the stream a minute.
-    let world = World::start(local::stack::Options {
+    let world = TestStack::start(local::stack::Options {
         stream_batch: None,
         settings: [("LEASE".to_owned(), "60s".to_owned())].into(),
-        ..World::options()
+        ..TestStack::options()
     })
     .await;
     let id = world.begin(&card(line::ANNA, FREE_CARD)).await;
@@ -82,7 +79,7 @@ async fn a_swap_that_nobody_outside_knows_of_is_cancelled_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_late() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let physical = world.begin(&card(line::BRAM, FREE_CARD)).await;
     world.await_status(&physical, "DONE").await;
     assert_refused(&cancel(&world, &physical).await, 409, "TooLate");
@@ -120,7 +117,7 @@ async fn nothing_is_free_before_both_peers_have_settled() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resend_is_one_more_mail_to_an_address_that_may_be_corrected() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let id = world.begin(&esim(line::ANNA)).await;
     let code = world.await_waiting(&id).await;
     let answer = resend(&world, &id, r#"{"email":"other@example.com"}"#).await;
@@ -144,48 +141,35 @@ async fn a_resend_is_one_more_mail_to_an_address_that_may_be_corrected() {
 
     let soon = resend(&world, &id, "").await;
     assert_refused(&soon, 429, "TooManyRequests");
-    let wait: u32 = soon.headers["retry-after"]
-        .to_str()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let wait: u32 = soon.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_corrected_address_stops_the_mail_to_the_wrong_one() {
-    let ses = Wire::new().await;
-    let world = World::with(&[
+    let ses = FaultyProxy::new().await;
+    let world = TestStack::with(&[
         ("AWS_ENDPOINT_URL_SES", ses.url.as_str()),
         ("MAIL_RETRY_AFTER", "300ms"),
     ])
     .await;
     ses.connect(&world.stack.endpoints.ses);
-    let throttled =
-        "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code></Error></ErrorResponse>";
-    ses.plan("POST /", Fault::Answer(400, throttled.to_owned()));
+    let throttled = "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code></Error></ErrorResponse>";
+    ses.plan("POST /", ProxyFault::Answer(400, throttled.to_owned()));
     let id = world.begin(&esim(line::ANNA)).await;
     world.await_status(&id, "BUSY").await;
     while !ses.is_spent() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert_eq!(
-        resend(&world, &id, r#"{"email":"right@example.com"}"#)
-            .await
-            .status,
+        resend(&world, &id, r#"{"email":"right@example.com"}"#).await.status,
         200
     );
     world.await_waiting(&id).await;
     let first = domain::ActivationId::parse(&id).unwrap();
     // The first one is given up when its time comes.
     loop {
-        let mail = world
-            .stack
-            .store
-            .delivery(&first, 1)
-            .await
-            .unwrap()
-            .unwrap();
+        let mail = world.stack.store.delivery(&first, 1).await.unwrap().unwrap();
         if mail.state == domain::DeliveryState::Failed {
             break;
         }
@@ -198,14 +182,14 @@ async fn a_corrected_address_stops_the_mail_to_the_wrong_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_refused_changes_nothing() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let id = world.begin(&esim(line::ANNA)).await;
     world.await_waiting(&id).await;
     let physical = world.begin(&card(line::BRAM, FREE_CARD)).await;
     world.await_status(&physical, "DONE").await;
     let before = world.table();
     let owner = world.owner("C-100");
-    let faults = |answer: &Answer| answer.refusal();
+    let faults = |answer: &TestResponse| answer.refusal();
     let of = |code: &str, field: &str| vec![(code.to_owned(), field.to_owned())];
 
     for operation in [CANCEL, RESEND] {
@@ -213,32 +197,19 @@ async fn what_is_refused_changes_nothing() {
             ("", (400, "NotEmpty", of("NotEmpty", "id"))),
             ("?id=", (400, "NotEmpty", of("NotEmpty", "id"))),
             ("?id=%23", (400, "InvalidValue", of("InvalidValue", "id"))),
-            (
-                "?id=A&ID=B",
-                (400, "InvalidValue", of("InvalidValue", "id")),
-            ),
-            (
-                "?id=A&force=1",
-                (400, "InvalidValue", of("InvalidValue", "force")),
-            ),
+            ("?id=A&ID=B", (400, "InvalidValue", of("InvalidValue", "id"))),
+            ("?id=A&force=1", (400, "InvalidValue", of("InvalidValue", "force"))),
             ("?id=NONE", (404, "NotFound", of("NotFound", "id"))),
         ] {
             let bearer = format!("Bearer {owner}");
             let path = format!("/api/{operation}{query}");
-            let answer = world
-                .send("POST", &path, &[("authorization", &bearer)], "")
-                .await;
+            let answer = world.send("POST", &path, &[("authorization", &bearer)], "").await;
             let (status, code, fields) = faults(&answer);
             assert_eq!((status, code.as_str(), fields), expected, "{path}");
         }
         let missing = world.manage(&owner, operation, "NONE", "").await;
-        let foreign = world
-            .manage(&world.owner("C-200"), operation, &id, "")
-            .await;
-        assert_eq!(
-            (foreign.status, foreign.body),
-            (missing.status, missing.body)
-        );
+        let foreign = world.manage(&world.owner("C-200"), operation, &id, "").await;
+        assert_eq!((foreign.status, foreign.body), (missing.status, missing.body));
         let nobody = world
             .manage(&world.token("GUEST", None, None), operation, &id, "")
             .await;
@@ -259,21 +230,11 @@ async fn what_is_refused_changes_nothing() {
     ] {
         assert_refused(&world.manage(&owner, RESEND, &id, body).await, status, code);
     }
-    let both = world
-        .manage(&owner, RESEND, "%23", r#"{"email":"no"}"#)
-        .await;
-    let fields: Vec<_> = faults(&both)
-        .2
-        .into_iter()
-        .map(|(_, field)| field)
-        .collect();
+    let both = world.manage(&owner, RESEND, "%23", r#"{"email":"no"}"#).await;
+    let fields: Vec<_> = faults(&both).2.into_iter().map(|(_, field)| field).collect();
     assert_eq!(fields, ["id", "email"], "all faults at once");
     let long = json!({"email": format!("{}@example.com", "a".repeat(300))}).to_string();
-    assert_refused(
-        &world.manage(&owner, RESEND, &id, &long).await,
-        400,
-        "MaximumLength",
-    );
+    assert_refused(&world.manage(&owner, RESEND, &id, &long).await, 400, "MaximumLength");
     let of_card = world.manage(&owner, RESEND, &physical, "").await;
     assert_eq!(faults(&of_card).2, of("InvalidValue", "id"));
     assert_eq!(world.table(), before);

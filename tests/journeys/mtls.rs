@@ -3,20 +3,20 @@
 use std::path::Path;
 
 use local::stack::Options;
-use network::Access;
-use network::http::{Call, Unanswered, exchange};
+use peers::Access;
+use peers::http::{Call, NoResponse, exchange};
 use serde_json::json;
-use tests::{World, activation_code, esim, line};
+use tests::{TestStack, activation_code, esim, line};
 
 const PROGRESS: &str = "/gsma/rsp2/es2plus/handleDownloadProgressInfo";
 const CHANGED: &str = "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent";
 const ORDER: &str = "/gsma/rsp2/es2plus/downloadOrder";
 
-async fn world(data_dir: &Path) -> World {
-    World::start(Options {
+async fn world(data_dir: &Path) -> TestStack {
+    TestStack::start(Options {
         data_dir: Some(data_dir.to_owned()),
         mtls: true,
-        ..World::options()
+        ..TestStack::options()
     })
     .await
 }
@@ -33,12 +33,10 @@ fn access(data_dir: &Path, party: Option<&str>) -> Access {
         "key": read(&format!("{party}.key")),
         "authorities": authority,
     });
-    Access::default()
-        .with_certificate(&secret.to_string())
-        .unwrap()
+    Access::default().with_certificate(&secret.to_string()).unwrap()
 }
 
-async fn post(access: Access, url: String) -> Result<u16, Unanswered> {
+async fn post(access: Access, url: String) -> Result<u16, NoResponse> {
     let call = Call {
         method: "POST",
         url: &url,
@@ -80,17 +78,14 @@ async fn a_callback_is_taken_from_its_own_peer_alone() {
         (Some("network"), PROGRESS, Ok(403)),
         (Some("smdp"), CHANGED, Ok(403)),
         (Some("simswap"), PROGRESS, Ok(403)),
-        (None, PROGRESS, Err(Unanswered)),
-        (None, CHANGED, Err(Unanswered)),
+        (None, PROGRESS, Err(NoResponse)),
+        (None, CHANGED, Err(NoResponse)),
     ] {
         assert_eq!(callback(party, path).await, expected, "{party:?} {path}");
     }
     // Partners have no way to the callbacks, nor the peers to what partners call.
     assert_eq!(world.send("POST", PROGRESS, &[], "{}").await.status, 404);
-    assert_eq!(
-        callback(Some("smdp"), "/api/SimSwapSubscription").await,
-        Ok(404)
-    );
+    assert_eq!(callback(Some("smdp"), "/api/SimSwapSubscription").await, Ok(404));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +97,7 @@ async fn the_peers_take_orders_by_certificate_alone() {
         post(access(directory.path(), party), url).await
     };
     assert!(order(Some("simswap")).await.is_ok());
-    assert_eq!(order(None).await, Err(Unanswered));
+    assert_eq!(order(None).await, Err(NoResponse));
     // A certificate of another authority, by the same name.
     let other = tempfile::tempdir().unwrap();
     let _other = self::world(other.path()).await;
@@ -111,9 +106,7 @@ async fn the_peers_take_orders_by_certificate_alone() {
         "key": std::fs::read_to_string(other.path().join("mtls/simswap.key")).unwrap(),
         "authorities": std::fs::read_to_string(directory.path().join("mtls/authority.pem")).unwrap(),
     });
-    let stranger = Access::default()
-        .with_certificate(&secret.to_string())
-        .unwrap();
+    let stranger = Access::default().with_certificate(&secret.to_string()).unwrap();
     let url = format!("{}{ORDER}", world.stack.endpoints.smdp);
-    assert_eq!(post(stranger, url).await, Err(Unanswered));
+    assert_eq!(post(stranger, url).await, Err(NoResponse));
 }

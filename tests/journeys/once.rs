@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use domain::{
-    EmailAddress, FormFactor, Iccid, Language, Line, LineState, Msisdn, NetworkName, Sim, SimState,
-    SubscriptionId,
+    EmailAddress, FormFactor, Iccid, Language, Line, LineState, Msisdn, NetworkName, Sim, SimState, SubscriptionId,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tests::{Answer, FREE_CARD, World, activation_code, card, esim, line};
+use tests::{FREE_CARD, TestResponse, TestStack, activation_code, card, esim, line};
 
 const ANNA_S_PHONE: &str = "06-12345601";
 const REPLAYED: &str = "idempotency-replayed";
@@ -28,16 +27,16 @@ fn with(body: &Value, field: &str, value: &str) -> Value {
     body
 }
 
-fn id(answer: &Answer) -> String {
+fn id(answer: &TestResponse) -> String {
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["id"].as_str().unwrap().to_owned()
 }
 
-fn is_replay(answer: &Answer) -> bool {
+fn is_replay(answer: &TestResponse) -> bool {
     answer.headers.contains_key(REPLAYED)
 }
 
-fn check_conflict(answer: &Answer, open: &str) {
+fn check_conflict(answer: &TestResponse, open: &str) {
     assert_eq!(answer.status, 409, "{answer:?}");
     let status = &answer.json()["responseStatus"];
     assert_eq!(status["errorCode"], "SwapInProgress");
@@ -46,27 +45,22 @@ fn check_conflict(answer: &Answer, open: &str) {
     assert_eq!(status["errors"][0]["meta"], json!({"activationId": open}));
 }
 
-async fn keyed(world: &World, token: &str, key: &str, body: &Value) -> Answer {
-    world
-        .submit_with(token, &[("Idempotency-Key", key)], body)
-        .await
+async fn keyed(world: &TestStack, token: &str, key: &str, body: &Value) -> TestResponse {
+    world.submit_with(token, &[("Idempotency-Key", key)], body).await
 }
 
 /// The first answer again: every byte of the body, and the header that says so.
-fn check_replay(replay: &Answer, first: &Answer) {
+fn check_replay(replay: &TestResponse, first: &TestResponse) {
     assert_eq!(replay.status, 200, "{replay:?}");
     assert_eq!(replay.body, first.body);
     assert_eq!(replay.headers[REPLAYED], "true");
-    assert_eq!(
-        replay.headers["content-type"],
-        first.headers["content-type"]
-    );
+    assert_eq!(replay.headers["content-type"], first.headers["content-type"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_callers_on_one_line_get_one_swap() {
     // A machine at its limit must not make a claim's lease end, for then the profile is rightly ordered anew.
-    let world = Arc::new(World::with(&[("LEASE", "60s")]).await);
+    let world = Arc::new(TestStack::with(&[("LEASE", "60s")]).await);
     let owner = world.owner("C-100");
     // Four in a row: the same by id and by phone, and two others.
     let requests = (0..100).map(|n| {
@@ -120,16 +114,14 @@ async fn a_hundred_callers_on_one_line_get_one_swap() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_key_the_same_request_gets_the_open_swap_as_it_is() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-100");
     let body = esim(line::ANNA);
     let first = world.submit(&owner, &body).await;
     let open = id(&first);
     let mail = world.await_mail(&open).await;
     world
-        .await_activation(&open, |a| {
-            a["status"] == "BUSY" && a["info"]["delivery"] == "delivered"
-        })
+        .await_activation(&open, |a| a["status"] == "BUSY" && a["info"]["delivery"] == "delivered")
         .await;
     for again in [
         body.clone(),
@@ -140,11 +132,7 @@ async fn without_a_key_the_same_request_gets_the_open_swap_as_it_is() {
         with(&body, "somethingUnknown", "x"),
     ] {
         let answer = world.submit(&owner, &again).await;
-        assert_eq!(
-            (answer.status, is_replay(&answer)),
-            (200, true),
-            "{again} {answer:?}"
-        );
+        assert_eq!((answer.status, is_replay(&answer)), (200, true), "{again} {answer:?}");
         let seen = world.query(&owner, &format!("id={open}")).await.json();
         assert_eq!(answer.json(), seen["results"][0]);
     }
@@ -158,14 +146,10 @@ async fn without_a_key_the_same_request_gets_the_open_swap_as_it_is() {
         check_conflict(&world.submit(&owner, &other).await, &open);
     }
     // The same words of another caller are another request.
-    let subject = world.stack.tokens.issue(
-        "OWNER",
-        Some("C-100"),
-        None,
-        "somebody else",
-        60,
-        Timestamp::now(),
-    );
+    let subject = world
+        .stack
+        .tokens
+        .issue("OWNER", Some("C-100"), None, "somebody else", 60, Timestamp::now());
     for other in [world.reseller("R-10"), world.admin(), subject] {
         check_conflict(&world.submit(&other, &body).await, &open);
     }
@@ -179,7 +163,7 @@ async fn without_a_key_the_same_request_gets_the_open_swap_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_gives_the_first_answer_before_during_and_after_the_swap() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-100");
     let body = esim(line::ANNA);
     let first = keyed(&world, &owner, "k-1", &body).await;
@@ -234,7 +218,7 @@ async fn a_key_gives_the_first_answer_before_during_and_after_the_swap() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_callers_with_one_key_get_one_answer() {
-    let world = Arc::new(World::new().await);
+    let world = Arc::new(TestStack::new().await);
     let owner = world.owner("C-100");
     let body = esim(line::ANNA);
     let requests = (0..100).map(|n| {
@@ -244,11 +228,7 @@ async fn a_hundred_callers_with_one_key_get_one_answer() {
             2 => ("k", by_phone(&body, ANNA_S_PHONE)),
             _ => ("k", with(&body, "phoneNumber", ANNA_S_PHONE)),
         };
-        (
-            owner.as_str(),
-            vec![("Idempotency-Key", key.to_owned())],
-            body,
-        )
+        (owner.as_str(), vec![("Idempotency-Key", key.to_owned())], body)
     });
     let answers = world.submit_at_once(requests).await;
     for answer in &answers {
@@ -273,7 +253,7 @@ async fn a_hundred_callers_with_one_key_get_one_answer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_leaves_the_key_free() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-100");
     let good = card(line::ANNA, FREE_CARD);
     for (bad, status) in [
@@ -295,7 +275,7 @@ async fn a_refusal_leaves_the_key_free() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_have_1_to_255_characters() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-100");
     let longest = "k".repeat(255);
     let too_long = "k".repeat(256);
@@ -327,8 +307,8 @@ async fn keys_have_1_to_255_characters() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_code_is_masked_where_it_is_told_to_be_and_when_its_time_is_over() {
     const MASK: &str = "##########";
-    let masked = World::with(&[("CONFIRMATION_CODE_ECHO", "masked")]).await;
-    let erased = World::with(&[("CODE_KEPT", "1ms")]).await;
+    let masked = TestStack::with(&[("CONFIRMATION_CODE_ECHO", "masked")]).await;
+    let erased = TestStack::with(&[("CODE_KEPT", "1ms")]).await;
     for (world, shown_at_first) in [(masked, MASK), (erased, "8E9!#")] {
         let owner = world.owner("C-100");
         let body = esim(line::ANNA);
@@ -359,7 +339,7 @@ async fn the_code_is_masked_where_it_is_told_to_be_and_when_its_time_is_over() {
 }
 
 /// A line of R-30 on the network TELIA, of which the sample data has none, with its SIM.
-async fn add_line(world: &World, number: usize) -> String {
+async fn add_line(world: &TestStack, number: usize) -> String {
     let id = format!("telia-{number}");
     let line = Line {
         id: SubscriptionId::parse(&id).unwrap(),
@@ -409,7 +389,7 @@ async fn lines_that_ask_at_once_never_share_a_sim() {
     const LINES: usize = 24;
     const ESIMS: usize = 20;
     const CARD: &str = "8946010000000009001";
-    let world = Arc::new(World::new().await);
+    let world = Arc::new(TestStack::new().await);
     let mut lines = Vec::new();
     for number in 0..LINES {
         lines.push(add_line(&world, number).await);
@@ -428,9 +408,7 @@ async fn lines_that_ask_at_once_never_share_a_sim() {
     };
 
     // All want the one card.
-    let requests = lines
-        .iter()
-        .map(|line| (owner.as_str(), Vec::new(), card(line, CARD)));
+    let requests = lines.iter().map(|line| (owner.as_str(), Vec::new(), card(line, CARD)));
     let answers = world.submit_at_once(requests).await;
     let winners: Vec<_> = answers.iter().filter(|a| a.status == 200).collect();
     assert_eq!(winners.len(), 1, "{winners:?}");
@@ -441,9 +419,7 @@ async fn lines_that_ask_at_once_never_share_a_sim() {
     lines.retain(|line| won != line.as_str());
 
     // The others want an eSIM each, and there are too few.
-    let requests = lines
-        .iter()
-        .map(|line| (owner.as_str(), Vec::new(), esim(line)));
+    let requests = lines.iter().map(|line| (owner.as_str(), Vec::new(), esim(line)));
     let answers = world.submit_at_once(requests).await;
     let mut sims = BTreeSet::new();
     for answer in answers.iter().filter(|a| a.status == 200) {

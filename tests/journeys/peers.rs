@@ -12,10 +12,8 @@ use local::dynoxide::AttributeValue;
 use local::stack::Options;
 use serde_json::{Value, json};
 use tests::foreign::{Act, Call, ForeignNetwork, ForeignSmdp, Manners, Reply, failed};
-use tests::stock::{
-    CARDS_APART, CUSTOMER, card_apart, iccid, line_id, load_apart, load_lines, load_sims, phone,
-};
-use tests::{FREE_CARD, World, activation_code, card, line};
+use tests::stock::{CARDS_APART, CUSTOMER, card_apart, iccid, line_id, load_apart, load_lines, load_sims, phone};
+use tests::{FREE_CARD, TestStack, activation_code, card, line};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -45,7 +43,7 @@ const AT_ONCE: usize = 6;
 
 /// A stack between two foreign peers.
 struct Scene {
-    world: World,
+    world: TestStack,
     network: ForeignNetwork,
     smdp: ForeignSmdp,
     next: AtomicUsize,
@@ -54,19 +52,17 @@ struct Scene {
 impl Scene {
     async fn new(lines: usize, settings: &[&[(&str, &str)]]) -> Arc<Self> {
         let settings = settings.concat();
-        let settings = settings
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        let settings = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
         let options = Options {
             settings: settings.collect(),
-            ..World::options()
+            ..TestStack::options()
         };
         Self::start(lines, options).await
     }
 
     async fn start(lines: usize, options: Options) -> Arc<Self> {
         let (network, smdp) = (ForeignNetwork::start().await, ForeignSmdp::start().await);
-        let world = World::start(Options {
+        let world = TestStack::start(Options {
             smdp_url: Some(smdp.url().to_owned()),
             network_url: Some(network.url().to_owned()),
             ..options
@@ -115,7 +111,7 @@ struct Case {
 }
 
 impl Case {
-    fn world(&self) -> &World {
+    fn world(&self) -> &TestStack {
         &self.scene.world
     }
 
@@ -177,9 +173,7 @@ impl Case {
 
     async fn cancel(&self, id: &str) {
         let world = self.world();
-        let answer = world
-            .manage(&world.admin(), "CancelActivation", id, "")
-            .await;
+        let answer = world.manage(&world.admin(), "CancelActivation", id, "").await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
@@ -302,10 +296,7 @@ async fn until<T, F: Future<Output = Option<T>>>(look: impl Fn() -> F) -> Option
     within(SOON, look).await
 }
 
-async fn within<T, F: Future<Output = Option<T>>>(
-    limit: Duration,
-    look: impl Fn() -> F,
-) -> Option<T> {
+async fn within<T, F: Future<Output = Option<T>>>(limit: Duration, look: impl Fn() -> F) -> Option<T> {
     let begun = Instant::now();
     while begun.elapsed() < limit {
         if let Some(found) = look().await {
@@ -379,10 +370,7 @@ fn at_first(
     }
 }
 
-fn always(
-    what: &'static [&'static str],
-    act: Act,
-) -> impl Fn(&Call) -> Act + Clone + Send + Sync + 'static {
+fn always(what: &'static [&'static str], act: Act) -> impl Fn(&Call) -> Act + Clone + Send + Sync + 'static {
     at_first(what, usize::MAX, act)
 }
 
@@ -412,41 +400,29 @@ fn unreadable() -> Vec<(&'static str, Act)> {
 async fn an_answer_that_speaks_of_us_is_tried_again() {
     let mut table = Table::new(Scene::new(90, &[&QUICK]).await);
     let statuses = [401, 403, 404, 405, 407, 408, 415, 429, 500, 503];
-    let mut acts: Vec<_> = statuses
-        .map(|status| (status.to_string(), Act::status(status)))
-        .into();
+    let mut acts: Vec<_> = statuses.map(|status| (status.to_string(), Act::status(status))).into();
     let html = Reply::text(401, "<html>401</html>");
     acts.push(("HTML with 401".to_owned(), Act::Answer(html)));
     acts.push(("429 with Retry-After".to_owned(), retry_after(429, "0")));
-    acts.extend(
-        unreadable()
-            .into_iter()
-            .map(|(name, act)| (name.to_owned(), act)),
-    );
+    acts.extend(unreadable().into_iter().map(|(name, act)| (name.to_owned(), act)));
     for (name, act) in acts {
         for esim in [false, true] {
             let act = act.clone();
-            table.row(
-                format!("network: {name}, eSIM {esim}"),
-                move |case| async move {
-                    let looks = at_first(&["get"], 1, act.clone());
-                    let works = at_first(&["place", "search", "start"], 2, act);
-                    case.network().rule(&case.phone, move |call| {
-                        if call.what == "get" {
-                            looks(call)
-                        } else {
-                            works(call)
-                        }
-                    });
-                    case.to_done(esim).await;
-                },
-            );
+            table.row(format!("network: {name}, eSIM {esim}"), move |case| async move {
+                let looks = at_first(&["get"], 1, act.clone());
+                let works = at_first(&["place", "search", "start"], 2, act);
+                case.network().rule(
+                    &case.phone,
+                    move |call| {
+                        if call.what == "get" { looks(call) } else { works(call) }
+                    },
+                );
+                case.to_done(esim).await;
+            });
         }
         table.row(format!("SM-DP+: {name}"), move |case| async move {
-            case.smdp().rule(
-                &case.esim,
-                at_first(&["downloadOrder", "confirmOrder"], 2, act),
-            );
+            case.smdp()
+                .rule(&case.esim, at_first(&["downloadOrder", "confirmOrder"], 2, act));
             case.esim_to_done().await;
         });
     }
@@ -454,16 +430,11 @@ async fn an_answer_that_speaks_of_us_is_tried_again() {
     let success = json!({"header": {"functionExecutionStatus": {"status": "Executed-Success"}}});
     for status in [201, 202, 400, 404, 409, 422] {
         let act = Act::json(status, &success);
-        table.row(
-            format!("SM-DP+: success with {status}"),
-            move |case| async move {
-                case.smdp().rule(
-                    &case.esim,
-                    at_first(&["downloadOrder", "confirmOrder"], 2, act),
-                );
-                case.esim_to_done().await;
-            },
-        );
+        table.row(format!("SM-DP+: success with {status}"), move |case| async move {
+            case.smdp()
+                .rule(&case.esim, at_first(&["downloadOrder", "confirmOrder"], 2, act));
+            case.esim_to_done().await;
+        });
     }
     table.finish().await;
 }
@@ -493,22 +464,19 @@ async fn an_answer_that_refuses_the_order_ends_the_swap() {
     ] {
         // The answer to the order says so, or one to a question.
         for at_once in [true, false] {
-            table.row(
-                format!("{state}, at once {at_once}"),
-                move |case| async move {
-                    case.manners(|manners| {
-                        manners.completes = None;
-                        manners.tells = false;
-                        if at_once {
-                            manners.dress = Arc::new(move |order| order["state"] = json!(state));
-                        }
-                    });
-                    let id = case.begin_card(0).await;
-                    case.ordered(&id).await;
-                    case.network().set(&id, state);
-                    case.failed(&id, code).await;
-                },
-            );
+            table.row(format!("{state}, at once {at_once}"), move |case| async move {
+                case.manners(|manners| {
+                    manners.completes = None;
+                    manners.tells = false;
+                    if at_once {
+                        manners.dress = Arc::new(move |order| order["state"] = json!(state));
+                    }
+                });
+                let id = case.begin_card(0).await;
+                case.ordered(&id).await;
+                case.network().set(&id, state);
+                case.failed(&id, code).await;
+            });
         }
     }
     table.finish().await;
@@ -621,23 +589,17 @@ async fn an_order_that_no_search_shows_is_asked_by_its_id() {
     ] {
         for esim in [false, true] {
             let act = act.clone();
-            table.row(
-                format!("events lost; {name}, eSIM {esim}"),
-                move |case| async move {
-                    case.manners(|manners| {
-                        manners.tells = false;
-                        manners.completes = Some(Duration::from_millis(300));
-                    });
-                    case.rule(always(&["search"], act));
-                    case.to_done(esim).await;
-                },
-            );
+            table.row(format!("events lost; {name}, eSIM {esim}"), move |case| async move {
+                case.manners(|manners| {
+                    manners.tells = false;
+                    manners.completes = Some(Duration::from_millis(300));
+                });
+                case.rule(always(&["search"], act));
+                case.to_done(esim).await;
+            });
         }
     }
-    for (name, act) in [
-        ("[]", Act::json(200, &json!([]))),
-        ("404", Act::status(404)),
-    ] {
+    for (name, act) in [("[]", Act::json(200, &json!([]))), ("404", Act::status(404))] {
         for esim in [false, true] {
             // The network has it, and says so by 409.
             let act = act.clone();
@@ -653,18 +615,15 @@ async fn an_order_that_no_search_shows_is_asked_by_its_id() {
                 },
             );
         }
-        table.row(
-            format!("answer lost; {name}; an event tells"),
-            move |case| async move {
-                case.manners(|manners| manners.completes = Some(Duration::from_millis(500)));
-                case.rule(move |call| match (call.what, call.nth) {
-                    ("place", 1) => Act::LoseAnswer,
-                    ("search", _) => act.clone(),
-                    _ => Act::Comply,
-                });
-                case.card_to_done().await;
-            },
-        );
+        table.row(format!("answer lost; {name}; an event tells"), move |case| async move {
+            case.manners(|manners| manners.completes = Some(Duration::from_millis(500)));
+            case.rule(move |call| match (call.what, call.nth) {
+                ("place", 1) => Act::LoseAnswer,
+                ("search", _) => act.clone(),
+                _ => Act::Comply,
+            });
+            case.card_to_done().await;
+        });
     }
     for (name, waits) in [
         ("a card", None),
@@ -692,12 +651,10 @@ async fn an_order_that_no_search_shows_is_asked_by_its_id() {
                 None => case.begin_card(0).await,
                 Some(_) => case.begin_mailed().await,
             };
-            case.record(&id, |record| record.order_number.is_some())
-                .await;
+            case.record(&id, |record| record.order_number.is_some()).await;
             if waits == Some(true) {
                 case.install().await;
-                case.record(&id, |record| record.phase == Phase::Started)
-                    .await;
+                case.record(&id, |record| record.phase == Phase::Started).await;
             }
             case.network().forget(&id);
             let sim = case.failed(&id, "networkFailed").await;
@@ -713,22 +670,14 @@ async fn an_order_that_no_search_shows_is_asked_by_its_id() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_swap_does_not_wait_for_ever() {
     let mut table = Table::new(Scene::new(30, &[&QUICK, &IMPATIENT]).await);
-    for (subject, reason) in [
-        ("8.2.6", "3.10"),
-        ("8.8.5", "4.10"),
-        ("8.2.1", "1.2"),
-        ("9.9", "9.9"),
-    ] {
-        table.row(
-            format!("cancelOrder: {subject}/{reason}"),
-            move |case| async move {
-                case.rule(always(&["cancelOrder"], refused(subject, reason)));
-                let id = case.begin_mailed().await;
-                case.cancel(&id).await;
-                case.unsettled(&id).await;
-                assert_eq!(case.network().state(&id), "cancelled");
-            },
-        );
+    for (subject, reason) in [("8.2.6", "3.10"), ("8.8.5", "4.10"), ("8.2.1", "1.2"), ("9.9", "9.9")] {
+        table.row(format!("cancelOrder: {subject}/{reason}"), move |case| async move {
+            case.rule(always(&["cancelOrder"], refused(subject, reason)));
+            let id = case.begin_mailed().await;
+            case.cancel(&id).await;
+            case.unsettled(&id).await;
+            assert_eq!(case.network().state(&id), "cancelled");
+        });
     }
     for (name, act) in [
         ("503", Act::status(503)),
@@ -766,10 +715,7 @@ async fn a_swap_does_not_wait_for_ever() {
                 // Whether that refuses the start or speaks of us, it ends.
                 _ => assert!(["unsettled", "networkRejected"].contains(&code), "{code}"),
             }
-            assert_eq!(
-                case.world().sim(&case.esim).await.state.as_str(),
-                "DISABLED"
-            );
+            assert_eq!(case.world().sim(&case.esim).await.state.as_str(), "DISABLED");
         });
     }
     table.row("cancelServiceOrder: 409", move |case| async move {
@@ -825,9 +771,7 @@ async fn a_cancel_that_the_network_considers_is_waited_for() {
                 case.manners(|manners| manners.cancel_to = state);
                 let id = case.begin_mailed().await;
                 case.cancel(&id).await;
-                let looked = || async {
-                    (case.calls("get").len() + case.calls("search").len() > 4).then_some(())
-                };
+                let looked = || async { (case.calls("get").len() + case.calls("search").len() > 4).then_some(()) };
                 assert!(until(looked).await.is_some(), "{}", case.tale(&id).await);
                 assert_eq!(case.calls("cancel").len(), 1, "it is cancelled again");
                 case.comply();
@@ -857,12 +801,7 @@ fn spellings() -> Vec<(&'static str, Spelling)> {
     }
     fn dates(spell: fn(Timestamp) -> Value) -> Change {
         Arc::new(move |order| {
-            for name in [
-                "orderDate",
-                "startDate",
-                "completionDate",
-                "cancellationDate",
-            ] {
+            for name in ["orderDate", "startDate", "completionDate", "cancellationDate"] {
                 if let Some(date) = order[name].as_str() {
                     order[name] = spell(date.parse().unwrap());
                 }
@@ -883,13 +822,7 @@ fn spellings() -> Vec<(&'static str, Spelling)> {
                 *value = Value::Null;
             }
         }
-        for name in [
-            "completionDate",
-            "note",
-            "relatedParty",
-            "milestone",
-            "errorMessage",
-        ] {
+        for name in ["completionDate", "note", "relatedParty", "milestone", "errorMessage"] {
             order[name] = Value::Null;
         }
     });
@@ -901,8 +834,7 @@ fn spellings() -> Vec<(&'static str, Spelling)> {
     });
     let service_nulls: Change = Arc::new(|order| {
         let service = &mut order["serviceOrderItem"][0]["service"];
-        service["serviceCharacteristic"] =
-            json!([null, {"name": null, "value": null, "valueType": null}]);
+        service["serviceCharacteristic"] = json!([null, {"name": null, "value": null, "valueType": null}]);
         service["serviceType"] = Value::Null;
     });
     let numbers: Change = Arc::new(|order| {
@@ -942,10 +874,7 @@ fn spellings() -> Vec<(&'static str, Spelling)> {
         ("other types of what is not used", foreign_types),
         ("Completed", states(titled)),
         ("COMPLETED", states(str::to_uppercase)),
-        (
-            "completed and a space",
-            states(|state| format!(" {state} ")),
-        ),
+        ("completed and a space", states(|state| format!(" {state} "))),
         ("milliseconds", dates(|at| json!(at.as_millisecond()))),
         (
             "milliseconds in digits",
@@ -964,10 +893,7 @@ fn spellings() -> Vec<(&'static str, Spelling)> {
             "an offset without colon",
             dates(|at| json!(at.strftime("%Y-%m-%dT%H:%M:%S+0000").to_string())),
         ),
-        (
-            "a day",
-            dates(|at| json!(at.strftime("%Y-%m-%d").to_string())),
-        ),
+        ("a day", dates(|at| json!(at.strftime("%Y-%m-%d").to_string()))),
         (
             "a date of Java",
             dates(|at| json!(at.strftime("%a %b %d %H:%M:%S UTC %Y").to_string())),
@@ -998,13 +924,10 @@ async fn an_order_is_read_in_every_spelling_where_it_is_asked() {
     let lists: [(&str, EditText); 5] = [
         ("a byte order mark", |list| list.insert(0, '\u{feff}')),
         ("foreign orders that cannot be read", |list| {
-            let foreign =
-                r#"[{"id":null,"state":7,"serviceOrderItem":"x"},{"id":{"a":1}},{"externalId":5},"#;
+            let foreign = r#"[{"id":null,"state":7,"serviceOrderItem":"x"},{"id":{"a":1}},{"externalId":5},"#;
             list.replace_range(..1, foreign);
         }),
-        ("other things", |list| {
-            list.replace_range(..1, r#"[null,7,"x",[],{},"#)
-        }),
+        ("other things", |list| list.replace_range(..1, r#"[null,7,"x",[],{},"#)),
         ("white space", |list| *list = format!("\r\n {list} \n")),
         ("our order twice", |list| {
             let order = list[1..list.len() - 1].to_owned();
@@ -1023,13 +946,10 @@ async fn an_order_is_read_in_every_spelling_where_it_is_asked() {
             case.card_to_done().await;
         });
     }
-    table.row(
-        "a byte order mark before every answer",
-        move |case| async move {
-            case.rule(|_| Act::edit(|body| body.insert(0, '\u{feff}')));
-            case.esim_to_done().await;
-        },
-    );
+    table.row("a byte order mark before every answer", move |case| async move {
+        case.rule(|_| Act::edit(|body| body.insert(0, '\u{feff}')));
+        case.esim_to_done().await;
+    });
     table.finish().await;
 }
 
@@ -1081,14 +1001,14 @@ async fn an_event_is_read_in_every_shape() {
         }),
         ("id and state alone", |event| {
             let order = order(&event);
-            json!({"event": {"serviceOrder": {"id": order["id"], "state": order["state"]}}})
-                .to_string()
+            json!({"event": {"serviceOrder": {"id": order["id"], "state": order["state"]}}}).to_string()
         }),
         ("the order at the event's top", |event| {
             json!({"eventId": "1", "eventType": "ServiceOrderStateChangeEvent", "event": order(&event)}).to_string()
         }),
         ("the order at the body's top", |event| {
-            json!({"eventId": "1", "eventType": "ServiceOrderStateChangeEvent", "serviceOrder": order(&event)}).to_string()
+            json!({"eventId": "1", "eventType": "ServiceOrderStateChangeEvent", "serviceOrder": order(&event)})
+                .to_string()
         }),
         ("the order for the body", |event| order(&event).to_string()),
         ("the order in a resource", |event| {
@@ -1097,8 +1017,7 @@ async fn an_event_is_read_in_every_shape() {
             shaped.to_string()
         }),
         ("an id alone in an object", |event| {
-            json!({"eventId": "1", "event": {"serviceOrder": {"id": order(&event)["id"]}}})
-                .to_string()
+            json!({"eventId": "1", "event": {"serviceOrder": {"id": order(&event)["id"]}}}).to_string()
         }),
         ("an id alone", |event| {
             json!({"eventId": "1", "event": {"serviceOrder": order(&event)["id"]}}).to_string()
@@ -1125,9 +1044,7 @@ async fn an_event_is_read_in_every_shape() {
             }
             event.to_string()
         }),
-        ("nothing around", |event| {
-            json!({"event": event["event"]}).to_string()
-        }),
+        ("nothing around", |event| json!({"event": event["event"]}).to_string()),
         ("eventTime nonsense", |mut event| {
             event["eventTime"] = json!("soon");
             event["timeOcurred"] = json!(1);
@@ -1150,8 +1067,7 @@ async fn an_event_is_read_in_every_shape() {
                 manners.completes = None;
             });
             let id = case.begin_card(0).await;
-            case.record(&id, |record| record.order_number.is_some())
-                .await;
+            case.record(&id, |record| record.order_number.is_some()).await;
             case.network().set(&id, "completed");
             let event = case.network().event(&id);
             let status = case.network().notify_order(&shape(event)).await;
@@ -1187,7 +1103,8 @@ async fn an_answer_of_the_smdp_is_read_in_every_spelling() {
             body.pointer_mut(STATUS).unwrap()["statusCodeData"] = Value::Null;
         }),
         ("statusCodeData of nulls", |body| {
-            body.pointer_mut(STATUS).unwrap()["statusCodeData"] = json!({"subjectCode": null, "reasonCode": null, "subjectIdentifier": null, "message": null});
+            body.pointer_mut(STATUS).unwrap()["statusCodeData"] =
+                json!({"subjectCode": null, "reasonCode": null, "subjectIdentifier": null, "message": null});
         }),
         ("statusCodeData partial", |body| {
             body.pointer_mut(STATUS).unwrap()["statusCodeData"] = json!({"message": "fine"});
@@ -1198,9 +1115,7 @@ async fn an_answer_of_the_smdp_is_read_in_every_spelling() {
             }
         }),
         ("nothing that may be absent", |body| {
-            body.as_object_mut()
-                .unwrap()
-                .retain(|name, _| name == "header");
+            body.as_object_mut().unwrap().retain(|name, _| name == "header");
         }),
         ("unknown fields", |body| {
             body["header"]["functionExecutionStatus"]["vendor"] = json!([1]);
@@ -1234,24 +1149,18 @@ async fn an_answer_of_the_smdp_is_read_in_every_spelling() {
         ("none", None),
         ("{}", Some(json!({}))),
         ("null", Some(Value::Null)),
-        (
-            "nulls",
-            Some(json!({"subjectCode": null, "reasonCode": null})),
-        ),
+        ("nulls", Some(json!({"subjectCode": null, "reasonCode": null}))),
         ("a subject alone", Some(json!({"subjectCode": "8.2.1"}))),
     ] {
-        table.row(
-            format!("Failed with statusCodeData {name}"),
-            move |case| async move {
-                let mut body = json!({"header": {"functionExecutionStatus": {"status": "FAILED"}}});
-                if let Some(data) = data {
-                    body["header"]["functionExecutionStatus"]["statusCodeData"] = data;
-                }
-                let act = Act::json(200, &body);
-                case.rule(at_first(&["downloadOrder", "confirmOrder"], 1, act));
-                case.esim_to_done().await;
-            },
-        );
+        table.row(format!("Failed with statusCodeData {name}"), move |case| async move {
+            let mut body = json!({"header": {"functionExecutionStatus": {"status": "FAILED"}}});
+            if let Some(data) = data {
+                body["header"]["functionExecutionStatus"]["statusCodeData"] = data;
+            }
+            let act = Act::json(200, &body);
+            case.rule(at_first(&["downloadOrder", "confirmOrder"], 1, act));
+            case.esim_to_done().await;
+        });
     }
     table.finish().await;
 }
@@ -1271,8 +1180,7 @@ async fn a_report_of_the_smdp_is_read_in_every_spelling() {
         ("header null", |body| body["header"] = Value::Null),
         ("header {}", |body| body["header"] = json!({})),
         ("header of nulls", |body| {
-            body["header"] =
-                json!({"functionRequesterIdentifier": null, "functionCallIdentifier": null});
+            body["header"] = json!({"functionRequesterIdentifier": null, "functionCallIdentifier": null});
         }),
         ("no profileType", |body| without(body, "profileType")),
         ("profileType null", |body| body["profileType"] = Value::Null),
@@ -1281,9 +1189,7 @@ async fn a_report_of_the_smdp_is_read_in_every_spelling() {
         ("resultData null", |body| body["resultData"] = Value::Null),
         ("no timestamp", |body| without(body, "timestamp")),
         ("timestamp null", |body| body["timestamp"] = Value::Null),
-        ("milliseconds", |body| {
-            dated(body, |at| json!(at.as_millisecond()))
-        }),
+        ("milliseconds", |body| dated(body, |at| json!(at.as_millisecond()))),
         ("milliseconds in digits", |body| {
             dated(body, |at| json!(at.as_millisecond().to_string()))
         }),
@@ -1292,41 +1198,27 @@ async fn a_report_of_the_smdp_is_read_in_every_spelling() {
             dated(body, |at| json!(at.as_millisecond() as f64 / 1000.0))
         }),
         ("no zone", |body| {
-            dated(body, |at| {
-                json!(at.strftime("%Y-%m-%dT%H:%M:%S").to_string())
-            })
+            dated(body, |at| json!(at.strftime("%Y-%m-%dT%H:%M:%S").to_string()))
         }),
         ("a space for the T", |body| {
-            dated(body, |at| {
-                json!(at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
-            })
+            dated(body, |at| json!(at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()))
         }),
         ("a space and no zone", |body| {
-            dated(body, |at| {
-                json!(at.strftime("%Y-%m-%d %H:%M:%S").to_string())
-            })
+            dated(body, |at| json!(at.strftime("%Y-%m-%d %H:%M:%S").to_string()))
         }),
         ("an offset without colon", |body| {
-            dated(body, |at| {
-                json!(at.strftime("%Y-%m-%dT%H:%M:%S+0000").to_string())
-            });
+            dated(body, |at| json!(at.strftime("%Y-%m-%dT%H:%M:%S+0000").to_string()));
         }),
         ("pySim's date", |body| {
-            dated(body, |at| {
-                json!(at.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string())
-            })
+            dated(body, |at| json!(at.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string()))
         }),
         ("nonsense", |body| dated(body, |_| json!("soon"))),
-        ("an object for a date", |body| {
-            dated(body, |_| json!({"epoch": 1}))
-        }),
+        ("an object for a date", |body| dated(body, |_| json!({"epoch": 1}))),
         ("timeStamp", |body| {
             without(body, "timestamp");
             body["timeStamp"] = json!(Timestamp::now().as_millisecond());
         }),
-        ("point in digits", |body| {
-            body["notificationPointId"] = json!("4")
-        }),
+        ("point in digits", |body| body["notificationPointId"] = json!("4")),
         ("executed-success", |body| {
             body["notificationPointStatus"]["status"] = json!("executed-success");
         }),
@@ -1366,10 +1258,7 @@ async fn a_report_of_the_smdp_is_read_in_every_spelling() {
             let id = case.begin_mailed().await;
             case.smdp().set(&case.esim, "Installed");
             let body = text(case.smdp().progress(&case.esim, 4).to_string());
-            let status = case
-                .smdp()
-                .notify("handleDownloadProgressInfo", &body)
-                .await;
+            let status = case.smdp().notify("handleDownloadProgressInfo", &body).await;
             assert_eq!(status, 204);
             case.done(&id).await;
         });
@@ -1381,10 +1270,7 @@ async fn a_report_of_the_smdp_is_read_in_every_spelling() {
             let failure = |body: &mut Value| {
                 body["notificationPointStatus"] = json!({"status": "Failed", "statusCodeData": {}});
             };
-            assert_eq!(
-                case.smdp().notify_progress(&case.esim, 2, failure).await,
-                204
-            );
+            assert_eq!(case.smdp().notify_progress(&case.esim, 2, failure).await, 204);
             case.install().await;
             case.done(&id).await;
         },
@@ -1397,25 +1283,13 @@ async fn the_address_of_the_smdp_is_the_one_in_the_code() {
     let mut table = Table::new(Scene::new(30, &[&QUICK]).await);
     for (given, expected) in [
         (json!("smdp.foreign.example"), "smdp.foreign.example"),
-        (
-            json!("smdp.foreign.example:8443"),
-            "smdp.foreign.example:8443",
-        ),
+        (json!("smdp.foreign.example:8443"), "smdp.foreign.example:8443"),
         (json!("SMDP.FOREIGN.EXAMPLE"), "smdp.foreign.example"),
-        (
-            json!("Smdp.Foreign.Example:8443"),
-            "smdp.foreign.example:8443",
-        ),
+        (json!("Smdp.Foreign.Example:8443"), "smdp.foreign.example:8443"),
         (json!(" smdp.foreign.example "), "smdp.foreign.example"),
         (json!("smdp.foreign.example\r\n"), "smdp.foreign.example"),
-        (
-            json!("https://smdp.foreign.example"),
-            "smdp.foreign.example",
-        ),
-        (
-            json!("https://smdp.foreign.example/"),
-            "smdp.foreign.example",
-        ),
+        (json!("https://smdp.foreign.example"), "smdp.foreign.example"),
+        (json!("https://smdp.foreign.example/"), "smdp.foreign.example"),
         (
             json!("HTTPS://smdp.foreign.example:8443/gsma/rsp2"),
             "smdp.foreign.example:8443",
@@ -1499,10 +1373,7 @@ async fn a_cancel_waits_for_the_call_that_hangs() {
                 (ordered && taken_back).then_some(())
             };
             let left = (case.network().state(&id), case.smdp().state(&case.esim));
-            assert!(
-                until(settled).await.is_some(),
-                "left at the peers: {left:?}"
-            );
+            assert!(until(settled).await.is_some(), "left at the peers: {left:?}");
             assert!(case.world().mails(&id).is_empty());
         });
     }
@@ -1522,8 +1393,7 @@ async fn an_order_that_starts_early_keeps_the_mail() {
             case.ordered(&id).await;
             case.network().set(&id, "inProgress");
             if told {
-                case.record(&id, |record| record.order_number.is_some())
-                    .await;
+                case.record(&id, |record| record.order_number.is_some()).await;
                 let event = case.network().event(&id).to_string();
                 assert_eq!(case.network().notify_order(&event).await, 201);
             }
@@ -1544,19 +1414,16 @@ async fn an_order_that_starts_early_keeps_the_mail() {
             assert_eq!(late.status, 409, "{late:?}");
         });
     }
-    table.row(
-        "it only says so, and waits for us",
-        move |case| async move {
-            let starts = |body: &mut String| *body = body.replace("held", "inProgress");
-            case.rule(always(&["place"], Act::edit(starts)));
-            let id = case.begin_esim().await;
-            case.ordered(&id).await;
-            case.mail(&id).await;
-            case.install().await;
-            case.done(&id).await;
-            assert_eq!(case.calls("start").len(), 1);
-        },
-    );
+    table.row("it only says so, and waits for us", move |case| async move {
+        let starts = |body: &mut String| *body = body.replace("held", "inProgress");
+        case.rule(always(&["place"], Act::edit(starts)));
+        let id = case.begin_esim().await;
+        case.ordered(&id).await;
+        case.mail(&id).await;
+        case.install().await;
+        case.done(&id).await;
+        assert_eq!(case.calls("start").len(), 1);
+    });
     table.finish().await;
 }
 
@@ -1589,9 +1456,8 @@ async fn an_event_that_overtakes_the_answer_counts() {
                 case.manners(|manners| {
                     manners.completes = None;
                     // The answer tells how the order stood when it was taken.
-                    manners.dress = Arc::new(move |order| {
-                        order["state"] = json!(if esim { "held" } else { "inProgress" })
-                    });
+                    manners.dress =
+                        Arc::new(move |order| order["state"] = json!(if esim { "held" } else { "inProgress" }));
                 });
                 let id = match esim {
                     true => case.begin_esim().await,
@@ -1621,17 +1487,14 @@ async fn any_number_of_failed_tries_is_none_too_many() {
                 ("401", Act::status(401)),
                 ("silence", Act::Close),
             ] {
-                table.row(
-                    format!("{what}: {times} times {name}"),
-                    move |case| async move {
-                        case.rule(move |call| match call.what == what && call.nth <= times {
-                            true => act.clone(),
-                            false => Act::Comply,
-                        });
-                        case.to_done(what != "place").await;
-                        assert!(case.calls(what).len() > times);
-                    },
-                );
+                table.row(format!("{what}: {times} times {name}"), move |case| async move {
+                    case.rule(move |call| match call.what == what && call.nth <= times {
+                        true => act.clone(),
+                        false => Act::Comply,
+                    });
+                    case.to_done(what != "place").await;
+                    assert!(case.calls(what).len() > times);
+                });
             }
         }
     }
@@ -1673,8 +1536,7 @@ async fn disputed(case: &Case, id: &str, line: &str) {
                 .find(|row| row["pk"] == pk && row["sk"] != AttributeValue::S(String::new()))
         };
         let swap = rows.iter().find(|row| {
-            row["pk"] == AttributeValue::S(format!("A#{id}"))
-                && row["sk"] == AttributeValue::S("activation".to_owned())
+            row["pk"] == AttributeValue::S(format!("A#{id}")) && row["sk"] == AttributeValue::S("activation".to_owned())
         })?;
         let line = row(format!("L#{line}"))?;
         let both = swap.get("disputed") == Some(&AttributeValue::BOOL(true))
@@ -1690,8 +1552,7 @@ async fn a_completion_after_the_end_is_the_truth() {
     async fn to_error(case: &Case, number: usize) -> String {
         case.manners(|manners| manners.completes = None);
         let id = case.begin_card(number).await;
-        case.record(&id, |record| record.order_number.is_some())
-            .await;
+        case.record(&id, |record| record.order_number.is_some()).await;
         assert_eq!(case.network().set_and_tell(&id, "failed").await, 201);
         case.failed(&id, "networkFailed").await;
         case.comply();
@@ -1740,17 +1601,14 @@ async fn a_completion_after_the_end_is_the_truth() {
         complete(&case, &id).await;
         becomes_done(&case, &id).await;
     });
-    table.row(
-        "an installed eSIM, unsettled, then completed",
-        |case| async move {
-            case.manners(|manners| manners.completes = None);
-            let id = case.begin_mailed().await;
-            case.install().await;
-            case.failed(&id, "unsettled").await;
-            complete(&case, &id).await;
-            becomes_done(&case, &id).await;
-        },
-    );
+    table.row("an installed eSIM, unsettled, then completed", |case| async move {
+        case.manners(|manners| manners.completes = None);
+        let id = case.begin_mailed().await;
+        case.install().await;
+        case.failed(&id, "unsettled").await;
+        complete(&case, &id).await;
+        becomes_done(&case, &id).await;
+    });
     table.row("cancelled, then completed", |case| async move {
         let id = case.begin_mailed().await;
         case.cancel(&id).await;
@@ -1766,18 +1624,14 @@ async fn a_completion_after_the_end_is_the_truth() {
         disputed(&case, &id, &case.line).await;
         case.assert_moved_to(&case.cards[1]).await;
         let sim = case.world().sim(&case.cards[0]).await;
-        assert!(
-            sim.state.as_str() != "ACTIVATED" && sim.holder.is_none(),
-            "{sim:?}"
-        );
+        assert!(sim.state.as_str() != "ACTIVATED" && sim.holder.is_none(), "{sim:?}");
         assert_eq!(case.world().record(&id).await.phase, Phase::Error);
     });
     table.row("the line has another swap", |case| async move {
         let id = to_error(&case, 0).await;
         case.manners(|manners| manners.completes = None);
         let next = case.begin_card(1).await;
-        case.record(&next, |record| record.order_number.is_some())
-            .await;
+        case.record(&next, |record| record.order_number.is_some()).await;
         complete(&case, &id).await;
         disputed(&case, &id, &case.line).await;
         let line = case.world().line(&case.line).await;
@@ -1801,8 +1655,7 @@ async fn a_completion_for_a_card_of_another_line_is_disputed() {
         scene.network.behave(phone, never);
     }
     let id = scene.world.begin(&card(line::ANNA, FREE_CARD)).await;
-    case.record(&id, |record| record.order_number.is_some())
-        .await;
+    case.record(&id, |record| record.order_number.is_some()).await;
     assert_eq!(scene.network.set_and_tell(&id, "failed").await, 201);
     let ended = case.ended(&id).await;
     assert_eq!(ended.phase, Phase::Error);
@@ -1813,10 +1666,7 @@ async fn a_completion_for_a_card_of_another_line_is_disputed() {
     let holder = scene.world.sim(FREE_CARD).await.holder;
     let of_bram = ActivationId::parse(&taken).unwrap();
     assert_eq!(holder, Some(domain::Holder::Swap(of_bram)));
-    assert_eq!(
-        scene.world.line(line::ANNA).await.current_sim,
-        anna.current_sim
-    );
+    assert_eq!(scene.world.line(line::ANNA).await.current_sim, anna.current_sim);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -1885,27 +1735,22 @@ async fn what_becomes_of_the_new_sim() {
         ("rejected", "networkRejected"),
         ("cancelled", "networkCancelled"),
     ] {
-        table.row(
-            format!("a card whose order {state}"),
-            move |case| async move {
-                case.manners(|manners| manners.completes = None);
-                let id = case.begin_card(0).await;
-                case.record(&id, |record| record.order_number.is_some())
-                    .await;
-                assert_eq!(case.network().set_and_tell(&id, state).await, 201);
-                leaves(&case, &id, code, Left::Free).await;
-                // It is: another swap takes it.
-                case.comply();
-                let next = case.begin_card(0).await;
-                case.done(&next).await;
-            },
-        );
+        table.row(format!("a card whose order {state}"), move |case| async move {
+            case.manners(|manners| manners.completes = None);
+            let id = case.begin_card(0).await;
+            case.record(&id, |record| record.order_number.is_some()).await;
+            assert_eq!(case.network().set_and_tell(&id, state).await, 201);
+            leaves(&case, &id, code, Left::Free).await;
+            // It is: another swap takes it.
+            case.comply();
+            let next = case.begin_card(0).await;
+            case.done(&next).await;
+        });
     }
     table.row("a card whose order is gone", move |case| async move {
         case.manners(|manners| manners.completes = None);
         let id = case.begin_card(0).await;
-        case.record(&id, |record| record.order_number.is_some())
-            .await;
+        case.record(&id, |record| record.order_number.is_some()).await;
         case.network().forget(&id);
         leaves(&case, &id, "networkFailed", Left::Rests(CALL_REST)).await;
     });
@@ -1924,28 +1769,22 @@ async fn what_becomes_of_the_new_sim() {
         let id = case.begin_esim().await;
         leaves(&case, &id, "networkRejected", Left::Rests(SIM_REST)).await;
     });
-    table.row(
-        "an eSIM whose order ended while it waited",
-        move |case| async move {
-            let id = case.begin_mailed().await;
-            assert_eq!(case.network().set_and_tell(&id, "failed").await, 201);
-            leaves(&case, &id, "networkFailed", Left::Rests(SIM_REST)).await;
-        },
-    );
+    table.row("an eSIM whose order ended while it waited", move |case| async move {
+        let id = case.begin_mailed().await;
+        assert_eq!(case.network().set_and_tell(&id, "failed").await, 201);
+        leaves(&case, &id, "networkFailed", Left::Rests(SIM_REST)).await;
+    });
     table.row("an eSIM that cannot be confirmed", move |case| async move {
         case.rule(always(&["confirmOrder"], refused("8.2.6", "3.10")));
         let id = case.begin_esim().await;
         leaves(&case, &id, "profileRefused", Left::Rests(SIM_REST)).await;
         assert_eq!(case.smdp().state(&case.esim), "Available");
     });
-    table.row(
-        "an eSIM that is another's at the SM-DP+",
-        move |case| async move {
-            case.rule(always(&["downloadOrder"], refused("8.2.1", "3.3")));
-            let id = case.begin_esim().await;
-            leaves(&case, &id, "profileRefused", Left::Disabled).await;
-        },
-    );
+    table.row("an eSIM that is another's at the SM-DP+", move |case| async move {
+        case.rule(always(&["downloadOrder"], refused("8.2.1", "3.3")));
+        let id = case.begin_esim().await;
+        leaves(&case, &id, "profileRefused", Left::Disabled).await;
+    });
     table.row("an eSIM that a phone may have", move |case| async move {
         let id = case.begin_mailed().await;
         // The report is lost; the SM-DP+ refuses to cancel with 8.2.1/3.3.
@@ -1953,49 +1792,33 @@ async fn what_becomes_of_the_new_sim() {
         case.cancel(&id).await;
         leaves(&case, &id, "cancelled", Left::Disabled).await;
     });
-    table.row(
-        "an eSIM that a phone has downloaded",
-        move |case| async move {
-            let id = case.begin_mailed().await;
-            case.smdp().set(&case.esim, "Downloaded");
-            assert_eq!(
-                case.smdp().notify_progress(&case.esim, 3, |_| {}).await,
-                204
-            );
-            case.cancel(&id).await;
-            leaves(&case, &id, "cancelled", Left::Disabled).await;
-        },
-    );
-    table.row(
-        "an eSIM that a phone has installed",
-        move |case| async move {
-            case.manners(|manners| manners.completes = None);
-            let id = case.begin_mailed().await;
-            case.install().await;
-            case.record(&id, |record| record.phase == Phase::Started)
-                .await;
-            assert_eq!(case.network().set_and_tell(&id, "failed").await, 201);
-            leaves(&case, &id, "networkFailed", Left::Disabled).await;
-        },
-    );
-    table.row(
-        "an eSIM that the SM-DP+ does not take back",
-        move |case| async move {
-            case.rule(always(&["cancelOrder"], refused("8.2.6", "3.10")));
-            let id = case.begin_mailed().await;
-            case.cancel(&id).await;
-            leaves(&case, &id, "unsettled", Left::Disabled).await;
-        },
-    );
-    table.row(
-        "an eSIM that the SM-DP+ does not know",
-        move |case| async move {
-            case.rule(always(&["cancelOrder"], refused("8.2.1", "3.9")));
-            let id = case.begin_mailed().await;
-            case.cancel(&id).await;
-            leaves(&case, &id, "cancelled", Left::Rests(SIM_REST)).await;
-        },
-    );
+    table.row("an eSIM that a phone has downloaded", move |case| async move {
+        let id = case.begin_mailed().await;
+        case.smdp().set(&case.esim, "Downloaded");
+        assert_eq!(case.smdp().notify_progress(&case.esim, 3, |_| {}).await, 204);
+        case.cancel(&id).await;
+        leaves(&case, &id, "cancelled", Left::Disabled).await;
+    });
+    table.row("an eSIM that a phone has installed", move |case| async move {
+        case.manners(|manners| manners.completes = None);
+        let id = case.begin_mailed().await;
+        case.install().await;
+        case.record(&id, |record| record.phase == Phase::Started).await;
+        assert_eq!(case.network().set_and_tell(&id, "failed").await, 201);
+        leaves(&case, &id, "networkFailed", Left::Disabled).await;
+    });
+    table.row("an eSIM that the SM-DP+ does not take back", move |case| async move {
+        case.rule(always(&["cancelOrder"], refused("8.2.6", "3.10")));
+        let id = case.begin_mailed().await;
+        case.cancel(&id).await;
+        leaves(&case, &id, "unsettled", Left::Disabled).await;
+    });
+    table.row("an eSIM that the SM-DP+ does not know", move |case| async move {
+        case.rule(always(&["cancelOrder"], refused("8.2.1", "3.9")));
+        let id = case.begin_mailed().await;
+        case.cancel(&id).await;
+        leaves(&case, &id, "cancelled", Left::Rests(SIM_REST)).await;
+    });
     table.finish().await;
 }
 
@@ -2031,23 +1854,20 @@ async fn what_becomes_of_a_sim_that_nobody_tried_to_order() {
     let options = Options {
         stream_batch: None,
         settings: settings.map(|(n, v)| (n.to_owned(), v.to_owned())).into(),
-        ..World::options()
+        ..TestStack::options()
     };
     let mut table = Table::new(Scene::start(2, options).await);
     for esim in [false, true] {
-        table.row(
-            format!("never tried, eSIM {esim}"),
-            move |case| async move {
-                let id = match esim {
-                    true => case.begin_esim().await,
-                    false => case.begin_card(0).await,
-                };
-                case.cancel(&id).await;
-                leaves(&case, &id, "cancelled", Left::Free).await;
-                let calls = case.calls("place").len() + case.calls("downloadOrder").len();
-                assert_eq!(calls, 0);
-            },
-        );
+        table.row(format!("never tried, eSIM {esim}"), move |case| async move {
+            let id = match esim {
+                true => case.begin_esim().await,
+                false => case.begin_card(0).await,
+            };
+            case.cancel(&id).await;
+            leaves(&case, &id, "cancelled", Left::Free).await;
+            let calls = case.calls("place").len() + case.calls("downloadOrder").len();
+            assert_eq!(calls, 0);
+        });
     }
     table.finish().await;
 }
@@ -2063,9 +1883,7 @@ async fn a_card_serves_again_after_its_rest() {
     case.comply();
     let world = case.world();
     let taken = until(|| async {
-        let answer = world
-            .submit(&world.admin(), &card(&case.line, &case.cards[0]))
-            .await;
+        let answer = world.submit(&world.admin(), &card(&case.line, &case.cards[0])).await;
         (answer.status == 200).then(|| answer.json()["id"].as_str().unwrap().to_owned())
     })
     .await;
@@ -2083,14 +1901,9 @@ async fn a_repeat_counts_from_done() {
             let change = || async {
                 let bearer = format!("Bearer {token}");
                 let path = format!("/mvno/{}/changesim/{word}", case.line);
-                let answer = world
-                    .send("POST", &path, &[("authorization", &bearer)], "")
-                    .await;
+                let answer = world.send("POST", &path, &[("authorization", &bearer)], "").await;
                 assert_eq!(answer.status, 200, "{answer:?}");
-                answer.json()["mvnoSim"]["simNumber"]
-                    .as_str()
-                    .unwrap()
-                    .to_owned()
+                answer.json()["mvnoSim"]["simNumber"].as_str().unwrap().to_owned()
             };
             let swaps = || async {
                 let page = world
@@ -2105,11 +1918,9 @@ async fn a_repeat_counts_from_done() {
             if esim {
                 case.mail(&id).await;
                 case.install().await;
-                case.record(&id, |record| record.phase == Phase::Started)
-                    .await;
+                case.record(&id, |record| record.phase == Phase::Started).await;
             } else {
-                case.record(&id, |record| record.order_number.is_some())
-                    .await;
+                case.record(&id, |record| record.order_number.is_some()).await;
             }
             let completed = Timestamp::now();
             // The network tells of it when a repeat that counts from its own date would be none any more.
@@ -2134,18 +1945,15 @@ async fn what_the_codes_of_the_smdp_mean() {
             ("its answer is lost", Act::LoseAnswer),
             ("503 though it is done", Act::Replace(Reply::text(503, ""))),
         ] {
-            table.row(
-                format!("a repeated {what}: {name}"),
-                move |case| async move {
-                    case.rule(move |call| match call.what == what && call.nth == 1 {
-                        true => act.clone(),
-                        false => Act::Comply,
-                    });
-                    case.esim_to_done().await;
-                    assert!(case.calls("cancelOrder").is_empty(), "it is ordered anew");
-                    assert_eq!(case.calls(what).len(), 2);
-                },
-            );
+            table.row(format!("a repeated {what}: {name}"), move |case| async move {
+                case.rule(move |call| match call.what == what && call.nth == 1 {
+                    true => act.clone(),
+                    false => Act::Comply,
+                });
+                case.esim_to_done().await;
+                assert!(case.calls("cancelOrder").is_empty(), "it is ordered anew");
+                assert_eq!(case.calls(what).len(), 2);
+            });
         }
     }
     // For now.
@@ -2159,16 +1967,13 @@ async fn what_the_codes_of_the_smdp_mean() {
         ("", ""),
     ] {
         for what in ["downloadOrder", "confirmOrder"] {
-            table.row(
-                format!("{what}: {subject}/{reason} for now"),
-                move |case| async move {
-                    case.rule(move |call| match call.what == what && call.nth <= 3 {
-                        true => refused(subject, reason),
-                        false => Act::Comply,
-                    });
-                    case.esim_to_done().await;
-                },
-            );
+            table.row(format!("{what}: {subject}/{reason} for now"), move |case| async move {
+                case.rule(move |call| match call.what == what && call.nth <= 3 {
+                    true => refused(subject, reason),
+                    false => Act::Comply,
+                });
+                case.esim_to_done().await;
+            });
         }
     }
     // Final.
@@ -2239,14 +2044,8 @@ async fn a_report_from_a_clock_an_hour_slow_counts() {
             case.smdp().set(&case.esim, "Installed");
             assert_eq!(case.smdp().notify_progress(&case.esim, 4, dated).await, 204);
             if !counts {
-                assert_eq!(
-                    case.world().record(&id).await.profile,
-                    Some(ProfileState::Released)
-                );
-                assert_eq!(
-                    case.smdp().notify_progress(&case.esim, 4, |_| {}).await,
-                    204
-                );
+                assert_eq!(case.world().record(&id).await.profile, Some(ProfileState::Released));
+                assert_eq!(case.smdp().notify_progress(&case.esim, 4, |_| {}).await, 204);
             }
             case.done(&id).await;
         });
@@ -2270,9 +2069,7 @@ async fn a_failed_try_stands_in_the_timeline_once() {
             case.done(&id).await;
             id
         };
-        let shown = local::show::swap(&case.world().stack.store, &id)
-            .await
-            .unwrap();
+        let shown = local::show::swap(&case.world().stack.store, &id).await.unwrap();
         assert_eq!(shown.matches("503").count(), 1, "{what}: {shown}");
     }
 }
@@ -2281,7 +2078,7 @@ async fn a_failed_try_stands_in_the_timeline_once() {
 async fn local_stack(lines: usize) -> Arc<Scene> {
     let options = Options {
         sweep_every: Duration::from_secs(1),
-        ..World::options()
+        ..TestStack::options()
     };
     Scene::start(lines, options).await
 }
@@ -2323,11 +2120,7 @@ async fn on_the_local_stack_a_bad_network_makes_swaps_late_and_never_wrong() {
                             let first = *at_start.lock().unwrap().get_or_insert(call.at);
                             wrong = first.elapsed() < a_while;
                         }
-                        if wrong {
-                            Act::status(status)
-                        } else {
-                            Act::Comply
-                        }
+                        if wrong { Act::status(status) } else { Act::Comply }
                     });
                     to_done(&case, esim).await;
                 },
@@ -2372,12 +2165,12 @@ async fn four_hundred_submits_are_all_ordered() {
     const SWAPS: usize = 400;
     // In files, as the local stack is: the engine in memory is slower with every write.
     let data = tempfile::tempdir().unwrap();
-    let world = World::start(Options {
+    let world = TestStack::start(Options {
         data_dir: Some(data.path().to_owned()),
         sweep_every: Duration::from_secs(1),
         // A mail whose sender fell behind is settled by SES's report, as deployed, and not by another one.
         settings: [("MAIL_DOUBT".to_owned(), "10m".to_owned())].into(),
-        ..World::options()
+        ..TestStack::options()
     })
     .await;
     load_lines(&world, SWAPS).await;
@@ -2437,11 +2230,7 @@ async fn four_hundred_submits_are_all_ordered() {
         assert_eq!(world.mails(id).len(), 1, "{id}");
         assert_eq!(carrier.orders_of(id).unwrap(), 1, "{id}");
         let record = world.record(id).await;
-        assert_eq!(
-            (record.phase, record.failure),
-            (Phase::Ordered, None),
-            "{id}"
-        );
+        assert_eq!((record.phase, record.failure), (Phase::Ordered, None), "{id}");
         let esim: Iccid = record.new_sim;
         assert_eq!(smdp.orders_of(&esim).unwrap(), 1, "{id}");
     }

@@ -9,7 +9,7 @@ use local::dynoxide::actions::get_item::GetItemRequest;
 use local::dynoxide::actions::query::QueryRequest;
 use local::dynoxide::types::{AttributeValue, Item};
 use serde_json::{Value, json};
-use tests::{FREE_CARD, Wire, World, card, esim, line};
+use tests::{FREE_CARD, FaultyProxy, TestStack, card, esim, line};
 
 /// A swap as it is put straight into the table.
 #[derive(Clone)]
@@ -21,13 +21,7 @@ struct Past {
     reference: String,
 }
 
-fn past(
-    id: &str,
-    created: &str,
-    line: &'static str,
-    status: &'static str,
-    reference: &str,
-) -> Past {
+fn past(id: &str, created: &str, line: &'static str, status: &'static str, reference: &str) -> Past {
     Past {
         id: id.to_owned(),
         created: created.parse().unwrap(),
@@ -49,7 +43,7 @@ fn owner_of(line: &str) -> (&'static str, &'static str, &'static str) {
 }
 
 /// A row as the store writes it: that of a swap to a card, from its call on the way to DONE.
-async fn template(world: &World) -> Item {
+async fn template(world: &TestStack) -> Item {
     let id = world.begin(&card(line::ANNA, FREE_CARD)).await;
     world.await_status(&id, "DONE").await;
     let text = |text: &str| AttributeValue::S(text.to_owned());
@@ -76,7 +70,7 @@ async fn template(world: &World) -> Item {
 }
 
 /// Puts swaps into the table without a word to the functions.
-fn import(world: &World, template: &Item, swaps: &[Past]) {
+fn import(world: &TestStack, template: &Item, swaps: &[Past]) {
     let rows = swaps.iter().map(|swap| {
         let (phone, customer, reseller) = owner_of(swap.line);
         let phase = match swap.status {
@@ -102,10 +96,7 @@ fn import(world: &World, template: &Item, swaps: &[Past]) {
             ended => row.insert("outcome".to_owned(), AttributeValue::S(ended.to_owned())),
         };
         if !swap.reference.is_empty() {
-            row.insert(
-                "reference".to_owned(),
-                AttributeValue::S(swap.reference.clone()),
-            );
+            row.insert("reference".to_owned(), AttributeValue::S(swap.reference.clone()));
         }
         let created = swap.created.as_millisecond().to_string();
         row.insert("createdAt".to_owned(), AttributeValue::N(created));
@@ -127,13 +118,7 @@ fn few() -> Vec<Past> {
         past("a2", "2025-03-29T23:00:00.000Z", line::ANNA, "ERROR", ""),
         past("a3", "2025-03-30T21:59:59.999Z", line::ANNA, "BUSY", "R1"),
         past("b1", "2025-03-30T22:00:00.000Z", line::BRAM, "INIT", "r1"),
-        past(
-            "c1",
-            "2025-04-01T12:00:00.000Z",
-            line::CARLA,
-            "DONE",
-            "R 1&x",
-        ),
+        past("c1", "2025-04-01T12:00:00.000Z", line::CARLA, "DONE", "R 1&x"),
         past("d1", "2025-04-02T12:00:00.000Z", line::DORTE, "DONE", ""),
     ]
 }
@@ -147,28 +132,22 @@ fn ids(page: &Value) -> Vec<String> {
 }
 
 /// A page: 200.
-async fn page(world: &World, token: &str, query: &str) -> Value {
+async fn page(world: &TestStack, token: &str, query: &str) -> Value {
     let answer = world.query(token, query).await;
     assert_eq!(answer.status, 200, "{query}: {answer:?}");
     answer.json()
 }
 
 /// All swaps that `next` leads to, page by page; the totals of all pages are the same, and no page is longer than asked.
-async fn walk(world: &World, token: &str, query: &str, take: usize) -> (Vec<String>, Value) {
+async fn walk(world: &TestStack, token: &str, query: &str, take: usize) -> (Vec<String>, Value) {
     let first = page(world, token, &format!("{query}&take={take}")).await;
     let (mut found, mut meta) = (ids(&first), first["meta"].clone());
     while let Some(next) = meta["next"].as_str() {
         let query = format!("{query}&take={take}&cursor={next}");
         let page = page(world, token, &query).await;
         assert!(ids(&page).len() <= take);
-        assert_eq!(
-            (&page["total"], &page["offset"]),
-            (&first["total"], &json!(0))
-        );
-        assert_eq!(
-            page["meta"]["totalIsLowerBound"],
-            first["meta"]["totalIsLowerBound"]
-        );
+        assert_eq!((&page["total"], &page["offset"]), (&first["total"], &json!(0)));
+        assert_eq!(page["meta"]["totalIsLowerBound"], first["meta"]["totalIsLowerBound"]);
         found.extend(ids(&page));
         meta = page["meta"].clone();
     }
@@ -177,7 +156,7 @@ async fn walk(world: &World, token: &str, query: &str, take: usize) -> (Vec<Stri
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_each_parameter_finds() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let template = template(&world).await;
     import(&world, &template, &few());
     let all = "d1 c1 b1 a3 a2 a1";
@@ -239,16 +218,8 @@ async fn what_each_parameter_finds() {
         ("ActivationType=simswap&status=INIT", "b1", None),
         ("createdAtFrom=2025-03-30", "d1 c1 b1 a3 a2", None),
         ("createdAtTo=2025-03-30", "a3 a2 a1", None),
-        (
-            "createdatfrom=2025-03-30&CREATEDATTO=2025-03-30",
-            "a3 a2",
-            None,
-        ),
-        (
-            "createdAtFrom=2025-03-31&createdAtTo=2025-03-31",
-            "b1",
-            None,
-        ),
+        ("createdatfrom=2025-03-30&CREATEDATTO=2025-03-30", "a3 a2", None),
+        ("createdAtFrom=2025-03-31&createdAtTo=2025-03-31", "b1", None),
         ("createdAtFrom=2025-04-03", "", None),
         ("createdAtFrom=2025-04-02&createdAtTo=2025-04-01", "", None),
         ("take=2", all, Some("d1 c1")),
@@ -270,12 +241,7 @@ async fn what_each_parameter_finds() {
         ),
     ] {
         let page = page(&world, &world.admin(), query).await;
-        let fields: Vec<&str> = page
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
+        let fields: Vec<&str> = page.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(fields, ["offset", "total", "results", "meta"], "{query}");
         assert_eq!(ids(&page).join(" "), shown.unwrap_or(matches), "{query}");
         assert_eq!(page["total"], matches.split_whitespace().count(), "{query}");
@@ -284,28 +250,18 @@ async fn what_each_parameter_finds() {
         assert_eq!(page["meta"].get("next").is_some(), more, "{query}: {page}");
         let skip = query.to_lowercase();
         let skip = skip.split('&').find_map(|pair| pair.strip_prefix("skip="));
-        assert_eq!(
-            page["offset"],
-            skip.unwrap_or("0").parse::<u64>().unwrap(),
-            "{query}"
-        );
+        assert_eq!(page["offset"], skip.unwrap_or("0").parse::<u64>().unwrap(), "{query}");
     }
     let found = page(&world, &world.admin(), "id=a3").await;
-    assert_eq!(
-        found["results"][0]["createdAt"],
-        "2025-03-30T23:59:59.999+02:00"
-    );
+    assert_eq!(found["results"][0]["createdAt"], "2025-03-30T23:59:59.999+02:00");
     let found = page(&world, &world.admin(), "id=a1").await;
-    assert_eq!(
-        found["results"][0]["createdAt"],
-        "2025-03-29T23:59:59.999+01:00"
-    );
+    assert_eq!(found["results"][0]["createdAt"], "2025-03-29T23:59:59.999+01:00");
 }
 
 /// The indexes of customers and resellers tell how swaps ended, the others do not; whether one is INIT or BUSY is in its row.
 #[tokio::test]
 async fn a_status_is_found_whoever_asks() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let template = template(&world).await;
     import(&world, &template, &few());
     let tokens = [world.admin(), world.owner("C-100"), world.reseller("R-10")];
@@ -321,18 +277,14 @@ async fn a_status_is_found_whoever_asks() {
         for (token, expected) in tokens.iter().zip([of_all, of_customer, of_reseller]) {
             let page = page(&world, token, query).await;
             assert_eq!(ids(&page).join(" "), expected, "{query}");
-            assert_eq!(
-                page["total"],
-                expected.split_whitespace().count(),
-                "{query}"
-            );
+            assert_eq!(page["total"], expected.split_whitespace().count(), "{query}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_malformed_is_refused_by_name() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     for (query, fields) in [
         ("colour=red", "colour"),
         ("Colour=", "Colour"),
@@ -368,18 +320,11 @@ async fn what_is_malformed_is_refused_by_name() {
         ("cursor=AAAA", "cursor"),
         ("cursor=x%20y", "cursor"),
         ("id=a&ID=b", "id"),
-        (
-            "take=0&skip=1001&colour=red&status=NEW",
-            "take skip colour status",
-        ),
+        ("take=0&skip=1001&colour=red&status=NEW", "take skip colour status"),
     ] {
         let answer = world.query(&world.admin(), query).await;
         let (status, code, faults) = answer.refusal();
-        assert_eq!(
-            (status, code.as_str()),
-            (400, "InvalidValue"),
-            "{query}: {answer:?}"
-        );
+        assert_eq!((status, code.as_str()), (400, "InvalidValue"), "{query}: {answer:?}");
         let mut named: Vec<&str> = faults.iter().map(|(_, field)| field.as_str()).collect();
         let mut expected: Vec<&str> = fields.split(' ').collect();
         named.sort_unstable();
@@ -394,30 +339,17 @@ async fn what_is_malformed_is_refused_by_name() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_s_long_listing_is_like_none() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let template = template(&world).await;
     import(&world, &template, &many(2002));
     let stranger = world.owner("C-300");
-    for query in [
-        "",
-        "&orderBy=createdAt",
-        "&status=ERROR",
-        "&skip=1000",
-        "&take=1",
-    ] {
+    for query in ["", "&orderBy=createdAt", "&status=ERROR", "&skip=1000", "&take=1"] {
         let line = format!("subscriptionId={}{query}", line::ANNA);
         let foreign = world.query(&stranger, &line).await;
-        let missing = world
-            .query(&stranger, &format!("subscriptionId=nosuch{query}"))
-            .await;
+        let missing = world.query(&stranger, &format!("subscriptionId=nosuch{query}")).await;
         assert_eq!(foreign.timeless(), missing.timeless(), "{query}");
     }
-    let own = page(
-        &world,
-        &world.owner("C-100"),
-        &format!("subscriptionId={}", line::ANNA),
-    )
-    .await;
+    let own = page(&world, &world.owner("C-100"), &format!("subscriptionId={}", line::ANNA)).await;
     assert_eq!(
         (&own["total"], &own["meta"]["totalIsLowerBound"]),
         (&json!(1000), &json!(true))
@@ -433,11 +365,7 @@ fn many(count: usize) -> Vec<Past> {
             created: first + SignedDuration::from_secs((n / 3) as i64),
             line: [line::ANNA, line::BRAM][n % 2],
             status: ["DONE", "ERROR"][n % 5 / 4],
-            reference: if n < 2 {
-                "rare".to_owned()
-            } else {
-                String::new()
-            },
+            reference: if n < 2 { "rare".to_owned() } else { String::new() },
         })
         .collect()
 }
@@ -449,7 +377,7 @@ fn ids_of(swaps: &[Past], fits: impl Fn(&Past) -> bool) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_walk_by_cursor_meets_each_swap_once() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let template = template(&world).await;
     let swaps = many(130);
     import(&world, &template, &swaps);
@@ -457,24 +385,17 @@ async fn a_walk_by_cursor_meets_each_swap_once() {
     let everything = ids_of(&swaps, |_| true);
     let of_anna = ids_of(&swaps, |swap| swap.line == line::ANNA);
     let errors = ids_of(&swaps, |swap| swap.status == "ERROR");
-    let (owner, anna) = (
-        world.owner("C-100"),
-        format!("subscriptionId={}", line::ANNA),
-    );
+    let (owner, anna) = (world.owner("C-100"), format!("subscriptionId={}", line::ANNA));
     for (query, expected) in [
         ("", &everything),
         (&anna, &of_anna),
         ("phoneNumber=06-12345601", &of_anna),
         ("status=ERROR", &errors),
-        (
-            "createdAtFrom=2024-05-01&createdAtTo=2024-05-01",
-            &everything,
-        ),
+        ("createdAtFrom=2024-05-01&createdAtTo=2024-05-01", &everything),
         ("createdAtTo=2024-04-30", &Vec::new()),
     ] {
         for take in [7, 100] {
-            let (found, total) =
-                walk(&world, &owner, &format!("{query}&orderBy=createdAt"), take).await;
+            let (found, total) = walk(&world, &owner, &format!("{query}&orderBy=createdAt"), take).await;
             assert_eq!(&found, expected, "{query} {take}");
             assert_eq!(total, expected.len());
             let (mut found, total) = walk(&world, &owner, query, take).await;
@@ -501,19 +422,14 @@ async fn a_walk_by_cursor_meets_each_swap_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cursor_serves_one_caller_and_one_question() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let template = template(&world).await;
     import(&world, &template, &few());
     let owner = world.owner("C-100");
     let first = page(&world, &owner, "statusIn=DONE,BUSY,ERROR&take=1").await;
     let cursor = first["meta"]["next"].as_str().unwrap();
     let question = "statusIn=DONE,BUSY,ERROR";
-    let next = page(
-        &world,
-        &owner,
-        &format!("{question}&take=5&cursor={cursor}"),
-    )
-    .await;
+    let next = page(&world, &owner, &format!("{question}&take=5&cursor={cursor}")).await;
     assert_eq!(ids(&next), ["a2", "a1"]);
     let again = page(&world, &owner, &format!("CURSOR={cursor}&{question}")).await;
     assert_eq!(ids(&again), ["a2", "a1"]);
@@ -521,11 +437,7 @@ async fn a_cursor_serves_one_caller_and_one_question() {
     let refused = async |token: &str, query: &str| {
         let answer = world.query(token, query).await;
         let cursor = vec![("InvalidValue".to_owned(), "cursor".to_owned())];
-        assert_eq!(
-            answer.refusal(),
-            (400, "InvalidValue".to_owned(), cursor),
-            "{query}"
-        );
+        assert_eq!(answer.refusal(), (400, "InvalidValue".to_owned(), cursor), "{query}");
     };
     let now = Timestamp::now();
     let other_subject = world
@@ -562,22 +474,16 @@ async fn a_cursor_serves_one_caller_and_one_question() {
         let altered = String::from_utf8(altered).unwrap();
         refused(&owner, &format!("{question}&cursor={altered}")).await;
     }
-    for altered in [
-        &cursor[1..],
-        &cursor[..cursor.len() - 4],
-        &format!("{cursor}AAAA"),
-    ] {
+    for altered in [&cursor[1..], &cursor[..cursor.len() - 4], &format!("{cursor}AAAA")] {
         refused(&owner, &format!("{question}&cursor={altered}")).await;
     }
-    let skipping = world
-        .query(&owner, &format!("{question}&skip=1&cursor={cursor}"))
-        .await;
+    let skipping = world.query(&owner, &format!("{question}&skip=1&cursor={cursor}")).await;
     assert_eq!(skipping.status, 400);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_total_is_exact_up_to_a_thousand() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let template = template(&world).await;
     let swaps = many(1500);
     let (old, new) = swaps.split_at(500);
@@ -609,11 +515,7 @@ async fn a_total_is_exact_up_to_a_thousand() {
     // The two that match are behind the first thousand: the first page is empty, and leads to them.
     let rare = page(&world, &owner, "referenceNumber=rare").await;
     assert_eq!(
-        (
-            ids(&rare).len(),
-            &rare["total"],
-            &rare["meta"]["totalIsLowerBound"]
-        ),
+        (ids(&rare).len(), &rare["total"], &rare["meta"]["totalIsLowerBound"]),
         (0, &json!(0), &json!(true))
     );
     let (found, _) = walk(&world, &owner, "referenceNumber=rare", 25).await;
@@ -626,8 +528,8 @@ async fn a_total_is_exact_up_to_a_thousand() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_by_id_is_one_read_of_one_unit() {
-    let table = Wire::new().await;
-    let world = World::with(&[
+    let table = FaultyProxy::new().await;
+    let world = TestStack::with(&[
         ("AWS_ENDPOINT_URL_DYNAMODB", &table.url),
         ("CONFIRMATION_CODE_ECHO", "masked"),
     ])
@@ -650,12 +552,7 @@ async fn a_query_by_id_is_one_read_of_one_unit() {
         calls = now;
     }
     let rows = world.table();
-    for (token, id) in [
-        (&own, id.as_str()),
-        (&foreign, &id),
-        (&own, "nosuch"),
-        (&own, &id),
-    ] {
+    for (token, id) in [(&own, id.as_str()), (&foreign, &id), (&own, "nosuch"), (&own, &id)] {
         assert_eq!(world.query(token, &format!("id={id}")).await.status, 200);
     }
     assert_eq!(table.count("POST") - calls, 4);
@@ -673,8 +570,5 @@ async fn a_query_by_id_is_one_read_of_one_unit() {
         ..QueryRequest::default()
     });
     let read = read.unwrap();
-    assert_eq!(
-        (read.count, read.consumed_capacity.unwrap().capacity_units),
-        (2, 1.0)
-    );
+    assert_eq!((read.count, read.consumed_capacity.unwrap().capacity_units), (2, 1.0));
 }

@@ -1,14 +1,14 @@
 //! Who may do what: every caller asks everything of every line, and one rule says what has to come of it. What else can be wrong with a request is in the other journeys.
 
 use domain::{
-    ActivationId, Claim, Delivery, EmailAddress, Fact, FormFactor, Iccid, Language, Line,
-    LineState, Msisdn, NetworkName, Sim, SimState, SmDpAddress, SubscriptionId, apply,
+    ActivationId, Claim, Delivery, EmailAddress, Fact, FormFactor, Iccid, Language, Line, LineState, Msisdn,
+    NetworkName, Sim, SimState, SmDpAddress, SubscriptionId, apply,
 };
 use edge::Settings;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use store::{Saved, Store};
-use tests::{Answer, Bill, World};
+use tests::{Bill, TestResponse, TestStack};
 
 const OWN: (&str, &str) = ("C-OWN", "R-OWN");
 /// Customer and reseller of a line: the caller's own, of the same reseller but another customer, foreign.
@@ -118,10 +118,8 @@ type Request = (&'static str, &'static str, &'static str, Needs, Unknown);
 
 const SUBMIT: &str = "/api/SimSwapSubscription";
 const BY_ID: &str = r#"{"subscriptionId":"{line}","newSimCardNumber":"{card}"}"#;
-const BY_PHONE: &str =
-    r#"{"phoneNumber":"{phone}","eSim":true,"email":"a@example.com","confirmationCode":"8E9!#"}"#;
-const BY_BOTH: &str =
-    r#"{"subscriptionId":"{line}","phoneNumber":"{phone}","newSimCardNumber":"{card}"}"#;
+const BY_PHONE: &str = r#"{"phoneNumber":"{phone}","eSim":true,"email":"a@example.com","confirmationCode":"8E9!#"}"#;
+const BY_BOTH: &str = r#"{"subscriptionId":"{line}","phoneNumber":"{phone}","newSimCardNumber":"{card}"}"#;
 const CARD: &str = "/mvno/{line}/changesim/{card}";
 const ESIM: &str = "/mvno/{line}/changesim/eSim";
 const AUTO_ASSIGN: &str = "/mvno/{line}/changesim/autoAssign";
@@ -167,34 +165,25 @@ fn refusal(outcome: Outcome, unknown: Unknown) -> (u16, Value) {
     match (outcome, unknown) {
         (Outcome::Done, _) => panic!("it is not refused"),
         (Outcome::Unauthorized, _) => (401, json!({"message": "Unauthorized"})),
-        (Outcome::Forbidden, Unknown::Account) => {
-            account(403, "role", "The role may not change SIM cards")
-        }
+        (Outcome::Forbidden, Unknown::Account) => account(403, "role", "The role may not change SIM cards"),
         (Outcome::Forbidden, _) => {
-            let message =
-                "The token's role is none of OWNER, RESELLER and ADMIN, or lacks its claim.";
+            let message = "The token's role is none of OWNER, RESELLER and ADMIN, or lacks its claim.";
             (403, status("Forbidden", message, json!([])))
         }
-        (Outcome::Unknown, Unknown::Account) => {
-            account(404, "mvnoAccount", "MVNO account not found")
-        }
+        (Outcome::Unknown, Unknown::Account) => account(404, "mvnoAccount", "MVNO account not found"),
         (Outcome::Unknown, Unknown::Field(field)) => {
             let message = format!("What '{field}' names was not found.");
             let fault = json!({"errorCode": "NotFound", "fieldName": field, "message": message, "meta": {}});
             (404, status("NotFound", &message, json!([fault])))
         }
-        (Outcome::Unknown, Unknown::EmptyPage) => (
-            200,
-            json!({"offset": 0, "total": 0, "results": [], "meta": {}}),
-        ),
+        (Outcome::Unknown, Unknown::EmptyPage) => (200, json!({"offset": 0, "total": 0, "results": [], "meta": {}})),
     }
 }
 
 /// All tokens, and none. An ADMIN's claims are as good as none, so it has two.
 fn callers() -> impl Iterator<Item = Option<Claims>> {
     let claims = |role| {
-        let fits =
-            move |claims: &_| role != "ADMIN" || *claims == CLAIMS[0] || *claims == CLAIMS[4];
+        let fits = move |claims: &_| role != "ADMIN" || *claims == CLAIMS[0] || *claims == CLAIMS[4];
         let claims = CLAIMS.into_iter().filter(fits);
         claims.map(move |(customer, reseller)| Some((role, customer, reseller)))
     };
@@ -202,18 +191,18 @@ fn callers() -> impl Iterator<Item = Option<Claims>> {
 }
 
 /// An `authorization` header, if the caller has a token.
-fn bearer(world: &World, caller: Option<Claims>) -> Option<String> {
+fn bearer(world: &TestStack, caller: Option<Claims>) -> Option<String> {
     let (role, customer, reseller) = caller?;
     Some(format!("Bearer {}", world.token(role, customer, reseller)))
 }
 
 async fn ask(
-    world: &World,
+    world: &TestStack,
     bearer: Option<&str>,
     (method, path, body, ..): Request,
     target: &Target,
     key: Option<&str>,
-) -> Answer {
+) -> TestResponse {
     let mut headers = vec![("content-type", "application/json")];
     headers.extend(bearer.map(|bearer| ("authorization", bearer)));
     headers.extend(key.map(|key| ("idempotency-key", key)));
@@ -222,12 +211,7 @@ async fn ask(
 }
 
 /// A line on a network of its own, with a card and an eSIM that are for it alone.
-async fn target(
-    world: &World,
-    number: usize,
-    (customer, reseller): (&str, &str),
-    needs: Needs,
-) -> Target {
+async fn target(world: &TestStack, number: usize, (customer, reseller): (&str, &str), needs: Needs) -> Target {
     let iccid = |series: usize| Iccid::parse(&format!("8931{series}{number:014}")).unwrap();
     let sim = |series, form_factor| Sim {
         iccid: iccid(series),
@@ -312,7 +296,7 @@ async fn order(store: &Store, id: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_caller_may_not_touch_is_as_if_it_were_not_there_and_stays_as_it_is() {
-    let (world, meter) = World::metered().await;
+    let (world, meter) = TestStack::metered().await;
     // A swap is open on each line: nobody else is told that either.
     let mut targets = Vec::new();
     for (number, holder) in HOLDERS.into_iter().enumerate() {
@@ -355,7 +339,7 @@ async fn what_a_caller_may_not_touch_is_as_if_it_were_not_there_and_stays_as_it_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listing_holds_what_the_caller_sees_and_nothing_else() {
-    let (world, _) = World::metered().await;
+    let (world, _) = TestStack::metered().await;
     let mut targets = Vec::new();
     for (number, holder) in HOLDERS.into_iter().enumerate() {
         let target = target(&world, number, holder, Needs::OpenSwap).await;
@@ -381,7 +365,7 @@ async fn a_listing_holds_what_the_caller_sees_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_caller_may_touch_is_done() {
-    let (world, _) = World::metered().await;
+    let (world, _) = TestStack::metered().await;
     let mut number = 0;
     for caller in callers() {
         let bearer = bearer(&world, caller);

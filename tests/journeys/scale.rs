@@ -7,22 +7,20 @@ use futures_util::{StreamExt, stream};
 use local::dynoxide::{AttributeValue, Item};
 use serde_json::json;
 use tests::stock::{CUSTOMER, iccid, line_id, load_lines, load_sims, load_stock, phone};
-use tests::{Answer, Bill, World};
+use tests::{Bill, TestResponse, TestStack};
 
 /// Requests under way at once.
 const AT_ONCE: usize = 16;
 
-async fn auto_assign(world: &World, token: &str, line: usize) -> Answer {
+async fn auto_assign(world: &TestStack, token: &str, line: usize) -> TestResponse {
     let bearer = format!("Bearer {token}");
     let path = format!("/mvno/{}/changesim/autoAssign", line_id(line));
-    world
-        .send("POST", &path, &[("authorization", &bearer)], "")
-        .await
+    world.send("POST", &path, &[("authorization", &bearer)], "").await
 }
 
 /// Lines ask for cards, many at once; each card goes to one line, and lines go without only when no card is left.
 async fn assign(lines: usize, cards: usize) {
-    let (world, meter) = World::metered().await;
+    let (world, meter) = TestStack::metered().await;
     load_lines(&world, lines).await;
     load_sims(&world, FormFactor::Nano, cards).await;
     let token = world.owner(CUSTOMER);
@@ -63,10 +61,7 @@ async fn assign(lines: usize, cards: usize) {
         Some(AttributeValue::S(text)) => Some(text.clone()),
         _ => None,
     };
-    let rows: BTreeMap<_, _> = rows
-        .iter()
-        .map(|row| (text(row, "pk").unwrap(), row))
-        .collect();
+    let rows: BTreeMap<_, _> = rows.iter().map(|row| (text(row, "pk").unwrap(), row)).collect();
     for number in 0..cards {
         let card = iccid(FormFactor::Nano, number).to_string();
         let row = rows[&format!("S#{card}")];
@@ -76,10 +71,7 @@ async fn assign(lines: usize, cards: usize) {
             continue;
         };
         let holder = holder.unwrap();
-        assert_eq!(
-            (state.as_str(), text(rows[&holder], "newSim")),
-            ("BUSY", Some(card))
-        );
+        assert_eq!((state.as_str(), text(rows[&holder], "newSim")), ("BUSY", Some(card)));
         assert_eq!(text(rows[&holder], "line").as_ref(), Some(line));
         let open = text(rows[&format!("L#{line}")], "swap");
         assert_eq!(open.as_deref(), holder.strip_prefix("A#"));
@@ -102,30 +94,26 @@ async fn a_thousand_lines_and_nine_hundred_cards_leave_a_hundred_without() {
 
 /// What one assignment costs in each way to ask for it, with this many SIMs in stock: half cards, half profiles.
 async fn bills(stock: usize) -> Vec<(&'static str, Bill)> {
-    let (world, meter) = World::metered().await;
+    let (world, meter) = TestStack::metered().await;
     load_lines(&world, 6).await;
     load_stock(&world, FormFactor::Nano, stock / 2).await;
     load_stock(&world, FormFactor::Esim, stock / 2).await;
     let token = world.owner(CUSTOMER);
     let esim = |name: &str, value: String| json!({name: value, "eSim": true, "email": "scale@example.com", "confirmationCode": "8E9!#"});
     // The first to need the data key reads it, once a process.
-    let first = world
-        .submit(&token, &esim("subscriptionId", line_id(0)))
-        .await;
+    let first = world.submit(&token, &esim("subscriptionId", line_id(0))).await;
     assert_eq!(first.status, 200, "{first:?}");
     meter.bill();
 
     let mut bills = Vec::new();
-    let mut note = |what, answer: Answer| {
+    let mut note = |what, answer: TestResponse| {
         assert_eq!(answer.status, 200, "{what}: {answer:?}");
         bills.push((what, meter.bill()));
     };
     note("autoAssign", auto_assign(&world, &token, 1).await);
     let bearer = format!("Bearer {token}");
     let path = format!("/mvno/{}/changesim/eSim", line_id(2));
-    let answer = world
-        .send("POST", &path, &[("authorization", &bearer)], "")
-        .await;
+    let answer = world.send("POST", &path, &[("authorization", &bearer)], "").await;
     note("changesim/eSim", answer);
     let by_id = esim("subscriptionId", line_id(3));
     note("by id", world.submit(&token, &by_id).await);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use domain::{
-    EmailAddress, FormFactor, Iccid, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim,
-    SimState, SubscriptionId,
+    EmailAddress, FormFactor, Iccid, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim, SimState,
+    SubscriptionId,
 };
 use jiff::Timestamp;
 use local::dynoxide::actions::describe_stream::DescribeStreamRequest;
@@ -27,7 +27,7 @@ use mail_parser::MessageParser;
 use memchr::memmem;
 use serde_json::{Value, json};
 use store::{StoreError, StoredSwap};
-use tests::{Answer, Fault, Wire, World, activation_code};
+use tests::{FaultyProxy, ProxyFault, TestResponse, TestStack, activation_code};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -92,10 +92,7 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
         .json()
         .with_span_list(false)
         .with_writer(log.clone());
-    tracing_subscriber::registry()
-        .with(lines)
-        .with(filter)
-        .init();
+    tracing_subscriber::registry().with(lines).with(filter).init();
     log
 });
 
@@ -120,10 +117,7 @@ fn a_text_is_found_in_every_form() {
         assert!(holds(format!("a{text}b").as_bytes(), text));
         for before in ["", "x", "xy", "xyz"] {
             let whole = format!("{before}{text}z");
-            assert!(
-                holds(STANDARD_NO_PAD.encode(&whole).as_bytes(), text),
-                "{before}"
-            );
+            assert!(holds(STANDARD_NO_PAD.encode(&whole).as_bytes(), text), "{before}");
         }
         assert!(!holds(b"ZQ7KW9VXT4 60482918", text));
     }
@@ -156,7 +150,7 @@ fn sim(iccid: &str, form_factor: FormFactor) -> Sim {
     }
 }
 
-async fn add_line(world: &World, id: &str, phone: &str, iccid: &str) {
+async fn add_line(world: &TestStack, id: &str, phone: &str, iccid: &str) {
     let line = Line {
         id: SubscriptionId::parse(id).unwrap(),
         phone: Msisdn::parse(phone).unwrap(),
@@ -174,22 +168,17 @@ async fn add_line(world: &World, id: &str, phone: &str, iccid: &str) {
         kept_esim: None,
     };
     let store = &world.stack.store;
-    store
-        .add_line(&line, sim(iccid, FormFactor::Nano))
-        .await
-        .unwrap();
+    store.add_line(&line, sim(iccid, FormFactor::Nano)).await.unwrap();
 }
 
 /// A world with two lines, some eSIMs and a card of the network of these tests.
-async fn world(data_dir: Option<PathBuf>, settings: &[(&str, &str)]) -> World {
+async fn world(data_dir: Option<PathBuf>, settings: &[(&str, &str)]) -> TestStack {
     LazyLock::force(&LOG);
-    let settings = settings
-        .iter()
-        .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
-    let world = World::start(Options {
+    let settings = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+    let world = TestStack::start(Options {
         data_dir,
         settings: settings.collect(),
-        ..World::options()
+        ..TestStack::options()
     })
     .await;
     add_line(&world, "LINE-1", "+31612349901", "8931999000000000001").await;
@@ -208,96 +197,56 @@ fn esim(line: &str, code: &str) -> Value {
 }
 
 /// A refusal of this status, for the search.
-fn refused(answer: Answer, status: u16) -> Vec<u8> {
+fn refused(answer: TestResponse, status: u16) -> Vec<u8> {
     assert_eq!(answer.status, status, "{answer:?}");
     format!("{answer:?}").into_bytes()
 }
 
 /// All that can be asked amiss with a secret in it, while a swap is open on LINE-1 under the key `k`.
-async fn refusals(world: &World) -> Vec<Vec<u8>> {
+async fn refusals(world: &TestStack) -> Vec<Vec<u8>> {
     let admin = world.admin();
     let keyed = [("idempotency-key", "k")];
     let long = format!("{CODE}{CODE}");
     let mut found = vec![
         refused(world.submit(&admin, &esim("LINE-1", OTHER_CODE)).await, 409),
         refused(
-            world
-                .submit_with(&admin, &keyed, &esim("LINE-1", OTHER_CODE))
-                .await,
+            world.submit_with(&admin, &keyed, &esim("LINE-1", OTHER_CODE)).await,
             422,
         ),
         refused(world.submit(&admin, &esim("LINE-1", &long)).await, 400),
-        refused(
-            world
-                .submit(&admin, &esim("LINE-1", &format!("{CODE} ")))
-                .await,
-            400,
-        ),
+        refused(world.submit(&admin, &esim("LINE-1", &format!("{CODE} "))).await, 400),
         refused(world.submit(&admin, &esim("no line", CODE)).await, 400),
         refused(world.submit(&admin, &esim("nosuch", CODE)).await, 404),
-        refused(
-            world
-                .submit(&world.owner("C-1"), &esim("LINE-1", CODE))
-                .await,
-            404,
-        ),
+        refused(world.submit(&world.owner("C-1"), &esim("LINE-1", CODE)).await, 404),
         refused(world.submit("nobody", &esim("LINE-1", CODE)).await, 401),
-        refused(
-            world
-                .query(&admin, &format!("confirmationCode={CODE}"))
-                .await,
-            400,
-        ),
+        refused(world.query(&admin, &format!("confirmationCode={CODE}")).await, 400),
         refused(world.query(&admin, &format!("take={CODE}")).await, 400),
     ];
     let mut not_text = esim("LINE-1", CODE);
     not_text["confirmationCode"] = json!([CODE]);
     found.push(refused(world.submit(&admin, &not_text).await, 400));
     let bearer = format!("Bearer {admin}");
-    let headers = [
-        ("authorization", bearer.as_str()),
-        ("content-type", "application/json"),
-    ];
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
     let broken = format!("{{\"confirmationCode\":\"{CODE}\"");
     let submit = "/api/SimSwapSubscription";
-    found.push(refused(
-        world.send("POST", submit, &headers, broken.clone()).await,
-        400,
-    ));
+    found.push(refused(world.send("POST", submit, &headers, broken.clone()).await, 400));
     let large = format!("{broken}{}", " ".repeat(11_000));
-    found.push(refused(
-        world.send("POST", submit, &headers, large).await,
-        413,
-    ));
-    let plain = [
-        ("authorization", bearer.as_str()),
-        ("content-type", "text/plain"),
-    ];
-    found.push(refused(
-        world.send("POST", submit, &plain, broken.clone()).await,
-        415,
-    ));
+    found.push(refused(world.send("POST", submit, &headers, large).await, 413));
+    let plain = [("authorization", bearer.as_str()), ("content-type", "text/plain")];
+    found.push(refused(world.send("POST", submit, &plain, broken.clone()).await, 415));
     let callback = "/gsma/rsp2/es2plus/handleDownloadProgressInfo";
-    found.push(refused(
-        world.send("POST", callback, &[], broken).await,
-        400,
-    ));
+    found.push(refused(world.send("POST", callback, &[], broken).await, 400));
     found
 }
 
 /// Every record of the table's stream, as the functions get them.
-fn stream(world: &World) -> Vec<Value> {
+fn stream(world: &TestStack) -> Vec<Value> {
     let database = &world.stack.database;
     let request = ListStreamsRequest {
         table_name: Some(world.stack.endpoints.table.clone()),
         ..Default::default()
     };
-    let stream_arn = database
-        .list_streams(request)
-        .unwrap()
-        .streams
-        .remove(0)
-        .stream_arn;
+    let stream_arn = database.list_streams(request).unwrap().streams.remove(0).stream_arn;
     let request = DescribeStreamRequest {
         stream_arn: stream_arn.clone(),
         ..Default::default()
@@ -315,11 +264,7 @@ fn stream(world: &World) -> Vec<Value> {
         shard_iterator_type: "TRIM_HORIZON".to_owned(),
         sequence_number: None,
     };
-    let mut iterator = database
-        .get_shard_iterator(request)
-        .unwrap()
-        .shard_iterator
-        .unwrap();
+    let mut iterator = database.get_shard_iterator(request).unwrap().shard_iterator.unwrap();
     let mut found = Vec::new();
     loop {
         let request = GetRecordsRequest {
@@ -352,7 +297,7 @@ fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_of_a_swap_is_where_it_should_not_be() {
     let directory = tempfile::tempdir().unwrap();
-    let (smdp, network) = (Wire::new().await, Wire::new().await);
+    let (smdp, network) = (FaultyProxy::new().await, FaultyProxy::new().await);
     let settings = [
         ("SMDP_URL", smdp.url.as_str()),
         ("NETWORK_URL", &network.url),
@@ -377,9 +322,9 @@ async fn no_secret_of_a_swap_is_where_it_should_not_be() {
     let mut mails = Vec::new();
 
     // One is done, after a wrong code; the peers stumble on the way.
-    smdp.plan("confirmOrder", Fault::Answer(500, html.clone()));
-    smdp.plan("confirmOrder", Fault::Answer(200, unclear));
-    network.plan("POST", Fault::Answer(503, html.clone()));
+    smdp.plan("confirmOrder", ProxyFault::Answer(500, html.clone()));
+    smdp.plan("confirmOrder", ProxyFault::Answer(200, unclear));
+    network.plan("POST", ProxyFault::Answer(503, html.clone()));
     let asked = world
         .submit_with(&admin, &[("idempotency-key", "k")], &esim("LINE-1", CODE))
         .await;
@@ -402,10 +347,10 @@ async fn no_secret_of_a_swap_is_where_it_should_not_be() {
     world.await_status(&failed, "ERROR").await;
     matching_ids.push(code);
     mails.extend(world.mails(&failed));
-    smdp.plan("confirmOrder", Fault::Answer(200, no));
+    smdp.plan("confirmOrder", ProxyFault::Answer(200, no));
     let refused = world.begin(&esim("LINE-2", CODE)).await;
     world.await_status(&refused, "ERROR").await;
-    network.plan("POST", Fault::Answer(400, html));
+    network.plan("POST", ProxyFault::Answer(400, html));
     let rejected = world.begin(&esim("LINE-2", CODE)).await;
     world.await_status(&rejected, "ERROR").await;
 
@@ -437,11 +382,7 @@ async fn no_secret_of_a_swap_is_where_it_should_not_be() {
     let mut secrets = never.clone();
     secrets.extend(matching_ids.iter().map(String::as_str));
 
-    assert!(
-        refusals
-            .iter()
-            .any(|refusal| holds(refusal, "SwapInProgress"))
-    );
+    assert!(refusals.iter().any(|refusal| holds(refusal, "SwapInProgress")));
     for refusal in &refusals {
         for secret in &secrets {
             assert!(
@@ -480,10 +421,7 @@ async fn no_secret_of_a_swap_is_where_it_should_not_be() {
             "{record}"
         );
         for secret in &secrets {
-            assert!(
-                !holds(record.to_string().as_bytes(), secret),
-                "{secret} in {record}"
-            );
+            assert!(!holds(record.to_string().as_bytes(), secret), "{secret} in {record}");
         }
     }
 
@@ -534,15 +472,12 @@ fn every_line_has_its_ids(log: &[u8]) {
         let line: Value = serde_json::from_str(line).unwrap();
         let of_swaps = match line["target"].as_str().unwrap().split("::").next().unwrap() {
             "fulfil_swap" | "deliver_esim" => true,
-            "submit_swap" | "change_sim" | "query_activation" | "manage_swap"
-            | "network_events" | "mail_events" | "sweep_swaps" => false,
+            "submit_swap" | "change_sim" | "query_activation" | "manage_swap" | "network_events" | "mail_events"
+            | "sweep_swaps" => false,
             _ => continue,
         };
         let about = |id: &str| line["span"][id].as_str().is_some_and(|id| !id.is_empty());
-        assert!(
-            about("request") && (!of_swaps || about("activation")),
-            "{line}"
-        );
+        assert!(about("request") && (!of_swaps || about("activation")), "{line}");
         seen += 1;
     }
     assert!(seen > 0);
@@ -579,7 +514,7 @@ const ACCOUNTS: [&str; 3] = [
     "ca0a51e00000000000000003",
 ];
 
-async fn load(world: &World, kind: Kind, text: String) -> Vec<Report> {
+async fn load(world: &TestStack, kind: Kind, text: String) -> Vec<Report> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file.csv");
     std::fs::write(&path, text).unwrap();
@@ -592,7 +527,7 @@ async fn load(world: &World, kind: Kind, text: String) -> Vec<Report> {
 }
 
 /// The answer that shows the PUKs and PINs of this SIM and no other's.
-fn shows(answer: &Answer, sim: Stocked) {
+fn shows(answer: &TestResponse, sim: Stocked) {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.headers["cache-control"], "no-store");
     let shown = &answer.json()["mvnoSim"];
@@ -608,18 +543,16 @@ fn shows(answer: &Answer, sim: Stocked) {
 async fn pins_and_puks_are_in_change_sim_s_answers_alone() {
     LazyLock::force(&LOG);
     let directory = tempfile::tempdir().unwrap();
-    let world = World::start(Options {
+    let world = TestStack::start(Options {
         data_dir: Some(directory.path().to_owned()),
-        ..World::options()
+        ..TestStack::options()
     })
     .await;
     // What stands elsewhere and may not show them.
     let mut others: Vec<String> = Vec::new();
 
     // They come in a file; of one with a fault no line tells what it holds.
-    let mut sims =
-        "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN"
-            .to_owned();
+    let mut sims = "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN".to_owned();
     for (iccid, form, [puk1, puk2, pin1, pin2]) in STOCK {
         let auto_assign = iccid == ASSIGNED.0;
         sims += &format!("\n{iccid};{puk1};{puk2};{pin1};{pin2};{form};CANARY;;;{auto_assign}");
@@ -628,13 +561,10 @@ async fn pins_and_puks_are_in_change_sim_s_answers_alone() {
     others.push(format!("{:?}", load(&world, Kind::Sims, faulty).await));
     assert!(others[0].contains("Faulty"));
     others.push(format!("{:?}", load(&world, Kind::Sims, sims).await));
-    let mut lines =
-        "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING"
-            .to_owned();
+    let mut lines = "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING".to_owned();
     for (number, account) in ACCOUNTS.into_iter().enumerate() {
         let sim = [CURRENT.0, "8931999000000003005", "8931999000000003006"][number];
-        lines +=
-            &format!("\n{account};+3161234980{number};C-900;;CANARY;{sim};{EMAIL};nl;ACTIVE;false");
+        lines += &format!("\n{account};+3161234980{number};C-900;;CANARY;{sim};{EMAIL};nl;ACTIVE;false");
     }
     let told = load(&world, Kind::Subscriptions, lines).await;
     others.push(format!("{told:?}"));
@@ -657,10 +587,7 @@ async fn pins_and_puks_are_in_change_sim_s_answers_alone() {
     };
 
     // The SIM that an account has, and each way to a new one, asked once, again, by the other method, and by key.
-    shows(
-        &change("GET", &owner, first, CURRENT.0, plain).await,
-        CURRENT,
-    );
+    shows(&change("GET", &owner, first, CURRENT.0, plain).await, CURRENT);
     for (account, sim, header, stocked) in [
         (first, CARD.0, plain, CARD),
         (second, "eSim", key, PROFILE),
@@ -690,14 +617,7 @@ async fn pins_and_puks_are_in_change_sim_s_answers_alone() {
         ),
         (
             403,
-            change(
-                "GET",
-                &world.token("OWNER", None, None),
-                first,
-                CARD.0,
-                plain,
-            )
-            .await,
+            change("GET", &world.token("OWNER", None, None), first, CARD.0, plain).await,
         ),
         (401, change("GET", "none", first, CARD.0, plain).await),
         (404, change("GET", &stranger, first, CARD.0, plain).await),
@@ -710,21 +630,10 @@ async fn pins_and_puks_are_in_change_sim_s_answers_alone() {
             400,
             change("POST", &owner, first, CARD.0, ("idempotency-key", "")).await,
         ),
-        (
-            404,
-            world.submit(&owner, &tests::card(first, PROFILE.0)).await,
-        ),
-        (
-            409,
-            world.submit(&owner, &tests::card(second, CARD.0)).await,
-        ),
+        (404, world.submit(&owner, &tests::card(first, PROFILE.0)).await),
+        (409, world.submit(&owner, &tests::card(second, CARD.0)).await),
         (200, world.query(&owner, "").await),
-        (
-            200,
-            world
-                .query(&owner, &format!("id={}", swap_of(first).await))
-                .await,
-        ),
+        (200, world.query(&owner, &format!("id={}", swap_of(first).await)).await),
         (
             200,
             world
@@ -732,10 +641,7 @@ async fn pins_and_puks_are_in_change_sim_s_answers_alone() {
                 .await,
         ),
         // Back to the SIM that the account had, in the dialect that shows none.
-        (
-            404,
-            world.submit(&owner, &tests::card(first, CURRENT.0)).await,
-        ),
+        (404, world.submit(&owner, &tests::card(first, CURRENT.0)).await),
     ] {
         assert_eq!(answer.status, expected, "{answer:?}");
         others.push(format!("{answer:?}"));
@@ -800,7 +706,7 @@ async fn pins_and_puks_are_in_change_sim_s_answers_alone() {
     }
 }
 
-async fn stored(world: &World, id: &str) -> StoredSwap {
+async fn stored(world: &TestStack, id: &str) -> StoredSwap {
     let id = world.record(id).await.id;
     world.stack.store.swap(&id).await.unwrap().unwrap()
 }
@@ -815,15 +721,7 @@ async fn a_sealed_field_opens_in_its_own_place_alone() {
     let (first, second) = (stored(&world, &first).await, stored(&world, &second).await);
     let store = &world.stack.store;
     for swap in [&first, &second] {
-        assert_eq!(
-            store
-                .confirmation_code(swap)
-                .await
-                .unwrap()
-                .unwrap()
-                .expose(),
-            CODE
-        );
+        assert_eq!(store.confirmation_code(swap).await.unwrap().unwrap().expose(), CODE);
     }
     assert!(first.secrets.code.is_some() && first.secrets.code != second.secrets.code);
 
@@ -855,9 +753,8 @@ async fn a_sealed_field_opens_in_its_own_place_alone() {
     assert_eq!((count, fields.len()), (30, 30));
 }
 
-fn row(world: &World, pk: &str, sk: &str) -> Item {
-    let key =
-        [("pk", pk), ("sk", sk)].map(|(n, v)| (n.to_owned(), AttributeValue::S(v.to_owned())));
+fn row(world: &TestStack, pk: &str, sk: &str) -> Item {
+    let key = [("pk", pk), ("sk", sk)].map(|(n, v)| (n.to_owned(), AttributeValue::S(v.to_owned())));
     let found = world.stack.database.get_item(GetItemRequest {
         table_name: world.stack.endpoints.table.clone(),
         key: HashMap::from(key),
@@ -889,16 +786,9 @@ async fn whoever_is_shown_codes_leaves_a_line_in_the_log_and_no_line_names_a_per
     for sim in ["8931999000000000011", "eSim", "eSim"] {
         let answer = change(sim).await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        shown.push(
-            answer.json()["mvnoSim"]["simNumber"]
-                .as_str()
-                .unwrap()
-                .to_owned(),
-        );
+        shown.push(answer.json()["mvnoSim"]["simNumber"].as_str().unwrap().to_owned());
     }
-    let page = world
-        .query(&token, &format!("subscriptionId={ACCOUNT}"))
-        .await;
+    let page = world.query(&token, &format!("subscriptionId={ACCOUNT}")).await;
     let id = page.json()["results"][0]["id"].as_str().unwrap().to_owned();
     world.await_waiting(&id).await;
     world.manage(&token, "ResendEsim", &id, "").await;
@@ -923,15 +813,10 @@ async fn whoever_is_shown_codes_leaves_a_line_in_the_log_and_no_line_names_a_per
     assert_eq!(fields.len(), 3, "{fields:?}");
     for (line, iccid) in fields.into_iter().zip(&shown) {
         assert_eq!(line["iccid"], **iccid);
-        assert_eq!(
-            (&line["caller"], &line["role"]),
-            (&json!(caller), &json!("OWNER"))
-        );
+        assert_eq!((&line["caller"], &line["role"]), (&json!(caller), &json!("OWNER")));
     }
     for wish in ["a cancel is taken", "a mail is to be sent again"] {
-        let line = lines
-            .lines()
-            .find(|line| line.contains(wish) && line.contains(&caller));
+        let line = lines.lines().find(|line| line.contains(wish) && line.contains(&caller));
         assert!(line.is_some(), "{wish}");
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use tests::{Answer, World, activation_code, line};
+use tests::{TestResponse, TestStack, activation_code, line};
 
 /// "POST /api/SimSwapSubscription" of the seed's overview.
 const OVERVIEW: &str = r####"{
@@ -97,16 +97,11 @@ fn with_a_line(text: &str) -> String {
         .replace("06-#####969", "06-12345601")
 }
 
-async fn post(world: &World, body: &str) -> Answer {
+async fn post(world: &TestStack, body: &str) -> TestResponse {
     let bearer = format!("Bearer {}", world.owner("C-100"));
-    let headers = [
-        ("Authorization", bearer.as_str()),
-        ("Content-Type", "application/json"),
-    ];
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
     let body = with_a_line(body);
-    world
-        .send("POST", "/api/SimSwapSubscription", &headers, body)
-        .await
+    world.send("POST", "/api/SimSwapSubscription", &headers, body).await
 }
 
 fn fields(object: &Value) -> Vec<&str> {
@@ -169,7 +164,7 @@ fn check_time(text: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_seed_s_swap_to_an_esim_from_init_to_done() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-100");
     let first = post(&world, TO_ESIM).await;
     assert_eq!(first.status, 200, "{first:?}");
@@ -179,9 +174,7 @@ async fn the_seed_s_swap_to_an_esim_from_init_to_done() {
 
     let mail = world.await_mail(&id).await;
     world
-        .await_activation(&id, |a| {
-            a["status"] == "BUSY" && a["info"]["delivery"] == "delivered"
-        })
+        .await_activation(&id, |a| a["status"] == "BUSY" && a["info"]["delivery"] == "delivered")
         .await;
     let busy = world.query(&owner, &format!("id={id}")).await.json();
     let envelope: Value = serde_json::from_str(BUSY).unwrap();
@@ -206,7 +199,7 @@ async fn the_seed_s_swap_to_an_esim_from_init_to_done() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_seed_s_overview_names_the_line_twice() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let answer = post(&world, OVERVIEW).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let code = r#""confirmationCode": "8E9!#""#;

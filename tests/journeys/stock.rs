@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use domain::{Holder, LineState, SimState};
 use local::import::{Counts, Kind, Report, import};
 use local::show;
-use tests::{FREE_CARD, World, card, esim, line};
+use tests::{FREE_CARD, TestStack, card, esim, line};
 
-const SIMS: &str =
-    "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN";
-const LINES: &str =
-    "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING";
+const SIMS: &str = "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN";
+const LINES: &str = "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING";
 
 /// What came of a load: the counts, and the lines that were told as faulty or refused.
 type Loaded = (Counts, Vec<(u64, String)>);
@@ -29,12 +27,12 @@ impl Files {
     }
 }
 
-async fn load(world: &World, kind: Kind, path: &Path, skip_faulty: bool) -> Loaded {
+async fn load(world: &TestStack, kind: Kind, path: &Path, skip_faulty: bool) -> Loaded {
     let mut told = Vec::new();
     let mut report = |report| match report {
-        Report::Faulty(line, reason)
-        | Report::Swap(line, reason)
-        | Report::Refused(line, reason) => told.push((line, reason)),
+        Report::Faulty(line, reason) | Report::Swap(line, reason) | Report::Refused(line, reason) => {
+            told.push((line, reason))
+        }
         Report::Checked(..) | Report::Written(..) => {}
     };
     let counts = import(kind, path, skip_faulty, &world.stack.store, &mut report)
@@ -44,15 +42,13 @@ async fn load(world: &World, kind: Kind, path: &Path, skip_faulty: bool) -> Load
 }
 
 fn told(lines: &[(u64, &str)]) -> Vec<(u64, String)> {
-    let owned = lines
-        .iter()
-        .map(|(line, reason)| (*line, (*reason).to_owned()));
+    let owned = lines.iter().map(|(line, reason)| (*line, (*reason).to_owned()));
     owned.collect()
 }
 
 #[tokio::test]
 async fn every_faulty_line_is_told_and_nothing_is_written_unless_they_are_skipped() {
-    let (world, files) = (World::new().await, Files::new());
+    let (world, files) = (TestStack::new().await, Files::new());
     let path = files.write(
         SIMS,
         &[
@@ -88,7 +84,7 @@ async fn every_faulty_line_is_told_and_nothing_is_written_unless_they_are_skippe
 
 #[tokio::test]
 async fn a_repeated_import_of_sims_changes_nothing_whatever_their_state() {
-    let (world, files) = (World::new().await, Files::new());
+    let (world, files) = (TestStack::new().await, Files::new());
     let path = files.write(
         &format!("{SIMS};IMSI;RESELLER"),
         &[
@@ -121,7 +117,7 @@ async fn a_repeated_import_of_sims_changes_nothing_whatever_their_state() {
 
 #[tokio::test]
 async fn lines_come_with_their_numbers_and_sims_and_a_repeat_changes_nothing() {
-    let (world, files) = (World::new().await, Files::new());
+    let (world, files) = (TestStack::new().await, Files::new());
     let in_stock = "8931086000000002019";
     let path = files.write(
         LINES,
@@ -149,11 +145,7 @@ async fn lines_come_with_their_numbers_and_sims_and_a_repeat_changes_nothing() {
     let sealed = show::sim(&world.stack.store, in_stock).await.unwrap();
     assert!(sealed.contains("PUK 1"), "{sealed}");
     let before = world.table();
-    assert!(
-        !before
-            .iter()
-            .any(|row| row.contains(in_stock) && row.contains("shelf"))
-    );
+    assert!(!before.iter().any(|row| row.contains(in_stock) && row.contains("shelf")));
 
     let (counts, _) = load(&world, Kind::Subscriptions, &path, false).await;
     assert_eq!(
@@ -180,7 +172,7 @@ async fn lines_come_with_their_numbers_and_sims_and_a_repeat_changes_nothing() {
 
 #[tokio::test]
 async fn a_line_is_updated_while_a_swap_is_open_and_what_bars_it_stops_the_swap() {
-    let (world, files) = (World::new().await, Files::new());
+    let (world, files) = (TestStack::new().await, Files::new());
     let id = world.begin(&esim(line::ANNA)).await;
     let code = world.await_waiting(&id).await;
     let before = world.line(line::ANNA).await;
@@ -209,23 +201,10 @@ async fn a_line_is_updated_while_a_swap_is_open_and_what_bars_it_stops_the_swap(
     let after = world.line(line::ANNA).await;
     assert_eq!((after.state, after.porting), (LineState::Blocked, true));
     assert_eq!(after.language.as_str(), "fr");
+    assert_eq!(after.email.as_ref().map(|e| e.as_str()), Some("other@example.com"));
     assert_eq!(
-        after.email.as_ref().map(|e| e.as_str()),
-        Some("other@example.com")
-    );
-    assert_eq!(
-        (
-            &after.phone,
-            &after.customer,
-            &after.reseller,
-            &after.network
-        ),
-        (
-            &before.phone,
-            &before.customer,
-            &before.reseller,
-            &before.network
-        )
+        (&after.phone, &after.customer, &after.reseller, &after.network),
+        (&before.phone, &before.customer, &before.reseller, &before.network)
     );
     assert_eq!(after.current_sim, before.current_sim);
     world.await_status(&id, "ERROR").await;
@@ -248,14 +227,13 @@ async fn a_line_is_updated_while_a_swap_is_open_and_what_bars_it_stops_the_swap(
 
 #[tokio::test]
 async fn what_the_table_refuses_is_told_line_by_line_and_the_rest_is_written() {
-    let (world, files) = (World::new().await, Files::new());
+    let (world, files) = (TestStack::new().await, Files::new());
     let open = world.begin(&esim(line::BRAM)).await;
     world.await_waiting(&open).await;
     let reserved = world.record(&open).await.new_sim;
     let done = world.begin(&card(line::ANNA, FREE_CARD)).await;
     world.await_status(&done, "DONE").await;
-    let row =
-        |id: &str, phone: &str, sim: &str| format!("{id};{phone};C-900;;KPN;{sim};;;ACTIVE;false");
+    let row = |id: &str, phone: &str, sim: &str| format!("{id};{phone};C-900;;KPN;{sim};;;ACTIVE;false");
     let rows = [
         row("N-1", "+31612349901", FREE_CARD),
         row("N-2", "+31612349902", reserved.as_str()),
@@ -295,7 +273,7 @@ async fn what_the_table_refuses_is_told_line_by_line_and_the_rest_is_written() {
 #[tokio::test]
 async fn many_sims_are_loaded_and_a_second_run_finishes_what_a_first_began() {
     const MANY: u64 = 600;
-    let (world, files) = (World::new().await, Files::new());
+    let (world, files) = (TestStack::new().await, Files::new());
     let rows: Vec<_> = (0..MANY)
         .map(|n| format!("89317770000{n:08};12345678;87654321;1234;5678;NANO;TELENOR;;;true"))
         .collect();
@@ -312,7 +290,7 @@ async fn many_sims_are_loaded_and_a_second_run_finishes_what_a_first_began() {
 
 #[tokio::test]
 async fn what_is_shown_has_the_timeline_and_no_secret() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let store = &world.stack.store;
     let id = world.begin(&esim(line::ANNA)).await;
     let code = world.await_waiting(&id).await;
@@ -335,10 +313,7 @@ async fn what_is_shown_has_the_timeline_and_no_secret() {
     has(&swap, &["WHEN", "WHO", "WHAT"]);
     let asked = world.record(&id).await.timeline[0].at;
     has(&swap, &[&format!("{asked:.3}"), "ADMIN test", "asked"]);
-    assert!(
-        swap.contains("MAIL") && swap.contains("customer@example.com"),
-        "{swap}"
-    );
+    assert!(swap.contains("MAIL") && swap.contains("customer@example.com"), "{swap}");
     for secret in ["8E9!#", matching_id] {
         assert!(!swap.contains(secret), "{swap}");
     }
@@ -360,10 +335,7 @@ async fn what_is_shown_has_the_timeline_and_no_secret() {
     for (error, what) in [
         (show::swap(store, "01NONE").await, "there is no swap 01NONE"),
         (show::swap(store, "a b").await, "there is no swap a b"),
-        (
-            show::line(store, "+31612340000").await,
-            "there is no line +31612340000",
-        ),
+        (show::line(store, "+31612340000").await, "there is no line +31612340000"),
         (
             show::sim(store, "8931000000000000000").await,
             "there is no SIM 8931000000000000000",

@@ -13,7 +13,7 @@ use local::stack::Options;
 use local::tokens::Tokens;
 use ring::hmac;
 use serde_json::{Value, json};
-use tests::{Answer, FREE_CARD, Fault, Wire, World, card, esim, line};
+use tests::{FREE_CARD, FaultyProxy, ProxyFault, TestResponse, TestStack, card, esim, line};
 
 const PATH: &str = "/api/SimSwapSubscription";
 const UNKNOWN_LINE: &str = "65a1b2c3d4e5f60718293aff";
@@ -30,18 +30,15 @@ fn with(mut base: Value, changes: Value) -> Value {
 }
 
 /// Status, top code, and each fault as `field code`, in one readable line.
-fn told(answer: &Answer) -> String {
+fn told(answer: &TestResponse) -> String {
     let (status, code, faults) = answer.refusal();
-    let faults: Vec<_> = faults
-        .iter()
-        .map(|(code, field)| format!("{field} {code}"))
-        .collect();
+    let faults: Vec<_> = faults.iter().map(|(code, field)| format!("{field} {code}")).collect();
     format!("{status} {code}: {}", faults.join(", "))
         .trim_end_matches(": ")
         .to_owned()
 }
 
-async fn post(world: &World, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+async fn post(world: &TestStack, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> TestResponse {
     let bearer = format!("Bearer {}", world.owner("C-100"));
     let mut all = vec![("authorization", bearer.as_str())];
     all.extend(headers);
@@ -49,7 +46,7 @@ async fn post(world: &World, headers: &[(&str, &str)], body: impl Into<Vec<u8>>)
 }
 
 /// Changes a line beneath the API; `:yes` is true.
-fn alter(world: &World, line: &str, update: &str) {
+fn alter(world: &TestStack, line: &str, update: &str) {
     let text = |text: &str| AttributeValue::S(text.to_owned());
     let key = [("pk", text(&format!("L#{line}"))), ("sk", text("line"))];
     let yes = HashMap::from([(":yes".to_owned(), AttributeValue::BOOL(true))]);
@@ -65,7 +62,7 @@ fn alter(world: &World, line: &str, update: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_field_has_its_rule() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-100");
     let before = world.table();
     let long_email = format!(
@@ -84,10 +81,7 @@ async fn each_field_has_its_rule() {
             json!({"subscriptionId": "", "phoneNumber": ""}),
             "subscriptionId NotEmpty",
         ),
-        (
-            json!({"subscriptionId": "a b"}),
-            "subscriptionId InvalidValue",
-        ),
+        (json!({"subscriptionId": "a b"}), "subscriptionId InvalidValue"),
         (
             json!({"subscriptionId": "###3Vp17###7Xg79e"}),
             "subscriptionId InvalidValue",
@@ -97,30 +91,12 @@ async fn each_field_has_its_rule() {
             json!({"subscriptionId": "a".repeat(65)}),
             "subscriptionId MaximumLength",
         ),
-        (
-            json!({"phoneNumber": "06-1234567"}),
-            "phoneNumber InvalidValue",
-        ),
-        (
-            json!({"phoneNumber": "31612345601"}),
-            "phoneNumber InvalidValue",
-        ),
-        (
-            json!({"phoneNumber": "20123401"}),
-            "phoneNumber InvalidValue",
-        ),
-        (
-            json!({"phoneNumber": "+1234567890123456"}),
-            "phoneNumber InvalidValue",
-        ),
-        (
-            json!({"phoneNumber": "06-12345601x"}),
-            "phoneNumber InvalidValue",
-        ),
-        (
-            json!({"phoneNumber": 612345601}),
-            "phoneNumber InvalidValue",
-        ),
+        (json!({"phoneNumber": "06-1234567"}), "phoneNumber InvalidValue"),
+        (json!({"phoneNumber": "31612345601"}), "phoneNumber InvalidValue"),
+        (json!({"phoneNumber": "20123401"}), "phoneNumber InvalidValue"),
+        (json!({"phoneNumber": "+1234567890123456"}), "phoneNumber InvalidValue"),
+        (json!({"phoneNumber": "06-12345601x"}), "phoneNumber InvalidValue"),
+        (json!({"phoneNumber": 612345601}), "phoneNumber InvalidValue"),
         (
             json!({"phoneNumber": "x", "subscriptionId": null}),
             "phoneNumber InvalidValue",
@@ -130,10 +106,7 @@ async fn each_field_has_its_rule() {
             json!({"referenceNumber": "1234567890123456"}),
             "referenceNumber MaximumLength",
         ),
-        (
-            json!({"referenceNumber": 7}),
-            "referenceNumber InvalidValue",
-        ),
+        (json!({"referenceNumber": 7}), "referenceNumber InvalidValue"),
         // A card's number is checked even where it is not used.
         (
             json!({"newSimCardNumber": "1234567890"}),
@@ -158,10 +131,7 @@ async fn each_field_has_its_rule() {
         // A card or an eSIM.
         (json!({"eSim": null}), "newSimCardNumber NotEmpty"),
         (json!({"eSim": false}), "newSimCardNumber NotEmpty"),
-        (
-            json!({"eSim": null, "esim": false}),
-            "newSimCardNumber NotEmpty",
-        ),
+        (json!({"eSim": null, "esim": false}), "newSimCardNumber NotEmpty"),
         (json!({"eSim": "true"}), "eSim InvalidValue"),
         (json!({"eSim": 1}), "eSim InvalidValue"),
         (json!({"eSim": null, "esim": "yes"}), "eSim InvalidValue"),
@@ -170,14 +140,8 @@ async fn each_field_has_its_rule() {
         (json!({"email": null}), "email NotEmpty"),
         (json!({"email": ""}), "email NotEmpty"),
         (json!({"email": "customer"}), "email InvalidValue"),
-        (
-            json!({"email": "a@example.com,b@example.com"}),
-            "email InvalidValue",
-        ),
-        (
-            json!({"email": "Anna <anna@example.com>"}),
-            "email InvalidValue",
-        ),
+        (json!({"email": "a@example.com,b@example.com"}), "email InvalidValue"),
+        (json!({"email": "Anna <anna@example.com>"}), "email InvalidValue"),
         (
             json!({"email": "a@example.com\r\nBcc: b@example.com"}),
             "email InvalidValue",
@@ -185,23 +149,11 @@ async fn each_field_has_its_rule() {
         (json!({"email": ["a@example.com"]}), "email InvalidValue"),
         (json!({"email": long_email}), "email MaximumLength"),
         // The code that the customer types.
-        (
-            json!({"confirmationCode": null}),
-            "confirmationCode NotEmpty",
-        ),
+        (json!({"confirmationCode": null}), "confirmationCode NotEmpty"),
         (json!({"confirmationCode": ""}), "confirmationCode NotEmpty"),
-        (
-            json!({"confirmationCode": "8E 9"}),
-            "confirmationCode InvalidValue",
-        ),
-        (
-            json!({"confirmationCode": "8É9"}),
-            "confirmationCode InvalidValue",
-        ),
-        (
-            json!({"confirmationCode": 12345}),
-            "confirmationCode InvalidValue",
-        ),
+        (json!({"confirmationCode": "8E 9"}), "confirmationCode InvalidValue"),
+        (json!({"confirmationCode": "8É9"}), "confirmationCode InvalidValue"),
+        (json!({"confirmationCode": 12345}), "confirmationCode InvalidValue"),
         (
             json!({"confirmationCode": "SeCrEt-7777"}),
             "confirmationCode MaximumLength",
@@ -276,17 +228,15 @@ async fn each_field_has_its_rule() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spellings_of_one_request() {
-    let world = World::start(Options {
+    let world = TestStack::start(Options {
         // Nothing moves while the spellings are compared.
         network_delay: Duration::from_secs(3600),
-        ..World::options()
+        ..TestStack::options()
     })
     .await;
     let admin = world.admin();
     let anna = |changes| with(json!({"newSimCardNumber": FREE_CARD}), changes);
-    let first = world
-        .submit(&admin, &anna(json!({"subscriptionId": line::ANNA})))
-        .await;
+    let first = world.submit(&admin, &anna(json!({"subscriptionId": line::ANNA}))).await;
     assert_eq!(first.status, 200, "{first:?}");
     assert_eq!(first.json()["phoneNumber"], "06-12345601");
     for changes in [
@@ -342,17 +292,16 @@ async fn spellings_of_one_request() {
         assert_eq!(swap["referenceNumber"], reference);
         assert_eq!(swap["info"].to_string(), info.to_string());
         let kind = world.record(swap["id"].as_str().unwrap()).await.kind;
-        assert_eq!(kind == domain::Kind::Esim, info["eSim"] == true);
+        assert_eq!(kind == domain::SwapKind::Esim, info["eSim"] == true);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_json_and_what_is_too_much() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let before = world.table();
     let padded = |length: usize| {
-        let body =
-            json!({"subscriptionId": UNKNOWN_LINE, "newSimCardNumber": FREE_CARD}).to_string();
+        let body = json!({"subscriptionId": UNKNOWN_LINE, "newSimCardNumber": FREE_CARD}).to_string();
         format!("{body}{}", " ".repeat(length - body.len())).into_bytes()
     };
     let json_type = ("content-type", "application/json");
@@ -361,18 +310,8 @@ async fn what_is_no_json_and_what_is_too_much() {
     let read = "404 NotFound: subscriptionId NotFound";
     for (what, headers, body, expected) in [
         ("as large as may be", vec![json_type], padded(10_240), read),
-        (
-            "too large",
-            vec![json_type],
-            padded(10_241),
-            "413 PayloadTooLarge",
-        ),
-        (
-            "413 before 415",
-            vec![text_type],
-            padded(10_241),
-            "413 PayloadTooLarge",
-        ),
+        ("too large", vec![json_type], padded(10_241), "413 PayloadTooLarge"),
+        ("413 before 415", vec![text_type], padded(10_241), "413 PayloadTooLarge"),
         (
             "415 before JSON",
             vec![text_type],
@@ -405,27 +344,19 @@ async fn what_is_no_json_and_what_is_too_much() {
         ("a list", vec![json_type], b"[]".to_vec(), not_json),
         ("text", vec![json_type], b"\"x\"".to_vec(), not_json),
         ("null", vec![json_type], b"null".to_vec(), not_json),
-        (
-            "not UTF-8",
-            vec![json_type],
-            b"{\"email\":\"\xff\"}".to_vec(),
-            not_json,
-        ),
+        ("not UTF-8", vec![json_type], b"{\"email\":\"\xff\"}".to_vec(), not_json),
         ("very deep", vec![json_type], b"[".repeat(10_000), not_json),
     ] {
         let answer = post(&world, &headers, body).await;
         assert_eq!(told(&answer), expected, "{what}");
-        assert_eq!(
-            answer.headers["content-type"],
-            "application/json; charset=utf-8"
-        );
+        assert_eq!(answer.headers["content-type"], "application/json; charset=utf-8");
     }
     assert_eq!(world.table(), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whose_token_is_not_taken() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let before = world.table();
     let body = card(line::ANNA, FREE_CARD).to_string();
     let good = world.admin();
@@ -446,10 +377,7 @@ async fn whose_token_is_not_taken() {
     let now = Timestamp::now();
     let stranger = Tokens::open(None).unwrap();
     let stranger = stranger.issue("ADMIN", None, None, "test", 3600, now);
-    let expired = world
-        .stack
-        .tokens
-        .issue("ADMIN", None, None, "test", -1, now);
+    let expired = world.stack.tokens.issue("ADMIN", None, None, "test", -1, now);
     let other_claims = URL_SAFE_NO_PAD.encode(r#"{"role":"ADMIN"}"#);
     for (what, authorization) in [
         ("none", None),
@@ -480,8 +408,8 @@ async fn whose_token_is_not_taken() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_s_line_beside_an_own_one_does_not_exist() {
-    let wire = Wire::new().await;
-    let world = World::with(&[("AWS_ENDPOINT_URL_DYNAMODB", &wire.url)]).await;
+    let wire = FaultyProxy::new().await;
+    let world = TestStack::with(&[("AWS_ENDPOINT_URL_DYNAMODB", &wire.url)]).await;
     wire.connect(&world.stack.endpoints.dynamodb);
     let before = world.table();
     let owner = world.owner("C-100");
@@ -490,16 +418,8 @@ async fn a_stranger_s_line_beside_an_own_one_does_not_exist() {
     let (anna, carla, nobody) = ("06-12345601", "06-12345603", "06-99999999");
     // A stranger's line, one that is not there, and the field to blame.
     for (foreign, missing, field) in [
-        (
-            both(line::CARLA, anna),
-            both(UNKNOWN_LINE, anna),
-            "subscriptionId",
-        ),
-        (
-            both(line::ANNA, carla),
-            both(line::ANNA, nobody),
-            "phoneNumber",
-        ),
+        (both(line::CARLA, anna), both(UNKNOWN_LINE, anna), "subscriptionId"),
+        (both(line::ANNA, carla), both(line::ANNA, nobody), "phoneNumber"),
     ] {
         for rest in [json!({"newSimCardNumber": FREE_CARD}), esim(line::ANNA)] {
             for headers in [&key[..0], &key] {
@@ -518,10 +438,7 @@ async fn a_stranger_s_line_beside_an_own_one_does_not_exist() {
         }
     }
     // Two lines that the caller may see both.
-    let two = with(
-        card(line::ANNA, FREE_CARD),
-        json!({"phoneNumber": "06-12345602"}),
-    );
+    let two = with(card(line::ANNA, FREE_CARD), json!({"phoneNumber": "06-12345602"}));
     let answer = world.submit(&owner, &two).await;
     assert_eq!(told(&answer), "400 InvalidValue: phoneNumber InvalidValue");
     assert_eq!(world.table(), before);
@@ -551,11 +468,11 @@ fn stock(iccid: &str) -> Sim {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sims_that_cannot_be_had_look_the_same() {
-    let world = World::start(Options {
+    let world = TestStack::start(Options {
         // Bram's swap keeps its card.
         network_delay: Duration::from_secs(3600),
         settings: [("ASK_AFTER".to_owned(), "1h".to_owned())].into(),
-        ..World::options()
+        ..TestStack::options()
     })
     .await;
     let owner = world.owner("C-100");
@@ -589,7 +506,7 @@ async fn sims_that_cannot_be_had_look_the_same() {
     world.await_status(&taken, "BUSY").await;
 
     let before = world.table();
-    let mut seen: Option<Answer> = None;
+    let mut seen: Option<TestResponse> = None;
     for (what, iccid) in [
         ("unknown", UNKNOWN_SIM),
         ("of an open swap", FREE_CARD),
@@ -602,17 +519,9 @@ async fn sims_that_cannot_be_had_look_the_same() {
         ("an eSIM", "8931086000000002019"),
     ] {
         let answer = world.submit(&owner, &card(line::ANNA, iccid)).await;
-        assert_eq!(
-            told(&answer),
-            "404 NotFound: newSimCardNumber NotFound",
-            "{what}"
-        );
+        assert_eq!(told(&answer), "404 NotFound: newSimCardNumber NotFound", "{what}");
         let answer = answer.timeless();
-        assert_eq!(
-            *seen.get_or_insert_with(|| answer.clone()),
-            answer,
-            "{what}"
-        );
+        assert_eq!(*seen.get_or_insert_with(|| answer.clone()), answer, "{what}");
     }
     let none_left = world.submit(&world.owner("C-300"), &esim(line::EMIL)).await;
     assert_eq!(told(&none_left), "404 NotFound: eSim NotFound");
@@ -624,10 +533,10 @@ async fn sims_that_cannot_be_had_look_the_same() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_reason_is_told() {
-    let world = World::start(Options {
+    let world = TestStack::start(Options {
         network_delay: Duration::from_secs(3600),
         settings: [("ASK_AFTER".to_owned(), "1h".to_owned())].into(),
-        ..World::options()
+        ..TestStack::options()
     })
     .await;
     let owner = world.owner("C-100");
@@ -685,24 +594,9 @@ async fn the_first_reason_is_told() {
             card(line::GIJS, UNKNOWN_SIM),
             "403 Porting",
         ),
-        (
-            "Locked, an eSIM",
-            &key[..0],
-            esim(line::HANNA),
-            "403 Locked",
-        ),
-        (
-            "Blocked, an eSIM",
-            &key[..0],
-            esim(line::FLEUR),
-            "403 Blocked",
-        ),
-        (
-            "Porting, an eSIM",
-            &key[..0],
-            esim(line::GIJS),
-            "403 Porting",
-        ),
+        ("Locked, an eSIM", &key[..0], esim(line::HANNA), "403 Locked"),
+        ("Blocked, an eSIM", &key[..0], esim(line::FLEUR), "403 Blocked"),
+        ("Porting, an eSIM", &key[..0], esim(line::GIJS), "403 Porting"),
     ] {
         let answer = world.submit_with(&owner, headers, &body).await;
         assert_eq!(told(&answer), expected, "{what}");
@@ -718,20 +612,16 @@ async fn the_first_reason_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_the_table_fails_the_cause_is_not_told() {
-    let wire = Wire::new().await;
-    let world = World::with(&[("AWS_ENDPOINT_URL_DYNAMODB", &wire.url)]).await;
+    let wire = FaultyProxy::new().await;
+    let world = TestStack::with(&[("AWS_ENDPOINT_URL_DYNAMODB", &wire.url)]).await;
     let before = world.table();
     let owner = world.owner("C-100");
     let check = async |what: &str, status, code: &str, message: &str| {
         let body = card(line::ANNA, FREE_CARD);
         let answer = world.submit(&owner, &body).await;
-        let expected =
-            json!({"responseStatus": {"errorCode": code, "message": message, "errors": []}});
+        let expected = json!({"responseStatus": {"errorCode": code, "message": message, "errors": []}});
         assert_eq!((answer.status, answer.json()), (status, expected), "{what}");
-        let retry = answer
-            .headers
-            .get("retry-after")
-            .map(|v| v.to_str().unwrap());
+        let retry = answer.headers.get("retry-after").map(|v| v.to_str().unwrap());
         assert_eq!(retry, (status == 503).then_some("1"), "{what}");
     };
     let later = "The service is not available now. Try again in a moment.";
@@ -742,7 +632,7 @@ async fn when_the_table_fails_the_cause_is_not_told() {
     let answers = |status: u16, code: &str, times: usize| {
         let body = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "a cause"});
         for _ in 0..times {
-            wire.plan("POST /", Fault::Answer(status, body.to_string()));
+            wire.plan("POST /", ProxyFault::Answer(status, body.to_string()));
         }
     };
     // What may pass is tried three times by the SDK.
@@ -755,10 +645,7 @@ async fn when_the_table_fails_the_cause_is_not_told() {
         check(code, 503, "Unavailable", later).await;
         assert!(wire.is_spent(), "{code}");
     }
-    for (status, code) in [
-        (400, "ResourceNotFoundException"),
-        (400, "AccessDeniedException"),
-    ] {
+    for (status, code) in [(400, "ResourceNotFoundException"), (400, "AccessDeniedException")] {
         answers(status, code, 1);
         check(code, 500, "InternalError", never).await;
         assert!(wire.is_spent(), "{code}");

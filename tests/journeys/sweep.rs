@@ -7,16 +7,16 @@ use local::dynoxide::actions::put_item::PutItemRequest;
 use local::import::{Counts, Kind, import};
 use local::stack::Options;
 use serde_json::json;
-use tests::{FREE_CARD, World, card, esim, line};
+use tests::{FREE_CARD, TestStack, card, esim, line};
 
-async fn without_stream(settings: &[(&str, &str)]) -> World {
+async fn without_stream(settings: &[(&str, &str)]) -> TestStack {
     let settings = settings
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    World::start(Options {
+    TestStack::start(Options {
         stream_batch: None,
         settings: settings.collect(),
-        ..World::options()
+        ..TestStack::options()
     })
     .await
 }
@@ -36,12 +36,7 @@ async fn the_sweeper_alone_brings_swaps_to_their_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sweeper_alone_ends_what_is_not_installed_in_time() {
-    let world = without_stream(&[
-        ("LEASE", "1s"),
-        ("INSTALL_WITHIN", "3s"),
-        ("ASK_AFTER", "500ms"),
-    ])
-    .await;
+    let world = without_stream(&[("LEASE", "1s"), ("INSTALL_WITHIN", "3s"), ("ASK_AFTER", "500ms")]).await;
     let id = world.begin(&esim(line::ANNA)).await;
     let seen = world.await_status(&id, "ERROR").await;
     assert_eq!(seen["info"]["failure"]["code"], "expired");
@@ -53,13 +48,10 @@ async fn the_sweeper_alone_ends_what_is_not_installed_in_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_confirmation_code_is_erased_in_time() {
-    let world = World::with(&[("CODE_KEPT", "1s")]).await;
+    let world = TestStack::with(&[("CODE_KEPT", "1s")]).await;
     let id = world.begin(&esim(line::ANNA)).await;
     assert_eq!(
-        world
-            .manage(&world.admin(), "CancelActivation", &id, "")
-            .await
-            .status,
+        world.manage(&world.admin(), "CancelActivation", &id, "").await.status,
         200
     );
     let key = ActivationId::parse(&id).unwrap();
@@ -72,25 +64,17 @@ async fn a_confirmation_code_is_erased_in_time() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(
-        world.activation(&id).await["info"]["confirmationCode"],
-        "##########"
-    );
+    assert_eq!(world.activation(&id).await["info"]["confirmationCode"], "##########");
 }
 
 /// Lines `swept-<n>` on the network SWEPT, each with its SIM and a card that is free.
-async fn load_lines(world: &World, count: usize) {
-    let mut sims =
-        "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN"
-            .to_owned();
-    let mut lines =
-        "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING"
-            .to_owned();
+async fn load_lines(world: &TestStack, count: usize) {
+    let mut sims = "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN".to_owned();
+    let mut lines = "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING".to_owned();
     for number in 0..count {
         sims += &format!("\n{};;;;;NANO;SWEPT;;;false", free_card(number));
-        lines += &format!(
-            "\nswept-{number};+46700000{number:03};C-400;;SWEPT;8946010000000000{number:03};;en;ACTIVE;false"
-        );
+        lines +=
+            &format!("\nswept-{number};+46700000{number:03};C-400;;SWEPT;8946010000000000{number:03};;en;ACTIVE;false");
     }
     let directory = tempfile::tempdir().unwrap();
     for (kind, text) in [(Kind::Sims, sims), (Kind::Subscriptions, lines)] {
@@ -118,10 +102,10 @@ async fn one_record_of_a_hundred_that_cannot_be_read_holds_back_no_other() {
         data_dir: Some(directory.path().to_owned()),
         stream_batch,
         sweep_every,
-        ..World::options()
+        ..TestStack::options()
     };
     // Nothing wakes them: in the stream are then a hundred records of swaps, one with nothing in its row.
-    let world = World::start(stack(None, Duration::from_secs(3600))).await;
+    let world = TestStack::start(stack(None, Duration::from_secs(3600))).await;
     load_lines(&world, SWAPS).await;
     let text = |text: &str| serde_json::from_value(json!({"S": text})).unwrap();
     let mut ids = Vec::new();
@@ -144,7 +128,7 @@ async fn one_record_of_a_hundred_that_cannot_be_read_holds_back_no_other() {
     world.stack.stop().await;
 
     // One batch of all of them. A hundred at once may be too slow for a lease: then the sweeper goes on.
-    let world = World::start(stack(Some(SWAPS + 1), Duration::from_secs(1))).await;
+    let world = TestStack::start(stack(Some(SWAPS + 1), Duration::from_secs(1))).await;
     for id in &ids {
         world.await_status(id, "DONE").await;
     }
@@ -161,14 +145,10 @@ async fn one_record_of_a_hundred_that_cannot_be_read_holds_back_no_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ses_tells_what_became_of_a_mail() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     for (line, to, expected) in [
         (line::ANNA, "anna@example.com", DeliveryState::Delivered),
-        (
-            line::BRAM,
-            "bounce@simulator.amazonses.com",
-            DeliveryState::Bounced,
-        ),
+        (line::BRAM, "bounce@simulator.amazonses.com", DeliveryState::Bounced),
         (
             line::CARLA,
             "complaint@simulator.amazonses.com",
@@ -186,9 +166,7 @@ async fn ses_tells_what_became_of_a_mail() {
         if to.starts_with("complaint") {
             let complains = async || {
                 let mail = world.stack.store.delivery(&key, 1).await.unwrap().unwrap();
-                mail.timeline
-                    .iter()
-                    .any(|event| event.what == "SES: complaint")
+                mail.timeline.iter().any(|event| event.what == "SES: complaint")
             };
             while !complains().await {
                 tokio::time::sleep(Duration::from_millis(10)).await;

@@ -3,11 +3,10 @@
 
 use local::import::{Kind, Report, import};
 use serde_json::{Value, json};
-use tests::{Answer, FREE_CARD, World, activation_code, card, esim, line};
+use tests::{FREE_CARD, TestResponse, TestStack, activation_code, card, esim, line};
 
 /// The line's columns in a stock file.
-const LINES: &str =
-    "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING;LOCKED";
+const LINES: &str = "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING;LOCKED";
 const ANNAS_SIM: &str = "8931086000000000013";
 const THIEF: &str = r#"{"email":"thief@mail.example"}"#;
 /// Each way to keep a line on its SIM, as state, porting and lock, and what it is called where.
@@ -17,7 +16,7 @@ const BARS: [(&str, &str, &str); 3] = [
     ("ACTIVE;true;false", "Porting", "porting"),
 ];
 
-async fn change(world: &World, token: &str, account: &str, sim: &str, key: &str) -> Answer {
+async fn change(world: &TestStack, token: &str, account: &str, sim: &str, key: &str) -> TestResponse {
     let bearer = format!("Bearer {token}");
     let mut headers = vec![("authorization", bearer.as_str())];
     if !key.is_empty() {
@@ -27,21 +26,21 @@ async fn change(world: &World, token: &str, account: &str, sim: &str, key: &str)
     world.send("POST", &path, &headers, "").await
 }
 
-fn sim_of(answer: &Answer) -> String {
+fn sim_of(answer: &TestResponse) -> String {
     assert_eq!(answer.status, 200, "{answer:?}");
     let sim = &answer.json()["mvnoSim"]["simNumber"];
     sim.as_str().unwrap().to_owned()
 }
 
 /// The newest swap of a line.
-async fn swap_of(world: &World, line: &str) -> String {
+async fn swap_of(world: &TestStack, line: &str) -> String {
     let query = format!("subscriptionId={line}");
     let page = world.query(&world.admin(), &query).await.json();
     page["results"][0]["id"].as_str().unwrap().to_owned()
 }
 
 /// Imports one line, and gives what was told of its open swap.
-async fn bar(world: &World, row: &str) -> Vec<String> {
+async fn bar(world: &TestStack, row: &str) -> Vec<String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("{LINES}\n{row}\n")).unwrap();
     let mut told = Vec::new();
@@ -63,14 +62,14 @@ fn anna(bar: &str) -> String {
     )
 }
 
-fn assert_refused(answer: &Answer, status: u16, code: &str) {
+fn assert_refused(answer: &TestResponse, status: u16, code: &str) {
     let (found, found_code, _) = answer.refusal();
     assert_eq!((found, found_code.as_str()), (status, code), "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_qr_code_without_a_confirmation_code_goes_to_the_contact_on_file_and_nowhere_else() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     sim_of(&change(&world, &world.owner("C-100"), line::ANNA, "eSim", "").await);
     let id = swap_of(&world, line::ANNA).await;
     world.await_waiting(&id).await;
@@ -93,7 +92,7 @@ async fn a_qr_code_without_a_confirmation_code_goes_to_the_contact_on_file_and_n
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_show_where_a_qr_code_went_last() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-100");
     let first = world.submit(&owner, &esim(line::ANNA)).await.json();
     let id = first["id"].as_str().unwrap();
@@ -111,7 +110,7 @@ async fn answers_show_where_a_qr_code_went_last() {
 async fn what_bars_a_line_stops_its_open_swap() {
     for (bars, code, _) in BARS {
         for by_account in [false, true] {
-            let world = World::new().await;
+            let world = TestStack::new().await;
             let owner = world.owner("C-100");
             if by_account {
                 sim_of(&change(&world, &owner, line::ANNA, "eSim", "").await);
@@ -141,10 +140,10 @@ async fn what_bars_a_line_stops_its_open_swap() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_swap_that_nobody_outside_knows_of_is_stopped_too_and_one_that_has_moved_goes_on() {
     // Nothing wakes a swap here but the sweeper, which is told to come.
-    let world = World::start(local::stack::Options {
+    let world = TestStack::start(local::stack::Options {
         stream_batch: None,
         settings: [("LEASE".to_owned(), "3s".to_owned())].into(),
-        ..World::options()
+        ..TestStack::options()
     })
     .await;
     let id = world.begin(&card(line::ANNA, FREE_CARD)).await;
@@ -154,9 +153,9 @@ async fn a_swap_that_nobody_outside_knows_of_is_stopped_too_and_one_that_has_mov
     assert_eq!(seen["info"]["failure"]["code"], "stopped");
     assert_eq!(world.sim(FREE_CARD).await.state.as_str(), "FREE");
 
-    let slow = World::start(local::stack::Options {
+    let slow = TestStack::start(local::stack::Options {
         network_delay: std::time::Duration::from_secs(3),
-        ..World::options()
+        ..TestStack::options()
     })
     .await;
     let id = slow.begin(&card(line::ANNA, FREE_CARD)).await;
@@ -173,7 +172,7 @@ async fn a_swap_that_nobody_outside_knows_of_is_stopped_too_and_one_that_has_mov
 async fn a_resend_is_refused_while_its_line_is_barred() {
     // The network starts by itself, so that the swap is past being stopped and still waits for the phone.
     for (bars, code, _) in BARS {
-        let world = World::new().await;
+        let world = TestStack::new().await;
         let id = world.begin(&esim(line::ANNA)).await;
         world.await_waiting(&id).await;
         let swap = world.record(&id).await;
@@ -199,7 +198,7 @@ async fn a_resend_is_refused_while_its_line_is_barred() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_barred_account_shows_no_codes_and_does_not_tell_a_guesser_its_sim() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-100");
     let cards = ["8931086000000001011", "8931086000000001029"];
     for (n, (bars, _, message)) in BARS.into_iter().enumerate() {
@@ -222,16 +221,7 @@ async fn a_barred_account_shows_no_codes_and_does_not_tell_a_guesser_its_sim() {
         bar(&world, &anna(bars)).await;
 
         let mut bodies = Vec::new();
-        for sim in [
-            &*named,
-            ANNAS_SIM,
-            cards[0],
-            cards[1],
-            "eSim",
-            "autoAssign",
-            "1",
-            "x",
-        ] {
+        for sim in [&*named, ANNAS_SIM, cards[0], cards[1], "eSim", "autoAssign", "1", "x"] {
             for key in ["", "key", "another"] {
                 let answer = change(&world, &owner, line::ANNA, sim, key).await;
                 assert_eq!(answer.status, 403, "{bars} {sim} {key}: {answer:?}");
@@ -246,7 +236,7 @@ async fn a_barred_account_shows_no_codes_and_does_not_tell_a_guesser_its_sim() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_a_swap_is_open_the_current_sim_s_codes_are_not_to_be_had() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-100");
     let id = world.begin(&esim(line::ANNA)).await;
     world.await_waiting(&id).await;
@@ -259,7 +249,7 @@ async fn while_a_swap_is_open_the_current_sim_s_codes_are_not_to_be_had() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sim_whose_codes_were_shown_goes_to_no_other_line() {
-    let world = World::with(&[("SIM_REST", "1ms"), ("CALL_REST", "1ms")]).await;
+    let world = TestStack::with(&[("SIM_REST", "1ms"), ("CALL_REST", "1ms")]).await;
     let owner = world.owner("C-100");
     let shown = sim_of(&change(&world, &owner, line::ANNA, "eSim", "k").await);
     let id = swap_of(&world, line::ANNA).await;
@@ -276,24 +266,16 @@ async fn a_sim_whose_codes_were_shown_goes_to_no_other_line() {
     for n in 0..3 {
         let other = [line::BRAM, line::CARLA][n % 2];
         let token = world.reseller("R-10");
-        taken.push(sim_of(
-            &change(&world, &token, other, "eSim", &n.to_string()).await,
-        ));
+        taken.push(sim_of(&change(&world, &token, other, "eSim", &n.to_string()).await));
         let id = swap_of(&world, other).await;
         world.await_waiting(&id).await;
         world.manage(&token, "CancelActivation", &id, "").await;
         world.await_status(&id, "ERROR").await;
     }
     assert!(!taken.contains(&shown), "{taken:?}");
-    assert_eq!(
-        taken[0], taken[2],
-        "a line's next swap takes what is kept for it"
-    );
+    assert_eq!(taken[0], taken[2], "a line's next swap takes what is kept for it");
     // The caller who saw it is shown it again.
-    assert_eq!(
-        sim_of(&change(&world, &owner, line::ANNA, "eSim", "k").await),
-        shown
-    );
+    assert_eq!(sim_of(&change(&world, &owner, line::ANNA, "eSim", "k").await), shown);
 
     // The line's next swap takes it, in the other dialect too, and it stays kept if that fails.
     for _ in 0..2 {
@@ -315,13 +297,11 @@ async fn a_sim_whose_codes_were_shown_goes_to_no_other_line() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_keeps_one_sim_of_a_kind_and_an_operator_can_release_it() {
-    let world = World::with(&[("SIM_REST", "1h"), ("CALL_REST", "1ms")]).await;
+    let world = TestStack::with(&[("SIM_REST", "1h"), ("CALL_REST", "1ms")]).await;
     let owner = world.owner("C-100");
     let mut shown = Vec::new();
     for _ in 0..2 {
-        shown.push(sim_of(
-            &change(&world, &owner, line::ANNA, "eSim", "").await,
-        ));
+        shown.push(sim_of(&change(&world, &owner, line::ANNA, "eSim", "").await));
         let id = swap_of(&world, line::ANNA).await;
         world.await_waiting(&id).await;
         world.manage(&owner, "CancelActivation", &id, "").await;
@@ -341,19 +321,16 @@ async fn a_line_keeps_one_sim_of_a_kind_and_an_operator_can_release_it() {
     assert_eq!(world.line(line::ANNA).await.kept_esim, None);
     let current = domain::Iccid::parse(ANNAS_SIM).unwrap();
     let refused = store.release_sim(&current).await.unwrap();
-    assert!(
-        matches!(refused, store::Released::NotFree(_)),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, store::Released::NotFree(_)), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_card_that_a_caller_named_and_saw_the_codes_of_is_assigned_to_nobody() {
     // Nothing takes the swap further, so that it can be cancelled. The number can be guessed: they count up.
-    let world = World::start(local::stack::Options {
+    let world = TestStack::start(local::stack::Options {
         stream_batch: None,
         settings: [("LEASE".to_owned(), "2s".to_owned())].into(),
-        ..World::options()
+        ..TestStack::options()
     })
     .await;
     let owner = world.owner("C-100");
@@ -366,9 +343,7 @@ async fn a_card_that_a_caller_named_and_saw_the_codes_of_is_assigned_to_nobody()
     let shelved = || {
         let rows = world.rows();
         let key = format!("S#{FREE_CARD}");
-        let row = rows
-            .iter()
-            .find(|row| format!("{:?}", row["pk"]).contains(&key));
+        let row = rows.iter().find(|row| format!("{:?}", row["pk"]).contains(&key));
         row.unwrap().contains_key("shelf")
     };
     assert!(!shelved(), "it waits in no pool");
@@ -380,7 +355,7 @@ async fn a_card_that_a_caller_named_and_saw_the_codes_of_is_assigned_to_nobody()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_confirmation_code_is_shown_to_whoever_gave_it_and_to_nobody_else() {
     const MASK: &str = "##########";
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let giver = world.reseller("R-10");
     let first = world.submit(&giver, &esim(line::ANNA)).await.json();
     assert_eq!(first["info"]["confirmationCode"], "8E9!#");
@@ -403,7 +378,7 @@ async fn the_confirmation_code_is_shown_to_whoever_gave_it_and_to_nobody_else() 
             assert_eq!(code(&page["results"][0]), shown, "{query}");
         }
     }
-    let code = |answer: Answer| answer.json()["info"]["confirmationCode"].clone();
+    let code = |answer: TestResponse| answer.json()["info"]["confirmationCode"].clone();
     let owner = world.owner("C-100");
     assert_eq!(code(world.manage(&owner, "ResendEsim", id, "").await), MASK);
     let cancelled = world.manage(&owner, "CancelActivation", id, "").await;
@@ -414,17 +389,10 @@ async fn the_confirmation_code_is_shown_to_whoever_gave_it_and_to_nobody_else() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_would_act_on_a_screen_is_refused() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-100");
     let before = world.table();
-    for reference in [
-        "\u{1b}[2J",
-        "a\nADMIN b",
-        "\u{202e}7",
-        "\u{9b}1A",
-        "\u{7f}",
-        "\t",
-    ] {
+    for reference in ["\u{1b}[2J", "a\nADMIN b", "\u{202e}7", "\u{9b}1A", "\u{7f}", "\t"] {
         let mut body = esim(line::ANNA);
         body["referenceNumber"] = json!(reference);
         let refused = world.submit(&owner, &body).await;
@@ -432,11 +400,7 @@ async fn what_would_act_on_a_screen_is_refused() {
         assert_eq!(refused.refusal(), (400, "InvalidValue".into(), vec![fault]));
     }
     let now = jiff::Timestamp::now();
-    for (subject, customer) in [
-        ("\u{1b}[2J", "C-100"),
-        ("a\nb", "C-100"),
-        ("a", "C-100\u{202e}"),
-    ] {
+    for (subject, customer) in [("\u{1b}[2J", "C-100"), ("a\nb", "C-100"), ("a", "C-100\u{202e}")] {
         let tokens = &world.stack.tokens;
         let token = tokens.issue("OWNER", Some(customer), None, subject, 60, now);
         for answer in [
@@ -454,26 +418,23 @@ async fn what_would_act_on_a_screen_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_path_is_what_its_route_says_however_it_is_spelled() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let id = world.begin(&esim(line::ANNA)).await;
     world.await_waiting(&id).await;
-    let answer = world
-        .manage(&world.admin(), "CancelActivatio%6E", &id, "")
-        .await;
+    let answer = world.manage(&world.admin(), "CancelActivatio%6E", &id, "").await;
     assert_eq!(answer.json()["info"]["failure"]["code"], "cancelled");
     assert_eq!(world.mails(&id).len(), 1);
 
     // An event of the network is one under any spelling, and no callback of the SM-DP+.
     let path = "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEven%74";
-    let event =
-        json!({"eventId": "1", "event": {"serviceOrder": {"id": "none", "state": "completed"}}});
+    let event = json!({"eventId": "1", "event": {"serviceOrder": {"id": "none", "state": "completed"}}});
     let answer = world.send("POST", path, &[], event.to_string()).await;
     assert_eq!(answer.status, 201, "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idempotency_key_that_comes_twice_is_refused() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let owner = world.owner("C-100");
     let before = world.table();
     let bearer = format!("Bearer {owner}");
@@ -483,21 +444,12 @@ async fn an_idempotency_key_that_comes_twice_is_refused() {
         &["\"one\"", "\"one\""],
         &["one,two"],
     ] {
-        let mut headers = vec![
-            ("authorization", bearer.as_str()),
-            ("content-type", "application/json"),
-        ];
+        let mut headers = vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
         headers.extend(keys.iter().map(|key| ("idempotency-key", *key)));
         let body = esim(line::ANNA).to_string();
-        let refused = world
-            .send("POST", "/api/SimSwapSubscription", &headers, body)
-            .await;
+        let refused = world.send("POST", "/api/SimSwapSubscription", &headers, body).await;
         let fault = ("InvalidValue".to_owned(), "Idempotency-Key".to_owned());
-        assert_eq!(
-            refused.refusal(),
-            (400, "InvalidValue".into(), vec![fault]),
-            "{keys:?}"
-        );
+        assert_eq!(refused.refusal(), (400, "InvalidValue".into(), vec![fault]), "{keys:?}");
         let path = format!("/mvno/{}/changesim/eSim", line::ANNA);
         let refused = world.send("POST", &path, &headers, "").await;
         assert_eq!(refused.status, 400, "{refused:?}");
@@ -507,7 +459,7 @@ async fn an_idempotency_key_that_comes_twice_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_of_another_site_has_no_part_in_the_local_stack() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let id = world.begin(&esim(line::ANNA)).await;
     let code = activation_code(&world.await_mail(&id).await);
     let install = json!({"activationCode": code, "confirmationCode": "8E9!#"}).to_string();
@@ -529,10 +481,7 @@ async fn a_page_of_another_site_has_no_part_in_the_local_stack() {
     for (part, path) in [
         (&parts.kms, "/"),
         (&parts.ses, "/"),
-        (
-            &parts.lambda,
-            "/2015-03-31/functions/query-activation/invocations",
-        ),
+        (&parts.lambda, "/2015-03-31/functions/query-activation/invocations"),
         (&parts.smdp, "/local/phone/install"),
     ] {
         let from_page = ("origin", "http://thief.example");
@@ -546,20 +495,14 @@ async fn a_page_of_another_site_has_no_part_in_the_local_stack() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secrets_and_names_are_erased_in_time_in_swaps_without_a_code_too() {
-    let world = World::with(&[("CODE_KEPT", "1ms"), ("SIM_REST", "1ms")]).await;
+    let world = TestStack::with(&[("CODE_KEPT", "1ms"), ("SIM_REST", "1ms")]).await;
     let owner = world.owner("C-100");
     change(&world, &owner, line::ANNA, "eSim", "").await;
     let id = swap_of(&world, line::ANNA).await;
     world.await_waiting(&id).await;
     let stored = || async {
         let id = domain::ActivationId::parse(&id).unwrap();
-        world
-            .stack
-            .store
-            .swap_with_deliveries(&id)
-            .await
-            .unwrap()
-            .unwrap()
+        world.stack.store.swap_with_deliveries(&id).await.unwrap().unwrap()
     };
     assert!(stored().await.secrets.matching_id.is_some());
     world.manage(&owner, "CancelActivation", &id, "").await;
@@ -575,7 +518,7 @@ async fn secrets_and_names_are_erased_in_time_in_swaps_without_a_code_too() {
     assert_eq!(kept.secrets, store::SwapSecrets::default());
     assert!(!kept.activation.is_anonymous());
 
-    let world = World::with(&[("RECORDS_KEPT", "1s"), ("CODE_KEPT", "1s")]).await;
+    let world = TestStack::with(&[("RECORDS_KEPT", "1s"), ("CODE_KEPT", "1s")]).await;
     let mut body = esim(line::ANNA);
     body["referenceNumber"] = json!("Anna's phone");
     let id = world.begin(&body).await;
@@ -587,16 +530,11 @@ async fn secrets_and_names_are_erased_in_time_in_swaps_without_a_code_too() {
     assert_eq!(seen["status"], "DONE");
     assert_eq!(seen["info"]["email"], Value::Null);
     let rows = world.rows();
-    let rows = rows
-        .iter()
-        .filter(|row| format!("{:?}", row["pk"]).contains(&id));
+    let rows = rows.iter().filter(|row| format!("{:?}", row["pk"]).contains(&id));
     let rows: Vec<_> = rows.map(|row| format!("{row:?}")).collect();
     assert_eq!(rows.len(), 2, "the swap and its mail");
     for name in ["customer@example.com", "31612345601", "Anna", "ADMIN"] {
-        assert!(
-            !rows.iter().any(|row| row.contains(name)),
-            "{name}: {rows:?}"
-        );
+        assert!(!rows.iter().any(|row| row.contains(name)), "{name}: {rows:?}");
     }
     let shown = local::show::swap(&world.stack.store, &id).await.unwrap();
     assert!(shown.contains("phone number       erased"), "{shown}");

@@ -1,4 +1,4 @@
-//! What Cargo cannot enforce: the house is as its documents say.
+//! Checks that code, template and documents agree where the compiler cannot see it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use change_sim::ChangeSim;
 use deliver_esim::DeliverEsim;
-use edge::{Ambient, Settings};
+use edge::{ClockAndRng, Settings};
 use fulfil_swap::{FulfilSwap, Peers};
 use local::gateway::{Authorizer, ROUTES};
 use mail_events::MailEvents;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use store::Store;
 use submit_swap::SubmitSwap;
 use sweep_swaps::SweepSwaps;
-use tests::World;
+use tests::TestStack;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -43,10 +43,7 @@ fn resources() -> BTreeMap<String, String> {
     let mut resources = BTreeMap::new();
     let mut current = String::new();
     for line in part.lines() {
-        match line
-            .strip_prefix("  ")
-            .and_then(|line| line.strip_suffix(':'))
-        {
+        match line.strip_prefix("  ").and_then(|line| line.strip_suffix(':')) {
             Some(name) if !name.starts_with([' ', '#']) => current = name.to_owned(),
             _ => {
                 let text: &mut String = resources.entry(current.clone()).or_default();
@@ -95,13 +92,10 @@ fn the_template_serves_the_gateways_routes() {
     assert_eq!(routes.len(), ROUTES.len());
     for route in ROUTES {
         let key = format!("{} {}", route.method, route.path);
-        let text = routes
-            .values()
-            .find(|text| property(text, "RouteKey:") == key);
+        let text = routes.values().find(|text| property(text, "RouteKey:") == key);
         let text = text.unwrap_or_else(|| panic!("{key} is not deployed"));
         let integration = property(text, "Target: !Sub integrations/${").trim_end_matches('}');
-        let function =
-            property(&all[integration], "IntegrationUri: !GetAtt").trim_end_matches(".Arn");
+        let function = property(&all[integration], "IntegrationUri: !GetAtt").trim_end_matches(".Arn");
         assert_eq!(
             property(&all[function], "CodeUri: ../target/lambda/"),
             route.function,
@@ -117,57 +111,37 @@ fn the_template_serves_the_gateways_routes() {
         } else {
             "NetworkStage"
         };
-        assert!(
-            all[stage].contains(&format!("\"{key}\":")),
-            "{key} has a limit"
-        );
+        assert!(all[stage].contains(&format!("\"{key}\":")), "{key} has a limit");
     }
 }
 
 #[test]
 fn the_operator_reads_of_every_alarm_and_every_part_of_the_dashboard() {
-    let readme = read("README.md");
+    let readme = read("infra/README.md");
     let alarms = of_type("AWS::CloudWatch::Alarm");
     for (name, text) in &alarms {
         let says = property(text, "AlarmDescription:");
-        assert!(
-            readme.contains(&format!("\n| `{name}` | {says} | ")),
-            "{name}"
-        );
-        assert_eq!(
-            property(text, "AlarmName:"),
-            format!("!Sub ${{AWS::StackName}}-{name}")
-        );
+        assert!(readme.contains(&format!("\n| `{name}` | {says} | ")), "{name}");
+        assert_eq!(property(text, "AlarmName:"), format!("!Sub ${{AWS::StackName}}-{name}"));
     }
     let (_, rows) = readme.split_once("| alarm | says | then |").unwrap();
     let (rows, rest) = rows.split_once("\n\n").unwrap();
-    assert_eq!(
-        rows.lines().count() - 2,
-        alarms.len(),
-        "no alarm that is not there"
-    );
+    assert_eq!(rows.lines().count() - 2, alarms.len(), "no alarm that is not there");
 
     let dashboard = &resources()["Dashboard"];
     let titles = dashboard.split("\"title\": \"").skip(1);
     let titles: Vec<_> = titles.filter_map(|text| text.split('"').next()).collect();
     let (rows, _) = rest.split_once("\n\n").unwrap();
-    let rows: Vec<_> = rows
-        .lines()
-        .skip(2)
-        .filter_map(|row| row.split(" |").next())
-        .collect();
+    let rows: Vec<_> = rows.lines().skip(2).filter_map(|row| row.split(" |").next()).collect();
     assert_eq!(
         rows,
-        titles
-            .iter()
-            .map(|title| format!("| {title}"))
-            .collect::<Vec<_>>()
+        titles.iter().map(|title| format!("| {title}")).collect::<Vec<_>>()
     );
 }
 
 #[tokio::test]
 async fn the_template_makes_the_table_that_the_store_makes() {
-    let world = World::new().await;
+    let world = TestStack::new().await;
     let request = json!({"TableName": world.stack.endpoints.table});
     let request = serde_json::from_value(request).unwrap();
     let made = world.stack.database.describe_table(request).unwrap();
@@ -201,10 +175,7 @@ async fn the_template_makes_the_table_that_the_store_makes() {
         template,
         "TimeToLiveSpecification:\n        Enabled: true\n        AttributeName:",
     );
-    assert!(
-        schema.contains(&format!("attribute_name(\"{ttl}\")")),
-        "{ttl}"
-    );
+    assert!(schema.contains(&format!("attribute_name(\"{ttl}\")")), "{ttl}");
 }
 
 fn keys(schema: &Value, indent: &str) -> String {
@@ -251,29 +222,18 @@ fn each_function_is_documented_and_can_be_invoked() {
 #[test]
 fn the_gateway_and_cargo_lambda_watch_serve_the_same_routes() {
     let manifest = read("Cargo.toml");
-    let (_, router) = manifest
-        .split_once("[workspace.metadata.lambda.watch.router]")
-        .unwrap();
-    let watched: Vec<&str> = router
-        .lines()
-        .take_while(|line| !line.starts_with('['))
-        .collect();
+    let (_, router) = manifest.split_once("[workspace.metadata.lambda.watch.router]").unwrap();
+    let watched: Vec<&str> = router.lines().take_while(|line| !line.starts_with('[')).collect();
     for route in ROUTES {
         assert!(functions().contains(route.function), "{}", route.function);
         let line = watched
             .iter()
             .find(|line| line.contains(&format!("\"{}\"", route.path)));
         let line = line.unwrap_or_else(|| panic!("{} is not watched", route.path));
-        let served = format!(
-            "{{ function = \"{}\", method = \"{}\" }}",
-            route.function, route.method
-        );
+        let served = format!("{{ function = \"{}\", method = \"{}\" }}", route.function, route.method);
         assert!(line.contains(&served), "{line}");
     }
-    let served: usize = watched
-        .iter()
-        .map(|line| line.matches("function").count())
-        .sum();
+    let served: usize = watched.iter().map(|line| line.matches("function").count()).sum();
     assert_eq!(served, ROUTES.len());
 }
 
@@ -289,9 +249,8 @@ fn the_description_has_the_routes_that_need_a_token() {
     for line in within {
         if let Some(key) = line.strip_prefix("  /") {
             path = key.strip_suffix(':').unwrap();
-        } else if let Some(method @ ("get" | "post" | "put" | "patch" | "delete")) = line
-            .strip_prefix("    ")
-            .and_then(|key| key.strip_suffix(':'))
+        } else if let Some(method @ ("get" | "post" | "put" | "patch" | "delete")) =
+            line.strip_prefix("    ").and_then(|key| key.strip_suffix(':'))
         {
             described.insert(format!("{} /{path}", method.to_uppercase()));
         }
@@ -329,7 +288,7 @@ async fn settings_of(function: &str) -> BTreeSet<String> {
         .build();
     let kms = aws_sdk_kms::Config::new(&aws);
     let store = Store::new(aws_sdk_dynamodb::Client::new(&aws), kms, "table", "key");
-    let (clock, fits) = (Ambient::real(), "the settings are complete");
+    let (clock, fits) = (ClockAndRng::real(), "the settings are complete");
     match function {
         "submit-swap" => drop(SubmitSwap::new(store, clock, &settings).expect(fits)),
         "change-sim" => drop(ChangeSim::new(store, clock, &settings).expect(fits)),
@@ -356,7 +315,7 @@ async fn settings_of(function: &str) -> BTreeSet<String> {
     read.clone()
 }
 
-/// The functions that a cell of README's table means.
+/// The functions that a cell of the settings table names.
 fn meant(cell: &str) -> BTreeSet<String> {
     let named = |text: &str| -> BTreeSet<String> {
         let names = text.split(", ").flat_map(|part| part.split(" and "));
@@ -384,7 +343,7 @@ async fn every_setting_is_read_deployed_and_documented_for_the_same_functions() 
         }
     }
 
-    let readme = read("README.md");
+    let readme = read("infra/README.md");
     let (_, table) = readme.split_once("| | function | default |\n").unwrap();
     let (table, _) = table.split_once("\n\n").unwrap();
     let mut documented = BTreeMap::new();
@@ -403,9 +362,7 @@ async fn every_setting_is_read_deployed_and_documented_for_the_same_functions() 
         let Some((_, after)) = text.split_once("        Variables:\n") else {
             return BTreeSet::new();
         };
-        let lines = after
-            .lines()
-            .map_while(|line| line.strip_prefix("        "));
+        let lines = after.lines().map_while(|line| line.strip_prefix("        "));
         let names = lines.filter_map(|line| Some(line.split_once(": ")?.0.trim().to_owned()));
         names.collect()
     };
@@ -420,11 +377,7 @@ async fn every_setting_is_read_deployed_and_documented_for_the_same_functions() 
     }
     assert!(deployed.len() > 15, "{deployed:?}");
     for (name, functions) in &deployed {
-        assert_eq!(
-            Some(functions),
-            readers.get(name),
-            "{name} is set for whom it concerns"
-        );
+        assert_eq!(Some(functions), readers.get(name), "{name} is set for whom it concerns");
     }
 }
 
@@ -478,10 +431,7 @@ fn each_role_may_read_what_its_function_opens_and_no_more() {
         let allowed: BTreeSet<&str> = match role.split_once("- Sid: ReadRows\n") {
             None => BTreeSet::new(),
             Some((_, statement)) => {
-                let keys = property(
-                    statement,
-                    "ForAllValues:StringLike: { dynamodb:LeadingKeys:",
-                );
+                let keys = property(statement, "ForAllValues:StringLike: { dynamodb:LeadingKeys:");
                 let keys = keys.split('"').skip(1).step_by(2);
                 keys.collect()
             }
@@ -503,10 +453,7 @@ fn each_row_of_what_is_defended_names_a_test_that_there_is() {
             Some((room, test)) => (room, format!("fn {test}()")),
             None => (cell.trim_matches('`'), "#[tokio::test".to_owned()),
         };
-        assert!(
-            read(&format!("tests/journeys/{room}.rs")).contains(&test),
-            "{cell}"
-        );
+        assert!(read(&format!("tests/journeys/{room}.rs")).contains(&test), "{cell}");
         tested += 1;
     }
     assert!(tested > 20, "{tested} rows");
@@ -515,7 +462,7 @@ fn each_row_of_what_is_defended_names_a_test_that_there_is() {
 #[test]
 fn arrows_point_one_way() {
     let peers_and_mail: [(&str, &[&str]); 2] = [
-        ("network", &["fulfil-swap", "network-events"]),
+        ("peers", &["fulfil-swap", "network-events"]),
         ("aws-sdk-ses", &["deliver-esim"]),
     ];
     for function in functions() {
@@ -544,22 +491,81 @@ fn arrows_point_one_way() {
 }
 
 #[test]
-fn each_room_says_at_its_door_what_is_in_it() {
-    let mut folders = ["functions", "shared", "infra", "tests"]
-        .map(|folder| root().join(folder))
-        .to_vec();
-    let mut seen = 0;
+fn each_file_says_in_its_first_line_what_it_holds() {
+    let files = files_with(&["rs"]);
+    for path in &files {
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.starts_with("//! "), "{}", path.display());
+    }
+    assert!(files.len() > 50, "{} files", files.len());
+}
+
+/// Our files with one of these extensions, without what a build or a package manager wrote.
+fn files_with(extensions: &[&str]) -> Vec<PathBuf> {
+    let mut folders = vec![root()];
+    let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let extension = path.extension().unwrap_or_default().to_string_lossy();
             if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                seen += 1;
-                let text = fs::read_to_string(&path).unwrap();
-                assert!(text.starts_with("//! "), "{}", path.display());
+                let foreign = name == "target" || name == "node_modules" || name == "docs";
+                if !foreign && (!name.starts_with('.') || name == ".ci" || name == ".github") {
+                    folders.push(path);
+                }
+            } else if extensions.contains(&&*extension) {
+                files.push(path);
             }
         }
     }
-    assert!(seen > 50, "{seen} files");
+    files
+}
+
+#[test]
+fn the_front_page_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 200, "README.md has {lines} lines");
+}
+
+#[test]
+fn no_document_is_cited_that_is_not_here() {
+    let texts = ["rs", "md", "toml", "yaml", "yml", "py", "js"];
+    // Put together here, so that this file does not cite them.
+    let absent = [
+        ["contract", " section"],
+        ["contract", ".md"],
+        ["design", ".md"],
+        ["style", ".md"],
+        ["seed", " a"],
+        ["seed", " b"],
+        ["seed", "'s "],
+    ];
+    let absent = absent.map(|parts| parts.concat());
+    for path in files_with(&texts) {
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let lower = line.to_lowercase();
+            for name in &absent {
+                let at = lower.find(name.as_str());
+                let whole = at.is_some_and(|at| {
+                    let after = lower[at + name.len()..].chars().next();
+                    name.ends_with(' ') || !after.is_some_and(char::is_alphanumeric)
+                });
+                let place = format!("{}:{}", path.display(), number + 1);
+                assert!(!whole, "{place} cites {name:?}");
+            }
+        }
+    }
+    for path in files_with(&["md"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap_or_default();
+            let file = link.split('#').next().unwrap_or_default();
+            if !file.is_empty() && !link.contains("://") {
+                let target = path.with_file_name(file);
+                assert!(target.exists(), "{} links to {link}", path.display());
+            }
+        }
+    }
 }

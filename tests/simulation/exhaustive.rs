@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::faults::FaultPlan;
 use crate::invariants::Fate;
-use crate::people::{Act, Bar, Request};
+use crate::scheduler::{Cut, Plan, Rival, Run, run};
 use crate::stock::{FREE, LINES};
-use crate::weather::Weather;
-use crate::world::{Cut, Plan, Rival, Run, run};
+use crate::workload::{Act, Bar, Request};
 
 /// How a swap that nobody disturbs ends.
 struct Story {
@@ -64,14 +64,11 @@ impl Story {
     fn plan(&self, at: Option<(u64, Cut)>) -> Plan {
         Plan {
             seed: 1,
-            weather: Weather::CALM,
-            requests: [(
-                self.request.clone().with_key("one"),
-                vec![1, 10_000, 100_000],
-            )]
-            .into_iter()
-            .chain(self.then.clone().map(|then| (then, vec![80_000, 90_000])))
-            .collect(),
+            weather: FaultPlan::CALM,
+            requests: [(self.request.clone().with_key("one"), vec![1, 10_000, 100_000])]
+                .into_iter()
+                .chain(self.then.clone().map(|then| (then, vec![80_000, 90_000])))
+                .collect(),
             acts: Some(self.acts.clone()),
             mistake: None,
             at,
@@ -128,17 +125,11 @@ fn check(
         println!("{}", told.trace.join("\n"));
         panic!("{:?}: {what} ({} such)", plan.at, totals.failed.len());
     }
-    let mut odd = totals
-        .runs
-        .iter()
-        .filter(|(n, run)| !fits(run, chosen[*n as usize].1));
+    let mut odd = totals.runs.iter().filter(|(n, run)| !fits(run, chosen[*n as usize].1));
     if let Some((n, run)) = odd.next() {
         let plan = &chosen[*n as usize].0;
         println!("{}", crate::tell(plan.clone()).trace.join("\n"));
-        panic!(
-            "{:?}: it ended as {:?}, with mails {:?}",
-            plan.at, run.swaps, run.mails
-        );
+        panic!("{:?}: it ended as {:?}, with mails {:?}", plan.at, run.swaps, run.mails);
     }
     let mut cut: BTreeMap<&str, usize> = BTreeMap::new();
     let mut pairs = BTreeSet::new();
@@ -183,12 +174,7 @@ fn everybody_may_come_in_at_every_await() {
     let plans = cuts(|_| {
         [Rival::Woken, Rival::Callbacks, Rival::Reports, Rival::Sweep]
             .into_iter()
-            .flat_map(|rival| {
-                [
-                    Cut::OvertakenBefore(rival.clone()),
-                    Cut::OvertakenAfter(rival),
-                ]
-            })
+            .flat_map(|rival| [Cut::OvertakenBefore(rival.clone()), Cut::OvertakenAfter(rival)])
             .collect()
     });
     let others = [
@@ -199,9 +185,7 @@ fn everybody_may_come_in_at_every_await() {
         "sweep-swaps",
     ];
     check(&plans, 401, &others, |run, end| {
-        run.swaps.len() == 1
-            && run.swaps.get(end) == Some(&1)
-            && run.mails.iter().all(|(_, sent)| *sent == 1)
+        run.swaps.len() == 1 && run.swaps.get(end) == Some(&1) && run.mails.iter().all(|(_, sent)| *sent == 1)
     });
 }
 
@@ -227,20 +211,11 @@ fn callers_may_come_in_at_every_await() {
         .into_iter()
         .flat_map(|caller| {
             let rival = Rival::Caller(Box::new(caller));
-            [
-                Cut::OvertakenBefore(rival.clone()),
-                Cut::OvertakenAfter(rival),
-            ]
+            [Cut::OvertakenBefore(rival.clone()), Cut::OvertakenAfter(rival)]
         })
         .collect()
     });
-    let others = [
-        "change-sim",
-        "import",
-        "manage-swap",
-        "query-activation",
-        "submit-swap",
-    ];
+    let others = ["change-sim", "import", "manage-swap", "query-activation", "submit-swap"];
     check(&plans, 901, &others, |run, _| {
         // A cancel may come before the mail is sent.
         let fits = |mail: &(Fate, usize)| matches!(mail, (_, 1) | (Fate::GivenUp, 0));

@@ -4,24 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domain::{
-    Activation, ActivationId, Delivery, DeliveryState, Iccid, Kind, Msisdn, Phase, SubscriptionId,
-};
-use edge::Ambient;
+use domain::{Activation, ActivationId, Delivery, DeliveryState, Iccid, Msisdn, Phase, SubscriptionId, SwapKind};
+use edge::ClockAndRng;
 use local::dynoxide::actions::get_item::GetItemRequest;
 use local::dynoxide::{AttributeValue, Item};
 use memchr::memmem;
-use network::{Order, OrderState};
-use peers::ProfileState;
+use peers::{Order, OrderState};
 use serde_json::{Value, json};
+use simulators::ProfileState;
 
-use crate::ground::{Ground, Mail};
-use crate::people::{Bar, Request, THIEF};
+use crate::fakes::{Fakes, Mail};
 use crate::quirks::Early;
 use crate::sandbox::{INSTALL_WITHIN, ORDER_WITHIN, SETTLE_WITHIN, TABLE};
+use crate::scheduler::{Meant, Scheduler};
 use crate::stock::{self, FREE, LINES, SECRETS};
-use crate::wire::{Call, Peer, Reply};
-use crate::world::{Meant, World};
+use crate::transport::{Call, Peer, Reply};
+use crate::workload::{Bar, Request, THIEF};
 
 /// Within so many milliseconds after it was asked a swap has ended, whatever its peers do.
 const BOUND: u64 = {
@@ -166,8 +164,7 @@ impl Watch {
         if let Some((line, bar)) = request.bar {
             // One that does not speak of the lock leaves it alone, whenever it comes.
             let speaks_of = |other: Bar| bar != Bar::Other || other != Bar::Locked;
-            self.barred
-                .retain(|of, (_, other)| of != line || !speaks_of(*other));
+            self.barred.retain(|of, (_, other)| of != line || !speaks_of(*other));
             for other in Bar::ALL.into_iter().filter(|other| speaks_of(*other)) {
                 let before = self.imported.insert((line, other), now);
                 // Of two imports under way nobody knows which is the last.
@@ -182,14 +179,7 @@ impl Watch {
     }
 
     /// An operator was answered.
-    fn imported(
-        &mut self,
-        n: usize,
-        line: &'static str,
-        bar: Bar,
-        body: &str,
-        now: u64,
-    ) -> Option<String> {
+    fn imported(&mut self, n: usize, line: &'static str, bar: Bar, body: &str, now: u64) -> Option<String> {
         let body: Value = serde_json::from_str(body).unwrap_or_default();
         if let Some(swap) = body["stopped"].as_str() {
             self.stopped.insert(swap.to_owned());
@@ -253,7 +243,7 @@ impl Watch {
     }
 
     /// A call is given up now and will be carried out.
-    pub(crate) fn belated(&mut self, ground: &Ground, call: &Call, now: u64, at: u64) {
+    pub(crate) fn belated(&mut self, ground: &Fakes, call: &Call, now: u64, at: u64) {
         let Some(swap) = swap_of_call(ground, call).filter(|_| call.method != "GET") else {
             return;
         };
@@ -275,10 +265,7 @@ impl Watch {
     /// A function wrote rows.
     pub(crate) fn wrote(&mut self, invocation: u64, function: &str, request: &Written, now: u64) {
         for write in &request.writes {
-            let Some(item) = write
-                .get("Item")
-                .filter(|item| text(item, "sk") == "activation")
-            else {
+            let Some(item) = write.get("Item").filter(|item| text(item, "sk") == "activation") else {
                 continue;
             };
             let key = (text(item, "pk"), text(item, "sk"));
@@ -309,15 +296,14 @@ impl Watch {
     /// when the peer asks us to wait.
     pub(crate) fn heard(
         &mut self,
-        ground: &Ground,
+        ground: &Fakes,
         invocation: u64,
         call: &Call,
         reply: &Reply,
         state: Option<String>,
         wait: Option<u64>,
     ) {
-        let orders =
-            call.method == "PATCH" || call.method == "POST" && call.path.ends_with("/serviceOrder");
+        let orders = call.method == "PATCH" || call.method == "POST" && call.path.ends_with("/serviceOrder");
         match call.peer {
             Peer::Network => {
                 let Some(swap) = swap_of_call(ground, call) else {
@@ -404,15 +390,12 @@ impl Watch {
 
     /// Whether a swap has ended, or is on its way to ERROR.
     fn ended(&self, swap: &str) -> bool {
-        let seen = self
-            .rows
-            .get(&(format!("A#{swap}"), "activation".to_owned()));
+        let seen = self.rows.get(&(format!("A#{swap}"), "activation".to_owned()));
         seen.is_some_and(|seen| seen.ended || seen.phase == "ending")
     }
 
     fn seen(&self, swap: &ActivationId) -> Option<&Seen> {
-        self.rows
-            .get(&(format!("A#{swap}"), "activation".to_owned()))
+        self.rows.get(&(format!("A#{swap}"), "activation".to_owned()))
     }
 
     /// The newest swap of a line: ids begin with the time.
@@ -438,11 +421,11 @@ impl Watch {
     /// A call is about to be carried out.
     pub(crate) fn before(
         &mut self,
-        ground: &Ground,
+        ground: &Fakes,
         call: &Call,
         request: &Written,
         since_begin: u64,
-        ambient: &Ambient,
+        ambient: &ClockAndRng,
     ) -> Vec<String> {
         let mut violations = Vec::new();
         let now = ambient.now().as_millisecond().unsigned_abs();
@@ -457,9 +440,10 @@ impl Watch {
             Peer::Keys | Peer::Lambda => {}
             Peer::Post => {
                 let id = activation_of_mail(call).unwrap_or_default();
-                let mails = self.rows.iter().filter(|((pk, sk), _)| {
-                    *pk == format!("A#{id}") && sk.starts_with("delivery#")
-                });
+                let mails = self
+                    .rows
+                    .iter()
+                    .filter(|((pk, sk), _)| *pk == format!("A#{id}") && sk.starts_with("delivery#"));
                 if !mails.into_iter().any(|(_, seen)| seen.claimed_until >= now) {
                     violations.push(format!("a mail of {id} is sent without a claim"));
                 }
@@ -502,12 +486,7 @@ impl Watch {
     }
 
     /// A write was carried out. Gives the rows that changed, and what is wrong with them.
-    pub(crate) fn written(
-        &mut self,
-        ground: &Ground,
-        request: &Written,
-        now: u64,
-    ) -> (Vec<Key>, Vec<String>) {
+    pub(crate) fn written(&mut self, ground: &Fakes, request: &Written, now: u64) -> (Vec<Key>, Vec<String>) {
         let mut changed = Vec::new();
         let mut violations = Vec::new();
         let mut swap = None;
@@ -556,17 +535,11 @@ impl Watch {
             }
             if let Some(other) = lines.insert(&seen.line, &key.0) {
                 let line = &seen.line;
-                shared.push(format!(
-                    "line {line} has two open swaps: {other} and {}",
-                    key.0
-                ));
+                shared.push(format!("line {line} has two open swaps: {other} and {}", key.0));
             }
             if let Some(other) = sims.insert(&seen.new_sim, &key.0) {
                 let sim = &seen.new_sim;
-                shared.push(format!(
-                    "SIM {sim} has two open swaps: {other} and {}",
-                    key.0
-                ));
+                shared.push(format!("SIM {sim} has two open swaps: {other} and {}", key.0));
             }
         }
         shared
@@ -592,18 +565,14 @@ impl Watch {
         if swap {
             let card = text(item, "kind") == "physical";
             let installed = text(item, "profile") == "installed";
-            let claims =
-                claimed && (card && phase == "ordering" || installed && phase == "ordered");
+            let claims = claimed && (card && phase == "ordering" || installed && phase == "ordered");
             let started = ["started", "completed"].contains(&text(item, "order").as_str());
             if claims || started || phase == "started" {
-                self.moving
-                    .insert(key.0.trim_start_matches("A#").to_owned());
+                self.moving.insert(key.0.trim_start_matches("A#").to_owned());
             }
         }
         let first = before.map_or(now, |seen| seen.first);
-        let ended_at = before
-            .and_then(|seen| seen.ended_at)
-            .or(ended.then_some(now));
+        let ended_at = before.and_then(|seen| seen.ended_at).or(ended.then_some(now));
         let was = before.map_or(String::new(), |seen| seen.phase.clone());
         let seen = Seen {
             version,
@@ -621,10 +590,7 @@ impl Watch {
         let begun = swap && before.is_none();
         self.rows.insert(key.clone(), seen);
         if version < least {
-            return Some(format!(
-                "{key:?} goes to version {version}, and was at {}",
-                least - 1
-            ));
+            return Some(format!("{key:?} goes to version {version}, and was at {}", least - 1));
         }
         if swap && !ended && now > first + BOUND {
             return Some(format!("{key:?} is not ended in time, and is {phase}"));
@@ -641,26 +607,14 @@ impl Watch {
         if begun && self.barred.contains_key(&line) {
             return Some(format!("{key:?} begins on {line}, which is barred"));
         }
-        if let Some(other) = self
-            .shown_for
-            .get(&sim)
-            .filter(|other| begun && **other != line)
-        {
-            return Some(format!(
-                "SIM {sim} is for {line}, and its codes were shown for {other}"
-            ));
+        if let Some(other) = self.shown_for.get(&sim).filter(|other| begun && **other != line) {
+            return Some(format!("SIM {sim} is for {line}, and its codes were shown for {other}"));
         }
         reopened.then(|| format!("{key:?} had ended, and is open again"))
     }
 
     /// A caller was answered, so many milliseconds after the beginning.
-    pub(crate) fn answered(
-        &mut self,
-        n: usize,
-        request: &Request,
-        answer: &Value,
-        now: u64,
-    ) -> Vec<String> {
+    pub(crate) fn answered(&mut self, n: usize, request: &Request, answer: &Value, now: u64) -> Vec<String> {
         let status = answer["statusCode"].as_u64().unwrap_or(0);
         let body = answer["body"].as_str().unwrap_or_default();
         let mut violations = Vec::new();
@@ -675,11 +629,7 @@ impl Watch {
         }
         if let (200, Some((account, chosen))) = (status, request.wants_codes()) {
             let asked = self.asked.get(&n).copied().unwrap_or(now);
-            if self
-                .barred
-                .get(account)
-                .is_some_and(|(since, _)| *since < asked)
-            {
+            if self.barred.get(account).is_some_and(|(since, _)| *since < asked) {
                 violations.push(format!("codes of {account} are shown, which is barred"));
             }
             let seen: Value = serde_json::from_str(body).unwrap_or_default();
@@ -689,9 +639,7 @@ impl Watch {
             }
         }
         if status == 200 {
-            if request.is_of_stranger()
-                && !body.starts_with(r#"{"offset":0,"total":0,"results":[]"#)
-            {
+            if request.is_of_stranger() && !body.starts_with(r#"{"offset":0,"total":0,"results":[]"#) {
                 violations.push(format!("a stranger is answered {body}"));
             }
             if let Some(identity) = request.identity()
@@ -699,11 +647,7 @@ impl Watch {
             {
                 // An answer is kept for a day at least, and for 25 hours at most. The answer may have been late.
                 const DAY: u64 = 24 * 3_600_000;
-                if self
-                    .kept
-                    .get(&identity)
-                    .is_some_and(|(_, at)| now > at + DAY - 120_000)
-                {
+                if self.kept.get(&identity).is_some_and(|(_, at)| now > at + DAY - 120_000) {
                     self.kept.remove(&identity);
                 }
                 let kept = self.kept.entry(identity);
@@ -721,22 +665,14 @@ impl Watch {
     }
 
     /// How the swaps ended, and what became of each mail.
-    pub(crate) fn summary(
-        &self,
-        ground: &Ground,
-        rows: &[Item],
-    ) -> (BTreeMap<String, usize>, Vec<(Fate, usize)>) {
+    pub(crate) fn summary(&self, ground: &Fakes, rows: &[Item]) -> (BTreeMap<String, usize>, Vec<(Fate, usize)>) {
         let mut swaps: BTreeMap<String, usize> = BTreeMap::new();
         let mut mails = Vec::new();
         for row in rows {
             let text = |name| text_of(row, name);
             if text("sk") == "activation" {
                 let failure = text("failure");
-                let end = if failure.is_empty() {
-                    text("phase")
-                } else {
-                    failure
-                };
+                let end = if failure.is_empty() { text("phase") } else { failure };
                 *swaps.entry(format!("{} {end}", text("kind"))).or_default() += 1;
             } else if text("sk").starts_with("delivery#") {
                 let id = text("pk").trim_start_matches("A#");
@@ -757,7 +693,7 @@ impl Watch {
 }
 
 /// How often SES took this mail of a swap.
-fn sent(ground: &Ground, id: &str, number: u32) -> usize {
+fn sent(ground: &Fakes, id: &str, number: u32) -> usize {
     let of_number = format!("{number}-");
     let mails = ground.mails();
     let sent = mails
@@ -780,9 +716,7 @@ impl Written {
     /// Nothing for a request that does not write.
     pub(crate) fn of(call: &Call) -> Self {
         let transaction = call.operation == "TransactWriteItems";
-        if call.peer != Peer::Table
-            || !transaction && !["PutItem", "UpdateItem"].contains(&call.operation.as_str())
-        {
+        if call.peer != Peer::Table || !transaction && !["PutItem", "UpdateItem"].contains(&call.operation.as_str()) {
             return Self {
                 writes: Vec::new(),
                 token: None,
@@ -801,8 +735,7 @@ impl Written {
             }
             _ => vec![request],
         };
-        let in_clear =
-            canaries().find(|canary| memmem::find(&call.body, canary.as_bytes()).is_some());
+        let in_clear = canaries().find(|canary| memmem::find(&call.body, canary.as_bytes()).is_some());
         Self {
             writes,
             token,
@@ -839,7 +772,7 @@ fn mail_of_call(call: &Call) -> Option<(String, u32)> {
 }
 
 /// The swap that a call to the SM-DP+ or the network is made for.
-pub(crate) fn swap_of_call(ground: &Ground, call: &Call) -> Option<String> {
+pub(crate) fn swap_of_call(ground: &Fakes, call: &Call) -> Option<String> {
     let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
     if let Some(name) = body["header"]["functionCallIdentifier"].as_str() {
         return Some(name.rsplit_once('-')?.0.to_owned());
@@ -859,28 +792,26 @@ pub(crate) fn swap_of_call(ground: &Ground, call: &Call) -> Option<String> {
 }
 
 /// A row as JSON.
-pub(crate) fn row(ground: &Ground, pk: &str, sk: &str) -> Option<Value> {
+pub(crate) fn row(ground: &Fakes, pk: &str, sk: &str) -> Option<Value> {
     let key = json!({"pk": {"S": pk}, "sk": {"S": sk}});
     let request: GetItemRequest =
-        serde_json::from_value(json!({"TableName": TABLE, "Key": key, "ConsistentRead": true}))
-            .ok()?;
+        serde_json::from_value(json!({"TableName": TABLE, "Key": key, "ConsistentRead": true})).ok()?;
     let found = ground.database.get_item(request).ok()?;
     serde_json::to_value(found.item?).ok()
 }
 
 impl Watch {
     /// A SIM that a swap lets go of is nothing that a peer still means to use for it.
-    fn check_freed(&self, ground: &Ground, iccid: &str, swap: Option<&str>) -> Option<String> {
+    fn check_freed(&self, ground: &Fakes, iccid: &str, swap: Option<&str>) -> Option<String> {
         let sim = row(ground, &format!("S#{iccid}"), "sim")?;
         let free = text(&sim, "state") == "FREE";
         let swap = swap.filter(|_| free)?;
         let free_from: u64 = text(&sim, "freeFrom").parse().unwrap_or(0);
-        let begin: jiff::Timestamp = crate::world::BEGIN.parse().expect("it is a time");
+        let begin: jiff::Timestamp = crate::scheduler::BEGIN.parse().expect("it is a time");
         let free_from = free_from.saturating_sub(begin.as_millisecond().unsigned_abs());
         let order = ground.carrier.order_state(swap).expect("the book");
-        let orders = |path: &str| {
-            path.ends_with("/serviceOrder") && order.is_none() || path.ends_with("/downloadOrder")
-        };
+        let orders =
+            |path: &str| path.ends_with("/serviceOrder") && order.is_none() || path.ends_with("/downloadOrder");
         let mut pending = self.pending.iter().filter(|one| orders(&one.path));
         if let Some(pending) = pending.find(|one| one.swap == swap && one.at > free_from) {
             let (path, at) = (&pending.path, pending.at);
@@ -905,13 +836,12 @@ impl Watch {
         let number = Iccid::parse(iccid).expect("an ICCID");
         let profile = ground.smdp.profile_state(&number).expect("the book");
         let away = [ProfileState::Available, ProfileState::Unavailable];
-        (!away.contains(&profile))
-            .then(|| format!("SIM {iccid} of {swap} is free while its profile is {profile:?}"))
+        (!away.contains(&profile)).then(|| format!("SIM {iccid} of {swap} is free while its profile is {profile:?}"))
     }
 
     /// Whether the network may have an order of this swap without any way for us to learn of it: its search never shows
     /// one, and neither an answer nor an event has told the order's id.
-    fn is_hidden(&self, ground: &Ground, swap: &str) -> bool {
+    fn is_hidden(&self, ground: &Fakes, swap: &str) -> bool {
         let unnamed = || {
             let swap = row(ground, &format!("A#{swap}"), "activation");
             swap.is_none_or(|swap| swap.get("orderNumber").is_none())
@@ -920,7 +850,7 @@ impl Watch {
     }
 
     /// Whether the network may have carried out a swap that failed without any way for us to learn of it.
-    fn is_unknowable(&self, ground: &Ground, swap: &str) -> bool {
+    fn is_unknowable(&self, ground: &Fakes, swap: &str) -> bool {
         let given_up = || {
             let swap = row(ground, &format!("A#{swap}"), "activation");
             swap.is_some_and(|swap| text(&swap, "failure") == "unsettled")
@@ -935,13 +865,11 @@ impl Watch {
     }
 
     /// A line is on the SIM that the network has its number on.
-    fn check_line(&self, ground: &Ground, key: &Key) -> Option<String> {
+    fn check_line(&self, ground: &Fakes, key: &Key) -> Option<String> {
         let line = row(ground, &key.0, &key.1)?;
         let phone = Msisdn::parse(&text(&line, "phone")).expect("a number");
         let network = ground.carrier.sim_of(&phone).expect("the book");
-        let stock = LINES
-            .iter()
-            .find(|stock| key.0 == format!("L#{}", stock.id))?;
+        let stock = LINES.iter().find(|stock| key.0 == format!("L#{}", stock.id))?;
         let network = network.as_ref().map_or(stock.sim, Iccid::as_str);
         let ours = text(&line, "sim");
         // While a swap is open the network may be ahead of us, but never behind.
@@ -952,15 +880,8 @@ impl Watch {
             let swap = row(ground, &format!("A#{swap}"), "activation");
             swap.is_some_and(|swap| text(&swap, "failure") == "unsettled")
         };
-        (ours != network
-            && !excused
-            && !swaps.any(|swap| given_up(swap) || self.is_hidden(ground, swap)))
-        .then(|| {
-            format!(
-                "line {} is on {ours}, and the network has it on {network}",
-                stock.id
-            )
-        })
+        (ours != network && !excused && !swaps.any(|swap| given_up(swap) || self.is_hidden(ground, swap)))
+            .then(|| format!("line {} is on {ours}, and the network has it on {network}", stock.id))
     }
 }
 
@@ -970,7 +891,7 @@ fn canaries<'a>() -> impl Iterator<Item = &'a str> {
 }
 
 /// What is wrong with a world that has come to rest.
-pub(crate) async fn judge(world: &World, rows: &[Item], logs: &str) -> Vec<String> {
+pub(crate) async fn judge(world: &Scheduler, rows: &[Item], logs: &str) -> Vec<String> {
     let ground = &world.ground;
     let mut wrong = Vec::new();
     let mut swaps = Vec::new();
@@ -1012,14 +933,12 @@ pub(crate) async fn judge(world: &World, rows: &[Item], logs: &str) -> Vec<Strin
         wrong.extend(judge_swap(world, swap, disputed));
         wrong.extend(judge_mails(world, swap, mails));
     }
-    let by_key = rows
-        .iter()
-        .map(|row| ((text_of(row, "pk"), text_of(row, "sk")), row));
+    let by_key = rows.iter().map(|row| ((text_of(row, "pk"), text_of(row, "sk")), row));
     wrong.extend(judge_lines_and_sims(world, &by_key.collect(), &swaps));
     let all = Call {
         peer: Peer::Network,
         method: "GET".to_owned(),
-        path: format!("{}/serviceOrder", network::tmf641::PATH),
+        path: format!("{}/serviceOrder", peers::tmf641::PATH),
         operation: String::new(),
         body: Vec::new(),
     };
@@ -1027,9 +946,7 @@ pub(crate) async fn judge(world: &World, rows: &[Item], logs: &str) -> Vec<Strin
     for order in orders {
         let id = order.external_id.unwrap_or_default();
         if !swaps.iter().any(|(swap, _)| swap.id.as_str() == id) {
-            wrong.push(format!(
-                "the network has an order of {id}, which is no swap"
-            ));
+            wrong.push(format!("the network has an order of {id}, which is no swap"));
         }
     }
     let matching_ids = world.watch.matching_ids.iter().map(String::as_str);
@@ -1041,10 +958,7 @@ pub(crate) async fn judge(world: &World, rows: &[Item], logs: &str) -> Vec<Strin
         }
         for (row, bytes) in &searched {
             if memmem::find(bytes, secret.as_bytes()).is_some() {
-                wrong.push(format!(
-                    "{secret} is in the table: {:?} {:?}",
-                    row["pk"], row["sk"]
-                ));
+                wrong.push(format!("{secret} is in the table: {:?} {:?}", row["pk"], row["sk"]));
             }
         }
     }
@@ -1054,10 +968,7 @@ pub(crate) async fn judge(world: &World, rows: &[Item], logs: &str) -> Vec<Strin
             wrong.push(format!("{secret} is in a mail"));
         }
         if mail.to == THIEF && world.watch.codeless.contains(&mail.activation) {
-            wrong.push(format!(
-                "a code of {} that is enough goes to a thief",
-                mail.activation
-            ));
+            wrong.push(format!("a code of {} that is enough goes to a thief", mail.activation));
         }
     }
     for sign in [
@@ -1074,7 +985,7 @@ pub(crate) async fn judge(world: &World, rows: &[Item], logs: &str) -> Vec<Strin
     wrong
 }
 
-fn judge_swap(world: &World, swap: &Activation, disputed: bool) -> Vec<String> {
+fn judge_swap(world: &Scheduler, swap: &Activation, disputed: bool) -> Vec<String> {
     let (ground, watch) = (&world.ground, &world.watch);
     let id = &swap.id;
     let mut wrong = Vec::new();
@@ -1083,32 +994,23 @@ fn judge_swap(world: &World, swap: &Activation, disputed: bool) -> Vec<String> {
         wrong.push(format!("the network has {orders} orders of {id}"));
     }
     let order = ground.carrier.order_state(id.as_str()).expect("the book");
-    let unsettled = swap
-        .failure
-        .is_some_and(|failure| failure.code() == "unsettled");
+    let unsettled = swap.failure.is_some_and(|failure| failure.code() == "unsettled");
     let excused = disputed || watch.is_unknowable(ground, id.as_str());
     match (swap.phase, order) {
         (Phase::Done, Some(OrderState::Completed)) => {}
         (Phase::Done, order) => {
-            wrong.push(format!(
-                "{id} is done, and the network's order is {order:?}"
-            ));
+            wrong.push(format!("{id} is done, and the network's order is {order:?}"));
         }
         (Phase::Error, Some(OrderState::Completed)) if !excused => {
             wrong.push(format!("{id} failed, and the network's order is completed"));
         }
-        (Phase::Error, Some(OrderState::Held | OrderState::InProgress))
-            if !unsettled && !excused =>
-        {
+        (Phase::Error, Some(OrderState::Held | OrderState::InProgress)) if !unsettled && !excused => {
             wrong.push(format!("{id} failed, and the network's order is {order:?}"));
         }
         (Phase::Error, _) => {}
         (open, _) => wrong.push(format!("{id} stays {open:?}: {:?}", swap.timeline)),
     }
-    if swap.phase == Phase::Done
-        && swap.kind == Kind::Esim
-        && world.quirks().early != Early::Started
-    {
+    if swap.phase == Phase::Done && swap.kind == SwapKind::Esim && world.quirks().early != Early::Started {
         let profile = ground.smdp.profile_state(&swap.new_sim).expect("the book");
         if profile != ProfileState::Installed {
             wrong.push(format!("{id} is done, and its profile is {profile:?}"));
@@ -1142,7 +1044,7 @@ fn judge_swap(world: &World, swap: &Activation, disputed: bool) -> Vec<String> {
 const PROMPT: u64 = 240_000;
 
 /// A swap fails only for a reason that there was.
-fn judge_failure(world: &World, swap: &Activation) -> Option<String> {
+fn judge_failure(world: &Scheduler, swap: &Activation) -> Option<String> {
     let watch = &world.watch;
     let id = swap.id.as_str();
     let failure = swap.failure.filter(|_| swap.phase == Phase::Error)?.code();
@@ -1157,8 +1059,7 @@ fn judge_failure(world: &World, swap: &Activation) -> Option<String> {
     let given_up = |state| given_up.is_some_and(|states| states.contains(&state));
     let installed = watch.installed.get(swap.new_sim.as_str());
     let expiry = first + millis(INSTALL_WITHIN);
-    let was_installed =
-        installed.is_some_and(|times| times.iter().any(|at| *at > first && *at + 1_000 < expiry));
+    let was_installed = installed.is_some_and(|times| times.iter().any(|at| *at > first && *at + 1_000 < expiry));
     let fits = match failure {
         "networkRejected" => watch.rejected.contains(id) || given_up(OrderState::Rejected),
         "networkFailed" => given_up(OrderState::Failed),
@@ -1181,7 +1082,7 @@ fn judge_failure(world: &World, swap: &Activation) -> Option<String> {
     })
 }
 
-fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<String> {
+fn judge_mails(world: &Scheduler, swap: &Activation, mails: &[Delivery]) -> Vec<String> {
     let id = swap.id.as_str();
     let mut wrong = Vec::new();
     let all = world.ground.mails();
@@ -1194,7 +1095,7 @@ fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<Stri
         of_rows += sent;
         let of = format!("mail {} of {id}", mail.number);
         let open = matches!(mail.state, DeliveryState::Pending | DeliveryState::Claimed);
-        if open || mail.due_at.is_some() || swap.kind == Kind::Physical {
+        if open || mail.due_at.is_some() || swap.kind == SwapKind::Physical {
             wrong.push(format!("{of} stays {:?}", mail.state));
         }
         let silent = world.reports && world.quirks().silent;
@@ -1204,15 +1105,11 @@ fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<Stri
             (false, true) => 3,
         };
         if sent > most {
-            wrong.push(format!(
-                "{of} was sent {sent} times, SES's answer known: {known}"
-            ));
+            wrong.push(format!("{of} was sent {sent} times, SES's answer known: {known}"));
         }
         // SES refused it, or the swap ended first. Without SES's reports a fate may stay unknown.
-        let given_up =
-            mail.state == DeliveryState::Failed || mail.refusals >= Delivery::REFUSALS_AT_MOST;
-        let unknown =
-            (!world.reports || silent) && mail.doubts > 0 && mail.state == DeliveryState::Ambiguous;
+        let given_up = mail.state == DeliveryState::Failed || mail.refusals >= Delivery::REFUSALS_AT_MOST;
+        let unknown = (!world.reports || silent) && mail.doubts > 0 && mail.state == DeliveryState::Ambiguous;
         if sent == 0 && !given_up && !unknown {
             wrong.push(format!("{of} was not sent, and is {:?}", mail.state));
         }
@@ -1220,13 +1117,7 @@ fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<Stri
         let bad = world.watch.bad_mails.contains(&key);
         // A claim whose holder died before it called SES is an attempt of unknown fate too.
         let used_up = (!world.reports || silent) && mail.doubts >= Delivery::DOUBTS_UNREPORTED;
-        if sent == 0
-            && !bad
-            && !used_up
-            && known
-            && mail.number == swap.mails
-            && was_waited_for(world, swap, mail)
-        {
+        if sent == 0 && !bad && !used_up && known && mail.number == swap.mails && was_waited_for(world, swap, mail) {
             wrong.push(format!("{of} was waited for and never sent"));
         }
         let (delivered, bounced) = world.watch.reports.get(&key).copied().unwrap_or_default();
@@ -1235,13 +1126,11 @@ fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<Stri
         }
     }
     if of_swap != of_rows {
-        wrong.push(format!(
-            "{of_swap} mails of {id}, and {of_rows} of its rows"
-        ));
+        wrong.push(format!("{of_swap} mails of {id}, and {of_rows} of its rows"));
     }
     // A network that starts by itself may complete before the order is written.
     let early = world.quirks().early == Early::Started;
-    if swap.kind == Kind::Esim && swap.phase == Phase::Done && mails.is_empty() && !early {
+    if swap.kind == SwapKind::Esim && swap.phase == Phase::Done && mails.is_empty() && !early {
         wrong.push(format!("{id} is done without a mail"));
     }
     wrong
@@ -1249,7 +1138,7 @@ fn judge_mails(world: &World, swap: &Activation, mails: &[Delivery]) -> Vec<Stri
 
 /// Whether a swap waited for its installation to the end, and for so long with this mail while SES took mails that it would
 /// have been sent.
-fn was_waited_for(world: &World, swap: &Activation, mail: &Delivery) -> bool {
+fn was_waited_for(world: &Scheduler, swap: &Activation, mail: &Delivery) -> bool {
     const LONG_ENOUGH: u64 = 100 * 60_000;
     let waited = match swap.failure.map(|failure| failure.code()) {
         Some("expired") => true,
@@ -1271,7 +1160,7 @@ fn was_waited_for(world: &World, swap: &Activation, mail: &Delivery) -> bool {
 }
 
 fn judge_lines_and_sims(
-    world: &World,
+    world: &Scheduler,
     rows: &BTreeMap<(&str, &str), &Item>,
     swaps: &[(Activation, Vec<Delivery>)],
 ) -> Vec<String> {
@@ -1293,9 +1182,7 @@ fn judge_lines_and_sims(
         let unknowable = of_line.any(|swap| world.watch.is_unknowable(ground, swap));
         let excused = line.contains_key("disputed") || unknowable;
         if current_sim != network && !excused {
-            wrong.push(format!(
-                "line {id} is on {current_sim}, the network says {network}"
-            ));
+            wrong.push(format!("line {id} is on {current_sim}, the network says {network}"));
         }
         for kept in ["keptCard", "keptEsim"].map(|name| text_of(line, name)) {
             let sim = format!("S#{kept}");
@@ -1309,32 +1196,23 @@ fn judge_lines_and_sims(
         let sim = rows.get(&(sim.as_str(), "sim")).expect("no SIM is lost");
         let (state, holder) = (text_of(sim, "state"), text_of(sim, "holder"));
         if (state, holder) != ("ACTIVATED", &key) {
-            wrong.push(format!(
-                "line {id} is on {current_sim}, which is {state} of {holder}"
-            ));
+            wrong.push(format!("line {id} is on {current_sim}, which is {state} of {holder}"));
         }
         let done = swaps.iter().map(|(swap, _)| swap);
-        let done =
-            done.filter(|swap| swap.subscription.as_str() == id && swap.phase == Phase::Done);
+        let done = done.filter(|swap| swap.subscription.as_str() == id && swap.phase == Phase::Done);
         let last = done.max_by_key(|swap| swap.ended_at);
         let expected = last.map_or(stock.sim, |swap| swap.new_sim.as_str());
         let used_there = format!("S#{network}");
         let used_there = rows.get(&(used_there.as_str(), "sim"));
         if used_there.is_some_and(|sim| text_of(sim, "state") == "FREE") && !unknowable {
-            wrong.push(format!(
-                "SIM {network} is free, and the network has {id} on it"
-            ));
+            wrong.push(format!("SIM {network} is free, and the network has {id} on it"));
         }
         if current_sim != expected {
-            wrong.push(format!(
-                "line {id} is on {current_sim}, its last swap says {expected}"
-            ));
+            wrong.push(format!("line {id} is on {current_sim}, its last swap says {expected}"));
         }
     }
     for (swap, _) in swaps {
-        let unsettled = swap
-            .failure
-            .is_some_and(|failure| failure.code() == "unsettled");
+        let unsettled = swap.failure.is_some_and(|failure| failure.code() == "unsettled");
         let key = format!("S#{}", swap.new_sim);
         let sim = rows.get(&(key.as_str(), "sim")).expect("no SIM is lost");
         let state = text_of(sim, "state");
@@ -1343,10 +1221,7 @@ fn judge_lines_and_sims(
             wrong.push(format!("{id} is unsettled, and its SIM is {state}"));
         }
     }
-    let numbers = FREE
-        .iter()
-        .map(|free| free.0)
-        .chain(LINES.iter().map(|line| line.sim));
+    let numbers = FREE.iter().map(|free| free.0).chain(LINES.iter().map(|line| line.sim));
     for number in numbers {
         let key = format!("S#{number}");
         let sim = rows.get(&(key.as_str(), "sim")).expect("no SIM is lost");
@@ -1364,8 +1239,7 @@ fn judge_lines_and_sims(
             ("FREE", holder) => {
                 let kept = ["keptCard", "keptEsim"];
                 let line = rows.get(&(holder, "line"));
-                let keeps =
-                    line.is_some_and(|line| kept.iter().any(|n| text_of(line, n) == number));
+                let keeps = line.is_some_and(|line| kept.iter().any(|n| text_of(line, n) == number));
                 !on_shelf && !used && keeps
             }
             ("DISABLED", "") => !on_shelf,
@@ -1396,9 +1270,7 @@ fn judge_lines_and_sims(
         let of_sim = swaps.iter().map(|(swap, _)| swap);
         let mut of_sim = of_sim.filter(|swap| swap.new_sim.as_str() == number);
         let given_up = of_sim.any(|swap| {
-            let unsettled = swap
-                .failure
-                .is_some_and(|failure| failure.code() == "unsettled");
+            let unsettled = swap.failure.is_some_and(|failure| failure.code() == "unsettled");
             let early = swap.phase == Phase::Done && world.quirks().early == Early::Started;
             unsettled || early
         });

@@ -7,17 +7,17 @@
 )]
 
 mod exhaustive;
-mod ground;
+mod fakes;
+mod faults;
 mod invariants;
 mod logs;
-mod mistakes;
-mod people;
+mod mutants;
 mod quirks;
 mod sandbox;
+mod scheduler;
 mod stock;
-mod weather;
-mod wire;
-mod world;
+mod transport;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -26,12 +26,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
 
+use crate::faults::FaultPlan;
 use crate::invariants::Fate;
-use crate::mistakes::Mistake;
-use crate::people::{Bar, Request};
+use crate::mutants::Mutant;
+use crate::scheduler::{Cut, Plan, Rival, Run, run};
 use crate::stock::{FREE, LINES};
-use crate::weather::Weather;
-use crate::world::{Cut, Plan, Rival, Run, run};
+use crate::workload::{Bar, Request};
 
 /// A fifth of a world's time is taking memory and giving it back.
 #[global_allocator]
@@ -40,7 +40,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// A world that is all chance.
 fn any(seed: u64) -> Plan {
     let mut rng = Rng::with_seed(!seed);
-    let weather = Weather::any(&mut rng);
+    let weather = FaultPlan::any(&mut rng);
     let asked = rng.usize(1..=3);
     let mut requests: Vec<_> = (0..asked)
         .map(|n| {
@@ -57,9 +57,7 @@ fn any(seed: u64) -> Plan {
         .collect();
     // In time the line may be swapped again.
     for (request, times) in requests.clone() {
-        let line = request
-            .bar
-            .and_then(|(id, _)| LINES.iter().find(|line| line.id == id));
+        let line = request.bar.and_then(|(id, _)| LINES.iter().find(|line| line.id == id));
         if let Some(line) = line {
             let last = times.iter().max().copied().unwrap_or(0);
             let within = [60_000, 30 * 3_600_000][rng.usize(..2)];
@@ -90,14 +88,11 @@ fn rough(seed: u64) -> Plan {
             vec![first, soon(&mut rng), first + 30_000_000],
         ),
         (Request::change(line, "eSim"), vec![soon(&mut rng)]),
-        (
-            Request::esim(&LINES[1], rng.bool(), 2),
-            vec![soon(&mut rng)],
-        ),
+        (Request::esim(&LINES[1], rng.bool(), 2), vec![soon(&mut rng)]),
         (Request::card(&LINES[2], FREE[5].0), vec![soon(&mut rng)]),
     ];
     Plan {
-        weather: Weather::ROUGH,
+        weather: FaultPlan::ROUGH,
         requests,
         ..any(seed)
     }
@@ -124,8 +119,7 @@ fn robbed(seed: u64) -> Plan {
         // Whoever else comes after a swap that failed.
         for n in [7, 8] {
             let esim = Request::esim(line, false, n);
-            plan.requests
-                .push((esim, vec![rng.u64(30..40) * 3_600_000]));
+            plan.requests.push((esim, vec![rng.u64(30..40) * 3_600_000]));
         }
     }
     plan
@@ -136,7 +130,7 @@ fn locked_meanwhile(seed: u64) -> Plan {
     let line = &LINES[0];
     let lock = Rival::Caller(Box::new(Request::bar(line, Bar::Locked)));
     Plan {
-        weather: Weather::CALM,
+        weather: FaultPlan::CALM,
         requests: vec![(Request::esim(line, false, 0), vec![1])],
         acts: Some(Vec::new()),
         at: Some((seed, Cut::OvertakenBefore(lock))),
@@ -145,7 +139,7 @@ fn locked_meanwhile(seed: u64) -> Plan {
 }
 
 /// The same with other faults; callers change their minds, and one line is swapped again half a day later.
-fn rough_with(seed: u64, weather: Weather) -> Plan {
+fn rough_with(seed: u64, weather: FaultPlan) -> Plan {
     const HOURS: u64 = 3_600_000;
     let mut rng = Rng::with_seed(seed);
     let mut plan = rough(seed);
@@ -160,9 +154,7 @@ fn rough_with(seed: u64, weather: Weather) -> Plan {
 }
 
 fn setting(name: &str) -> Option<u64> {
-    env::var(name)
-        .ok()
-        .map(|text| text.parse().expect("a number"))
+    env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
 /// Whether all is wanted that there is, and not a few of each.
@@ -211,10 +203,7 @@ fn run_all(seeds: std::ops::Range<u64>, plan: impl Fn(u64) -> Plan + Sync) -> To
                         break;
                     }
                     let run = run(plan(seed));
-                    totals
-                        .lock()
-                        .expect("no thread panics with it")
-                        .add(seed, run);
+                    totals.lock().expect("no thread panics with it").add(seed, run);
                 }
             });
         }
@@ -233,11 +222,7 @@ fn whatever_happens_nothing_is_lost_and_nothing_happens_twice() {
         let run = tell(any(seed));
         println!("{}", run.trace.join("\n"));
         println!("{:?} {:?}", run.swaps, run.mails);
-        assert!(
-            run.violations.is_empty(),
-            "seed {seed}: {:#?}",
-            run.violations
-        );
+        assert!(run.violations.is_empty(), "seed {seed}: {:#?}", run.violations);
         return;
     }
     let from = setting("FROM").unwrap_or(0);
@@ -270,16 +255,16 @@ fn whatever_happens_nothing_is_lost_and_nothing_happens_twice() {
 /// `MISTAKES` names some, `LockForgotten,BodiesLogged`.
 #[test]
 fn every_known_mistake_is_seen() {
-    let most = setting("MISTAKE_SEEDS").unwrap_or(1000);
+    let most = setting("MUTANT_SEEDS").unwrap_or(1000);
     let mut missed = Vec::new();
-    let only = env::var("MISTAKES").ok();
-    let mistakes: Vec<Mistake> = match &only {
+    let only = env::var("MUTANTS").ok();
+    let mistakes: Vec<Mutant> = match &only {
         Some(names) => {
-            let named = |mistake: &Mistake| names.split(',').any(|n| n == format!("{mistake:?}"));
-            Mistake::ALL.into_iter().filter(named).collect()
+            let named = |mistake: &Mutant| names.split(',').any(|n| n == format!("{mistake:?}"));
+            Mutant::ALL.into_iter().filter(named).collect()
         }
-        None if whole() => Mistake::ALL.to_vec(),
-        None => Mistake::FEW.to_vec(),
+        None if whole() => Mutant::ALL.to_vec(),
+        None => Mutant::FEW.to_vec(),
     };
     for plan in [rough, robbed, locked_meanwhile] {
         let without = run_all(0..mistakes.len() as u64, plan);
@@ -290,7 +275,7 @@ fn every_known_mistake_is_seen() {
             mistake: Some(mistake),
             ..match mistake.weather() {
                 Some(weather) => rough_with(seed, weather),
-                None if mistake == Mistake::LockNotConditioned => locked_meanwhile(seed),
+                None if mistake == Mutant::LockNotConditioned => locked_meanwhile(seed),
                 None if mistake.robs() => robbed(seed),
                 None => rough(seed),
             }
@@ -323,7 +308,7 @@ fn each_fault_of_the_peers_alone_is_survived() {
     let seeds = setting("FAULT_SEEDS").unwrap_or(few);
     let only = env::var("FAULT").ok();
     let mut failed = Vec::new();
-    for (name, weather) in Weather::each_alone() {
+    for (name, weather) in FaultPlan::each_alone() {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
         }

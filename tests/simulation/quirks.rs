@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-use crate::wire::{Call, Peer, Reply};
+use crate::transport::{Call, Peer, Reply};
 
 /// How the peers behave. It does not change while a simulation runs, and does not end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,9 +246,7 @@ impl Shown {
         let id = order["id"].as_str().unwrap_or_default();
         let settling = self.settling.contains(id);
         match quirks.cancel {
-            Cancelling::After(_, state) | Cancelling::Never(state)
-                if settling && order["state"] == "held" =>
-            {
+            Cancelling::After(_, state) | Cancelling::Never(state) if settling && order["state"] == "held" => {
                 order["state"] = state.into();
             }
             _ if quirks.early == Early::Shown && order["state"] == "held" => {
@@ -292,9 +290,7 @@ pub(crate) fn with_ids_of_book(call: &mut Call) {
     } else if call.path.ends_with("/cancelServiceOrder") {
         let mut body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
         let named = &body["serviceOrder"]["id"];
-        let text = named
-            .as_str()
-            .map_or_else(|| named.to_string(), str::to_owned);
+        let text = named.as_str().map_or_else(|| named.to_string(), str::to_owned);
         if let Some(id) = id(&text) {
             body["serviceOrder"]["id"] = id.into();
             call.body = body.to_string().into_bytes();
@@ -380,12 +376,7 @@ impl Quirks {
         for name in ["note", "relatedParty", "requestedStartDate", "@type"] {
             order[name] = Value::Null;
         }
-        for name in [
-            "orderDate",
-            "startDate",
-            "completionDate",
-            "cancellationDate",
-        ] {
+        for name in ["orderDate", "startDate", "completionDate", "cancellationDate"] {
             match order.get_mut(name) {
                 Some(date) => spell_date(rng, date),
                 None => order[name] = Value::Null,
@@ -396,11 +387,7 @@ impl Quirks {
             1 => order["href"] = Value::Null,
             2 => order["category"] = Value::Null,
             _ => {
-                for item in order["serviceOrderItem"]
-                    .as_array_mut()
-                    .into_iter()
-                    .flatten()
-                {
+                for item in order["serviceOrderItem"].as_array_mut().into_iter().flatten() {
                     item["state"] = Value::Null;
                     item["service"]["serviceCharacteristic"] = Value::Null;
                 }
@@ -410,11 +397,7 @@ impl Quirks {
 }
 
 fn text(rng: &mut Rng, respelled: bool, body: &Value) -> String {
-    let mark = if respelled && rng.u8(..4) == 0 {
-        "\u{feff}"
-    } else {
-        ""
-    };
+    let mark = if respelled && rng.u8(..4) == 0 { "\u{feff}" } else { "" };
     format!("{mark}{body}")
 }
 
@@ -468,10 +451,7 @@ fn spell_date(rng: &mut Rng, date: &mut Value) {
         2 => time.strftime("%Y-%m-%d %H:%M:%SZ").to_string().into(),
         3 => time.strftime("%d %B").to_string().into(),
         4 => Value::Null,
-        _ => time
-            .strftime("%Y-%m-%dT%H:%M:%S%.3f+00:00")
-            .to_string()
-            .into(),
+        _ => time.strftime("%Y-%m-%dT%H:%M:%S%.3f+00:00").to_string().into(),
     };
 }
 

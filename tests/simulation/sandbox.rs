@@ -15,7 +15,7 @@ use aws_smithy_runtime_api::client::http::http_client_fn;
 use change_sim::ChangeSim;
 use deliver_esim::DeliverEsim;
 use domain::{Deadlines, Line, SubscriptionId};
-use edge::{Ambient, Settings};
+use edge::{ClockAndRng, Settings};
 use fulfil_swap::{FulfilSwap, Peers};
 use lambda_http::Request;
 use lambda_runtime::LambdaEvent;
@@ -30,8 +30,8 @@ use store::{OpenSwap, Store, StoreError};
 use submit_swap::SubmitSwap;
 use sweep_swaps::SweepSwaps;
 
-use crate::ground::SMDP_ADDRESS;
-use crate::wire::{Peer, Wire};
+use crate::fakes::SMDP_ADDRESS;
+use crate::transport::{Peer, Transport};
 
 /// The table's name.
 pub(crate) const TABLE: &str = "simswap";
@@ -40,7 +40,7 @@ pub(crate) const TABLE: &str = "simswap";
 pub(crate) type Sandbox = BTreeMap<&'static str, Handler>;
 
 /// The ground of the AWS clients of one process.
-pub(crate) fn aws(wire: &Wire) -> SdkConfig {
+pub(crate) fn aws(wire: &Transport) -> SdkConfig {
     let connector = wire.connector();
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
@@ -90,8 +90,8 @@ pub(crate) const SETTLE_WITHIN: Duration = Duration::from_secs(6 * 3600);
 
 /// A new process. SES tells of mails if there are `reports`; `other` is a setting that differs from what it should be.
 pub(crate) fn start(
-    wire: &Wire,
-    ambient: &Ambient,
+    wire: &Transport,
+    ambient: &ClockAndRng,
     reports: bool,
     other: Option<(&'static str, &'static str)>,
 ) -> Sandbox {
@@ -146,19 +146,11 @@ pub(crate) fn start(
         .build();
     let lambda = aws_sdk_lambda::Client::from_conf(lambda);
     let sweep = SweepSwaps::new(store.clone(), lambda, ambient.clone(), &settings);
-    let (manage, mails, sweep) = (
-        Arc::new(manage),
-        Arc::new(mails),
-        Arc::new(sweep.expect(fits)),
-    );
+    let (manage, mails, sweep) = (Arc::new(manage), Arc::new(mails), Arc::new(sweep.expect(fits)));
     let deliver = DeliverEsim::new(store.clone(), &ses, ambient.clone(), &settings).expect(fits);
     let (clock, deadlines) = (ambient.clone(), settings.deadlines().expect(fits));
     let (submit, change, query) = (Arc::new(submit), Arc::new(change), Arc::new(query));
-    let (network, fulfil, deliver) = (
-        Arc::new(network),
-        Arc::new(fulfil.expect(fits)),
-        Arc::new(deliver),
-    );
+    let (network, fulfil, deliver) = (Arc::new(network), Arc::new(fulfil.expect(fits)), Arc::new(deliver));
     BTreeMap::from([
         (
             // No function, but what an operator runs.
@@ -235,20 +227,11 @@ pub(crate) fn start(
 }
 
 /// Imports a line that exists, and answers as functions do.
-async fn import(
-    store: &Store,
-    clock: &Ambient,
-    deadlines: &Deadlines,
-    row: &Value,
-) -> Result<Value, StoreError> {
+async fn import(store: &Store, clock: &ClockAndRng, deadlines: &Deadlines, row: &Value) -> Result<Value, StoreError> {
     let id = SubscriptionId::parse(row["line"].as_str().unwrap_or_default());
     let line = store.line(&id.expect("an id")).await?;
     let line = Line {
-        state: row["state"]
-            .as_str()
-            .unwrap_or_default()
-            .parse()
-            .expect("a state"),
+        state: row["state"].as_str().unwrap_or_default().parse().expect("a state"),
         porting: row["porting"] == true,
         ..line.expect("there is such a line").line
     };

@@ -5,10 +5,10 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use domain::{
-    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, LineState, Msisdn, NetworkName, Secret,
-    Sim, SimState, SubscriptionId,
+    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim, SimState,
+    SubscriptionId,
 };
-use edge::Ambient;
+use edge::ClockAndRng;
 use jiff::Timestamp;
 use local::dynoxide::actions::scan::ScanRequest;
 use local::dynoxide::{ImportOptions, Item};
@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use store::{NewLine, Store};
 use tokio::runtime::Builder;
 
-use crate::ground::Ground;
+use crate::fakes::Fakes;
 use crate::sandbox::{TABLE, aws, store};
-use crate::wire::{Call, Desk, Peer, Reply, Wire};
+use crate::transport::{Call, Desk, Peer, Reply, Transport};
 
 /// A line of service: id, number, customer, reseller, network, SIM, contact address.
 pub(crate) struct StockLine {
@@ -98,15 +98,11 @@ static STOCK: LazyLock<Stock> = LazyLock::new(|| {
 });
 
 async fn seal() -> Stock {
-    let ground = Arc::new(Ground::new(&Ambient::real(), Duration::ZERO));
+    let ground = Arc::new(Fakes::new(&ClockAndRng::real(), Duration::ZERO));
     let store = observer(&ground);
     let table = create_table(&ground).await;
     for (iccid, network, reseller, esim) in FREE {
-        let form = if esim {
-            FormFactor::Esim
-        } else {
-            FormFactor::Nano
-        };
+        let form = if esim { FormFactor::Esim } else { FormFactor::Nano };
         let sim = sim(iccid, network, reseller, form);
         store.add_sim(&sim).await.expect("a SIM is added");
     }
@@ -120,7 +116,7 @@ async fn seal() -> Stock {
 }
 
 /// All rows of the table.
-pub(crate) fn rows(ground: &Ground) -> Vec<Item> {
+pub(crate) fn rows(ground: &Fakes) -> Vec<Item> {
     let request = ScanRequest {
         table_name: TABLE.to_owned(),
         ..ScanRequest::default()
@@ -131,7 +127,7 @@ pub(crate) fn rows(ground: &Ground) -> Vec<Item> {
 }
 
 /// Makes the table and puts the stock into it.
-pub(crate) fn lay(ground: &Ground) {
+pub(crate) fn lay(ground: &Fakes) {
     let made = ground.perform(&STOCK.table);
     assert_eq!(made.status, 200, "the table is made");
     let put = ground
@@ -146,20 +142,20 @@ pub(crate) fn is_as_laid(row: &Item) -> bool {
 }
 
 /// A store that reads without the scheduler.
-pub(crate) fn observer(ground: &Arc<Ground>) -> Store {
+pub(crate) fn observer(ground: &Arc<Fakes>) -> Store {
     let ground = ground.clone();
     store(&aws(&direct(move |call| ground.perform(call))))
 }
 
-fn direct(answer: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Wire {
-    Wire {
+fn direct(answer: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Transport {
+    Transport {
         desk: Arc::new(Desk::default()),
         direct: Arc::new(answer),
     }
 }
 
 /// Makes the table, and tells by which call, without the stream.
-async fn create_table(ground: &Arc<Ground>) -> Call {
+async fn create_table(ground: &Arc<Fakes>) -> Call {
     let (kept, engine) = (Arc::new(Mutex::new(None)), ground.clone());
     let keep = kept.clone();
     let wire = direct(move |call| {

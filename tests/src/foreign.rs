@@ -228,10 +228,7 @@ async fn serve<P: Peer>(listener: TcpListener, peer: Arc<P>) {
     }
 }
 
-async fn answer<P: Peer>(
-    peer: Arc<P>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Closed> {
+async fn answer<P: Peer>(peer: Arc<P>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Closed> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Closed)?.to_bytes();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -245,15 +242,11 @@ async fn answer<P: Peer>(
     let reply = match known {
         None => {
             let line = format!("{} {target}", parts.method);
-            peer.front()
-                .fault(format!("there is no such operation: {line}"));
+            peer.front().fault(format!("there is no such operation: {line}"));
             Reply::text(404, "<html>no such page</html>")
         }
         Some((what, of, target)) => {
-            let heard = Heard {
-                authorization,
-                body,
-            };
+            let heard = Heard { authorization, body };
             let (call, act) = peer.front().hear(what, of, target, heard);
             // A caller who hangs up does not stop what was begun.
             let replied = tokio::spawn(async move { perform(&peer, &call, act).await });

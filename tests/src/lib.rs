@@ -1,9 +1,9 @@
 //! The world of a journey: a whole stack of its own in memory, callers with tokens, and a phone. What is expected of it is in the journeys.
 
+mod faulty_proxy;
 pub mod foreign;
-mod meter;
+mod metering_proxy;
 pub mod stock;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ use local::dynoxide::{AttributeValue, Item};
 use local::stack::{Options, Stack};
 use serde_json::{Value, json};
 
-pub use meter::{Bill, Meter};
-pub use wire::{Fault, Wire};
+pub use faulty_proxy::{FaultyProxy, ProxyFault};
+pub use metering_proxy::{Bill, MeteringProxy};
 
 /// Sample lines, by what is special about them.
 pub mod line {
@@ -51,7 +51,7 @@ pub mod line {
 pub const FREE_CARD: &str = "8931086000000001011";
 
 /// A stack with its callers.
-pub struct World {
+pub struct TestStack {
     /// What is under test.
     pub stack: Stack,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -59,7 +59,7 @@ pub struct World {
 
 /// An answer over HTTP.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
+pub struct TestResponse {
     /// The status.
     pub status: u16,
     /// The headers.
@@ -68,7 +68,7 @@ pub struct Answer {
     pub body: String,
 }
 
-impl Answer {
+impl TestResponse {
     /// The body as JSON; `null` if it is none.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
@@ -79,9 +79,7 @@ impl Answer {
         let status = &self.json()["responseStatus"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let faults = status["errors"].as_array().cloned().unwrap_or_default();
-        let faults = faults
-            .iter()
-            .map(|f| (text(&f["errorCode"]), text(&f["fieldName"])));
+        let faults = faults.iter().map(|f| (text(&f["errorCode"]), text(&f["fieldName"])));
         (self.status, text(&status["errorCode"]), faults.collect())
     }
 
@@ -93,7 +91,7 @@ impl Answer {
     }
 }
 
-impl World {
+impl TestStack {
     /// A fresh stack with the sample data, whose network takes no time.
     pub async fn new() -> Self {
         Self::with(&[]).await
@@ -102,12 +100,8 @@ impl World {
     /// A fresh stack with some of the functions' settings changed. Where a wire or a meter is before the table, the
     /// sweeper rests: only what the test does passes there.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
-        let watched = settings
-            .iter()
-            .any(|(name, _)| *name == "AWS_ENDPOINT_URL_DYNAMODB");
-        let settings = settings
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        let watched = settings.iter().any(|(name, _)| *name == "AWS_ENDPOINT_URL_DYNAMODB");
+        let settings = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
         let mut options = Options {
             settings: settings.collect(),
             ..Self::options()
@@ -123,8 +117,8 @@ impl World {
     ///
     /// # Panics
     /// When it does not start.
-    pub async fn metered() -> (Self, Meter) {
-        let meter = Meter::new().await;
+    pub async fn metered() -> (Self, MeteringProxy) {
+        let meter = MeteringProxy::new().await;
         // Nothing moves a swap there, so a cancel would wait in vain.
         let settings = [
             ("AWS_ENDPOINT_URL_DYNAMODB", meter.url.as_str()),
@@ -153,7 +147,7 @@ impl World {
         ended.expect("the stream ends");
     }
 
-    /// The options of [`World::new`].
+    /// The options of [`TestStack::new`].
     pub fn options() -> Options {
         Options {
             port: 0,
@@ -214,7 +208,7 @@ impl World {
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
-    ) -> Answer {
+    ) -> TestResponse {
         let api = &self.stack.endpoints.api;
         self.send_to(api, method, path, headers, body).await
     }
@@ -230,10 +224,8 @@ impl World {
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
-    ) -> Answer {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{part}{path}"));
+    ) -> TestResponse {
+        let mut request = Request::builder().method(method).uri(format!("{part}{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -242,12 +234,8 @@ impl World {
             .expect("the request is well-formed");
         let response = self.client.request(request).await.expect("the API answers");
         let (parts, body) = response.into_parts();
-        let body = body
-            .collect()
-            .await
-            .expect("the answer is whole")
-            .to_bytes();
-        Answer {
+        let body = body.collect().await.expect("the answer is whole").to_bytes();
+        TestResponse {
             status: parts.status.as_u16(),
             headers: parts.headers,
             body: String::from_utf8_lossy(&body).into_owned(),
@@ -255,17 +243,14 @@ impl World {
     }
 
     /// `POST /api/SimSwapSubscription`.
-    pub async fn submit(&self, token: &str, body: &Value) -> Answer {
+    pub async fn submit(&self, token: &str, body: &Value) -> TestResponse {
         self.submit_with(token, &[], body).await
     }
 
     /// The same with more headers.
-    pub async fn submit_with(&self, token: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    pub async fn submit_with(&self, token: &str, headers: &[(&str, &str)], body: &Value) -> TestResponse {
         let bearer = format!("Bearer {token}");
-        let mut all = vec![
-            ("authorization", bearer.as_str()),
-            ("content-type", "application/json"),
-        ];
+        let mut all = vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
         all.extend(headers);
         self.send("POST", "/api/SimSwapSubscription", &all, body.to_string())
             .await
@@ -278,7 +263,7 @@ impl World {
     pub async fn submit_at_once<'a>(
         self: &Arc<Self>,
         requests: impl IntoIterator<Item = (&'a str, Vec<(&'static str, String)>, Value)>,
-    ) -> Vec<Answer> {
+    ) -> Vec<TestResponse> {
         let mut under_way = Vec::new();
         for (token, headers, body) in requests {
             let (world, token) = (self.clone(), token.to_owned());
@@ -305,22 +290,19 @@ impl World {
     }
 
     /// `POST /api/{operation}?id={id}`: `CancelActivation` or `ResendEsim`.
-    pub async fn manage(&self, token: &str, operation: &str, id: &str, body: &str) -> Answer {
+    pub async fn manage(&self, token: &str, operation: &str, id: &str, body: &str) -> TestResponse {
         let bearer = format!("Bearer {token}");
         self.send(
             "POST",
             &format!("/api/{operation}?id={id}"),
-            &[
-                ("authorization", &bearer),
-                ("content-type", "application/json"),
-            ],
+            &[("authorization", &bearer), ("content-type", "application/json")],
             body.to_owned(),
         )
         .await
     }
 
     /// `GET /api/QueryActivation?{query}`.
-    pub async fn query(&self, token: &str, query: &str) -> Answer {
+    pub async fn query(&self, token: &str, query: &str) -> TestResponse {
         let bearer = format!("Bearer {token}");
         self.send(
             "GET",
@@ -382,11 +364,9 @@ impl World {
     }
 
     /// `POST /local/phone/install`.
-    pub async fn install(&self, activation_code: &str, confirmation_code: &str) -> Answer {
-        let body =
-            json!({"activationCode": activation_code, "confirmationCode": confirmation_code});
-        self.send("POST", "/local/phone/install", &[], body.to_string())
-            .await
+    pub async fn install(&self, activation_code: &str, confirmation_code: &str) -> TestResponse {
+        let body = json!({"activationCode": activation_code, "confirmationCode": confirmation_code});
+        self.send("POST", "/local/phone/install", &[], body.to_string()).await
     }
 
     /// The line's row.
@@ -437,11 +417,7 @@ impl World {
     ///
     /// # Panics
     /// When that takes more than 20 seconds.
-    pub async fn await_record(
-        &self,
-        id: &str,
-        fits: impl Fn(&domain::Activation) -> bool,
-    ) -> domain::Activation {
+    pub async fn await_record(&self, id: &str, fits: impl Fn(&domain::Activation) -> bool) -> domain::Activation {
         for _ in 0..2000 {
             let record = self.record(id).await;
             if fits(&record) {
@@ -455,8 +431,7 @@ impl World {
     /// An eSIM swap that waits for the phone: its mail has arrived, and nothing is left to be done. Gives the activation
     /// code.
     pub async fn await_waiting(&self, id: &str) -> String {
-        let waits =
-            |seen: &Value| seen["status"] == "BUSY" && seen["info"]["delivery"] == "delivered";
+        let waits = |seen: &Value| seen["status"] == "BUSY" && seen["info"]["delivery"] == "delivered";
         self.await_activation(id, waits).await;
         activation_code(&self.await_mail(id).await)
     }
@@ -499,11 +474,7 @@ impl World {
                 exclusive_start_key: start,
                 ..ScanRequest::default()
             };
-            let page = self
-                .stack
-                .database
-                .scan(request)
-                .expect("the table can be read");
+            let page = self.stack.database.scan(request).expect("the table can be read");
             rows.extend(page.items.unwrap_or_default());
             start = page.last_evaluated_key;
             if start.is_none() {
@@ -528,9 +499,7 @@ pub fn card(line: &str, iccid: &str) -> Value {
 /// # Panics
 /// When there is none.
 pub fn activation_code(mail: &[u8]) -> String {
-    let mail = String::from_utf8_lossy(mail)
-        .replace("=\r\n", "")
-        .replace("=24", "$");
+    let mail = String::from_utf8_lossy(mail).replace("=\r\n", "").replace("=24", "$");
     let start = mail.find("LPA:1$").expect("a code in the mail");
     mail[start..]
         .chars()

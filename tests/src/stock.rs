@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use domain::{
-    EmailAddress, FormFactor, Iccid, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim,
-    SimState, SubscriptionId,
+    EmailAddress, FormFactor, Iccid, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim, SimState,
+    SubscriptionId,
 };
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use local::dynoxide::actions::get_item::GetItemRequest;
 use local::dynoxide::{AttributeValue, ImportOptions};
 use store::SIMS_AT_ONCE;
 
-use crate::World;
+use crate::TestStack;
 
 /// Whose lines they are.
 pub const CUSTOMER: &str = "C-SCALE";
@@ -77,12 +77,12 @@ fn sim_on(network: &str, form: FormFactor, number: usize) -> Sim {
 ///
 /// # Panics
 /// When the table refuses one.
-pub async fn load_lines(world: &World, count: usize) {
+pub async fn load_lines(world: &TestStack, count: usize) {
     let added = stream::iter(0..count).map(|number| load_line(world, NETWORK, number));
     added.buffer_unordered(AT_ONCE).collect::<()>().await;
 }
 
-async fn load_line(world: &World, network: &str, number: usize) {
+async fn load_line(world: &TestStack, network: &str, number: usize) {
     let old = Sim {
         iccid: Iccid::parse(&format!("89319{number:014}")).expect("an ICCID"),
         auto_assign: false,
@@ -116,7 +116,7 @@ pub const CARDS_APART: usize = 3;
 ///
 /// # Panics
 /// When the table refuses one.
-pub async fn load_apart(world: &World, count: usize) {
+pub async fn load_apart(world: &TestStack, count: usize) {
     let added = stream::iter(0..count).map(|number| async move {
         let network = format!("APART-{number}");
         load_line(world, &network, number).await;
@@ -146,7 +146,7 @@ pub fn card_apart(number: usize, card: usize) -> Iccid {
 ///
 /// # Panics
 /// When the table refuses one.
-pub async fn load_sims(world: &World, form: FormFactor, count: usize) {
+pub async fn load_sims(world: &TestStack, form: FormFactor, count: usize) {
     let sims: Vec<_> = (0..count).map(|number| sim(form, number)).collect();
     for sims in sims.chunks(SIMS_AT_ONCE) {
         let sims: Vec<_> = sims.iter().collect();
@@ -159,7 +159,7 @@ pub async fn load_sims(world: &World, form: FormFactor, count: usize) {
 ///
 /// # Panics
 /// When the table refuses one.
-pub async fn load_stock(world: &World, form: FormFactor, count: usize) {
+pub async fn load_stock(world: &TestStack, form: FormFactor, count: usize) {
     load_sims(world, form, count.min(LOADED)).await;
     let text = |text: &str| AttributeValue::S(text.to_owned());
     let (database, table) = (&world.stack.database, &world.stack.endpoints.table);

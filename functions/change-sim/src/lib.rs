@@ -1,12 +1,12 @@
 //! `GET` and `POST /mvno/{accountId}/changesim/{newSim}`: swaps the SIM of an account and answers the new one with its PINs
 //! and PUKs. It touches the table and nothing else.
 
-mod refusal;
+mod error_code;
 
-use domain::{ActivationId, Caller, Holder, Iccid, Kind, Requested, Secret, Sim, SubscriptionId};
+use domain::{ActivationId, Caller, Holder, Iccid, Requested, Secret, Sim, SubscriptionId, SwapKind};
 use edge::{
-    AUDIT, Ambient, Metric, SettingError, Settings, about, answer, caller, idempotency_key,
-    log_cause, span_of_call,
+    AUDIT, ClockAndRng, Metric, SettingError, Settings, caller, idempotency_key, json_response, log_cause,
+    record_activation, span_of_call,
 };
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::{HeaderMap, HeaderValue, StatusCode};
@@ -14,34 +14,34 @@ use lambda_http::{Body, Request, RequestExt, Response};
 use serde::Serialize;
 use serde_json::json;
 use store::{
-    Ask, AskedSwap, Begun, IdempotencyKey, KeptAnswer, Store, StoreError, StoredLine, caller_digest,
+    Begun, IdempotencyKey, IdempotencyRecord, RequestedSwap, Store, StoreError, StoredLine, SwapRequest, caller_digest,
 };
 use tracing::Instrument;
 
-use crate::refusal::Refusal;
+use crate::error_code::ErrorCode;
 
 /// The function with all it needs, built once a process.
 #[derive(Debug)]
 pub struct ChangeSim {
     store: Store,
-    ambient: Ambient,
+    ambient: ClockAndRng,
     repeat_within: SignedDuration,
     lease: SignedDuration,
 }
 
 /// Why there is no 200.
-enum Failure {
-    Refused(Refusal),
+enum ChangeSimError {
+    Refused(ErrorCode),
     Store(StoreError),
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
+impl From<ErrorCode> for ChangeSimError {
+    fn from(refusal: ErrorCode) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for ChangeSimError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
@@ -77,7 +77,7 @@ const ROUNDS: usize = 3;
 
 impl ChangeSim {
     /// Reads `REPEAT_WITHIN` and `LEASE`.
-    pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
+    pub fn new(store: Store, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
             ambient,
@@ -91,39 +91,37 @@ impl ChangeSim {
         let answered = async {
             match self.change(&request).await {
                 Ok(response) => response,
-                Err(Failure::Refused(refusal)) => refusal.into_response(),
-                Err(Failure::Store(error)) => {
+                Err(ChangeSimError::Refused(refusal)) => refusal.into_response(),
+                Err(ChangeSimError::Store(error)) => {
                     log_cause("change of SIM failed", &error);
-                    Refusal::Internal.into_response()
+                    ErrorCode::Internal.into_response()
                 }
             }
         };
         answered.instrument(span_of_call(&request)).await
     }
 
-    async fn change(&self, request: &Request) -> Result<Response<Body>, Failure> {
-        let caller = caller(request).map_err(|_| Refusal::Role)?;
+    async fn change(&self, request: &Request) -> Result<Response<Body>, ChangeSimError> {
+        let caller = caller(request).map_err(|_| ErrorCode::Role)?;
         if is_prefetch(request.headers()) {
-            return Err(Refusal::State.into());
+            return Err(ErrorCode::State.into());
         }
         let parameters = request.path_parameters();
         let account = parameters
             .first("accountId")
             .and_then(account)
-            .ok_or(Refusal::Account)?;
-        let key = idempotency_key(request.headers()).map_err(|_| Refusal::Key)?;
+            .ok_or(ErrorCode::Account)?;
+        let key = idempotency_key(request.headers()).map_err(|_| ErrorCode::Key)?;
         let key = key.map(|key| IdempotencyKey::new(&caller, &key));
         let now = self.ambient.now();
 
-        let (mut found, kept) = self
-            .find_account(&caller, &account, key.as_ref(), now)
-            .await?;
+        let (mut found, kept) = self.find_account(&caller, &account, key.as_ref(), now).await?;
         // Before anything else is told of the account: whoever has its owner's token may not be its owner.
         refuse_barred(&found)?;
         let wanted = parameters
             .first("newSim")
             .and_then(Wanted::parse)
-            .ok_or(Refusal::Sim)?;
+            .ok_or(ErrorCode::Sim)?;
         let asked = wanted.canonical(&account);
         if let Some(kept) = &kept {
             return self.replay(&caller, &found, kept, &asked).await;
@@ -144,12 +142,12 @@ impl ChangeSim {
                 return Ok(replayed(shown.await?));
             }
             if let Some(barrier) = barrier {
-                return Err(Refusal::of(&barrier).into());
+                return Err(ErrorCode::of(&barrier).into());
             }
             if wanted == Wanted::Esim && found.line.email.is_none() {
-                return Err(Refusal::State.into());
+                return Err(ErrorCode::State.into());
             }
-            let ask = Ask {
+            let ask = SwapRequest {
                 caller: &caller,
                 line: &found.line,
                 kind: wanted.kind(),
@@ -164,37 +162,35 @@ impl ChangeSim {
             };
             match self.store.begin(&ask, || self.ambient.random()).await? {
                 Begun::Accepted(activation) => {
-                    about(&activation.id);
+                    record_activation(&activation.id);
                     tracing::info!(kind = ?activation.kind, "swap accepted");
                     Metric::SwapAccepted.record();
                     let sim = self.store.sim_with_secrets(&activation.new_sim).await?;
                     let sim = sim.ok_or(StoreError::Corrupt("newSim"))?;
                     return Ok(shown(&caller, &account, &sim));
                 }
-                Begun::Kept(kept) => {
+                Begun::Replayed(kept) => {
                     let (line, _) = self.find_account(&caller, &account, None, now).await?;
                     refuse_barred(&line)?;
                     return self.replay(&caller, &line, &kept, &asked).await;
                 }
                 Begun::LineChanged(Some(line)) if caller.may_see_line(&line.line) => found = *line,
-                Begun::LineChanged(_) => return Err(Refusal::Account.into()),
+                Begun::LineChanged(_) => return Err(ErrorCode::Account.into()),
                 Begun::NoSim => {
                     // The last SIM may have gone to this very request, sent twice.
-                    let (line, kept) = self
-                        .find_account(&caller, &account, key.as_ref(), now)
-                        .await?;
+                    let (line, kept) = self.find_account(&caller, &account, key.as_ref(), now).await?;
                     if let Some(kept) = kept {
                         refuse_barred(&line)?;
                         return self.replay(&caller, &line, &kept, &asked).await;
                     }
                     if line.open.is_none() {
-                        return Err(Refusal::Sim.into());
+                        return Err(ErrorCode::Sim.into());
                     }
                     found = line;
                 }
             }
         }
-        Err(Refusal::Internal.into())
+        Err(ErrorCode::Internal.into())
     }
 
     /// The account, as far as it exists for the caller, and what the key was used for.
@@ -204,12 +200,12 @@ impl ChangeSim {
         account: &SubscriptionId,
         key: Option<&IdempotencyKey>,
         now: Timestamp,
-    ) -> Result<(StoredLine, Option<KeptAnswer>), Failure> {
+    ) -> Result<(StoredLine, Option<IdempotencyRecord>), ChangeSimError> {
         let kept = self.store.kept_answer(key, now);
         let (line, kept) = tokio::try_join!(self.store.line(account), kept)?;
         let line = line
             .filter(|line| caller.may_see_line(&line.line))
-            .ok_or(Refusal::Account)?;
+            .ok_or(ErrorCode::Account)?;
         let kept = self.store.kept_answer_beside(&line, kept, key, now).await?;
         Ok((line, kept))
     }
@@ -221,14 +217,13 @@ impl ChangeSim {
         caller: &Caller,
         asked: &str,
         now: Timestamp,
-    ) -> Result<Option<&'a AskedSwap>, StoreError> {
+    ) -> Result<Option<&'a RequestedSwap>, StoreError> {
         let recent = found
             .last
             .as_ref()
             .filter(|(_, since)| found.open.is_none() && *since + self.repeat_within > now);
         for earlier in found.open.iter().chain(recent.map(|(swap, _)| swap)) {
-            if self.store.is_same_caller(earlier, caller)
-                && self.store.is_same_request(&earlier.request, asked).await?
+            if self.store.is_same_caller(earlier, caller) && self.store.is_same_request(&earlier.request, asked).await?
             {
                 return Ok(Some(earlier));
             }
@@ -241,11 +236,11 @@ impl ChangeSim {
         &self,
         caller: &Caller,
         found: &StoredLine,
-        kept: &KeptAnswer,
+        kept: &IdempotencyRecord,
         asked: &str,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, ChangeSimError> {
         if !self.store.is_same_request(&kept.request, asked).await? {
-            return Err(Refusal::OtherRequest.into());
+            return Err(ErrorCode::OtherRequest.into());
         }
         let swap = self.store.swap(&kept.activation).await?;
         let swap = swap.ok_or(StoreError::Corrupt("swap"))?.activation;
@@ -260,12 +255,8 @@ impl ChangeSim {
         iccid: &Iccid,
         found: &StoredLine,
         swap: Option<&ActivationId>,
-    ) -> Result<Response<Body>, Failure> {
-        let sim = self
-            .store
-            .sim_with_secrets(iccid)
-            .await?
-            .ok_or(Refusal::Sim)?;
+    ) -> Result<Response<Body>, ChangeSimError> {
+        let sim = self.store.sim_with_secrets(iccid).await?.ok_or(ErrorCode::Sim)?;
         let held = match &sim.holder {
             Some(Holder::Swap(id)) => swap == Some(id),
             Some(Holder::Line(id)) => *id == found.line.id,
@@ -274,7 +265,7 @@ impl ChangeSim {
         if held {
             Ok(shown(caller, &found.line.id, &sim))
         } else {
-            Err(Refusal::Sim.into())
+            Err(ErrorCode::Sim.into())
         }
     }
 }
@@ -290,10 +281,10 @@ impl Wanted {
         }
     }
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> SwapKind {
         match self {
-            Self::Esim => Kind::Esim,
-            Self::Card(_) | Self::AutoAssign => Kind::Physical,
+            Self::Esim => SwapKind::Esim,
+            Self::Card(_) | Self::AutoAssign => SwapKind::Physical,
         }
     }
 
@@ -338,11 +329,8 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
 }
 
 /// The codes of an account's SIMs are not to be had while it is locked, not active or in porting.
-fn refuse_barred(found: &StoredLine) -> Result<(), Refusal> {
-    found
-        .line
-        .bar()
-        .map_or(Ok(()), |bar| Err(Refusal::of(&bar)))
+fn refuse_barred(found: &StoredLine) -> Result<(), ErrorCode> {
+    found.line.bar().map_or(Ok(()), |bar| Err(ErrorCode::of(&bar)))
 }
 
 /// Answers a SIM with its codes, and leaves a line in the log of who was shown which.
@@ -367,7 +355,7 @@ fn shown(caller: &Caller, account: &SubscriptionId, sim: &Sim) -> Response<Body>
         pin2: &pin2,
         form_factor: sim.form_factor.as_str(),
     };
-    answer(
+    json_response(
         StatusCode::OK,
         &Changed {
             success: true,

@@ -3,12 +3,12 @@
 use std::convert::Infallible;
 
 use change_sim::ChangeSim;
-use edge::{Ambient, Settings, Stopped, sdk_config, start_logging};
+use edge::{ClockAndRng, FatalError, Settings, sdk_config, start_logging};
 use lambda_http::{Request, run, service_fn};
 use store::Store;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Stopped> {
+async fn main() -> Result<(), FatalError> {
     let settings = Settings::from_environment();
     start_logging(&settings);
     let aws = sdk_config()?;
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Stopped> {
         settings.text("TABLE")?,
         settings.text("KMS_KEY_ID")?,
     );
-    let function = ChangeSim::new(store, Ambient::real(), &settings)?;
+    let function = ChangeSim::new(store, ClockAndRng::real(), &settings)?;
     run(service_fn(async |request: Request| {
         Ok::<_, Infallible>(function.handle(request).await)
     }))

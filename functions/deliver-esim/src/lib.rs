@@ -10,10 +10,10 @@ mod words;
 use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use domain::{
-    ActivationCode, ActivationId, Delivery, DeliveryFact, DeliveryState, DeliveryStep, Outcome,
-    Patience, apply_delivery, next_delivery,
+    ActivationCode, ActivationId, Delivery, DeliveryFact, DeliveryState, DeliveryStep, MailDeadlines, SendOutcome,
+    apply_delivery, next_delivery,
 };
-use edge::{Ambient, Metric, SettingError, Settings, about, for_each_row};
+use edge::{ClockAndRng, Metric, SettingError, Settings, for_each_row, record_activation};
 use lambda_runtime::LambdaEvent;
 use store::{ChangedRow, Saved, Store, StoreError, StoredSwap};
 use tokio::time::Instant;
@@ -33,8 +33,8 @@ pub struct DeliverEsim {
     pace: Pace,
     from: Sender,
     brand: String,
-    ambient: Ambient,
-    patience: Patience,
+    ambient: ClockAndRng,
+    patience: MailDeadlines,
 }
 
 impl DeliverEsim {
@@ -43,7 +43,7 @@ impl DeliverEsim {
     pub fn new(
         store: Store,
         ses: &aws_sdk_ses::Config,
-        ambient: Ambient,
+        ambient: ClockAndRng,
         settings: &Settings,
     ) -> Result<Self, SettingError> {
         let patience = settings.patience()?;
@@ -63,22 +63,15 @@ impl DeliverEsim {
     /// due, so the sweeper finds them.
     pub async fn handle(&self, event: LambdaEvent<Event>) -> DynamoDbEventResponse {
         let until = Instant::now() + WITHIN;
-        for_each_row(event, async |pk, sk| {
-            match ChangedRow::from_keys(&pk, &sk) {
-                ChangedRow::Delivery(id, number) => self.deliver(&id, number, until).await,
-                _ => Ok(()),
-            }
+        for_each_row(event, async |pk, sk| match ChangedRow::from_keys(&pk, &sk) {
+            ChangedRow::Delivery(id, number) => self.deliver(&id, number, until).await,
+            _ => Ok(()),
         })
         .await
     }
 
-    async fn deliver(
-        &self,
-        id: &ActivationId,
-        number: u32,
-        until: Instant,
-    ) -> Result<(), StoreError> {
-        about(id);
+    async fn deliver(&self, id: &ActivationId, number: u32, until: Instant) -> Result<(), StoreError> {
+        record_activation(id);
         let mut has_turn = false;
         loop {
             let Some(swap) = self.store.swap_with_deliveries(id).await? else {
@@ -158,11 +151,11 @@ impl DeliverEsim {
         let outcome = self.post.send(&claimed, message).await;
         tracing::info!(mail = mail.number, ?outcome, "a mail was handed to SES");
         match outcome {
-            Outcome::Sent(_) if mail.number == 1 => {
+            SendOutcome::Sent(_) if mail.number == 1 => {
                 let waited = self.ambient.now().duration_since(a.created_at);
                 Metric::FirstMail(waited).record();
             }
-            Outcome::Held(reason) => Metric::MailHeld(reason).record(),
+            SendOutcome::Held(reason) => Metric::MailHeld(reason).record(),
             _ => {}
         }
         let ended = DeliveryFact::Ended { token, outcome };
@@ -179,11 +172,7 @@ impl DeliverEsim {
     }
 
     /// The mail with the fact in it, if the fact changes it and nobody changed it first.
-    async fn save(
-        &self,
-        before: &Delivery,
-        fact: &DeliveryFact,
-    ) -> Result<Option<Delivery>, StoreError> {
+    async fn save(&self, before: &Delivery, fact: &DeliveryFact) -> Result<Option<Delivery>, StoreError> {
         let Some(after) = apply_delivery(before, fact, &self.patience, self.ambient.now()) else {
             return Ok(None);
         };

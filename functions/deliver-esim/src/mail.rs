@@ -103,12 +103,7 @@ pub fn compose(letter: &Letter<'_>) -> Vec<u8> {
     const RENDERS: &str = "a String takes everything";
     let (code, words) = (letter.code, Words::of(letter.language));
     let image = qr::draw(code);
-    let message_id = format!(
-        "{}.{}@{}",
-        letter.activation,
-        letter.delivery,
-        letter.from.host()
-    );
+    let message_id = format!("{}.{}@{}", letter.activation, letter.delivery, letter.from.host());
     let image_id = format!("qr.{message_id}");
 
     let mut steps = vec![words.step_connect, words.step_open];
@@ -370,19 +365,13 @@ mod tests {
             ("esim@example.com", None),
             ("<esim@example.com>", None),
             ("Simswap <esim@example.com>", Some("Simswap")),
-            (
-                "\"Simswap, Inc.\" <esim@example.com>",
-                Some("Simswap, Inc."),
-            ),
+            ("\"Simswap, Inc.\" <esim@example.com>", Some("Simswap, Inc.")),
             ("Blåtand Mobil <esim@example.com>", Some("Blåtand Mobil")),
         ] {
             let message = written(Language::En, WITHOUT, text, "Simswap");
             let mail = MessageParser::default().parse(&message).unwrap();
             let from = mail.from().unwrap().first().unwrap();
-            assert_eq!(
-                (from.name(), from.address()),
-                (name, Some("esim@example.com"))
-            );
+            assert_eq!((from.name(), from.address()), (name, Some("esim@example.com")));
         }
         for text in [
             "",

@@ -2,12 +2,12 @@
 
 use aws_lambda_events::event::dynamodb::Event;
 use deliver_esim::DeliverEsim;
-use edge::{Ambient, Settings, Stopped, sdk_config, start_logging};
+use edge::{ClockAndRng, FatalError, Settings, sdk_config, start_logging};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use store::Store;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Stopped> {
+async fn main() -> Result<(), FatalError> {
     let settings = Settings::from_environment();
     start_logging(&settings);
     let aws = sdk_config()?;
@@ -17,12 +17,7 @@ async fn main() -> Result<(), Stopped> {
         settings.text("TABLE")?,
         settings.text("KMS_KEY_ID")?,
     );
-    let function = DeliverEsim::new(
-        store,
-        &aws_sdk_ses::Config::from(&aws),
-        Ambient::real(),
-        &settings,
-    )?;
+    let function = DeliverEsim::new(store, &aws_sdk_ses::Config::from(&aws), ClockAndRng::real(), &settings)?;
     run(service_fn(async |event: LambdaEvent<Event>| {
         Ok::<_, Error>(function.handle(event).await)
     }))

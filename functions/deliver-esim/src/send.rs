@@ -11,7 +11,7 @@ use aws_sdk_ses::operation::send_raw_email::SendRawEmailError;
 use aws_sdk_ses::primitives::Blob;
 use aws_sdk_ses::types::{MessageTag, RawMessage};
 use aws_smithy_runtime_api::http::Response;
-use domain::{Delivery, HoldReason, Outcome};
+use domain::{Delivery, HoldReason, SendOutcome};
 use jiff::SignedDuration;
 
 /// SES, called once a claim.
@@ -43,7 +43,7 @@ impl Post {
     }
 
     /// Sends a message for a mail that is claimed.
-    pub(crate) async fn send(&self, mail: &Delivery, message: Vec<u8>) -> Outcome {
+    pub(crate) async fn send(&self, mail: &Delivery, message: Vec<u8>) -> SendOutcome {
         let attempt = mail.attempt.as_ref().map_or(0, |attempt| attempt.number);
         let tag = |name: &str, value: String| {
             MessageTag::builder()
@@ -67,7 +67,7 @@ impl Post {
             .send()
             .await;
         match sent {
-            Ok(answer) => Outcome::Sent(answer.message_id),
+            Ok(answer) => SendOutcome::Sent(answer.message_id),
             Err(error) => {
                 // SES's own words may hold the recipient's address: its code is enough.
                 let code = error.code().unwrap_or("none");
@@ -79,41 +79,39 @@ impl Post {
 }
 
 /// What an error says of the mail's fate.
-fn judge(error: &SdkError<SendRawEmailError, Response>) -> Outcome {
+fn judge(error: &SdkError<SendRawEmailError, Response>) -> SendOutcome {
     match error {
-        SdkError::ConstructionFailure(_) => Outcome::Held(HoldReason::Unverified),
-        SdkError::DispatchFailure(_) if never_connected(error) => {
-            Outcome::Held(HoldReason::Unreachable)
-        }
+        SdkError::ConstructionFailure(_) => SendOutcome::Held(HoldReason::Unverified),
+        SdkError::DispatchFailure(_) if never_connected(error) => SendOutcome::Held(HoldReason::Unreachable),
         SdkError::ServiceError(service) => {
             let (status, told) = (service.raw().status().as_u16(), service.err());
             meaning(status, told.code(), told.message().unwrap_or_default())
         }
-        _ => Outcome::Lost,
+        _ => SendOutcome::Lost,
     }
 }
 
 /// What an answer means. SES's codes come with and without `Exception`, by its version and the layer that answers; one
 /// code has several causes, which its words alone tell apart. The words are never shown: they may hold an address.
-fn meaning(status: u16, code: Option<&str>, message: &str) -> Outcome {
+fn meaning(status: u16, code: Option<&str>, message: &str) -> SendOutcome {
     let message = message.to_ascii_lowercase();
     let says = |words: &str| message.contains(words);
     let name = code.map(|code| code.strip_suffix("Exception").unwrap_or(code));
     let rejected = name == Some("MessageRejected");
     if says("daily message quota exceeded") {
-        return Outcome::Held(HoldReason::Quota);
+        return SendOutcome::Held(HoldReason::Quota);
     }
     if says("maximum sending rate exceeded") {
-        return Outcome::Held(HoldReason::Throttled);
+        return SendOutcome::Held(HoldReason::Throttled);
     }
     if rejected && (says("paused") || says("suspended") || says("sending is disabled")) {
-        return Outcome::Held(HoldReason::Paused);
+        return SendOutcome::Held(HoldReason::Paused);
     }
     if rejected && says("not verified") {
-        return Outcome::Held(HoldReason::Unverified);
+        return SendOutcome::Held(HoldReason::Unverified);
     }
     match (status, name) {
-        (_, Some("LimitExceeded")) => Outcome::Held(HoldReason::Quota),
+        (_, Some("LimitExceeded")) => SendOutcome::Held(HoldReason::Quota),
         (
             _,
             Some(
@@ -126,9 +124,9 @@ fn meaning(status: u16, code: Option<&str>, message: &str) -> Outcome {
                 | "SlowDown",
             ),
         )
-        | (429, _) => Outcome::Held(HoldReason::Throttled),
+        | (429, _) => SendOutcome::Held(HoldReason::Throttled),
         (_, Some("AccountSendingPaused" | "ConfigurationSetSendingPaused" | "SendingPaused")) => {
-            Outcome::Held(HoldReason::Paused)
+            SendOutcome::Held(HoldReason::Paused)
         }
         (
             _,
@@ -153,13 +151,13 @@ fn meaning(status: u16, code: Option<&str>, message: &str) -> Outcome {
                 | "UnrecognizedClient",
             ),
         )
-        | (401 | 403, _) => Outcome::Held(HoldReason::Unverified),
+        | (401 | 403, _) => SendOutcome::Held(HoldReason::Unverified),
         // SES refuses such a mail whenever it is sent.
-        (400..500, Some("InvalidParameterValue" | "MessageRejected")) => Outcome::Refused,
-        (400..500, Some(_)) => Outcome::Released,
+        (400..500, Some("InvalidParameterValue" | "MessageRejected")) => SendOutcome::Refused,
+        (400..500, Some(_)) => SendOutcome::Released,
         // Not SES's words: something in between sent the call back.
-        (400..500, None) => Outcome::Held(HoldReason::Unreachable),
-        _ => Outcome::Lost,
+        (400..500, None) => SendOutcome::Held(HoldReason::Unreachable),
+        _ => SendOutcome::Lost,
     }
 }
 
@@ -246,17 +244,13 @@ mod tests {
             let (head, message) = answer.split_once(" | ").unwrap();
             let (status, code) = head.split_once(' ').unwrap();
             let given = |text| Some(text).filter(|text| *text != "-");
-            let meant = meaning(
-                status.parse().unwrap(),
-                given(code),
-                given(message).unwrap_or_default(),
-            );
+            let meant = meaning(status.parse().unwrap(), given(code), given(message).unwrap_or_default());
             let found = match meant {
-                Outcome::Held(reason) => reason.as_str(),
-                Outcome::Released => "released",
-                Outcome::Refused => "refused",
-                Outcome::Lost => "lost",
-                Outcome::Sent(_) => "sent",
+                SendOutcome::Held(reason) => reason.as_str(),
+                SendOutcome::Released => "released",
+                SendOutcome::Refused => "refused",
+                SendOutcome::Lost => "lost",
+                SendOutcome::Sent(_) => "sent",
             };
             assert_eq!(found, expected, "{row}");
         }

@@ -2,14 +2,12 @@
 //! that its answers are.
 
 use domain::{
-    Activation, ConfirmationCode, Fact, FailedCall, Failure, Imsi, Kind, MatchingId, NetworkOrder,
-    Peer, Phase, ProfileOrder,
+    Activation, ConfirmationCode, Fact, FailedCall, FailureCode, Imsi, MatchingId, NetworkOrder, Peer, Phase,
+    ProfileOrder, SwapKind,
 };
 use edge::Metric;
 use jiff::SignedDuration;
-use network::{
-    CallClass, Confirmed, Es2PlusError, FinalStatus, NewOrder, Order, OrderState, OrderingError,
-};
+use peers::{Confirmed, Es2PlusError, FailureClass, FinalStatus, NewOrder, Order, OrderState, OrderingError};
 use store::{StoreError, StoredSwap};
 
 use crate::FulfilSwap;
@@ -22,13 +20,13 @@ const UNKNOWN: (&str, &str) = ("8.2.1", "3.9");
 const MATCHING_ID_IN_USE: (&str, &str) = ("8.2.6", "3.3");
 
 /// What the network shows of a swap's order.
-enum Look {
+enum OrderLookup {
     /// This.
     Found(Box<Order>),
     /// It does not know the id that it gave the order.
     Missing,
     /// Its search shows none. That proves nothing: a search may lag.
-    Unseen,
+    NotListed,
 }
 
 impl FulfilSwap {
@@ -38,14 +36,12 @@ impl FulfilSwap {
         let a = &swap.activation;
         let imsi = self.store.sim(&a.new_sim).await?.and_then(|sim| sim.imsi);
         let smdp = match a.kind {
-            Kind::Physical => None,
-            Kind::Esim => {
+            SwapKind::Physical => None,
+            SwapKind::Esim => {
                 let matching_id = self.store.matching_id(swap).await?;
                 let code = self.store.confirmation_code(swap).await?;
                 match self.order_profile(a, &matching_id, code.as_ref()).await {
-                    Ok(confirmed) => {
-                        Some(confirmed.smdp.unwrap_or_else(|| self.smdp_address.clone()))
-                    }
+                    Ok(confirmed) => Some(confirmed.smdp.unwrap_or_else(|| self.smdp_address.clone())),
                     Err(fact) => return Ok(vec![fact]),
                 }
             }
@@ -88,8 +84,7 @@ impl FulfilSwap {
         match confirmed {
             Err(error)
                 if repeated
-                    && (error.is(IN_USE.0, IN_USE.1)
-                        || error.is(MATCHING_ID_IN_USE.0, MATCHING_ID_IN_USE.1)) =>
+                    && (error.is(IN_USE.0, IN_USE.1) || error.is(MATCHING_ID_IN_USE.0, MATCHING_ID_IN_USE.1)) =>
             {
                 Ok(Confirmed { smdp: None })
             }
@@ -101,25 +96,20 @@ impl FulfilSwap {
     async fn order_move(&self, a: &Activation, imsi: Option<&Imsi>) -> Result<Order, Vec<Fact>> {
         let later = |error| vec![Fact::TryFailed(Some(failed_at_network(&error)))];
         if a.phase == Phase::Ordering
-            && let Look::Found(order) = self.look(a).await.map_err(later)?
+            && let OrderLookup::Found(order) = self.look(a).await.map_err(later)?
         {
             return Ok(*order);
         }
         match self.network.place(new_order(a, imsi)).await {
             Ok(order) => Ok(order),
-            Err(error @ OrderingError::Refused { .. }) => Err(vec![Fact::Refused {
-                failure: Failure::NetworkRejected,
+            Err(error @ OrderingError::Rejected { .. }) => Err(vec![Fact::Refused {
+                failure: FailureCode::NetworkRejected,
                 call: failed_at_network(&error),
             }]),
             Err(error @ OrderingError::Conflict) => {
-                let unseen = || {
-                    vec![
-                        Fact::NetworkPlaced,
-                        Fact::TryFailed(Some(failed_at_network(&error))),
-                    ]
-                };
+                let unseen = || vec![Fact::NetworkPlaced, Fact::TryFailed(Some(failed_at_network(&error)))];
                 match self.look(a).await {
-                    Ok(Look::Found(order)) => Ok(*order),
+                    Ok(OrderLookup::Found(order)) => Ok(*order),
                     _ => Err(unseen()),
                 }
             }
@@ -128,34 +118,31 @@ impl FulfilSwap {
     }
 
     /// The order as the network shows it: by the id that the network gave it once that is known, else by ours.
-    async fn look(&self, a: &Activation) -> Result<Look, OrderingError> {
+    async fn look(&self, a: &Activation) -> Result<OrderLookup, OrderingError> {
         if let Some(number) = &a.order_number {
             return match self.network.get(number).await {
-                Ok(order) => Ok(Look::Found(order.into())),
-                Err(OrderingError::NotFound) => Ok(Look::Missing),
+                Ok(order) => Ok(OrderLookup::Found(order.into())),
+                Err(OrderingError::NotFound) => Ok(OrderLookup::Missing),
                 Err(error) => Err(error),
             };
         }
         if let Some(named) = &a.heard_number
             && let Ok(order) = self.network.get(named).await
-            && order
-                .external_id
-                .as_deref()
-                .is_none_or(|id| id == a.id.as_str())
+            && order.external_id.as_deref().is_none_or(|id| id == a.id.as_str())
         {
-            return Ok(Look::Found(order.into()));
+            return Ok(OrderLookup::Found(order.into()));
         }
         let found = self.network.find(&a.id).await?;
-        Ok(found.map_or(Look::Unseen, |order| Look::Found(order.into())))
+        Ok(found.map_or(OrderLookup::NotListed, |order| OrderLookup::Found(order.into())))
     }
 
     /// Lets the network start, unless it has. One that said so too early may wait for it all the same.
     pub(crate) async fn start(&self, swap: &StoredSwap) -> Vec<Fact> {
         let a = &swap.activation;
         let order = match self.look(a).await {
-            Ok(Look::Found(order)) => order,
-            Ok(Look::Missing) => return vec![Fact::NetworkMissing, Fact::Asked(Vec::new())],
-            Ok(Look::Unseen) => return vec![Fact::Asked(Vec::new())],
+            Ok(OrderLookup::Found(order)) => order,
+            Ok(OrderLookup::Missing) => return vec![Fact::NetworkMissing, Fact::Asked(Vec::new())],
+            Ok(OrderLookup::NotListed) => return vec![Fact::Asked(Vec::new())],
             Err(error) => return vec![Fact::TryFailed(Some(failed_at_network(&error)))],
         };
         let waits = matches!(
@@ -165,10 +152,7 @@ impl FulfilSwap {
         let told = order.fact(self.ambient.now());
         if !waits {
             let stands = match told {
-                None => vec![FailedCall::new(
-                    Peer::Network,
-                    format!("{:?}", order.settled_state()),
-                )],
+                None => vec![FailedCall::new(Peer::Network, format!("{:?}", order.settled_state()))],
                 Some(_) => Vec::new(),
             };
             return told.into_iter().chain([Fact::Asked(stands)]).collect();
@@ -182,8 +166,8 @@ impl FulfilSwap {
             .into_iter()
             .flatten()
             .collect(),
-            Err(error @ OrderingError::Refused { .. }) => vec![Fact::Refused {
-                failure: Failure::NetworkRejected,
+            Err(error @ OrderingError::Rejected { .. }) => vec![Fact::Refused {
+                failure: FailureCode::NetworkRejected,
                 call: failed_at_network(&error),
             }],
             // Of a 409 the next look tells more: the order changed since this one.
@@ -197,13 +181,13 @@ impl FulfilSwap {
     /// Asks the network how its order is.
     pub(crate) async fn ask(&self, swap: &StoredSwap) -> Vec<Fact> {
         match self.look(&swap.activation).await {
-            Ok(Look::Found(order)) => order
+            Ok(OrderLookup::Found(order)) => order
                 .fact(self.ambient.now())
                 .into_iter()
                 .chain([Fact::Asked(Vec::new())])
                 .collect(),
-            Ok(Look::Missing) => vec![Fact::NetworkMissing, Fact::Asked(Vec::new())],
-            Ok(Look::Unseen) => vec![Fact::Asked(Vec::new())],
+            Ok(OrderLookup::Missing) => vec![Fact::NetworkMissing, Fact::Asked(Vec::new())],
+            Ok(OrderLookup::NotListed) => vec![Fact::Asked(Vec::new())],
             Err(error) => vec![Fact::Asked(vec![failed_at_network(&error)])],
         }
     }
@@ -214,7 +198,7 @@ impl FulfilSwap {
         let mut facts = Vec::new();
         let mut failed = Vec::new();
         let ordered = !matches!(a.profile_order, ProfileOrder::Settled | ProfileOrder::Taken);
-        if a.kind == Kind::Esim && ordered {
+        if a.kind == SwapKind::Esim && ordered {
             match self.cancel_profile(swap).await? {
                 Ok(fact) => facts.push(fact),
                 Err(call) => failed.push(call),
@@ -230,10 +214,7 @@ impl FulfilSwap {
         Ok(facts)
     }
 
-    async fn cancel_profile(
-        &self,
-        swap: &StoredSwap,
-    ) -> Result<Result<Fact, FailedCall>, StoreError> {
+    async fn cancel_profile(&self, swap: &StoredSwap) -> Result<Result<Fact, FailedCall>, StoreError> {
         let a = &swap.activation;
         // The ICCID is enough to cancel: a matching id that cannot be opened must not keep the line for ever.
         let matching_id = match self.store.matching_id(swap).await {
@@ -244,21 +225,12 @@ impl FulfilSwap {
         let call = format!("{}-cancel", a.id);
         let cancelled = self
             .smdp
-            .cancel_order(
-                &a.new_sim,
-                matching_id.as_ref(),
-                FinalStatus::Available,
-                &call,
-            )
+            .cancel_order(&a.new_sim, matching_id.as_ref(), FinalStatus::Available, &call)
             .await;
         Ok(match cancelled {
             Ok(()) => Ok(Fact::ProfileSettled { on_phone: false }),
-            Err(error) if error.is(IN_USE.0, IN_USE.1) => {
-                Ok(Fact::ProfileSettled { on_phone: true })
-            }
-            Err(error) if error.is(UNKNOWN.0, UNKNOWN.1) => {
-                Ok(Fact::ProfileSettled { on_phone: false })
-            }
+            Err(error) if error.is(IN_USE.0, IN_USE.1) => Ok(Fact::ProfileSettled { on_phone: true }),
+            Err(error) if error.is(UNKNOWN.0, UNKNOWN.1) => Ok(Fact::ProfileSettled { on_phone: false }),
             Err(error) => Err(failed_at_smdp(&error)),
         })
     }
@@ -270,19 +242,25 @@ impl FulfilSwap {
         }
         let at = self.ambient.now();
         let order = match self.look(a).await? {
-            Look::Found(order) => *order,
-            Look::Missing => return Ok(vec![Fact::NetworkMissing]),
+            OrderLookup::Found(order) => *order,
+            OrderLookup::Missing => return Ok(vec![Fact::NetworkMissing]),
             // It is there, and no search shows it.
-            Look::Unseen if a.network_order != NetworkOrder::None => return Ok(Vec::new()),
+            OrderLookup::NotListed if a.network_order != NetworkOrder::None => {
+                return Ok(Vec::new());
+            }
             // A card's would have started. What may still come is the card's to wait for, not the line's.
-            Look::Unseen if a.kind == Kind::Physical => return Ok(vec![Fact::NetworkUnseen]),
-            Look::Unseen if a.network_doubt > Some(at) => return Ok(Vec::new()),
-            Look::Unseen if a.missing_since.is_some() => return Ok(vec![Fact::NetworkUnseen]),
+            OrderLookup::NotListed if a.kind == SwapKind::Physical => {
+                return Ok(vec![Fact::NetworkUnseen]);
+            }
+            OrderLookup::NotListed if a.network_doubt > Some(at) => return Ok(Vec::new()),
+            OrderLookup::NotListed if a.missing_since.is_some() => {
+                return Ok(vec![Fact::NetworkUnseen]);
+            }
             // An eSIM's is held, so placing it once more tells what a search that knows nothing does not.
-            Look::Unseen => match self.network.place(new_order(a, None)).await {
+            OrderLookup::NotListed => match self.network.place(new_order(a, None)).await {
                 Ok(order) => order,
                 Err(OrderingError::Conflict) => return Ok(vec![Fact::NetworkPlaced]),
-                Err(OrderingError::Refused { .. }) => return Ok(vec![Fact::NetworkUnseen]),
+                Err(OrderingError::Rejected { .. }) => return Ok(vec![Fact::NetworkUnseen]),
                 Err(error) => {
                     let failed = Fact::TryFailed(Some(failed_at_network(&error)));
                     return Ok(vec![Fact::NetworkMissing, failed]);
@@ -293,10 +271,7 @@ impl FulfilSwap {
             order_number: order.id.clone(),
         });
         let told = order.fact(at);
-        let settled = matches!(
-            told,
-            Some(Fact::NetworkCompleted { .. } | Fact::NetworkEnded(_))
-        );
+        let settled = matches!(told, Some(Fact::NetworkCompleted { .. } | Fact::NetworkEnded(_)));
         let being_cancelled = matches!(
             order.settled_state(),
             OrderState::AssessingCancellation | OrderState::PendingCancellation
@@ -319,26 +294,26 @@ fn new_order<'a>(a: &'a Activation, imsi: Option<&'a Imsi>) -> NewOrder<'a> {
         old_iccid: &a.old_sim,
         new_iccid: &a.new_sim,
         new_imsi: imsi,
-        hold: a.kind == Kind::Esim,
+        hold: a.kind == SwapKind::Esim,
     }
 }
 
 fn not_ordered(error: Es2PlusError) -> Fact {
     let call = failed_at_smdp(&error);
     match error {
-        Es2PlusError::Refused { .. } => Fact::Refused {
-            failure: Failure::ProfileRefused,
+        Es2PlusError::Rejected { .. } => Fact::Refused {
+            failure: FailureCode::ProfileRefused,
             call,
         },
-        Es2PlusError::NotNow(_) => Fact::TryFailed(Some(call)),
+        Es2PlusError::Transient(_) => Fact::TryFailed(Some(call)),
     }
 }
 
 /// Counts it, and says what the timeline shows of it.
 fn failed_at_smdp(error: &Es2PlusError) -> FailedCall {
     let retry_after = match error {
-        Es2PlusError::NotNow(not_now) => not_now.retry_after,
-        Es2PlusError::Refused { .. } => None,
+        Es2PlusError::Transient(not_now) => not_now.retry_after,
+        Es2PlusError::Rejected { .. } => None,
     };
     failed(Peer::Smdp, error.class(), error.detail(), retry_after)
 }
@@ -346,25 +321,15 @@ fn failed_at_smdp(error: &Es2PlusError) -> FailedCall {
 /// The same of the network.
 fn failed_at_network(error: &OrderingError) -> FailedCall {
     let retry_after = match error {
-        OrderingError::NotNow(not_now) => not_now.retry_after,
+        OrderingError::Transient(not_now) => not_now.retry_after,
         _ => None,
     };
     failed(Peer::Network, error.class(), error.detail(), retry_after)
 }
 
-fn failed(
-    peer: Peer,
-    class: CallClass,
-    detail: String,
-    retry_after: Option<SignedDuration>,
-) -> FailedCall {
+fn failed(peer: Peer, class: FailureClass, detail: String, retry_after: Option<SignedDuration>) -> FailedCall {
     let (peer_name, class_name) = (peer.as_str(), class.as_str());
-    tracing::warn!(
-        peer = peer_name,
-        class = class_name,
-        detail,
-        "a call to a peer failed"
-    );
+    tracing::warn!(peer = peer_name, class = class_name, detail, "a call to a peer failed");
     Metric::PeerCallFailed {
         peer: peer_name,
         class: class_name,
@@ -376,7 +341,7 @@ fn failed(
         retry_after,
         doubtful: matches!(
             class,
-            CallClass::Failed | CallClass::Unreadable | CallClass::Unanswered
+            FailureClass::Failed | FailureClass::Unreadable | FailureClass::Unanswered
         ),
     }
 }

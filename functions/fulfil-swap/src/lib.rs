@@ -2,7 +2,7 @@
 //! the SM-DP+ and the network.
 
 mod call;
-mod peers;
+mod clients;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use std::time::Duration;
 use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use domain::{
-    Activation, ActivationId, Claim, Deadlines, Delivery, Fact, Failure, Kind, Phase, ProfileState,
-    SimFate, SmDpAddress, Step, apply, next,
+    Activation, ActivationId, Claim, Deadlines, Delivery, Fact, FailureCode, Phase, ProfileState, SimFate, SmDpAddress,
+    Step, SwapKind, apply, next,
 };
-use edge::{Ambient, Metric, SettingError, Settings, about, for_each_row, log_cause};
+use edge::{ClockAndRng, Metric, SettingError, Settings, for_each_row, log_cause, record_activation};
 use lambda_runtime::LambdaEvent;
-use network::{Es2Plus, ServiceOrdering};
+use peers::{Es2Plus, ServiceOrdering};
 use store::{ChangedRow, Saved, Store, StoreError, StoredSwap};
 use tokio::time::{Instant, timeout};
 
-pub use crate::peers::{Peers, PeersError};
+pub use crate::clients::{CredentialError, Peers};
 
 /// The function with all it needs, built once a process.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct FulfilSwap {
     /// Where phones find profiles, unless the SM-DP+ names another place.
     smdp_address: SmDpAddress,
     network: ServiceOrdering,
-    ambient: Ambient,
+    ambient: ClockAndRng,
     deadlines: Deadlines,
 }
 
@@ -41,12 +41,7 @@ const CALLS_WITHIN: Duration = Duration::from_secs(125);
 
 impl FulfilSwap {
     /// Reads `SMDP_URL`, `SMDP_ADDRESS`, `SMDP_REQUESTER_ID`, `NETWORK_URL` and the deadlines.
-    pub fn new(
-        store: Store,
-        peers: Peers,
-        ambient: Ambient,
-        settings: &Settings,
-    ) -> Result<Self, SettingError> {
+    pub fn new(store: Store, peers: Peers, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         let requester = settings.text("SMDP_REQUESTER_ID")?;
         Ok(Self {
             store,
@@ -60,17 +55,15 @@ impl FulfilSwap {
 
     /// Takes every swap of the batch as far as it goes now.
     pub async fn handle(&self, event: LambdaEvent<Event>) -> DynamoDbEventResponse {
-        for_each_row(event, async |pk, sk| {
-            match ChangedRow::from_keys(&pk, &sk) {
-                ChangedRow::Swap(id) => self.advance(&id).await,
-                _ => Ok(()),
-            }
+        for_each_row(event, async |pk, sk| match ChangedRow::from_keys(&pk, &sk) {
+            ChangedRow::Swap(id) => self.advance(&id).await,
+            _ => Ok(()),
         })
         .await
     }
 
     async fn advance(&self, id: &ActivationId) -> Result<(), StoreError> {
-        about(id);
+        record_activation(id);
         // The row as we wrote it: nobody has to read what he wrote himself.
         let mut written = None;
         for _ in 0..STEPS {
@@ -104,9 +97,7 @@ impl FulfilSwap {
                     self.anonymise(swap).await?;
                     None
                 }
-                Step::Order | Step::Start | Step::Ask | Step::Cancel => {
-                    self.claim_and_call(&swap, step).await?
-                }
+                Step::Order | Step::Start | Step::Ask | Step::Cancel => self.claim_and_call(&swap, step).await?,
             };
         }
         tracing::error!("a swap took too many steps at once");
@@ -115,11 +106,7 @@ impl FulfilSwap {
 
     /// Nobody calls out without a claim that is written. Whoever does not get it has nothing to do. Gives the row with
     /// what came of the calls.
-    async fn claim_and_call(
-        &self,
-        swap: &StoredSwap,
-        step: Step,
-    ) -> Result<Option<StoredSwap>, StoreError> {
+    async fn claim_and_call(&self, swap: &StoredSwap, step: Step) -> Result<Option<StoredSwap>, StoreError> {
         let claim = Claim {
             token: self.ambient.token(),
             until: self.ambient.now() + self.deadlines.lease,
@@ -133,9 +120,7 @@ impl FulfilSwap {
             match step {
                 Step::Order => self.order(swap).await,
                 Step::Start => Ok(self.start(&claimed).await),
-                Step::Ask if swap.activation.profile == Some(ProfileState::Installed) => {
-                    Ok(self.start(&claimed).await)
-                }
+                Step::Ask if swap.activation.profile == Some(ProfileState::Installed) => Ok(self.start(&claimed).await),
                 Step::Ask => Ok(self.ask(&claimed).await),
                 _ => self.cancel(&claimed).await,
             }
@@ -154,9 +139,9 @@ impl FulfilSwap {
                 facts.retain(|fact| matches!(fact, Fact::Ordered { .. }));
             }
             match self.save(&now, &facts).await? {
-                Moved::To(row) => return Ok(Some(*row)),
-                Moved::Nowhere => return Ok(None),
-                Moved::ByAnother => {}
+                SaveResult::Saved(row) => return Ok(Some(*row)),
+                SaveResult::Unchanged => return Ok(None),
+                SaveResult::Conflict => {}
             }
             let Some(changed) = self.store.swap(&swap.activation.id).await? else {
                 return Ok(None);
@@ -204,12 +189,12 @@ impl FulfilSwap {
                 return false;
             }
             let read = match self.save(row, &[renewed]).await {
-                Ok(Moved::To(written)) => {
+                Ok(SaveResult::Saved(written)) => {
                     *row = *written;
                     return true;
                 }
-                Ok(Moved::Nowhere) => return false,
-                Ok(Moved::ByAnother) => self.store.swap(&row.activation.id).await,
+                Ok(SaveResult::Unchanged) => return false,
+                Ok(SaveResult::Conflict) => self.store.swap(&row.activation.id).await,
                 Err(error) => Err(error),
             };
             match read {
@@ -224,7 +209,7 @@ impl FulfilSwap {
     }
 
     /// Writes what the facts make of a swap.
-    async fn save(&self, before: &StoredSwap, facts: &[Fact]) -> Result<Moved, StoreError> {
+    async fn save(&self, before: &StoredSwap, facts: &[Fact]) -> Result<SaveResult, StoreError> {
         let at = self.ambient.now();
         let mut after = before.activation.clone();
         for fact in facts {
@@ -236,12 +221,12 @@ impl FulfilSwap {
             }
         }
         if after.version == before.activation.version {
-            return Ok(Moved::Nowhere);
+            return Ok(SaveResult::Unchanged);
         }
-        let newly_ordered = before.activation.phase == Phase::Ordering
-            && matches!(after.phase, Phase::Ordered | Phase::Started);
+        let newly_ordered =
+            before.activation.phase == Phase::Ordering && matches!(after.phase, Phase::Ordered | Phase::Started);
         let saved = match after.mail_to() {
-            Some(email) if newly_ordered && after.kind == Kind::Esim => {
+            Some(email) if newly_ordered && after.kind == SwapKind::Esim => {
                 let lease = self.deadlines.lease;
                 let mail = Delivery::new(&after, after.mails, email.clone(), lease, at);
                 self.store.save_with_mail(before, &after, &mail).await?
@@ -251,7 +236,7 @@ impl FulfilSwap {
         if saved == Saved::Written && before.activation.phase != after.phase {
             tracing::info!(phase = after.phase.as_str(), "swap moved");
         }
-        Ok(Moved::of(saved, before, after))
+        Ok(SaveResult::of(saved, before, after))
     }
 
     async fn erase(&self, swap: &StoredSwap) -> Result<(), StoreError> {
@@ -310,7 +295,7 @@ impl FulfilSwap {
             match after.failure {
                 None => Metric::SwapDone(at.duration_since(after.created_at)),
                 Some(failure) => {
-                    if failure == Failure::Unsettled {
+                    if failure == FailureCode::Unsettled {
                         tracing::error!("a swap is given up that a peer did not settle");
                     }
                     Metric::SwapFailed(failure)
@@ -318,7 +303,7 @@ impl FulfilSwap {
             }
             .record();
         }
-        Ok(Moved::of(saved, swap, after).row())
+        Ok(SaveResult::of(saved, swap, after).row())
     }
 
     /// The network moved the number after the swap had ended, and line or SIMs are not what they were: people have to look.
@@ -332,25 +317,25 @@ impl FulfilSwap {
             tracing::error!("the network has moved the number of a swap that had ended");
             Metric::SwapDisputed.record();
         }
-        Ok(Moved::of(saved, swap, after).row())
+        Ok(SaveResult::of(saved, swap, after).row())
     }
 }
 
 /// What became of a swap's row.
-enum Moved {
+enum SaveResult {
     /// As we wrote it.
-    To(Box<StoredSwap>),
+    Saved(Box<StoredSwap>),
     /// Somebody moved it first: it is to be read again.
-    ByAnother,
+    Conflict,
     /// The facts change nothing.
-    Nowhere,
+    Unchanged,
 }
 
-impl Moved {
+impl SaveResult {
     fn of(saved: Saved, before: &StoredSwap, after: Activation) -> Self {
         match saved {
-            Saved::Stale | Saved::Contradicted => Self::ByAnother,
-            Saved::Written => Self::To(Box::new(StoredSwap {
+            Saved::Stale | Saved::Contradicted => Self::Conflict,
+            Saved::Written => Self::Saved(Box::new(StoredSwap {
                 activation: after,
                 ..before.clone()
             })),
@@ -359,8 +344,8 @@ impl Moved {
 
     fn row(self) -> Option<StoredSwap> {
         match self {
-            Self::To(row) => Some(*row),
-            Self::ByAnother | Self::Nowhere => None,
+            Self::Saved(row) => Some(*row),
+            Self::Conflict | Self::Unchanged => None,
         }
     }
 }

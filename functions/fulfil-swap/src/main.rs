@@ -1,13 +1,13 @@
 //! Wires the swaps' stream to Lambda.
 
 use aws_lambda_events::event::dynamodb::Event;
-use edge::{Ambient, Settings, Stopped, sdk_config, start_logging};
+use edge::{ClockAndRng, FatalError, Settings, sdk_config, start_logging};
 use fulfil_swap::{FulfilSwap, Peers};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use store::Store;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Stopped> {
+async fn main() -> Result<(), FatalError> {
     let settings = Settings::from_environment();
     start_logging(&settings);
     let aws = sdk_config()?;
@@ -19,7 +19,7 @@ async fn main() -> Result<(), Stopped> {
     );
     let secrets = aws_sdk_secretsmanager::Config::new(&aws);
     let peers = Peers::read(secrets, &settings).await?;
-    let function = FulfilSwap::new(store, peers, Ambient::real(), &settings)?;
+    let function = FulfilSwap::new(store, peers, ClockAndRng::real(), &settings)?;
     run(service_fn(async |event: LambdaEvent<Event>| {
         Ok::<_, Error>(function.handle(event).await)
     }))

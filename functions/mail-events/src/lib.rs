@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use domain::{ActivationId, DeliveryFact, Patience, Report, apply_delivery};
-use edge::{Ambient, Metric, SettingError, Settings, about, span_of_event};
+use domain::{ActivationId, DeliveryFact, MailDeadlines, MailReport, apply_delivery};
+use edge::{ClockAndRng, Metric, SettingError, Settings, record_activation, span_of_event};
 use lambda_runtime::LambdaEvent;
 use serde::Deserialize;
 use store::{Saved, Store, StoreError};
@@ -16,8 +16,8 @@ const ROUNDS: usize = 8;
 #[derive(Debug)]
 pub struct MailEvents {
     store: Store,
-    ambient: Ambient,
-    patience: Patience,
+    ambient: ClockAndRng,
+    patience: MailDeadlines,
 }
 
 /// An event of SNS, as far as it matters here.
@@ -64,7 +64,7 @@ struct Mail {
 
 impl MailEvents {
     /// Reads the patience with mails.
-    pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
+    pub fn new(store: Store, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
             ambient,
@@ -101,7 +101,7 @@ impl MailEvents {
             tracing::info!(kind, "an event of SES is about no mail of ours");
             return Ok(());
         };
-        about(&id);
+        record_activation(&id);
         let fact = DeliveryFact::Reported {
             message_id: told.mail.message_id,
             report,
@@ -111,8 +111,7 @@ impl MailEvents {
                 tracing::info!(mail = number, "there is no such mail");
                 return Ok(());
             };
-            let Some(after) = apply_delivery(&mail, &fact, &self.patience, self.ambient.now())
-            else {
+            let Some(after) = apply_delivery(&mail, &fact, &self.patience, self.ambient.now()) else {
                 return Ok(());
             };
             if self.store.save_delivery(&mail, &after).await? == Saved::Written {
@@ -143,13 +142,13 @@ pub fn acts_on(event_type: &str) -> bool {
 }
 
 /// A mail that SES rejects after it took it does not arrive either. A bounce is for good unless SES says that it is not.
-fn report(event_type: &str, bounce_type: Option<&str>) -> Option<Report> {
+fn report(event_type: &str, bounce_type: Option<&str>) -> Option<MailReport> {
     match (event_type, bounce_type) {
-        ("Send", _) => Some(Report::Accepted),
-        ("Delivery", _) => Some(Report::Delivered),
-        ("Complaint", _) => Some(Report::Complained),
-        ("Bounce", Some("Transient")) => Some(Report::BouncedForNow),
-        ("Bounce" | "Reject", _) => Some(Report::Bounced),
+        ("Send", _) => Some(MailReport::Accepted),
+        ("Delivery", _) => Some(MailReport::Delivered),
+        ("Complaint", _) => Some(MailReport::Complained),
+        ("Bounce", Some("Transient")) => Some(MailReport::BouncedForNow),
+        ("Bounce" | "Reject", _) => Some(MailReport::Bounced),
         _ => None,
     }
 }

@@ -1,12 +1,12 @@
 //! Wires SES's events to Lambda.
 
-use edge::{Ambient, Settings, Stopped, sdk_config, start_logging};
+use edge::{ClockAndRng, FatalError, Settings, sdk_config, start_logging};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use mail_events::{MailEvents, SnsEvent};
 use store::Store;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Stopped> {
+async fn main() -> Result<(), FatalError> {
     let settings = Settings::from_environment();
     start_logging(&settings);
     let aws = sdk_config()?;
@@ -16,7 +16,7 @@ async fn main() -> Result<(), Stopped> {
         settings.text("TABLE")?,
         settings.text("KMS_KEY_ID")?,
     );
-    let function = MailEvents::new(store, Ambient::real(), &settings)?;
+    let function = MailEvents::new(store, ClockAndRng::real(), &settings)?;
     run(service_fn(async |event: LambdaEvent<SnsEvent>| {
         Ok::<_, Error>(function.handle(event).await?)
     }))

@@ -58,10 +58,7 @@ fn subject(request: &Request) -> Option<String> {
             let shown = context.authentication.as_ref()?.client_cert.as_ref()?;
             shown.subject_dn.clone()
         }
-        #[allow(
-            unreachable_patterns,
-            reason = "another crate of the build may add kinds"
-        )]
+        #[allow(unreachable_patterns, reason = "another crate of the build may add kinds")]
         _ => None,
     }
 }
@@ -109,11 +106,7 @@ mod tests {
         ] {
             let request = call(shown);
             assert_eq!(callers.include(&request, Peer::Smdp), smdp, "{shown:?}");
-            assert_eq!(
-                callers.include(&request, Peer::Network),
-                network,
-                "{shown:?}"
-            );
+            assert_eq!(callers.include(&request, Peer::Network), network, "{shown:?}");
         }
     }
 

@@ -3,17 +3,16 @@
 
 mod callers;
 
-use domain::{ActivationId, Deadlines, Fact, Holder, Refused, apply};
+use domain::{ActivationId, Deadlines, Fact, Holder, Rejected, apply};
 use edge::{
-    Ambient, SettingError, Settings, about, answer, log_cause, no_such_route, route, span_of_call,
+    ClockAndRng, SettingError, Settings, json_response, log_cause, no_such_route, record_activation, route,
+    span_of_call,
 };
 use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Request, Response};
-use network::es2plus::{self, ADMIN_PROTOCOL, DownloadProgressInfo};
-use network::read_json;
-use network::tmf641::{
-    self, EventSubscription, LISTENER, Order, OrderState, ServiceOrderStateChangeEvent,
-};
+use peers::es2plus::{self, ADMIN_PROTOCOL, DownloadProgressInfo};
+use peers::read_json;
+use peers::tmf641::{self, EventSubscription, LISTENER, Order, OrderState, ServiceOrderStateChangeEvent};
 use serde_json::json;
 use store::{Saved, Store, StoreError};
 use tracing::Instrument;
@@ -24,7 +23,7 @@ use crate::callers::{Callers, Peer};
 #[derive(Debug)]
 pub struct NetworkEvents {
     store: Store,
-    ambient: Ambient,
+    ambient: ClockAndRng,
     deadlines: Deadlines,
     callers: Callers,
 }
@@ -37,7 +36,7 @@ const ROUNDS: usize = 8;
 
 impl NetworkEvents {
     /// Reads the deadlines, and who may call back.
-    pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
+    pub fn new(store: Store, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
             ambient,
@@ -58,7 +57,7 @@ impl NetworkEvents {
                 return no_such_route();
             };
             if !self.callers.include(&request, peer) {
-                return answer(StatusCode::FORBIDDEN, &json!({"message": "Forbidden"}));
+                return json_response(StatusCode::FORBIDDEN, &json!({"message": "Forbidden"}));
             }
             let written = match peer {
                 Peer::Network => self.order_changed(&request).await,
@@ -67,7 +66,7 @@ impl NetworkEvents {
             written.unwrap_or_else(|error| {
                 log_cause("a callback was not written", &error);
                 let message = json!({"message": "Try again in a moment."});
-                answer(StatusCode::SERVICE_UNAVAILABLE, &message)
+                json_response(StatusCode::SERVICE_UNAVAILABLE, &message)
             })
         };
         answered.instrument(span_of_call(&request)).await
@@ -80,11 +79,7 @@ impl NetworkEvents {
         };
         let now = self.ambient.now();
         let point = info.notification_point_id;
-        let holder = self
-            .store
-            .sim(&info.iccid)
-            .await?
-            .and_then(|sim| sim.holder);
+        let holder = self.store.sim(&info.iccid).await?.and_then(|sim| sim.holder);
         match (holder, info.fact(now)) {
             (Some(Holder::Swap(id)), Some(fact)) => {
                 self.write(&id, &fact, None).await?;
@@ -96,9 +91,7 @@ impl NetworkEvents {
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::NO_CONTENT;
         let (name, value) = ADMIN_PROTOCOL;
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
         Ok(response)
     }
 
@@ -125,7 +118,7 @@ impl NetworkEvents {
             callback: route(request).to_owned(),
             query: None,
         };
-        Ok(answer(StatusCode::CREATED, &notified))
+        Ok(json_response(StatusCode::CREATED, &notified))
     }
 
     /// Writes a fact that the network reports: into the swap that its order names, else into the one that has this order.
@@ -144,13 +137,8 @@ impl NetworkEvents {
 
     /// Writes a fact; one that the network reports of its order `of_order` counts only if that is known to be the swap's. Tells
     /// whether there is such a swap.
-    async fn write(
-        &self,
-        id: &ActivationId,
-        fact: &Fact,
-        of_order: Option<&str>,
-    ) -> Result<bool, StoreError> {
-        about(id);
+    async fn write(&self, id: &ActivationId, fact: &Fact, of_order: Option<&str>) -> Result<bool, StoreError> {
+        record_activation(id);
         for _ in 0..ROUNDS {
             let Some(swap) = self.store.swap(id).await? else {
                 tracing::info!(?fact, "there is no such swap");
@@ -163,8 +151,7 @@ impl NetworkEvents {
                 // Ours is another, or not known yet because the answer to it is on its way or was lost: what is true is to
                 // be asked. After the end only a number that has moved is worth that.
                 Some(named)
-                    if ours != Some(named)
-                        && (a.phase.is_open() || matches!(fact, Fact::NetworkCompleted { .. })) =>
+                    if ours != Some(named) && (a.phase.is_open() || matches!(fact, Fact::NetworkCompleted { .. })) =>
                 {
                     tracing::warn!(order = named, "an event is not of a known order");
                     unclear = Fact::NetworkUnclear {
@@ -176,7 +163,7 @@ impl NetworkEvents {
             };
             let after = match apply(&swap.activation, fact, &self.deadlines, self.ambient.now()) {
                 Ok(after) => after,
-                Err(refused @ Refused::EarlierLife) => {
+                Err(refused @ Rejected::StaleCallback) => {
                     tracing::warn!(?fact, %refused, "a callback is not acted on");
                     return Ok(true);
                 }
@@ -205,5 +192,5 @@ fn bytes(request: &Request) -> &[u8] {
 fn not_understood(what: &str) -> Response<Body> {
     tracing::warn!(what, "a callback is not understood");
     let message = json!({"code": "400", "reason": format!("The body is not a {what}.")});
-    answer(StatusCode::BAD_REQUEST, &message)
+    json_response(StatusCode::BAD_REQUEST, &message)
 }

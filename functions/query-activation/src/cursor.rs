@@ -25,9 +25,7 @@ pub(crate) async fn seal(
     place: &Place,
 ) -> Result<String, StoreError> {
     let body = serde_json::to_string(place).expect("our own type becomes JSON");
-    let (number, tag) = keyring
-        .sign("cursor", &signed(caller, filters, &body))
-        .await?;
+    let (number, tag) = keyring.sign("cursor", &signed(caller, filters, &body)).await?;
     let mut bytes = number.to_be_bytes().to_vec();
     bytes.extend_from_slice(&tag);
     bytes.extend_from_slice(body.as_bytes());
@@ -63,9 +61,5 @@ fn split(text: &str) -> Option<(u32, Vec<u8>, String)> {
 
 fn signed(caller: &Caller, filters: &str, body: &str) -> String {
     let identity = caller.identity();
-    format!(
-        "{}:{identity}{}:{filters}{body}",
-        identity.len(),
-        filters.len()
-    )
+    format!("{}:{identity}{}:{filters}{body}", identity.len(), filters.len())
 }

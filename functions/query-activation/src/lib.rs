@@ -5,8 +5,8 @@ mod query;
 
 use domain::{ActivationId, Caller, Scope, SubscriptionId};
 use edge::{
-    ActivationView, Ambient, Failure, Fault, Presenter, Refusal, SettingError, Settings, about,
-    answer, caller, span_of_call,
+    ActivationView, ApiError, ClockAndRng, ErrorResponse, FieldError, Presenter, SettingError, Settings, caller,
+    json_response, record_activation, span_of_call,
 };
 use jiff::Timestamp;
 use lambda_http::http::StatusCode;
@@ -22,7 +22,7 @@ use crate::query::Query;
 #[derive(Debug)]
 pub struct QueryActivation {
     store: Store,
-    ambient: Ambient,
+    ambient: ClockAndRng,
     presenter: Presenter,
 }
 
@@ -65,7 +65,7 @@ struct Found {
 
 impl QueryActivation {
     /// Reads `TIME_ZONE`, `CONFIRMATION_CODE_ECHO` and `CODE_KEPT`.
-    pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
+    pub fn new(store: Store, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         let presenter = settings.presenter()?;
         Ok(Self {
             store,
@@ -83,8 +83,8 @@ impl QueryActivation {
         answered.instrument(span_of_call(&request)).await
     }
 
-    async fn query(&self, request: &Request) -> Result<Response<Body>, Failure> {
-        let caller = caller(request).map_err(|_| Refusal::forbidden())?;
+    async fn query(&self, request: &Request) -> Result<Response<Body>, ApiError> {
+        let caller = caller(request).map_err(|_| ErrorResponse::forbidden())?;
         let parameters = request.query_string_parameters();
         let query = query::parse(parameters.iter(), &self.presenter.zone)?;
         let now = self.ambient.now();
@@ -92,18 +92,12 @@ impl QueryActivation {
             Some(id) => self.one(&caller, &query, id, now).await?,
             None => self.page(&caller, &query, now).await?,
         };
-        Ok(answer(StatusCode::OK, &page))
+        Ok(json_response(StatusCode::OK, &page))
     }
 
     /// By id it is one read, whatever comes of it.
-    async fn one(
-        &self,
-        caller: &Caller,
-        query: &Query,
-        id: &ActivationId,
-        now: Timestamp,
-    ) -> Result<Page, StoreError> {
-        about(id);
+    async fn one(&self, caller: &Caller, query: &Query, id: &ActivationId, now: Timestamp) -> Result<Page, StoreError> {
+        record_activation(id);
         let found = self.store.swap_with_deliveries(id).await?.filter(|stored| {
             let a = &stored.activation;
             let visible = caller.may_see(&a.customer, a.reseller.as_deref());
@@ -121,14 +115,14 @@ impl QueryActivation {
         })
     }
 
-    async fn page(&self, caller: &Caller, query: &Query, now: Timestamp) -> Result<Page, Failure> {
+    async fn page(&self, caller: &Caller, query: &Query, now: Timestamp) -> Result<Page, ApiError> {
         let filters = query.canonical();
         let after = match &query.cursor {
             None => None,
             Some(text) => {
                 let place = cursor::open(self.store.keyring(), caller, &filters, text).await?;
-                let fault = || Fault::invalid("cursor", "must be the 'meta.next' of such a page");
-                Some(place.ok_or_else(|| Refusal::invalid(vec![fault()]))?)
+                let fault = || FieldError::invalid("cursor", "must be the 'meta.next' of such a page");
+                Some(place.ok_or_else(|| ErrorResponse::invalid(vec![fault()]))?)
             }
         };
         let subject = self.subject(caller, query).await?;
@@ -168,21 +162,13 @@ impl QueryActivation {
     /// `subscriptionId`, is nobody's, by the same reads.
     async fn subject(&self, caller: &Caller, query: &Query) -> Result<Subject, StoreError> {
         let Some(phone) = &query.phone else {
-            return Ok(query
-                .subscription
-                .clone()
-                .map_or(Subject::Caller, Subject::Line));
+            return Ok(query.subscription.clone().map_or(Subject::Caller, Subject::Line));
         };
         let entry = self.store.phone(phone).await?;
         let line = entry
             .filter(|entry| caller.may_see(&entry.customer, entry.reseller.as_deref()))
             .map(|entry| entry.subscription)
-            .filter(|line| {
-                query
-                    .subscription
-                    .as_ref()
-                    .is_none_or(|asked| asked == line)
-            });
+            .filter(|line| query.subscription.as_ref().is_none_or(|asked| asked == line));
         Ok(line.map_or(Subject::Nobody, Subject::Line))
     }
 
@@ -225,9 +211,7 @@ impl QueryActivation {
         }
         // A line with nothing for the caller is like one that does not exist, however long its listing is.
         let more = more && !entries.is_empty();
-        let undecided = entries
-            .iter()
-            .filter(|entry| query.matches_entry(entry).is_none());
+        let undecided = entries.iter().filter(|entry| query.matches_entry(entry).is_none());
         let undecided: Vec<_> = undecided.map(|entry| entry.id.clone()).collect();
         let rows = self.store.swaps(&undecided).await?;
         entries.retain(|entry| match rows.get(&entry.id) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use domain::{Activation, ActivationId, Malformed, Msisdn, Status, SubscriptionId};
-use edge::{Fault, Refusal};
+use edge::{ErrorResponse, FieldError};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -52,7 +52,7 @@ const CURSOR: &str = "cursor";
 pub(crate) fn parse<'a>(
     parameters: impl Iterator<Item = (&'a str, &'a str)>,
     zone: &TimeZone,
-) -> Result<Query, Refusal> {
+) -> Result<Query, ErrorResponse> {
     let mut query = Query {
         take: TAKE_DEFAULT,
         ..Query::default()
@@ -68,31 +68,28 @@ pub(crate) fn parse<'a>(
             .chain([&CURSOR])
             .find(|name| name.eq_ignore_ascii_case(given));
         let fault = match known {
-            None => Some(Fault::unknown(given)),
-            Some(name) if !seen.insert(*name) => Some(Fault::invalid(name, "must be given once")),
+            None => Some(FieldError::unknown(given)),
+            Some(name) if !seen.insert(*name) => Some(FieldError::invalid(name, "must be given once")),
             Some(name) => query
                 .read(name, value, zone)
                 .err()
-                .map(|what| Fault::invalid(name, what.0)),
+                .map(|what| FieldError::invalid(name, what.0)),
         };
         faults.extend(fault);
     }
     if query.cursor.is_some() && query.skip > 0 {
-        faults.push(Fault::invalid("skip", "cannot be given with a cursor"));
+        faults.push(FieldError::invalid("skip", "cannot be given with a cursor"));
     }
     if query.cursor.is_some() && query.id.is_some() {
-        faults.push(Fault::invalid("cursor", "cannot be given with an id"));
+        faults.push(FieldError::invalid("cursor", "cannot be given with an id"));
     }
     if seen.contains("orderBy") && seen.contains("orderByDesc") {
-        faults.push(Fault::invalid(
-            "orderBy",
-            "cannot be given with orderByDesc",
-        ));
+        faults.push(FieldError::invalid("orderBy", "cannot be given with orderByDesc"));
     }
     if faults.is_empty() {
         Ok(query)
     } else {
-        Err(Refusal::invalid(faults))
+        Err(ErrorResponse::invalid(faults))
     }
 }
 
@@ -105,10 +102,7 @@ impl Query {
             "referenceNumber" => self.reference = Some(value.to_owned()),
             "status" => self.narrow(vec![value.trim().parse()?]),
             "statusIn" => {
-                let listed: Result<Vec<Status>, _> = value
-                    .split(',')
-                    .map(|status| status.trim().parse())
-                    .collect();
+                let listed: Result<Vec<Status>, _> = value.split(',').map(|status| status.trim().parse()).collect();
                 self.narrow(listed?);
             }
             "activationType" if value.eq_ignore_ascii_case("SIMSWAP") => {}
@@ -146,10 +140,7 @@ impl Query {
 
     /// Whether entries of the listing have to be looked at one by one.
     pub(crate) fn filters_entries(&self) -> bool {
-        self.reference.is_some()
-            || self.statuses.is_some()
-            || self.subscription.is_some()
-            || self.phone.is_some()
+        self.reference.is_some() || self.statuses.is_some() || self.subscription.is_some() || self.phone.is_some()
     }
 
     /// Whether an entry of the listing matches, unless that is only to be seen in its row; line and time are the listing's
@@ -158,10 +149,7 @@ impl Query {
         if !self.matches_reference(&entry.reference) {
             return Some(false);
         }
-        let mut asked = entry
-            .statuses
-            .iter()
-            .map(|status| self.matches_status(*status));
+        let mut asked = entry.statuses.iter().map(|status| self.matches_status(*status));
         let first = asked.next()?;
         asked.all(|other| other == first).then_some(first)
     }
@@ -170,24 +158,17 @@ impl Query {
     pub(crate) fn matches(&self, a: &Activation) -> bool {
         self.matches_status(a.status())
             && self.matches_reference(&a.requested.reference)
-            && self
-                .subscription
-                .as_ref()
-                .is_none_or(|asked| *asked == a.subscription)
+            && self.subscription.as_ref().is_none_or(|asked| *asked == a.subscription)
             && self.from.is_none_or(|from| a.created_at >= from)
             && self.until.is_none_or(|until| a.created_at < until)
     }
 
     fn matches_status(&self, status: Status) -> bool {
-        self.statuses
-            .as_ref()
-            .is_none_or(|asked| asked.contains(&status))
+        self.statuses.as_ref().is_none_or(|asked| asked.contains(&status))
     }
 
     fn matches_reference(&self, reference: &str) -> bool {
-        self.reference
-            .as_ref()
-            .is_none_or(|asked| asked == reference)
+        self.reference.as_ref().is_none_or(|asked| asked == reference)
     }
 
     /// What a cursor is bound to: everything but the page's size.
@@ -202,9 +183,7 @@ impl Query {
             oldest_first,
             ..
         } = self;
-        format!(
-            "{subscription:?} {phone:?} {reference:?} {statuses:?} {from:?} {until:?} {oldest_first}"
-        )
+        format!("{subscription:?} {phone:?} {reference:?} {statuses:?} {from:?} {until:?} {oldest_first}")
     }
 }
 
@@ -241,7 +220,7 @@ fn number(value: &str, least: usize, most: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn parsed(parameters: &[(&str, &str)]) -> Result<Query, Refusal> {
+    fn parsed(parameters: &[(&str, &str)]) -> Result<Query, ErrorResponse> {
         let zone = TimeZone::get("Europe/Amsterdam").unwrap();
         parse(parameters.iter().copied(), &zone)
     }
@@ -290,11 +269,7 @@ mod tests {
 
     #[test]
     fn days_are_whole_days_of_the_zone() {
-        let query = parsed(&[
-            ("createdAtFrom", "2025-03-30"),
-            ("createdAtTo", "2025-03-30"),
-        ])
-        .unwrap();
+        let query = parsed(&[("createdAtFrom", "2025-03-30"), ("createdAtTo", "2025-03-30")]).unwrap();
         assert_eq!(query.from.unwrap().to_string(), "2025-03-29T23:00:00Z");
         assert_eq!(query.until.unwrap().to_string(), "2025-03-30T22:00:00Z");
     }

@@ -2,15 +2,15 @@
 
 mod request;
 
-use domain::{Activation, ActivationId, Caller, Kind};
+use domain::{Activation, ActivationId, Caller, SwapKind};
 use edge::{
-    Ambient, Failure, Fault, Metric, Presenter, Refusal, SettingError, Settings, about, answer,
-    caller, read_body, span_of_call,
+    ApiError, ClockAndRng, ErrorResponse, FieldError, Metric, Presenter, SettingError, Settings, caller, json_response,
+    read_body, record_activation, span_of_call,
 };
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Request, Response};
-use store::{Ask, Begun, IdempotencyKey, KeptAnswer, PhoneEntry, Store, StoreError, StoredLine};
+use store::{Begun, IdempotencyKey, IdempotencyRecord, PhoneEntry, Store, StoreError, StoredLine, SwapRequest};
 use tracing::Instrument;
 
 use crate::request::{Swap, Target};
@@ -19,7 +19,7 @@ use crate::request::{Swap, Target};
 #[derive(Debug)]
 pub struct SubmitSwap {
     store: Store,
-    ambient: Ambient,
+    ambient: ClockAndRng,
     presenter: Presenter,
     lease: SignedDuration,
 }
@@ -29,7 +29,7 @@ const ROUNDS: usize = 3;
 
 impl SubmitSwap {
     /// Reads `TIME_ZONE`, `CONFIRMATION_CODE_ECHO`, `CODE_KEPT` and `LEASE`.
-    pub fn new(store: Store, ambient: Ambient, settings: &Settings) -> Result<Self, SettingError> {
+    pub fn new(store: Store, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
             ambient,
@@ -47,15 +47,13 @@ impl SubmitSwap {
         answered.instrument(span_of_call(&request)).await
     }
 
-    async fn submit(&self, request: &Request) -> Result<Response<Body>, Failure> {
-        let caller = caller(request).map_err(|_| Refusal::forbidden())?;
+    async fn submit(&self, request: &Request) -> Result<Response<Body>, ApiError> {
+        let caller = caller(request).map_err(|_| ErrorResponse::forbidden())?;
         let (swap, key) = request::parse(read_body(request)?, request.headers())?;
         let key = key.map(|key| IdempotencyKey::new(&caller, &key));
         let now = self.ambient.now();
 
-        let (mut found, kept) = self
-            .find_line(&caller, &swap.target, key.as_ref(), now)
-            .await?;
+        let (mut found, kept) = self.find_line(&caller, &swap.target, key.as_ref(), now).await?;
         let asked = swap.canonical(&found.line.id);
         if let Some(kept) = kept {
             return self.replay_first(&caller, &kept, &asked, now).await;
@@ -69,15 +67,15 @@ impl SubmitSwap {
                 return self.replay_open(&caller, &open.id, now).await;
             }
             if let Some(barrier) = found.line.barrier() {
-                return Err(Refusal::barrier(&barrier).into());
+                return Err(ErrorResponse::barrier(&barrier).into());
             }
-            let ask = Ask {
+            let ask = SwapRequest {
                 caller: &caller,
                 line: &found.line,
                 kind: swap.kind,
                 sim: match swap.kind {
-                    Kind::Esim => None,
-                    Kind::Physical => swap.requested.new_sim.as_ref(),
+                    SwapKind::Esim => None,
+                    SwapKind::Physical => swap.requested.new_sim.as_ref(),
                 },
                 shows_codes: false,
                 requested: &swap.requested,
@@ -89,27 +87,27 @@ impl SubmitSwap {
             };
             match self.store.begin(&ask, || self.ambient.random()).await? {
                 Begun::Accepted(activation) => return Ok(self.accepted(&activation, &swap, now)),
-                Begun::Kept(kept) => return self.replay_first(&caller, &kept, &asked, now).await,
+                Begun::Replayed(kept) => {
+                    return self.replay_first(&caller, &kept, &asked, now).await;
+                }
                 Begun::NoSim => {
                     // The last SIM may have gone to this very request, sent twice.
-                    let (line, kept) = self
-                        .find_line(&caller, &swap.target, key.as_ref(), now)
-                        .await?;
+                    let (line, kept) = self.find_line(&caller, &swap.target, key.as_ref(), now).await?;
                     if let Some(kept) = kept {
                         return self.replay_first(&caller, &kept, &asked, now).await;
                     }
                     if line.open.is_none() {
-                        return Err(Refusal::not_found(swap.sim_field()).into());
+                        return Err(ErrorResponse::not_found(swap.sim_field()).into());
                     }
                     found = line;
                 }
                 Begun::LineChanged(Some(line)) if caller.may_see_line(&line.line) => found = *line,
                 Begun::LineChanged(_) => {
-                    return Err(Refusal::not_found(swap.target.field()).into());
+                    return Err(ErrorResponse::not_found(swap.target.field()).into());
                 }
             }
         }
-        Err(Refusal::unavailable().into())
+        Err(ErrorResponse::unavailable().into())
     }
 
     /// The line, as far as it exists for the caller, and what the key was used for. What is a stranger's and what is
@@ -120,16 +118,16 @@ impl SubmitSwap {
         target: &Target,
         key: Option<&IdempotencyKey>,
         now: Timestamp,
-    ) -> Result<(StoredLine, Option<KeptAnswer>), Failure> {
+    ) -> Result<(StoredLine, Option<IdempotencyRecord>), ApiError> {
         let kept = self.store.kept_answer(key, now);
         let visible_line = |line: Option<StoredLine>, field| {
             line.filter(|line| caller.may_see_line(&line.line))
-                .ok_or(Refusal::not_found(field))
+                .ok_or(ErrorResponse::not_found(field))
         };
         let visible_entry = |entry: Option<PhoneEntry>| {
             entry
                 .filter(|entry| caller.may_see(&entry.customer, entry.reseller.as_deref()))
-                .ok_or(Refusal::not_found("phoneNumber"))
+                .ok_or(ErrorResponse::not_found("phoneNumber"))
         };
         let (line, kept) = match target {
             Target::Id(id) => {
@@ -142,13 +140,11 @@ impl SubmitSwap {
                 (visible_line(line, "phoneNumber")?, kept)
             }
             Target::Both(id, phone) => {
-                let (line, entry, kept) =
-                    tokio::try_join!(self.store.line(id), self.store.phone(phone), kept)?;
+                let (line, entry, kept) = tokio::try_join!(self.store.line(id), self.store.phone(phone), kept)?;
                 let line = visible_line(line, "subscriptionId")?;
                 if visible_entry(entry)?.subscription != line.line.id {
-                    let fault =
-                        Fault::invalid("phoneNumber", "must be the number of 'subscriptionId'");
-                    return Err(Refusal::invalid(vec![fault]).into());
+                    let fault = FieldError::invalid("phoneNumber", "must be the number of 'subscriptionId'");
+                    return Err(ErrorResponse::invalid(vec![fault]).into());
                 }
                 (line, kept)
             }
@@ -158,33 +154,33 @@ impl SubmitSwap {
     }
 
     fn accepted(&self, activation: &Activation, swap: &Swap, now: Timestamp) -> Response<Body> {
-        about(&activation.id);
+        record_activation(&activation.id);
         tracing::info!(kind = ?activation.kind, "swap accepted");
         Metric::SwapAccepted.record();
         let code = swap
             .code
             .as_ref()
             .filter(|_| self.presenter.echoes_code(activation, now));
-        answer(StatusCode::OK, &self.presenter.first_view(activation, code))
+        json_response(StatusCode::OK, &self.presenter.first_view(activation, code))
     }
 
     /// The first answer again, byte for byte.
     async fn replay_first(
         &self,
         caller: &Caller,
-        kept: &KeptAnswer,
+        kept: &IdempotencyRecord,
         asked: &str,
         now: Timestamp,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, ApiError> {
         if !self.store.is_same_request(&kept.request, asked).await? {
-            return Err(Refusal::idempotency_mismatch().into());
+            return Err(ErrorResponse::idempotency_mismatch().into());
         }
-        about(&kept.activation);
+        record_activation(&kept.activation);
         let stored = self.store.swap(&kept.activation).await?;
         let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
         let view = self.presenter.show_first(&self.store, &stored, caller, now);
         let view = view.await?;
-        Ok(replayed(answer(StatusCode::OK, &view)))
+        Ok(replayed(json_response(StatusCode::OK, &view)))
     }
 
     /// The open swap as it is now.
@@ -193,13 +189,13 @@ impl SubmitSwap {
         caller: &Caller,
         open: &ActivationId,
         now: Timestamp,
-    ) -> Result<Response<Body>, Failure> {
-        about(open);
+    ) -> Result<Response<Body>, ApiError> {
+        record_activation(open);
         let stored = self.store.swap_with_deliveries(open).await?;
         let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
         let view = self.presenter.show(&self.store, &stored, caller, now);
         let view = view.await?;
-        Ok(replayed(answer(StatusCode::OK, &view)))
+        Ok(replayed(json_response(StatusCode::OK, &view)))
     }
 }
 

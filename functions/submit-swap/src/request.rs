@@ -1,10 +1,7 @@
 //! The request as contract section 1.1 reads it: every field checked, all faults told at once.
 
-use domain::{
-    ConfirmationCode, EmailAddress, Iccid, Kind, Malformed, Msisdn, Requested, SubscriptionId,
-    is_plain,
-};
-use edge::{Fault, Fields, Refusal, idempotency_key};
+use domain::{ConfirmationCode, EmailAddress, Iccid, Malformed, Msisdn, Requested, SubscriptionId, SwapKind, is_plain};
+use edge::{ErrorResponse, FieldError, Fields, idempotency_key};
 use lambda_http::http::HeaderMap;
 use serde_json::json;
 
@@ -12,7 +9,7 @@ use serde_json::json;
 #[derive(Debug)]
 pub(crate) struct Swap {
     pub(crate) target: Target,
-    pub(crate) kind: Kind,
+    pub(crate) kind: SwapKind,
     pub(crate) requested: Requested,
     pub(crate) code: Option<ConfirmationCode>,
 }
@@ -29,38 +26,26 @@ const REFERENCE_MAX_LENGTH: usize = 15;
 const ICCID_MAX_LENGTH: usize = 20;
 
 /// Reads all fields, and the idempotency key.
-pub(crate) fn parse(
-    mut fields: Fields,
-    headers: &HeaderMap,
-) -> Result<(Swap, Option<String>), Refusal> {
-    let id = fields.bounded(
-        "subscriptionId",
-        1,
-        SubscriptionId::MAX_LENGTH,
-        SubscriptionId::parse,
-    );
+pub(crate) fn parse(mut fields: Fields, headers: &HeaderMap) -> Result<(Swap, Option<String>), ErrorResponse> {
+    let id = fields.bounded("subscriptionId", 1, SubscriptionId::MAX_LENGTH, SubscriptionId::parse);
     let phone = fields.parsed("phoneNumber", Msisdn::parse);
-    if id.is_none()
-        && phone.is_none()
-        && !fields.is_faulty("subscriptionId")
-        && !fields.is_faulty("phoneNumber")
-    {
-        fields.fault(Fault::not_empty("subscriptionId"));
+    if id.is_none() && phone.is_none() && !fields.is_faulty("subscriptionId") && !fields.is_faulty("phoneNumber") {
+        fields.fault(FieldError::not_empty("subscriptionId"));
     }
     let reference = fields.bounded("referenceNumber", 0, REFERENCE_MAX_LENGTH, reference);
     let new_sim = new_sim(&mut fields);
     let e_sim = fields.boolean("eSim", "esim");
     let kind = if e_sim == Some(true) {
-        Kind::Esim
+        SwapKind::Esim
     } else {
-        Kind::Physical
+        SwapKind::Physical
     };
-    if kind == Kind::Physical
+    if kind == SwapKind::Physical
         && new_sim.is_none()
         && !fields.is_faulty("newSimCardNumber")
         && !fields.is_faulty("eSim")
     {
-        fields.fault(Fault::not_empty("newSimCardNumber"));
+        fields.fault(FieldError::not_empty("newSimCardNumber"));
     }
     let email = fields.bounded("email", 1, EmailAddress::MAX_LENGTH, EmailAddress::parse);
     require_for_esim(&mut fields, "email", kind, email.is_none());
@@ -76,7 +61,9 @@ pub(crate) fn parse(
         (Some(id), Some(phone)) => Target::Both(id, phone),
         (Some(id), None) => Target::Id(id),
         (None, Some(phone)) => Target::Phone(phone),
-        (None, None) => return Err(Refusal::invalid(vec![Fault::not_empty("subscriptionId")])),
+        (None, None) => {
+            return Err(ErrorResponse::invalid(vec![FieldError::not_empty("subscriptionId")]));
+        }
     };
     let requested = Requested {
         reference: reference.unwrap_or_default(),
@@ -98,22 +85,18 @@ pub(crate) fn parse(
 
 /// It is shown on screens as it is.
 fn reference(text: &str) -> Result<String, Malformed> {
-    is_plain(text).then(|| text.to_owned()).ok_or(Malformed(
-        "must not have control or bidirectional characters",
-    ))
+    is_plain(text)
+        .then(|| text.to_owned())
+        .ok_or(Malformed("must not have control or bidirectional characters"))
 }
 
 /// The filler `F` is not counted.
 fn new_sim(fields: &mut Fields) -> Option<Iccid> {
     const NAME: &str = "newSimCardNumber";
     let given = fields.text(NAME)?;
-    let total = given
-        .strip_suffix(['F', 'f'])
-        .unwrap_or(&given)
-        .chars()
-        .count();
+    let total = given.strip_suffix(['F', 'f']).unwrap_or(&given).chars().count();
     if total > ICCID_MAX_LENGTH {
-        fields.fault(Fault::too_long(NAME, 11, ICCID_MAX_LENGTH, total, &given));
+        fields.fault(FieldError::too_long(NAME, 11, ICCID_MAX_LENGTH, total, &given));
         return None;
     }
     let iccid = fields.read(NAME, &given, Iccid::parse)?;
@@ -129,7 +112,7 @@ fn confirmation_code(fields: &mut Fields) -> Option<ConfirmationCode> {
     let given = fields.text(NAME)?;
     let total = given.chars().count();
     if total > ConfirmationCode::MAX_LENGTH {
-        fields.fault(Fault::too_long(
+        fields.fault(FieldError::too_long(
             NAME,
             1,
             ConfirmationCode::MAX_LENGTH,
@@ -141,9 +124,9 @@ fn confirmation_code(fields: &mut Fields) -> Option<ConfirmationCode> {
     fields.read(NAME, &given, ConfirmationCode::parse)
 }
 
-fn require_for_esim(fields: &mut Fields, name: &'static str, kind: Kind, missing: bool) {
-    if kind == Kind::Esim && missing && !fields.is_faulty(name) {
-        fields.fault(Fault::not_empty(name));
+fn require_for_esim(fields: &mut Fields, name: &'static str, kind: SwapKind, missing: bool) {
+    if kind == SwapKind::Esim && missing && !fields.is_faulty(name) {
+        fields.fault(FieldError::not_empty(name));
     }
 }
 
@@ -165,8 +148,8 @@ impl Swap {
     /// The field to blame when there is no SIM.
     pub(crate) fn sim_field(&self) -> &'static str {
         match self.kind {
-            Kind::Esim => "eSim",
-            Kind::Physical => "newSimCardNumber",
+            SwapKind::Esim => "eSim",
+            SwapKind::Physical => "newSimCardNumber",
         }
     }
 }

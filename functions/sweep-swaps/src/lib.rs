@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
-use edge::{Ambient, Metric, SettingError, Settings, records_of, span_of_event};
+use edge::{ClockAndRng, Metric, SettingError, Settings, records_of, span_of_event};
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::LambdaEvent;
@@ -38,7 +38,7 @@ pub struct SweepSwaps {
     stock_low: u32,
     /// The minute in which free SIMs were counted last: the local stack sweeps each second.
     counted: AtomicI64,
-    ambient: Ambient,
+    ambient: ClockAndRng,
 }
 
 /// What a sweep woke.
@@ -65,12 +65,7 @@ pub enum SweepError {
 
 impl SweepSwaps {
     /// Reads `FULFIL_SWAP` and `DELIVER_ESIM`, the functions' names or ARNs, and `STOCK_LOW`.
-    pub fn new(
-        store: Store,
-        lambda: Client,
-        ambient: Ambient,
-        settings: &Settings,
-    ) -> Result<Self, SettingError> {
+    pub fn new(store: Store, lambda: Client, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
             lambda,
@@ -115,9 +110,8 @@ impl SweepSwaps {
     async fn count_stock(&self) {
         let now = self.ambient.now();
         let minute = now.as_second().div_euclid(60);
-        let is_time = self.stock_low > 0
-            && minute % COUNT_EVERY == 0
-            && self.counted.swap(minute, Ordering::Relaxed) != minute;
+        let is_time =
+            self.stock_low > 0 && minute % COUNT_EVERY == 0 && self.counted.swap(minute, Ordering::Relaxed) != minute;
         if !is_time {
             return;
         }
@@ -131,9 +125,7 @@ impl SweepSwaps {
     async fn low_pools(&self, now: Timestamp) -> Result<i64, StoreError> {
         let mut low = 0;
         for round in self.store.pools().await?.chunks(IN_FLIGHT) {
-            let counts = round
-                .iter()
-                .map(|pool| self.store.free_in(pool, now, self.stock_low));
+            let counts = round.iter().map(|pool| self.store.free_in(pool, now, self.stock_low));
             for (pool, free) in round.iter().zip(join_all(counts).await) {
                 let free = free?;
                 if free < self.stock_low {

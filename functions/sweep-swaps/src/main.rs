@@ -1,13 +1,13 @@
 //! Wires the schedule to Lambda.
 
-use edge::{Ambient, Settings, Stopped, sdk_config, start_logging};
+use edge::{ClockAndRng, FatalError, Settings, sdk_config, start_logging};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde::de::IgnoredAny;
 use store::Store;
 use sweep_swaps::SweepSwaps;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Stopped> {
+async fn main() -> Result<(), FatalError> {
     let settings = Settings::from_environment();
     start_logging(&settings);
     let aws = sdk_config()?;
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Stopped> {
         settings.text("KMS_KEY_ID")?,
     );
     let lambda = aws_sdk_lambda::Client::new(&aws);
-    let function = SweepSwaps::new(store, lambda, Ambient::real(), &settings)?;
+    let function = SweepSwaps::new(store, lambda, ClockAndRng::real(), &settings)?;
     run(service_fn(async |event: LambdaEvent<IgnoredAny>| {
         Ok::<_, Error>(function.handle(event).await?)
     }))

@@ -140,12 +140,7 @@ pub struct Token {
     #[arg(long)]
     pub reseller: Option<String>,
     /// Seconds from now; a negative number makes an expired token
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value_t = 3600,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, allow_negative_numbers = true)]
     pub expires_in: i64,
     /// Where the stack keeps its data
     #[arg(long, value_name = "DIR", default_value = ".simswap")]

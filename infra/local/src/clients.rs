@@ -53,8 +53,6 @@ impl Clients {
 
     /// SES's configuration: its client is the sender's own.
     pub(crate) fn ses(&self, url: &str) -> aws_sdk_ses::Config {
-        aws_sdk_ses::config::Builder::from(&self.sdk)
-            .endpoint_url(url)
-            .build()
+        aws_sdk_ses::config::Builder::from(&self.sdk).endpoint_url(url).build()
     }
 }

@@ -114,13 +114,7 @@ mod tests {
         let owned = DataDir::own(path).unwrap();
         fs::create_dir(path.join(MAIL)).unwrap();
         fs::write(path.join(MAIL).join("1"), "").unwrap();
-        for name in [
-            TOKEN_KEY,
-            KMS_KEY,
-            TABLES,
-            "dynamodb.sqlite-wal",
-            "thesis.odt",
-        ] {
+        for name in [TOKEN_KEY, KMS_KEY, TABLES, "dynamodb.sqlite-wal", "thesis.odt"] {
             fs::write(path.join(name), "").unwrap();
         }
         owned.empty().unwrap();
@@ -138,9 +132,6 @@ mod tests {
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
         let error = DataDir::own(&file).unwrap_err().to_string();
-        assert!(
-            error.starts_with("cannot use ") && !error.contains('\n'),
-            "{error}"
-        );
+        assert!(error.starts_with("cannot use ") && !error.contains('\n'), "{error}");
     }
 }

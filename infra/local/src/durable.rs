@@ -8,10 +8,7 @@ use crate::request_id::request_id;
 
 /// Reads the file, or makes it first. Of several processes that make it at the same time one wins, and all get its bytes.
 /// Only the owner may read the file (mode 0600).
-pub(crate) fn read_or_create(
-    path: &Path,
-    make: impl FnOnce() -> io::Result<Vec<u8>>,
-) -> io::Result<Vec<u8>> {
+pub(crate) fn read_or_create(path: &Path, make: impl FnOnce() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         found => return found,
@@ -88,9 +85,6 @@ mod tests {
         read_or_create(&path, || Ok(vec![1])).unwrap();
         write(&path, &[2]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), [2]);
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

@@ -118,12 +118,7 @@ mod tests {
         }
     }
 
-    async fn call(
-        router: &Router,
-        method: &str,
-        path: &str,
-        body: &'static str,
-    ) -> (u16, String, String) {
+    async fn call(router: &Router, method: &str, path: &str, body: &'static str) -> (u16, String, String) {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -140,11 +135,7 @@ mod tests {
             .to_owned();
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-        (
-            status,
-            content_type,
-            String::from_utf8(body.into()).unwrap(),
-        )
+        (status, content_type, String::from_utf8(body.into()).unwrap())
     }
 
     #[tokio::test]
@@ -160,20 +151,10 @@ mod tests {
         let mailbox = Mailbox::open(None).unwrap();
         let stack = router(endpoints(url), mailbox.clone(), HttpClient::new());
         let answer = call(&stack, "POST", "/local/phone/install", r#"{"a":1}"#).await;
-        assert_eq!(
-            answer,
-            (409, "application/json".to_owned(), r#"{"a":1}"#.to_owned())
-        );
+        assert_eq!(answer, (409, "application/json".to_owned(), r#"{"a":1}"#.to_owned()));
 
-        let silent = router(
-            endpoints("http://127.0.0.1:1".to_owned()),
-            mailbox,
-            HttpClient::new(),
-        );
-        assert_eq!(
-            call(&silent, "POST", "/local/phone/install", "{}").await.0,
-            502
-        );
+        let silent = router(endpoints("http://127.0.0.1:1".to_owned()), mailbox, HttpClient::new());
+        assert_eq!(call(&silent, "POST", "/local/phone/install", "{}").await.0, 502);
     }
 
     #[tokio::test]
@@ -190,9 +171,6 @@ mod tests {
             (200, &json!("simswap"), &json!("http://p"))
         );
         assert_eq!(call(&stack, "GET", "/local/mail", "").await.2, "[]");
-        assert_eq!(
-            call(&stack, "GET", "/local/mail/..%2Fjwt.pem", "").await.0,
-            404
-        );
+        assert_eq!(call(&stack, "GET", "/local/mail/..%2Fjwt.pem", "").await.0, 404);
     }
 }

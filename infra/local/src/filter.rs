@@ -29,9 +29,7 @@ impl Filter {
         let fields = pattern
             .as_object()
             .filter(|fields| !fields.is_empty())
-            .ok_or_else(|| {
-                format!("a filter pattern must be an object with fields, not {pattern}")
-            })?;
+            .ok_or_else(|| format!("a filter pattern must be an object with fields, not {pattern}"))?;
         let rules = fields.iter().map(|(name, rule)| {
             let rule = match rule.as_array() {
                 None => Rule::Nested(Self::parse(rule)?),
@@ -44,16 +42,14 @@ impl Filter {
 
     /// Whether the record fits.
     pub fn fits(&self, record: &Value) -> bool {
-        self.0
-            .iter()
-            .all(|(name, rule)| match (rule, record.get(name)) {
-                (_, None) => false,
-                (Rule::Nested(filter), Some(value)) => filter.fits(value),
-                (Rule::OneOf(leaves), Some(value)) => leaves.iter().any(|leaf| match leaf {
-                    Leaf::Equal(expected) => expected == value,
-                    Leaf::Prefix(prefix) => value.as_str().is_some_and(|v| v.starts_with(prefix)),
-                }),
-            })
+        self.0.iter().all(|(name, rule)| match (rule, record.get(name)) {
+            (_, None) => false,
+            (Rule::Nested(filter), Some(value)) => filter.fits(value),
+            (Rule::OneOf(leaves), Some(value)) => leaves.iter().any(|leaf| match leaf {
+                Leaf::Equal(expected) => expected == value,
+                Leaf::Prefix(prefix) => value.as_str().is_some_and(|v| v.starts_with(prefix)),
+            }),
+        })
     }
 }
 
@@ -80,36 +76,23 @@ mod tests {
             (json!({"eventName": ["INSERT", "MODIFY"]}), true),
             (json!({"eventName": ["INSERT"]}), false),
             (json!({"eventName": []}), false),
-            (
-                json!({"dynamodb": {"Keys": {"pk": {"S": [{"prefix": "A#"}]}}}}),
-                true,
-            ),
+            (json!({"dynamodb": {"Keys": {"pk": {"S": [{"prefix": "A#"}]}}}}), true),
             (
                 json!({"dynamodb": {"Keys": {"pk": {"S": [{"prefix": "B#"}, "A#1"]}}}}),
                 true,
             ),
-            (
-                json!({"dynamodb": {"Keys": {"pk": {"S": [{"prefix": "B#"}]}}}}),
-                false,
-            ),
+            (json!({"dynamodb": {"Keys": {"pk": {"S": [{"prefix": "B#"}]}}}}), false),
             (
                 json!({"dynamodb": {"Keys": {"pk": {"S": [{"prefix": "A#"}]}, "sk": {"S": ["B"]}}}}),
                 false,
             ),
-            (
-                json!({"dynamodb": {"Keys": {"pk": {"N": [{"prefix": ""}]}}}}),
-                false,
-            ),
+            (json!({"dynamodb": {"Keys": {"pk": {"N": [{"prefix": ""}]}}}}), false),
             (json!({"dynamodb": {"SizeBytes": [7]}}), true),
             (json!({"dynamodb": {"SizeBytes": [{"prefix": "7"}]}}), false),
             (json!({"dynamodb": ["MODIFY"]}), false),
             (json!({"eventName": {"deeper": ["MODIFY"]}}), false),
         ] {
-            assert_eq!(
-                Filter::parse(&pattern).unwrap().fits(&record),
-                fits,
-                "{pattern}"
-            );
+            assert_eq!(Filter::parse(&pattern).unwrap().fits(&record), fits, "{pattern}");
         }
     }
 

@@ -133,8 +133,8 @@ where
 
 fn read<T: DeserializeOwned>(event: &str) -> Result<LambdaEvent<T>, String> {
     // Where the text is wrong is enough: what is there may be secret.
-    let payload = serde_json::from_str(event)
-        .map_err(|error| format!("the event does not fit at column {}", error.column()))?;
+    let payload =
+        serde_json::from_str(event).map_err(|error| format!("the event does not fit at column {}", error.column()))?;
     let mut context = Context::default();
     context.request_id = request_id();
     let deadline = SystemTime::now() + Duration::from_secs(30);
@@ -182,32 +182,22 @@ mod tests {
 
     #[tokio::test]
     async fn what_becomes_of_failures() {
-        let handler = events(
-            async |event: LambdaEvent<String>| match event.payload.as_str() {
-                "panic" => panic!("on purpose"),
-                "fail" => Err("no"),
-                _ => Ok(vec![event.payload]),
-            },
-        );
+        let handler = events(async |event: LambdaEvent<String>| match event.payload.as_str() {
+            "panic" => panic!("on purpose"),
+            "fail" => Err("no"),
+            _ => Ok(vec![event.payload]),
+        });
         let functions = Functions::InProcess(BTreeMap::from([("a", handler)]));
         for (name, event, expected) in [
             ("a", "\"x\"", Ok("[\"x\"]")),
             ("a", "\"fail\"", Err("function a: no")),
             ("a", "\"panic\"", Err("function a: panicked")),
-            (
-                "a",
-                "7",
-                Err("function a: the event does not fit at column 1"),
-            ),
+            ("a", "7", Err("function a: the event does not fit at column 1")),
             ("b", "7", Err("function b: is not known")),
         ] {
             let answer = functions.invoke(name, event.to_owned()).await;
             let answer = answer.map_err(|error| error.to_string());
-            assert_eq!(
-                answer.as_deref().map_err(String::as_str),
-                expected,
-                "{event}"
-            );
+            assert_eq!(answer.as_deref().map_err(String::as_str), expected, "{event}");
         }
     }
 
@@ -232,23 +222,11 @@ mod tests {
         let functions = Functions::remote(&format!("http://{}/", listener.local_addr().unwrap()));
         tokio::spawn(async { axum::serve(listener, app).await });
 
-        assert_eq!(
-            functions.invoke("good", "[1]".to_owned()).await.unwrap(),
-            "[1]"
-        );
-        let failed = functions
-            .invoke("failed", "[1]".to_owned())
-            .await
-            .unwrap_err();
-        assert_eq!(
-            failed.to_string(),
-            "function failed: failed with 200 OK: no luck"
-        );
+        assert_eq!(functions.invoke("good", "[1]".to_owned()).await.unwrap(), "[1]");
+        let failed = functions.invoke("failed", "[1]".to_owned()).await.unwrap_err();
+        assert_eq!(failed.to_string(), "function failed: failed with 200 OK: no luck");
         let unknown = functions.invoke("x", "[1]".to_owned()).await.unwrap_err();
-        assert_eq!(
-            unknown.to_string(),
-            "function x: failed with 404 Not Found: no message"
-        );
+        assert_eq!(unknown.to_string(), "function x: failed with 404 Not Found: no message");
         let nobody = Functions::remote("http://127.0.0.1:1");
         nobody.invoke("good", "[1]".to_owned()).await.unwrap_err();
     }

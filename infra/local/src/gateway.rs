@@ -7,18 +7,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Query, Request, State};
-use axum::http::header::{
-    AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE, USER_AGENT, WWW_AUTHENTICATE,
-};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE, USER_AGENT, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use peers::TlsCaller;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use simulators::TlsCaller;
 
 use crate::functions::Functions;
 use crate::request_id::request_id;
@@ -132,7 +130,7 @@ async fn answer(State(gateway): State<Gateway>, request: Request) -> Response {
 
 /// What API Gateway answers itself.
 #[derive(Debug, Clone, Copy)]
-enum Refusal {
+enum GatewayError {
     NoToken,
     BadToken,
     NoRoute,
@@ -140,7 +138,7 @@ enum Refusal {
     FunctionFailed,
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for GatewayError {
     fn into_response(self) -> Response {
         let (status, message) = match self {
             Self::NoToken | Self::BadToken => (StatusCode::UNAUTHORIZED, "Unauthorized"),
@@ -162,7 +160,7 @@ impl IntoResponse for Refusal {
 }
 
 impl Gateway {
-    async fn invoke(&self, request: Request, id: &str) -> Result<Response, Refusal> {
+    async fn invoke(&self, request: Request, id: &str) -> Result<Response, GatewayError> {
         let (parts, body) = request.into_parts();
         let (route, path_parameters) = self
             .routes
@@ -171,33 +169,29 @@ impl Gateway {
                 let parameters = parameters(route.path, parts.uri.path())?;
                 (route.method == parts.method).then_some((route, parameters))
             })
-            .ok_or(Refusal::NoRoute)?;
+            .ok_or(GatewayError::NoRoute)?;
         let now = Timestamp::now();
         let claims = match route.authorizer {
             Authorizer::None => None,
             Authorizer::Jwt => {
-                let header = parts.headers.get(AUTHORIZATION).ok_or(Refusal::NoToken)?;
-                let header = header.to_str().map_err(|_| Refusal::BadToken)?;
+                let header = parts.headers.get(AUTHORIZATION).ok_or(GatewayError::NoToken)?;
+                let header = header.to_str().map_err(|_| GatewayError::BadToken)?;
                 // API Gateway takes the token with and without its scheme.
                 let token = match header.split_at_checked(7) {
                     Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer ") => token.trim(),
                     _ => header,
                 };
-                Some(self.tokens.check(token, now).ok_or(Refusal::BadToken)?)
+                Some(self.tokens.check(token, now).ok_or(GatewayError::BadToken)?)
             }
         };
-        let body = to_bytes(body, BODY_BYTES)
-            .await
-            .map_err(|_| Refusal::TooLarge)?;
+        let body = to_bytes(body, BODY_BYTES).await.map_err(|_| GatewayError::TooLarge)?;
 
         let route_key = format!("{} {}", route.method, route.path);
         let host = text(parts.headers.get(HOST));
         let domain = host.split(':').next().unwrap_or_default();
         let by_tls = parts.extensions.get::<ConnectInfo<TlsCaller>>();
         let caller = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let address = by_tls
-            .map(|info| info.0.address)
-            .or(caller.map(|info| info.0));
+        let address = by_tls.map(|info| info.0.address).or(caller.map(|info| info.0));
         let source_ip = address.map_or("127.0.0.1".to_owned(), |address| address.ip().to_string());
         let mut event = json!({
             "version": "2.0",
@@ -227,8 +221,7 @@ impl Gateway {
         });
         // API Gateway leaves out what is not there.
         if let Some(claims) = claims {
-            event["requestContext"]["authorizer"] =
-                json!({"jwt": {"claims": claims, "scopes": null}});
+            event["requestContext"]["authorizer"] = json!({"jwt": {"claims": claims, "scopes": null}});
         }
         if let Some(ConnectInfo(caller)) = by_tls {
             event["requestContext"]["authentication"] = json!({"clientCert": {
@@ -243,17 +236,9 @@ impl Gateway {
         if !query.is_empty() {
             event["queryStringParameters"] = json!(query);
         }
-        let cookies = parts
-            .headers
-            .get_all(COOKIE)
-            .iter()
-            .map(|line| text(Some(line)));
+        let cookies = parts.headers.get_all(COOKIE).iter().map(|line| text(Some(line)));
         let cookies: Vec<String> = cookies
-            .flat_map(|line| {
-                line.split(';')
-                    .map(|c| c.trim().to_owned())
-                    .collect::<Vec<_>>()
-            })
+            .flat_map(|line| line.split(';').map(|c| c.trim().to_owned()).collect::<Vec<_>>())
             .filter(|cookie| !cookie.is_empty())
             .collect();
         if !cookies.is_empty() {
@@ -269,20 +254,17 @@ impl Gateway {
             }
         }
 
-        let answer = self
-            .functions
-            .invoke(route.function, event.to_string())
-            .await;
+        let answer = self.functions.invoke(route.function, event.to_string()).await;
         let answer = answer.map_err(|error| {
             tracing::error!(%error, "a function failed");
-            Refusal::FunctionFailed
+            GatewayError::FunctionFailed
         })?;
         response(&answer).ok_or_else(|| {
             tracing::error!(
                 function = route.function,
                 "a function's answer is not one of API Gateway's"
             );
-            Refusal::FunctionFailed
+            GatewayError::FunctionFailed
         })
     }
 }
@@ -293,10 +275,7 @@ fn parameters(pattern: &str, path: &str) -> Option<BTreeMap<String, String>> {
     let mut segments = path.split('/');
     for expected in pattern.split('/') {
         let segment = percent_decode_str(segments.next()?).decode_utf8_lossy();
-        match expected
-            .strip_prefix('{')
-            .and_then(|name| name.strip_suffix('}'))
-        {
+        match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
             Some(_) if segment.is_empty() => return None,
             Some(name) => {
                 found.insert(name.to_owned(), segment.into_owned());
@@ -343,15 +322,8 @@ fn join(map: &mut BTreeMap<String, String>, name: String, value: String) {
 fn is_text(headers: &HeaderMap) -> bool {
     let content_type = text(headers.get(CONTENT_TYPE)).to_ascii_lowercase();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    let known = [
-        "application/json",
-        "application/javascript",
-        "application/xml",
-    ];
-    essence.starts_with("text/")
-        || known.contains(&essence)
-        || essence.ends_with("+json")
-        || essence.ends_with("+xml")
+    let known = ["application/json", "application/javascript", "application/xml"];
+    essence.starts_with("text/") || known.contains(&essence) || essence.ends_with("+json") || essence.ends_with("+xml")
 }
 
 fn text(header: Option<&HeaderValue>) -> String {
@@ -363,7 +335,7 @@ fn text(header: Option<&HeaderValue>) -> String {
 /// A function's answer in payload format 2.0.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+struct LambdaResponse {
     status_code: u16,
     #[serde(default)]
     headers: BTreeMap<String, Value>,
@@ -377,7 +349,7 @@ struct Answer {
 }
 
 fn response(answer: &str) -> Option<Response> {
-    let answer: Answer = serde_json::from_str(answer).ok()?;
+    let answer: LambdaResponse = serde_json::from_str(answer).ok()?;
     let body = answer.body.unwrap_or_default();
     let body = match answer.is_base64_encoded {
         true => STANDARD.decode(body).ok()?,
@@ -385,25 +357,18 @@ fn response(answer: &str) -> Option<Response> {
     };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(answer.status_code).ok()?;
-    let single = answer
-        .headers
-        .into_iter()
-        .map(|(name, value)| (name, vec![value]));
+    let single = answer.headers.into_iter().map(|(name, value)| (name, vec![value]));
     // A header that stands in both is in the second list with all its values.
     for (name, values) in single.chain(answer.multi_value_headers) {
         let name: HeaderName = name.parse().ok()?;
         response.headers_mut().remove(&name);
         for value in values {
-            let value = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             response.headers_mut().append(&name, value.parse().ok()?);
         }
     }
     for cookie in answer.cookies {
-        response
-            .headers_mut()
-            .append(SET_COOKIE, cookie.parse().ok()?);
+        response.headers_mut().append(SET_COOKIE, cookie.parse().ok()?);
     }
     Some(response)
 }
@@ -439,8 +404,7 @@ mod tests {
     fn echo() -> Handler {
         events(async |event: LambdaEvent<Value>| {
             // lambda_http must be able to read it, too.
-            serde_json::from_value::<LambdaRequest>(event.payload.clone())
-                .map_err(|e| e.to_string())?;
+            serde_json::from_value::<LambdaRequest>(event.payload.clone()).map_err(|e| e.to_string())?;
             Ok::<_, String>(json!({"statusCode": 200, "body": event.payload.to_string()}))
         })
     }
@@ -463,10 +427,7 @@ mod tests {
     /// Speaks HTTP by hand, so that what is on the wire is what the test says. Gives head and body.
     async fn send(address: SocketAddr, head: &str, body: &[u8]) -> (String, String) {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let head = format!(
-            "{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-            body.len()
-        );
+        let head = format!("{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(body).await.unwrap();
         let mut answer = String::new();
@@ -529,11 +490,7 @@ mod tests {
         let address = serve(echo()).await;
         for (content_type, body, expected) in [
             ("application/json", "{}".as_bytes(), ("{}", false)),
-            (
-                "application/json; charset=utf-8",
-                "é".as_bytes(),
-                ("é", false),
-            ),
+            ("application/json; charset=utf-8", "é".as_bytes(), ("é", false)),
             ("application/problem+json", b"{}", ("{}", false)),
             ("text/plain", b"a", ("a", false)),
             ("text/plain", &[0xff], ("/w==", true)),
@@ -555,14 +512,8 @@ mod tests {
         let address = serve(echo()).await;
         let head = "GET /mvno/65a1/changesim/a%2Fb%20c HTTP/1.1\r\nHost: localhost";
         let event = event(address, head, b"").await;
-        assert_eq!(
-            event["pathParameters"],
-            json!({"accountId": "65a1", "newSim": "a/b c"})
-        );
-        assert_eq!(
-            event["routeKey"],
-            "GET /mvno/{accountId}/changesim/{newSim}"
-        );
+        assert_eq!(event["pathParameters"], json!({"accountId": "65a1", "newSim": "a/b c"}));
+        assert_eq!(event["routeKey"], "GET /mvno/{accountId}/changesim/{newSim}");
     }
 
     #[test]
@@ -582,14 +533,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_api_gateway_answers_itself() {
-        let failing =
-            events(
-                async |event: LambdaEvent<Value>| match event.payload["body"].as_str() {
-                    Some("panic") => panic!("on purpose"),
-                    Some("odd") => Ok(json!({"statusCode": "many"})),
-                    _ => Err("the cause"),
-                },
-            );
+        let failing = events(async |event: LambdaEvent<Value>| match event.payload["body"].as_str() {
+            Some("panic") => panic!("on purpose"),
+            Some("odd") => Ok(json!({"statusCode": "many"})),
+            _ => Err("the cause"),
+        });
         let address = serve(failing).await;
         let bearer = |seconds| {
             let token = TOKENS.issue("ADMIN", None, None, "s", seconds, Timestamp::now());
@@ -615,13 +563,7 @@ mod tests {
                 "Unauthorized",
             ),
             ("expired token", &bearer(-5), b"", 401, "Unauthorized"),
-            (
-                "no route",
-                "GET /api HTTP/1.1\r\nHost: h",
-                b"",
-                404,
-                "Not Found",
-            ),
+            ("no route", "GET /api HTTP/1.1\r\nHost: h", b"", 404, "Not Found"),
             (
                 "other method",
                 "GET /api/SimSwapSubscription HTTP/1.1\r\nHost: h",
@@ -629,20 +571,8 @@ mod tests {
                 404,
                 "Not Found",
             ),
-            (
-                "function fails",
-                &bearer(60),
-                b"",
-                500,
-                "Internal Server Error",
-            ),
-            (
-                "function panics",
-                &bearer(60),
-                b"panic",
-                500,
-                "Internal Server Error",
-            ),
+            ("function fails", &bearer(60), b"", 500, "Internal Server Error"),
+            ("function panics", &bearer(60), b"panic", 500, "Internal Server Error"),
             (
                 "function answers nonsense",
                 &bearer(60),
@@ -653,14 +583,8 @@ mod tests {
             ("large body", &open, &large, 413, "Request Entity Too Large"),
         ] {
             let (head, body) = send(address, head, body).await;
-            assert!(
-                head.starts_with(&format!("HTTP/1.1 {status} ")),
-                "{what}: {head}"
-            );
-            assert!(
-                head.contains("content-type: application/json"),
-                "{what}: {head}"
-            );
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {head}");
+            assert!(head.contains("content-type: application/json"), "{what}: {head}");
             assert!(head.contains("apigw-requestid: "), "{what}: {head}");
             assert_eq!(body, format!(r#"{{"message":"{message}"}}"#), "{what}");
         }
@@ -678,15 +602,10 @@ mod tests {
         let address = serve(handler).await;
         let url = format!("http://{address}{}", CALLBACK.path);
         let answer = HttpClient::new().post_json(&url, "{}").await.unwrap();
-        assert_eq!(
-            (answer.status.as_u16(), &answer.body[..]),
-            (201, &b"hello"[..])
-        );
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (201, &b"hello"[..]));
         let all = |name| {
             let values = answer.headers.get_all(name).iter();
-            values
-                .map(|v| v.to_str().unwrap().to_owned())
-                .collect::<Vec<_>>()
+            values.map(|v| v.to_str().unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(all("x-one"), ["1"]);
         assert_eq!(all("retry-after"), ["5"]);

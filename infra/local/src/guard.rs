@@ -15,11 +15,7 @@ pub(crate) fn guarded(router: Router) -> Router {
         if is_ours(request.headers()) {
             next.run(request).await
         } else {
-            (
-                StatusCode::FORBIDDEN,
-                "this is for programs on this machine",
-            )
-                .into_response()
+            (StatusCode::FORBIDDEN, "this is for programs on this machine").into_response()
         }
     }))
 }
@@ -40,11 +36,9 @@ fn is_ours(headers: &HeaderMap) -> bool {
         Ok(address) => address.is_loopback(),
         Err(_) => name.eq_ignore_ascii_case("localhost"),
     };
-    let origin =
-        text(ORIGIN).is_none_or(|origin| origin.is_ok_and(|o| o == format!("http://{host}")));
+    let origin = text(ORIGIN).is_none_or(|origin| origin.is_ok_and(|o| o == format!("http://{host}")));
     let site = text(HeaderName::from_static("sec-fetch-site"));
-    let site =
-        site.is_none_or(|site| site.is_ok_and(|site| ["same-origin", "none"].contains(&site)));
+    let site = site.is_none_or(|site| site.is_ok_and(|site| ["same-origin", "none"].contains(&site)));
     loopback && origin && site
 }
 
@@ -61,12 +55,7 @@ mod tests {
             ("127.0.0.9:9000", None, None, true),
             ("192.0.2.1:9000", None, None, false),
             ("[2001:db8::1]:9000", None, None, false),
-            (
-                "[::1]:9000",
-                Some("http://[::1]:9000"),
-                Some("same-origin"),
-                true,
-            ),
+            ("[::1]:9000", Some("http://[::1]:9000"), Some("same-origin"), true),
             ("simswap.thief.example:9000", None, None, false),
             ("127.0.0.1.thief.example", None, None, false),
             ("127.0.0.1:9000", Some("http://thief.example"), None, false),
@@ -77,11 +66,7 @@ mod tests {
             ("", None, None, false),
         ] {
             let mut headers = HeaderMap::new();
-            let given = [
-                ("host", Some(host)),
-                ("origin", origin),
-                ("sec-fetch-site", site),
-            ];
+            let given = [("host", Some(host)), ("origin", origin), ("sec-fetch-site", site)];
             for (name, value) in given {
                 if let Some(value) = value {
                     headers.insert(name, HeaderValue::from_static(value));

@@ -5,14 +5,12 @@ use std::time::Duration;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorSettings, SharedHttpConnector,
-};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, StatusCode};
-use network::Access;
+use peers::Access;
 
 /// More than any answer this client waits for.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -21,7 +19,7 @@ const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 pub(crate) struct HttpClient(SharedHttpConnector);
 
 /// What came back, whatever its status.
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -48,26 +46,17 @@ impl HttpClient {
     }
 
     /// Posts JSON. The error says that there was no answer, and why.
-    pub(crate) async fn post_json(
-        &self,
-        url: &str,
-        json: impl Into<Bytes>,
-    ) -> Result<Answer, String> {
+    pub(crate) async fn post_json(&self, url: &str, json: impl Into<Bytes>) -> Result<HttpResponse, String> {
         let mut request = HttpRequest::new(SdkBody::from(json.into()));
         request.set_uri(url).map_err(|error| chain(&error))?;
         request.set_method("POST").map_err(|error| chain(&error))?;
-        request
-            .headers_mut()
-            .insert("content-type", "application/json");
+        request.headers_mut().insert("content-type", "application/json");
         let response = self.0.call(request).await.map_err(|error| chain(&error))?;
-        let (parts, body) = response
-            .try_into_http1x()
-            .map_err(|error| chain(&error))?
-            .into_parts();
+        let (parts, body) = response.try_into_http1x().map_err(|error| chain(&error))?.into_parts();
         let body = to_bytes(Body::new(body), ANSWER_BYTES)
             .await
             .map_err(|error| chain(&error))?;
-        Ok(Answer {
+        Ok(HttpResponse {
             status: parts.status,
             headers: parts.headers,
             body,

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::StartError;
 use file::{Numbered, StockFile};
 use row::Row;
-use write::Outcome;
+use write::RowResult;
 
 pub(crate) use write::with_causes;
 
@@ -125,20 +125,19 @@ pub async fn import(
         let Some(written) = under_way.join_next().await else {
             break;
         };
-        let (lines, outcomes) =
-            written.map_err(|error| StartError(format!("a write broke off: {error}")))?;
+        let (lines, outcomes) = written.map_err(|error| StartError(format!("a write broke off: {error}")))?;
         done += lines.len() as u64;
-        let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
+        let failed = |outcome: &RowResult| matches!(outcome, RowResult::Failed(_));
         failures += u64::from(outcomes.iter().any(failed));
         for (line, outcome) in lines.into_iter().zip(outcomes) {
             match outcome {
-                Outcome::Added => counts.added += 1,
-                Outcome::Updated(open) => {
+                RowResult::Added => counts.added += 1,
+                RowResult::Updated(open) => {
                     counts.updated += 1;
                     swaps.extend(told(&open).map(|told| (line, told)));
                 }
-                Outcome::Unchanged => counts.unchanged += 1,
-                Outcome::Refused(reason) | Outcome::Failed(reason) => refused.push((line, reason)),
+                RowResult::Unchanged => counts.unchanged += 1,
+                RowResult::Refused(reason) | RowResult::Failed(reason) => refused.push((line, reason)),
             }
         }
         report(Report::Written(done, good));
@@ -168,10 +167,7 @@ fn told(open: &OpenSwap) -> Option<String> {
 }
 
 /// How many lines are good, and the numbers of those that are not. Of two lines with the same key the later one is faulty.
-fn check(
-    mut file: StockFile,
-    report: &mut dyn FnMut(Report),
-) -> Result<(u64, Vec<u64>), StartError> {
+fn check(mut file: StockFile, report: &mut dyn FnMut(Report)) -> Result<(u64, Vec<u64>), StartError> {
     let mut good = 0;
     let mut faulty = Vec::new();
     // Half of a SHA-256 in place of the key: the same small size for all.
@@ -218,8 +214,5 @@ fn duplicate(row: &Row, line: u64, seen: &mut HashMap<[u8; 16], u32>) -> Option<
 }
 
 fn changed(path: &Path) -> StartError {
-    StartError(format!(
-        "{} changed while it was read: start again",
-        path.display()
-    ))
+    StartError(format!("{} changed while it was read: start again", path.display()))
 }

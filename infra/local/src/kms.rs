@@ -51,9 +51,9 @@ struct Input {
 }
 
 /// An error's type and its text.
-type Refusal = (&'static str, &'static str);
+type KmsError = (&'static str, &'static str);
 
-const BAD_CIPHERTEXT: Refusal = ("InvalidCiphertextException", "");
+const BAD_CIPHERTEXT: KmsError = ("InvalidCiphertextException", "");
 
 impl Kms {
     /// Reads the master key of the data directory, or makes both. Without a data directory the key lives as long as this value.
@@ -64,9 +64,7 @@ impl Kms {
         let random = SystemRandom::new();
         let new_key = || {
             let mut bytes = vec![0; 32];
-            random
-                .fill(&mut bytes)
-                .expect("the system has random bytes");
+            random.fill(&mut bytes).expect("the system has random bytes");
             Ok(bytes)
         };
         let (bytes, path) = match data_dir {
@@ -96,9 +94,7 @@ impl Kms {
 }
 
 async fn answer(State(kms): State<Kms>, headers: HeaderMap, body: Bytes) -> Response {
-    let target = headers
-        .get("x-amz-target")
-        .and_then(|target| target.to_str().ok());
+    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     let operation = target.and_then(|target| target.strip_prefix("TrentService."));
     let answer = serde_json::from_slice(&body)
         .map_err(|_| ("SerializationException", "The request is not one of KMS"))
@@ -110,39 +106,28 @@ async fn answer(State(kms): State<Kms>, headers: HeaderMap, body: Bytes) -> Resp
             (StatusCode::BAD_REQUEST, body)
         }
     };
-    (
-        status,
-        [(CONTENT_TYPE, "application/x-amz-json-1.1")],
-        body.to_string(),
-    )
-        .into_response()
+    (status, [(CONTENT_TYPE, "application/x-amz-json-1.1")], body.to_string()).into_response()
 }
 
 impl Master {
-    fn answer(&self, operation: &str, input: &Input) -> Result<Value, Refusal> {
+    fn answer(&self, operation: &str, input: &Input) -> Result<Value, KmsError> {
         let key_is_ours = match &input.key_id {
             None => operation == "Decrypt",
-            Some(id) => {
-                *id == ALIAS
-                    || *id == self.id()
-                    || *id == self.arn()
-                    || id.ends_with(&format!(":{ALIAS}"))
-            }
+            Some(id) => *id == ALIAS || *id == self.id() || *id == self.arn() || id.ends_with(&format!(":{ALIAS}")),
         };
         match (operation, key_is_ours) {
             ("GenerateDataKey" | "GenerateDataKeyWithoutPlaintext", true) => {
-                let key =
-                    self.random_bytes(match (input.key_spec.as_deref(), input.number_of_bytes) {
-                        (Some("AES_256"), None) => 32,
-                        (Some("AES_128"), None) => 16,
-                        (None, Some(count @ 1..=1024)) => count,
-                        _ => {
-                            return Err((
-                                "ValidationException",
-                                "Please specify either number of bytes or key spec.",
-                            ));
-                        }
-                    });
+                let key = self.random_bytes(match (input.key_spec.as_deref(), input.number_of_bytes) {
+                    (Some("AES_256"), None) => 32,
+                    (Some("AES_128"), None) => 16,
+                    (None, Some(count @ 1..=1024)) => count,
+                    _ => {
+                        return Err((
+                            "ValidationException",
+                            "Please specify either number of bytes or key spec.",
+                        ));
+                    }
+                });
                 let wrapped = STANDARD.encode(self.wrap(&key, input));
                 let mut output = json!({"CiphertextBlob": wrapped, "KeyId": self.arn()});
                 if operation == "GenerateDataKey" {
@@ -164,24 +149,16 @@ impl Master {
                 "IncorrectKeyException",
                 "The key ID in the request does not identify a CMK that can perform this operation.",
             )),
-            ("GenerateDataKey" | "GenerateDataKeyWithoutPlaintext", false) => Err((
-                "NotFoundException",
-                "The key does not exist; this one is alias/simswap",
-            )),
+            ("GenerateDataKey" | "GenerateDataKeyWithoutPlaintext", false) => {
+                Err(("NotFoundException", "The key does not exist; this one is alias/simswap"))
+            }
             _ => Err(("UnknownOperationException", "")),
         }
     }
 
     fn id(&self) -> String {
         let hex = format!("{:032x}", u128::from_be_bytes(self.id));
-        [
-            &hex[..8],
-            &hex[8..12],
-            &hex[12..16],
-            &hex[16..20],
-            &hex[20..],
-        ]
-        .join("-")
+        [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
     }
 
     fn arn(&self) -> String {
@@ -190,9 +167,7 @@ impl Master {
 
     fn random_bytes(&self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        self.random
-            .fill(&mut bytes)
-            .expect("the system has random bytes");
+        self.random.fill(&mut bytes).expect("the system has random bytes");
         bytes
     }
 
@@ -212,10 +187,7 @@ impl Master {
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut sealed = sealed.to_vec();
-        let key = self
-            .key
-            .open_in_place(nonce, context(input), &mut sealed)
-            .ok()?;
+        let key = self.key.open_in_place(nonce, context(input), &mut sealed).ok()?;
         Some(key.to_vec())
     }
 }
@@ -286,28 +258,15 @@ mod tests {
         for (what, blob, context) in [
             ("no context", &blob, &ours[..0]),
             ("half the context", &blob, &ours[..1]),
-            (
-                "another context",
-                &blob,
-                &[("number", "2"), ("purpose", "simswap")],
-            ),
+            ("another context", &blob, &[("number", "2"), ("purpose", "simswap")]),
             ("a bent blob", &Blob::new(bent), &ours),
             ("a short blob", &Blob::new([1, 2, 3]), &ours),
         ] {
-            let error = decrypt(blob, context)
-                .send()
-                .await
-                .unwrap_err()
-                .into_service_error();
+            let error = decrypt(blob, context).send().await.unwrap_err().into_service_error();
             assert!(error.is_invalid_ciphertext_exception(), "{what}: {error:?}");
         }
         let error = decrypt(&blob, &ours).key_id("alias/other").send().await;
-        assert!(
-            error
-                .unwrap_err()
-                .into_service_error()
-                .is_incorrect_key_exception()
-        );
+        assert!(error.unwrap_err().into_service_error().is_incorrect_key_exception());
     }
 
     #[tokio::test]
@@ -333,20 +292,10 @@ mod tests {
     #[tokio::test]
     async fn what_kms_refuses() {
         let client = client(Kms::open(None).unwrap()).await;
-        let unknown = client
-            .generate_data_key_without_plaintext()
-            .key_id("alias/other");
-        let error = unknown
-            .key_spec(DataKeySpec::Aes256)
-            .send()
-            .await
-            .unwrap_err();
+        let unknown = client.generate_data_key_without_plaintext().key_id("alias/other");
+        let error = unknown.key_spec(DataKeySpec::Aes256).send().await.unwrap_err();
         assert!(error.into_service_error().is_not_found_exception());
-        let sizeless = client
-            .generate_data_key_without_plaintext()
-            .key_id(ALIAS)
-            .send()
-            .await;
+        let sizeless = client.generate_data_key_without_plaintext().key_id(ALIAS).send().await;
         assert_eq!(sizeless.unwrap_err().code(), Some("ValidationException"));
         let other = client.list_keys().send().await.unwrap_err();
         assert_eq!(other.code(), Some("UnknownOperationException"));

@@ -39,23 +39,13 @@ impl Lambda {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
-        self.under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn invoke(
-    State(lambda): State<Lambda>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    event: String,
-) -> Response {
+async fn invoke(State(lambda): State<Lambda>, Path(name): Path<String>, headers: HeaderMap, event: String) -> Response {
     let functions = lambda.functions.clone();
-    if headers
-        .get("x-amz-invocation-type")
-        .is_some_and(|kind| kind == "Event")
-    {
+    if headers.get("x-amz-invocation-type").is_some_and(|kind| kind == "Event") {
         let mut under_way = lambda.lock();
         while under_way.try_join_next().is_some() {}
         under_way.spawn(async move {

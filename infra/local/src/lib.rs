@@ -5,6 +5,7 @@ pub use dynoxide;
 pub mod args;
 pub mod data_dir;
 pub mod endpoints;
+pub mod event_source;
 pub mod filter;
 pub mod functions;
 pub mod gateway;
@@ -12,24 +13,23 @@ pub mod import;
 pub mod kms;
 pub mod mailbox;
 pub mod operator;
-pub mod pump;
 pub mod show;
 pub mod stack;
 pub mod tokens;
 
+mod backend;
 mod clients;
 mod docs;
 mod durable;
-mod ground;
 mod guard;
 mod http_client;
 mod lambda;
 mod mtls;
-mod postman;
 mod request_id;
 mod sample;
 mod schedule;
 mod secrets;
+mod ses_events;
 
 /// Why the stack or a command cannot go on: one line that a person can act on, without secrets.
 #[derive(Debug, thiserror::Error)]

@@ -72,7 +72,7 @@ pub struct Listed {
 }
 
 /// An error's code and its text.
-type Refusal = (&'static str, &'static str);
+type SesError = (&'static str, &'static str);
 
 impl Mailbox {
     /// Reads the mails of the data directory. Without a data directory they live as long as this value.
@@ -86,13 +86,10 @@ impl Mailbox {
             data_dir::create(directory)?;
             for entry in fs::read_dir(directory).map_err(|error| unusable(directory, &error))? {
                 let path = entry.map_err(|error| unusable(directory, &error))?.path();
-                if path
-                    .extension()
-                    .is_some_and(|extension| extension == EXTENSION)
-                {
+                if path.extension().is_some_and(|extension| extension == EXTENSION) {
                     let bytes = fs::read(&path).map_err(|error| unusable(&path, &error))?;
-                    let mail = Mail::read(&bytes)
-                        .ok_or_else(|| StartError(format!("{} is not a mail", path.display())))?;
+                    let mail =
+                        Mail::read(&bytes).ok_or_else(|| StartError(format!("{} is not a mail", path.display())))?;
                     mails.push(mail);
                 }
             }
@@ -119,10 +116,7 @@ impl Mailbox {
             id: envelope.id.clone(),
             to: envelope.destinations.join(", "),
             subject: envelope.subject.clone(),
-            sent_at: envelope
-                .sent_at
-                .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
-                .to_string(),
+            sent_at: envelope.sent_at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
             activation_id: envelope.tags.get("activation").cloned(),
         });
         listed.collect()
@@ -143,7 +137,7 @@ impl Mailbox {
     }
 
     /// Keeps the message, on disk first, and gives its id.
-    fn keep(&self, mut envelope: Envelope, raw: Vec<u8>) -> Result<String, Refusal> {
+    fn keep(&self, mut envelope: Envelope, raw: Vec<u8>) -> Result<String, SesError> {
         let mut mails = self.0.mails.lock().unwrap_or_else(PoisonError::into_inner);
         // As SES's: a time, something random, six zeros. No two have the same time here, so ids sort as mails came.
         let latest = mails
@@ -183,10 +177,7 @@ impl Mail {
     }
 }
 
-async fn answer(
-    State(mailbox): State<Mailbox>,
-    Form(form): Form<BTreeMap<String, String>>,
-) -> Response {
+async fn answer(State(mailbox): State<Mailbox>, Form(form): Form<BTreeMap<String, String>>) -> Response {
     let kept = match read(&form, Timestamp::now()) {
         // The file is synced before the answer, which is too long for the thread that serves requests.
         Ok((envelope, raw)) => tokio::task::spawn_blocking(move || mailbox.keep(envelope, raw))
@@ -220,7 +211,7 @@ async fn answer(
 }
 
 /// Reads the one action that is played here.
-fn read(form: &BTreeMap<String, String>, now: Timestamp) -> Result<(Envelope, Vec<u8>), Refusal> {
+fn read(form: &BTreeMap<String, String>, now: Timestamp) -> Result<(Envelope, Vec<u8>), SesError> {
     match form.get("Action").map(String::as_str) {
         Some("SendRawEmail") => {}
         Some(_) => return Err(("InvalidAction", "Only SendRawEmail is known here.")),
@@ -239,19 +230,13 @@ fn read(form: &BTreeMap<String, String>, now: Timestamp) -> Result<(Envelope, Ve
     let Some(message) = MessageParser::default().parse(&raw) else {
         return Err(("MessageRejected", "The message cannot be parsed."));
     };
-    let source = form
-        .get("Source")
-        .cloned()
-        .or_else(|| addresses(message.from()).pop());
+    let source = form.get("Source").cloned().or_else(|| addresses(message.from()).pop());
     let Some(source) = source else {
         return invalid("Missing required header 'From'.");
     };
-    let mut destinations: Vec<String> =
-        members(form, "Destinations.member.", "").cloned().collect();
+    let mut destinations: Vec<String> = members(form, "Destinations.member.", "").cloned().collect();
     if destinations.is_empty() {
-        destinations = [message.to(), message.cc(), message.bcc()]
-            .map(addresses)
-            .concat();
+        destinations = [message.to(), message.cc(), message.bcc()].map(addresses).concat();
     }
     if destinations.is_empty() || destinations.len() > RECIPIENTS {
         return invalid("A message has 1 to 50 recipients.");
@@ -271,10 +256,7 @@ fn read(form: &BTreeMap<String, String>, now: Timestamp) -> Result<(Envelope, Ve
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
     };
-    if !tags
-        .iter()
-        .all(|(name, value)| tag_fits(name) && tag_fits(value))
-    {
+    if !tags.iter().all(|(name, value)| tag_fits(name) && tag_fits(value)) {
         return invalid("A tag has 1 to 256 of letters, digits, underscore and dash.");
     }
     let envelope = Envelope {
@@ -346,18 +328,11 @@ mod tests {
     }
 
     fn tag(name: &str, value: &str) -> MessageTag {
-        MessageTag::builder()
-            .name(name)
-            .value(value)
-            .build()
-            .unwrap()
+        MessageTag::builder().name(name).value(value).build().unwrap()
     }
 
     fn raw(bytes: impl Into<Vec<u8>>) -> RawMessage {
-        RawMessage::builder()
-            .data(Blob::new(bytes))
-            .build()
-            .unwrap()
+        RawMessage::builder().data(Blob::new(bytes)).build().unwrap()
     }
 
     #[tokio::test]
@@ -383,10 +358,7 @@ mod tests {
         let listed = mailbox.list();
         let subjects: Vec<_> = listed.iter().map(|mail| mail.subject.as_str()).collect();
         assert_eq!(subjects, ["Votre eSIM: prête à l'emploi", "Your eSIM"]);
-        assert_eq!(
-            (&listed[1].id, listed[1].to.as_str()),
-            (&ids[0], "anna@example.com")
-        );
+        assert_eq!((&listed[1].id, listed[1].to.as_str()), (&ids[0], "anna@example.com"));
         assert_eq!(listed[0].activation_id.as_deref(), Some("act_1-x"));
         assert_eq!(listed[0].sent_at.len(), "2025-02-03T13:38:50.707Z".len());
 
@@ -394,10 +366,7 @@ mod tests {
         assert_eq!(again.list(), listed);
         let parsed = again.raw(&ids[0]).unwrap();
         let parsed = MessageParser::default().parse(&parsed).unwrap();
-        assert_eq!(
-            parsed.body_text(0).unwrap().trim_end(),
-            "Hello +/= & <there>"
-        );
+        assert_eq!(parsed.body_text(0).unwrap().trim_end(), "Hello +/= & <there>");
         assert!(again.raw("other").is_none());
     }
 
@@ -423,21 +392,13 @@ mod tests {
         let send = || client.send_raw_email().raw_message(raw(message("x")));
         let many = (0..51).map(|n| format!("{n}@example.com")).collect();
         for (what, call, code) in [
-            (
-                "no at",
-                send().destinations("anna"),
-                "InvalidParameterValue",
-            ),
+            ("no at", send().destinations("anna"), "InvalidParameterValue"),
             (
                 "a bad tag",
                 send().tags(tag("activation", "a b")),
                 "InvalidParameterValue",
             ),
-            (
-                "too many",
-                send().set_destinations(Some(many)),
-                "InvalidParameterValue",
-            ),
+            ("too many", send().set_destinations(Some(many)), "InvalidParameterValue"),
             (
                 "too large",
                 send().raw_message(raw(vec![b'a'; MESSAGE_BYTES + 1])),
@@ -473,9 +434,6 @@ mod tests {
         let Err(error) = Mailbox::open(Some(directory.path())) else {
             panic!("took it");
         };
-        assert!(
-            error.to_string().ends_with("1.mail is not a mail"),
-            "{error}"
-        );
+        assert!(error.to_string().ends_with("1.mail is not a mail"), "{error}");
     }
 }

@@ -49,13 +49,8 @@ fn start_logging() {
         .with_target("dynoxide", LevelFilter::ERROR)
         .with_target(edge::AUDIT, LevelFilter::INFO)
         .with_targets(ours.map(|function| (function, LevelFilter::INFO)));
-    let lines = tracing_subscriber::fmt::layer()
-        .compact()
-        .with_writer(std::io::stderr);
-    tracing_subscriber::registry()
-        .with(lines)
-        .with(filter)
-        .init();
+    let lines = tracing_subscriber::fmt::layer().compact().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
 fn print_token(token: &Token) -> Result<(), StartError> {
@@ -67,6 +62,5 @@ fn print_token(token: &Token) -> Result<(), StartError> {
         token.expires_in,
         jiff::Timestamp::now(),
     );
-    writeln!(std::io::stdout(), "{text}")
-        .map_err(|error| StartError(format!("cannot print the token: {error}")))
+    writeln!(std::io::stdout(), "{text}").map_err(|error| StartError(format!("cannot print the token: {error}")))
 }

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use network::Access;
-use peers::TlsListener;
+use peers::Access;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
+use simulators::TlsListener;
 use tokio::net::TcpListener;
 
 use crate::stack::failed;
@@ -59,8 +59,7 @@ impl Mtls {
             data_dir::create(&directory)?;
             let write = |name: String, pem: &str| {
                 let file = directory.join(name);
-                durable::write(&file, pem.as_bytes())
-                    .map_err(|error| data_dir::unusable(&file, &error))
+                durable::write(&file, pem.as_bytes()).map_err(|error| data_dir::unusable(&file, &error))
             };
             write("authority.pem".to_owned(), &authority)?;
             for (name, party) in [
@@ -79,8 +78,7 @@ impl Mtls {
 impl Party {
     /// As a function finds it in Secrets Manager.
     pub(crate) fn secret(&self) -> String {
-        json!({"certificate": self.certificate, "key": self.key, "authorities": self.authority})
-            .to_string()
+        json!({"certificate": self.certificate, "key": self.key, "authorities": self.authority}).to_string()
     }
 
     /// How this side calls another one.
@@ -92,14 +90,13 @@ impl Party {
 
     /// How this side is called.
     pub(crate) fn listener(&self, tcp: TcpListener) -> Result<TlsListener, StartError> {
-        TlsListener::new(tcp, &self.certificate, &self.key, &self.authority)
-            .map_err(failed("a certificate"))
+        TlsListener::new(tcp, &self.certificate, &self.key, &self.authority).map_err(failed("a certificate"))
     }
 
     /// Its name, as a callback of it shows it.
     pub(crate) fn subject(&self) -> Result<String, StartError> {
         let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes());
-        let subject = certificate.ok().as_ref().and_then(peers::subject);
+        let subject = certificate.ok().as_ref().and_then(simulators::subject);
         subject.ok_or_else(|| StartError("a certificate has no subject".to_owned()))
     }
 }

@@ -12,9 +12,9 @@ use store::{Released, Store};
 use tokio::sync::watch;
 
 use crate::args::{Import, ImportFile, Show, Shown, Target};
+use crate::backend::{Backend, TABLE};
 use crate::clients::Clients;
 use crate::data_dir::{self, DataDir};
-use crate::ground::{Ground, TABLE};
 use crate::import::{self, Kind, Report};
 use crate::{StartError, kms, show, stack};
 
@@ -22,7 +22,7 @@ use crate::{StartError, kms, show, stack};
 struct Opened {
     store: Store,
     /// The files of a data directory on which no stack runs, for as long as the command runs.
-    _files: Option<(DataDir, Ground)>,
+    _files: Option<(DataDir, Backend)>,
 }
 
 /// Loads a file, tells what is wrong with it on standard error, and what came of it on standard output.
@@ -47,21 +47,13 @@ pub async fn import(asked: &Import) -> Result<(), StartError> {
     let opened = open(target).await?;
     let mut progress = Progress::new();
     let name = file.display();
-    let counts = import::import(
-        kind,
-        file,
-        *skip_faulty,
-        &opened.store,
-        &mut |report| match report {
-            Report::Checked(bytes, of) => progress.show("checked", bytes, of),
-            Report::Written(rows, of) => progress.show("written", rows, of),
-            Report::Faulty(line, reason)
-            | Report::Swap(line, reason)
-            | Report::Refused(line, reason) => {
-                progress.say(&format!("{name}:{line}: {reason}"));
-            }
-        },
-    )
+    let counts = import::import(kind, file, *skip_faulty, &opened.store, &mut |report| match report {
+        Report::Checked(bytes, of) => progress.show("checked", bytes, of),
+        Report::Written(rows, of) => progress.show("written", rows, of),
+        Report::Faulty(line, reason) | Report::Swap(line, reason) | Report::Refused(line, reason) => {
+            progress.say(&format!("{name}:{line}: {reason}"));
+        }
+    })
     .await?;
     progress.end();
     let refused = counts.refused + counts.left;
@@ -136,15 +128,12 @@ async fn open(target: &Target) -> Result<Opened, StartError> {
     }
     let data_dir = target.data_dir.as_path();
     if !data_dir.is_dir() {
-        return Err(StartError(format!(
-            "there is no data directory {}",
-            data_dir.display()
-        )));
+        return Err(StartError(format!("there is no data directory {}", data_dir.display())));
     }
     match DataDir::own(data_dir) {
         Ok(owned) => {
             let (_, closing) = watch::channel(false);
-            let ground = Ground::open(Some(data_dir), &closing).await?;
+            let ground = Backend::open(Some(data_dir), &closing).await?;
             Ok(Opened {
                 store: ground.store.clone(),
                 _files: Some((owned, ground)),
@@ -152,10 +141,7 @@ async fn open(target: &Target) -> Result<Opened, StartError> {
         }
         // Somebody has it: a stack, which wrote down where its parts listen, or another command.
         Err(taken) => match running(data_dir) {
-            Some(store) if store.reach().await.is_ok() => Ok(Opened {
-                store,
-                _files: None,
-            }),
+            Some(store) if store.reach().await.is_ok() => Ok(Opened { store, _files: None }),
             _ => Err(taken),
         },
     }
@@ -193,10 +179,7 @@ async fn deployed(target: &Target) -> Result<Opened, StartError> {
         .reach()
         .await
         .map_err(|error| StartError(import::with_causes(&error)))?;
-    Ok(Opened {
-        store,
-        _files: None,
-    })
+    Ok(Opened { store, _files: None })
 }
 
 /// Progress on standard error: a bar on a terminal, a line now and then elsewhere.

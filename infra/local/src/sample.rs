@@ -1,8 +1,8 @@
 //! The sample data of an empty local stack: eight lines with their SIMs, and stock.
 
 use domain::{
-    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, LineState, Msisdn, NetworkName, Secret,
-    Sim, SimState, SubscriptionId,
+    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim, SimState,
+    SubscriptionId,
 };
 use jiff::Timestamp;
 use store::{Store, StoreError};
@@ -119,30 +119,9 @@ struct Stock {
 const STOCK: [Stock; 5] = [
     stock(20, 893108600000000101, FormFactor::Nano, "KPN", "R-10", 10),
     stock(20, 893108600000000201, FormFactor::Esim, "KPN", "R-10", 20),
-    stock(
-        20,
-        894502000000000101,
-        FormFactor::MiniMicroNano,
-        "TELENOR",
-        "R-20",
-        10,
-    ),
-    stock(
-        20,
-        894502000000000201,
-        FormFactor::Esim,
-        "TELENOR",
-        "R-20",
-        20,
-    ),
-    stock(
-        10,
-        894501000000000101,
-        FormFactor::MiniMicro,
-        "TDC",
-        "R-20",
-        0,
-    ),
+    stock(20, 894502000000000101, FormFactor::MiniMicroNano, "TELENOR", "R-20", 10),
+    stock(20, 894502000000000201, FormFactor::Esim, "TELENOR", "R-20", 20),
+    stock(10, 894501000000000101, FormFactor::MiniMicro, "TDC", "R-20", 0),
 ];
 
 /// Seed A's example call names it. It is loaded last: where it is, all is.

@@ -11,11 +11,7 @@ use crate::functions::Functions;
 use crate::request_id::request_id;
 
 /// Invokes the sweeper time and again until `stop` is ready.
-pub(crate) async fn run(
-    functions: Arc<Functions>,
-    every: Duration,
-    stop: impl Future<Output = ()>,
-) {
+pub(crate) async fn run(functions: Arc<Functions>, every: Duration, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
     loop {
         tokio::select! {

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use domain::{
-    Activation, ActivationId, Delivery, EmailAddress, Event, Holder, Iccid, Kind, Msisdn, Sim,
-    SimState, SubscriptionId, escaped,
+    Activation, ActivationId, Delivery, EmailAddress, Holder, Iccid, Msisdn, Sim, SimState, SubscriptionId, SwapKind,
+    TimelineEntry, escaped,
 };
 use jiff::Timestamp;
 use store::{Store, StoreError};
@@ -62,8 +62,8 @@ pub async fn swap(store: &Store, id: &str) -> Result<String, StartError> {
     let stored = stored.ok_or_else(unknown)?;
     let a = &stored.activation;
     let kind = match a.kind {
-        Kind::Esim => "eSIM",
-        Kind::Physical => "card",
+        SwapKind::Esim => "eSIM",
+        SwapKind::Physical => "card",
     };
     let code = match (&stored.secrets.code, a.requested.has_code) {
         (Some(_), _) => Some(MASK),
@@ -86,35 +86,20 @@ pub async fn swap(store: &Store, id: &str) -> Result<String, StartError> {
     fields.row(&["kind", kind]);
     fields.row(&["old SIM", a.old_sim.as_str()]);
     fields.row(&["new SIM", a.new_sim.as_str()]);
-    fields.field(
-        "reference",
-        Some(&a.requested.reference).filter(|r| !r.is_empty()),
-    );
-    fields.field(
-        "e-mail",
-        a.requested.email.as_ref().map(EmailAddress::as_str),
-    );
+    fields.field("reference", Some(&a.requested.reference).filter(|r| !r.is_empty()));
+    fields.field("e-mail", a.requested.email.as_ref().map(EmailAddress::as_str));
     fields.field("confirmation code", code);
-    fields.field(
-        "matching id",
-        stored.secrets.matching_id.as_ref().map(|_| MASK),
-    );
+    fields.field("matching id", stored.secrets.matching_id.as_ref().map(|_| MASK));
     fields.row(&["SM-DP+ order", a.profile_order.as_str()]);
     fields.field("profile", a.profile.map(|profile| profile.as_str()));
     fields.row(&["network order", a.network_order.as_str()]);
     fields.field("order number", a.order_number.as_ref());
-    fields.field(
-        "disputed",
-        a.disputed.then_some("the network has moved the number"),
-    );
+    fields.field("disputed", a.disputed.then_some("the network has moved the number"));
     fields.row(&["created", &time(a.created_at)]);
     fields.row(&["modified", &time(a.modified_at)]);
     fields.field("activated", a.activated_at.map(time));
     fields.field("ended", a.ended_at.map(time));
-    fields.field(
-        "claimed until",
-        a.claim.as_ref().map(|claim| time(claim.until)),
-    );
+    fields.field("claimed until", a.claim.as_ref().map(|claim| time(claim.until)));
     fields.field("looked at again", a.wake_at.map(time));
     fields.row(&["tries", &a.tries.to_string()]);
     let mut text = String::new();
@@ -167,7 +152,7 @@ fn timeline(activation: &Activation, mails: &[Delivery]) -> Table {
 }
 
 /// How often it happened, and when last, if that was not once.
-fn again(event: &Event, what: String) -> String {
+fn again(event: &TimelineEntry, what: String) -> String {
     match event.count {
         1 => what,
         count => format!("{what} ({count} times, last {})", time(event.last)),
@@ -216,10 +201,7 @@ pub async fn line(store: &Store, name: &str) -> Result<String, StartError> {
     fields.row(&["state", line.state.as_str()]);
     fields.row(&["porting", &line.porting.to_string()]);
     fields.row(&["locked", &line.locked.to_string()]);
-    fields.field(
-        "disputed by swap",
-        found.disputed_by.as_ref().map(ActivationId::as_str),
-    );
+    fields.field("disputed by swap", found.disputed_by.as_ref().map(ActivationId::as_str));
     fields.row(&[
         "open swap",
         line.open_swap.as_ref().map_or("none", ActivationId::as_str),
@@ -295,11 +277,7 @@ mod tests {
     fn a_timeline_says_who() {
         for (text, who, what) in [
             ("OWNER anna asked", "OWNER anna", "asked"),
-            (
-                "ADMIN x asks for another mail",
-                "ADMIN x",
-                "asks for another mail",
-            ),
+            ("ADMIN x asks for another mail", "ADMIN x", "asks for another mail"),
             ("SES: bounced", "SES", "bounced"),
             ("smdp: downloaded", "smdp", "downloaded"),
             ("network: completed", "network", "completed"),

@@ -16,20 +16,20 @@ use change_sim::ChangeSim;
 use deliver_esim::DeliverEsim;
 use domain::SmDpAddress;
 use dynoxide::Database;
-use edge::{Ambient, Settings};
+use edge::{ClockAndRng, Settings};
 use fulfil_swap::{FulfilSwap, Peers};
 use jiff::Timestamp;
 use lambda_http::Request;
 use lambda_runtime::LambdaEvent;
 use mail_events::{MailEvents, SnsEvent};
 use manage_swap::ManageSwap;
-use network::tmf641::SETTLED;
-use network::{Access, ServiceOrdering};
 use network_events::NetworkEvents;
-use peers::{Carrier, Smdp, TlsCaller};
+use peers::tmf641::SETTLED;
+use peers::{Access, ServiceOrdering};
 use query_activation::QueryActivation;
 use serde::de::IgnoredAny;
 use serde_json::json;
+use simulators::{MobileNetwork, Smdp, TlsCaller};
 use store::Store;
 use submit_swap::SubmitSwap;
 use sweep_swaps::SweepSwaps;
@@ -38,21 +38,21 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::args::Start;
+use crate::backend::{Backend, TABLE};
 use crate::clients::Clients;
 use crate::data_dir::{self, DataDir, PEERS};
 use crate::endpoints::{self, Endpoints};
+use crate::event_source::{self, DeadLetters, EventSource};
 use crate::filter::Filter;
 use crate::functions::{self, Functions, Handler};
 use crate::gateway::{self, Authorizer, Gateway, ROUTES, Route};
-use crate::ground::{Ground, TABLE};
 use crate::guard::guarded;
 use crate::http_client::HttpClient;
 use crate::kms;
 use crate::lambda::Lambda;
 use crate::mailbox::Mailbox;
 use crate::mtls::{Mtls, Party};
-use crate::postman::Postman;
-use crate::pump::{self, DeadLetters, Pump};
+use crate::ses_events::SesEvents;
 use crate::tokens::Tokens;
 use crate::{StartError, docs, sample, schedule, secrets};
 
@@ -102,7 +102,7 @@ impl From<Start> for Options {
             network_delay: start.network_delay,
             mtls: start.mtls,
             functions_url: start.functions_url,
-            stream_batch: Some(pump::BATCH),
+            stream_batch: Some(event_source::BATCH),
             sweep_every: Duration::from_secs(1),
             settings: BTreeMap::new(),
         }
@@ -124,7 +124,7 @@ pub struct Stack {
     /// The simulated SM-DP+, unless another is used.
     pub smdp: Option<Arc<Smdp>>,
     /// The simulated network, unless another is used.
-    pub carrier: Option<Arc<Carrier>>,
+    pub carrier: Option<Arc<MobileNetwork>>,
     /// The mails.
     pub mailbox: Mailbox,
     /// Stream records that were given up.
@@ -195,18 +195,13 @@ impl Stack {
                 (url, Some(ours.listener(listener)?))
             }
         };
-        let ground = Ground::open(data_dir, &closing).await?;
+        let ground = Backend::open(data_dir, &closing).await?;
         tasks.extend(ground.tasks);
         let (database, store) = (ground.database, ground.store);
         let mailbox = Mailbox::open(data_dir)?;
         let tokens = Arc::new(Tokens::open(data_dir)?);
 
-        let ses = serve(
-            listen(0).await?,
-            mailbox.clone().router(),
-            &mut tasks,
-            &closing,
-        )?;
+        let ses = serve(listen(0).await?, mailbox.clone().router(), &mut tasks, &closing)?;
         // The functions have to know where it is before it can have them.
         let lambda_listener = listen(0).await?;
 
@@ -218,7 +213,7 @@ impl Stack {
                     book(data_dir, "smdp")?.as_deref(),
                     address,
                     &callbacks,
-                    Ambient::real(),
+                    ClockAndRng::real(),
                 );
                 let smdp = Arc::new(smdp.map_err(failed("the SM-DP+"))?);
                 let listener = listen(0).await?;
@@ -235,8 +230,7 @@ impl Stack {
             Some(foreign) => (foreign, None),
             None => {
                 let book = book(data_dir, "network")?;
-                let carrier =
-                    Carrier::open(book.as_deref(), options.network_delay, Ambient::real());
+                let carrier = MobileNetwork::open(book.as_deref(), options.network_delay, ClockAndRng::real());
                 let carrier = Arc::new(carrier.map_err(failed("the network"))?);
                 let moved = carrier.move_operator(&callbacks);
                 moved.map_err(failed("the network"))?;
@@ -262,9 +256,7 @@ impl Stack {
             table: TABLE.to_owned(),
         };
 
-        sample::load(&store)
-            .await
-            .map_err(failed("the sample data"))?;
+        sample::load(&store).await.map_err(failed("the sample data"))?;
 
         let secrets = match &mtls {
             Some(mtls) => BTreeMap::from([(OUR_CERTIFICATE, mtls.ours.secret())]),
@@ -283,17 +275,10 @@ impl Stack {
         }
         let functions = Arc::new(match &options.functions_url {
             Some(url) => Functions::remote(url),
-            None => {
-                Functions::InProcess(in_process(&Clients::of(&endpoints.kms), &settings).await?)
-            }
+            None => Functions::InProcess(in_process(&Clients::of(&endpoints.kms), &settings).await?),
         });
         let lambda = Lambda::of(functions.clone());
-        serve(
-            lambda_listener,
-            lambda.clone().router(),
-            &mut tasks,
-            &closing,
-        )?;
+        serve(lambda_listener, lambda.clone().router(), &mut tasks, &closing)?;
         let access = access(ours)?;
         let gateway = |serves: fn(&Route) -> bool| {
             gateway::router(Gateway {
@@ -329,10 +314,7 @@ impl Stack {
         });
 
         let registered = ServiceOrdering::new(access.connector(), &endpoints.network);
-        if let Err(error) = registered
-            .register(&endpoints.callbacks, Some(SETTLED))
-            .await
-        {
+        if let Err(error) = registered.register(&endpoints.callbacks, Some(SETTLED)).await {
             tracing::warn!(%error, "the network did not take our registration: its callbacks will not come");
         }
         let pumps = [
@@ -347,7 +329,7 @@ impl Stack {
         ];
         let dead_letters = DeadLetters::default();
         let pumps = pumps.into_iter().filter_map(|(function, pattern)| {
-            let pump = Pump {
+            let pump = EventSource {
                 batch: options.stream_batch?,
                 database: database.clone(),
                 table: TABLE.to_owned(),
@@ -360,14 +342,10 @@ impl Stack {
             Some(tokio::spawn(pump.run(told(&stopping))))
         });
         let pumps = pumps.collect();
-        let postman = Postman::new(mailbox.clone(), functions.clone(), data_dir)?;
+        let postman = SesEvents::new(mailbox.clone(), functions.clone(), data_dir)?;
         let callers = [
             tokio::spawn(postman.run(told(&stopping))),
-            tokio::spawn(schedule::run(
-                functions,
-                options.sweep_every,
-                told(&stopping),
-            )),
+            tokio::spawn(schedule::run(functions, options.sweep_every, told(&stopping))),
         ];
 
         Ok(Self {
@@ -395,14 +373,9 @@ impl Stack {
     fn greet(&self) -> Result<(), StartError> {
         const AN_HOUR: i64 = 3600;
         let api = &self.endpoints.api;
-        let token = self.tokens.issue(
-            "OWNER",
-            Some("C-100"),
-            None,
-            "anna",
-            AN_HOUR,
-            Timestamp::now(),
-        );
+        let token = self
+            .tokens
+            .issue("OWNER", Some("C-100"), None, "anna", AN_HOUR, Timestamp::now());
         let greeting = format!(
             "simswap is ready at {api}\n\n\
              A token of customer C-100, good for an hour:\n\n{token}\n\n\
@@ -454,16 +427,14 @@ async fn in_process(
     let store = Store::new(dynamodb, clients.kms(), TABLE, kms::ALIAS);
     let values = settings.clone();
     let settings = Settings::new(move |name| values.get(name).cloned());
-    let (clock, at) = (Ambient::real(), &settings);
-    let submit =
-        SubmitSwap::new(store.clone(), clock.clone(), at).map_err(failed("submit-swap"))?;
+    let (clock, at) = (ClockAndRng::real(), &settings);
+    let submit = SubmitSwap::new(store.clone(), clock.clone(), at).map_err(failed("submit-swap"))?;
     let change = ChangeSim::new(store.clone(), clock.clone(), at).map_err(failed("change-sim"))?;
     let query = QueryActivation::new(store.clone(), clock.clone(), at);
     let query = query.map_err(failed("query-activation"))?;
     let events = NetworkEvents::new(store.clone(), clock.clone(), at);
     let events = events.map_err(failed("network-events"))?;
-    let manage =
-        ManageSwap::new(store.clone(), clock.clone(), at).map_err(failed("manage-swap"))?;
+    let manage = ManageSwap::new(store.clone(), clock.clone(), at).map_err(failed("manage-swap"))?;
     let mails = MailEvents::new(store.clone(), clock.clone(), at).map_err(failed("mail-events"))?;
     let sweep = SweepSwaps::new(store.clone(), lambda, clock.clone(), at);
     let sweep = sweep.map_err(failed("sweep-swaps"))?;
@@ -605,8 +576,7 @@ pub(crate) fn read_settings(data_dir: &Path) -> Result<BTreeMap<String, String>,
     let file = data_dir.join(SETTINGS_FILE);
     let text = std::fs::read_to_string(&file).map_err(|error| data_dir::unusable(&file, &error))?;
     let settings = text.lines().filter_map(|line| line.split_once('='));
-    let settings =
-        settings.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()));
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()));
     Ok(settings.collect())
 }
 

@@ -42,8 +42,7 @@ impl Tokens {
             }
         };
         let pem = pem.map_err(|error| data_dir::unusable(&path, &error))?;
-        Self::from_pem(&pem)
-            .ok_or_else(|| StartError(format!("{} is not an RSA key in PKCS #8", path.display())))
+        Self::from_pem(&pem).ok_or_else(|| StartError(format!("{} is not an RSA key in PKCS #8", path.display())))
     }
 
     fn from_pem(pem: &[u8]) -> Option<Self> {
@@ -95,8 +94,7 @@ impl Tokens {
         validation.set_required_spec_claims(&["iss", "aud"]);
         // The library would look at the clock; the times are compared below with the given one.
         validation.validate_exp = false;
-        let decoded =
-            jsonwebtoken::decode::<Map<String, Value>>(token, &self.verify, &validation).ok()?;
+        let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &self.verify, &validation).ok()?;
         if decoded.header.kid.as_deref() != Some(&self.kid) {
             return None;
         }
@@ -110,8 +108,7 @@ impl Tokens {
         (expires > now && not_after_now("nbf") && not_after_now("iat")).then(|| {
             // A claim that says nothing is not there.
             let said = claims.iter().filter(|(_, value)| !value.is_null());
-            said.map(|(name, value)| (name.clone(), text(value)))
-                .collect()
+            said.map(|(name, value)| (name.clone(), text(value))).collect()
         })
     }
 }
@@ -141,8 +138,7 @@ mod tests {
 
     fn signed(tokens: &Tokens, header: &Header, change: impl FnOnce(&mut Value)) -> String {
         let now = NOW.as_second();
-        let mut claims =
-            json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "s", "iat": now, "exp": now + 60});
+        let mut claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "s", "iat": now, "exp": now + 60});
         change(&mut claims);
         jsonwebtoken::encode(header, &claims, &tokens.sign).unwrap()
     }
@@ -194,26 +190,14 @@ mod tests {
                 signed(&tokens, &header, |c| c["aud"] = json!(["x", AUDIENCE])),
                 true,
             ),
-            (
-                "expired",
-                tokens.issue("ADMIN", None, None, "s", -1, NOW),
-                false,
-            ),
-            (
-                "expires now",
-                tokens.issue("ADMIN", None, None, "s", 0, NOW),
-                false,
-            ),
+            ("expired", tokens.issue("ADMIN", None, None, "s", -1, NOW), false),
+            ("expires now", tokens.issue("ADMIN", None, None, "s", 0, NOW), false),
             (
                 "long expired",
                 tokens.issue("ADMIN", None, None, "s", i64::MIN, NOW),
                 false,
             ),
-            (
-                "no exp",
-                signed(&tokens, &header, |c| c["exp"] = Value::Null),
-                false,
-            ),
+            ("no exp", signed(&tokens, &header, |c| c["exp"] = Value::Null), false),
             (
                 "not yet",
                 signed(&tokens, &header, |c| c["nbf"] = json!(now + 1)),
@@ -250,11 +234,7 @@ mod tests {
             ("other algorithm", signed(&tokens, &rs512, |_| {}), false),
             ("unsigned", format!("{none}.{claims}."), false),
             ("two parts", format!("{head}.{claims}"), false),
-            (
-                "signature of nothing",
-                format!("{head}.{none}.{signature}"),
-                false,
-            ),
+            ("signature of nothing", format!("{head}.{none}.{signature}"), false),
             ("empty", String::new(), false),
         ] {
             assert_eq!(tokens.check(&token, NOW).is_some(), accepted, "{what}");
@@ -270,9 +250,6 @@ mod tests {
         let Err(error) = Tokens::open(Some(directory.path())) else {
             panic!("took it");
         };
-        assert!(
-            error.to_string().ends_with("is not an RSA key in PKCS #8"),
-            "{error}"
-        );
+        assert!(error.to_string().ends_with("is not an RSA key in PKCS #8"), "{error}");
     }
 }

@@ -18,12 +18,12 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use domain::{Iccid, Msisdn, SmDpAddress};
-use edge::Ambient;
+use edge::ClockAndRng;
 use local::dynoxide::Database;
 use local::dynoxide::actions::scan::ScanRequest;
 use mail_parser::MessageParser;
-use peers::{Carrier, ProfileState, Smdp};
 use serde_json::{Value, json};
+use simulators::{MobileNetwork, ProfileState, Smdp};
 use tempfile::TempDir;
 
 const CODE: &str = "8E9!#";
@@ -141,13 +141,7 @@ impl Site {
     }
 
     /// One request with the token; an error if the connection is refused or breaks before the whole answer is there.
-    fn call(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &str,
-        body: &str,
-    ) -> io::Result<(u16, Vec<u8>)> {
+    fn call(&self, method: &str, path: &str, headers: &str, body: &str) -> io::Result<(u16, Vec<u8>)> {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n{headers}\r\n{body}",
@@ -216,12 +210,7 @@ impl Site {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             let headers = format!("idempotency-key: {key}\r\n");
-            match self.call(
-                "POST",
-                "/api/SimSwapSubscription",
-                &headers,
-                &request.to_string(),
-            ) {
+            match self.call("POST", "/api/SimSwapSubscription", &headers, &request.to_string()) {
                 Ok((200, body)) => return body,
                 Ok((status, body)) => {
                     panic!("{status} {}", String::from_utf8_lossy(&body))
@@ -250,9 +239,7 @@ impl Site {
                 let Ok((200, raw)) = self.call("GET", &format!("/local/mail/{id}"), "", "") else {
                     break;
                 };
-                let body =
-                    json!({"activationCode": activation_code(&raw), "confirmationCode": CODE})
-                        .to_string();
+                let body = json!({"activationCode": activation_code(&raw), "confirmationCode": CODE}).to_string();
                 match self.call("POST", "/local/phone/install", "", &body) {
                     // Used: of an install the answer was lost, or it is the second mail.
                     Ok((200 | 409, _)) => installed.insert(id.to_owned()),
@@ -310,8 +297,7 @@ struct Load {
 impl Load {
     /// `SWAPS` and `KILLS`.
     fn asked() -> Self {
-        let number =
-            |name, most: usize| env::var(name).map_or(most, |text| text.parse().expect("a number"));
+        let number = |name, most: usize| env::var(name).map_or(most, |text| text.parse().expect("a number"));
         Self {
             swaps: number("SWAPS", 48),
             stops: number("KILLS", 15),
@@ -327,11 +313,8 @@ impl Load {
     /// Loads the lines, and SIMs for all swaps and some more.
     fn import(self, site: &Site) {
         let mut sims =
-            "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN"
-                .to_owned();
-        let mut lines =
-            "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING"
-                .to_owned();
+            "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN".to_owned();
+        let mut lines = "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING".to_owned();
         for line in 0..LINES {
             lines += &format!(
                 "\n{};+4670000000{line};C-1;;STORM;89460100000000000{line:02};;en;ACTIVE;false",
@@ -379,13 +362,7 @@ struct Left {
 }
 
 /// Swaps all lines at once while `stop` ends the stack at random moments, spread over the work.
-fn storm(
-    site: &Site,
-    load: Load,
-    seed: u64,
-    start: impl Fn(&Site) -> Running,
-    stop: impl Fn(Running),
-) -> Left {
+fn storm(site: &Site, load: Load, seed: u64, start: impl Fn(&Site) -> Running, stop: impl Fn(Running)) -> Left {
     load.import(site);
     let mut random = fastrand::Rng::with_seed(seed);
     let over = AtomicBool::new(false);
@@ -428,12 +405,7 @@ fn storm(
         let callers = callers.into_iter().map(|caller| caller.join());
         let swaps = callers.collect::<Result<Vec<_>, _>>();
         let took = began.elapsed();
-        for swap in swaps
-            .iter()
-            .flatten()
-            .flatten()
-            .filter(|swap| swap.card.is_none())
-        {
+        for swap in swaps.iter().flatten().flatten().filter(|swap| swap.card.is_none()) {
             site.await_swap(&swap.id, |swap| swap["info"]["delivery"] == "delivered");
         }
         over.store(true, Ordering::Relaxed);
@@ -498,7 +470,7 @@ fn check_all_ended(site: &Site, Left { swaps, mails, .. }: &Left) -> usize {
 
     // Each swap began where the last one of its line had ended, and the line and the network agree on the last one.
     let book = site.data_dir().join("peers/network.sqlite");
-    let network = Carrier::open(Some(&book), Duration::ZERO, Ambient::real()).unwrap();
+    let network = MobileNetwork::open(Some(&book), Duration::ZERO, ClockAndRng::real()).unwrap();
     let mut current = BTreeMap::new();
     for swap in swaps {
         let row = activations[&swap.id];
@@ -532,18 +504,14 @@ fn check_all_ended(site: &Site, Left { swaps, mails, .. }: &Left) -> usize {
         }
     }
     let free = SAMPLE_SIMS - 8 + 2 * SPARE;
-    let expected = [
-        ("ACTIVATED", lines.len()),
-        ("DISABLED", swaps.len()),
-        ("FREE", free),
-    ];
+    let expected = [("ACTIVATED", lines.len()), ("DISABLED", swaps.len()), ("FREE", free)];
     assert_eq!(states, BTreeMap::from(expected));
     assert!(lines.values().all(|line| line["swap"].is_null()));
 
     // One order of a profile and one mail for each eSIM; more mails only where SES's answer was lost.
     let book = site.data_dir().join("peers/smdp.sqlite");
     let address = SmDpAddress::parse("smdp.example.test").unwrap();
-    let smdp = Smdp::open(Some(&book), address, "http://127.0.0.1:1", Ambient::real()).unwrap();
+    let smdp = Smdp::open(Some(&book), address, "http://127.0.0.1:1", ClockAndRng::real()).unwrap();
     let mut mails_again = 0;
     for swap in swaps {
         let sim = Iccid::parse(text(activations[&swap.id], "newSim")).unwrap();
@@ -558,10 +526,7 @@ fn check_all_ended(site: &Site, Left { swaps, mails, .. }: &Left) -> usize {
         assert_eq!(text(delivery, "state"), "delivered", "{delivery}");
         let doubts = delivery["doubts"]["N"].as_str().unwrap_or("0");
         let doubts: usize = doubts.parse().unwrap();
-        assert!(
-            (1..=1 + doubts.min(2)).contains(&mails),
-            "{mails} {delivery}"
-        );
+        assert!((1..=1 + doubts.min(2)).contains(&mails), "{mails} {delivery}");
         assert_eq!(smdp.profile_state(&sim).unwrap(), ProfileState::Installed);
         assert_eq!(orders, 1, "{}", swap.id);
         mails_again += mails - 1;
@@ -577,8 +542,7 @@ fn check_all_ended(site: &Site, Left { swaps, mails, .. }: &Left) -> usize {
 #[test]
 fn kills_lose_nothing_and_do_nothing_twice() {
     let site = Site::new();
-    let seed =
-        env::var("KILL_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    let seed = env::var("KILL_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("again with the same pauses: KILL_SEED={seed}");
     let load = Load::asked();
     // A kill may well come before the stack is ready.
@@ -598,10 +562,7 @@ fn kills_lose_nothing_and_do_nothing_twice() {
 #[test]
 fn ctrl_c_leaves_no_doubt() {
     let site = Site::new();
-    let load = Load {
-        swaps: 24,
-        stops: 10,
-    };
+    let load = Load { swaps: 24, stops: 10 };
     let left = storm(&site, load, 7, Site::start_ready, Running::interrupt);
     assert_eq!(left.swaps.len(), load.swaps);
     assert_eq!(check_all_ended(&site, &left), 0);
@@ -612,16 +573,11 @@ fn one_stack_on_a_directory_and_its_data_goes_on() {
     let site = Site::new();
     let first = site.start_ready();
     let swap = site.submit(LINE, "once".to_owned(), None);
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = site.stack().output().unwrap();
+    let Output { status, stdout, stderr } = site.stack().output().unwrap();
     assert_eq!((status.code(), stdout.len()), (Some(1), 0));
     let said = String::from_utf8(stderr).unwrap();
     assert!(
-        said.starts_with("simswap: another simswap runs on the data directory")
-            && said.lines().count() == 1,
+        said.starts_with("simswap: another simswap runs on the data directory") && said.lines().count() == 1,
         "{said}"
     );
     first.interrupt();
@@ -660,9 +616,7 @@ fn a_swap_goes_on_at_another_port() {
 fn a_killed_import_is_finished_by_another() {
     const SIMS: usize = 2000;
     let site = Site::new();
-    let mut file =
-        "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN"
-            .to_owned();
+    let mut file = "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN".to_owned();
     for number in 0..SIMS {
         file += &format!("\n8931777{number:012};12345678;87654321;1234;5678;NANO;KPN;;;true");
     }
@@ -676,11 +630,7 @@ fn a_killed_import_is_finished_by_another() {
     let stock = || {
         let rows = rows(&site);
         let kinds = ["sim", "key#"];
-        kinds.map(|kind| {
-            rows.iter()
-                .filter(|row| text(row, "sk").starts_with(kind))
-                .count()
-        })
+        kinds.map(|kind| rows.iter().filter(|row| text(row, "sk").starts_with(kind)).count())
     };
 
     // Killed as soon as the table's log has some rows, not all of them.
@@ -696,11 +646,7 @@ fn a_killed_import_is_finished_by_another() {
     assert!((1..SIMS).contains(&before), "{before}");
 
     for (added, unchanged) in [(SIMS - before, before), (0, SIMS)] {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = import().output().unwrap();
+        let Output { status, stdout, stderr } = import().output().unwrap();
         assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
         assert_eq!(
             String::from_utf8(stdout).unwrap(),

@@ -8,8 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use ulid::Ulid;
 
 use crate::{
-    Barrier, EmailAddress, Iccid, Language, Line, Malformed, Msisdn, NetworkName, SmDpAddress,
-    SubscriptionId,
+    EmailAddress, Iccid, Language, Line, Malformed, Msisdn, NetworkName, SmDpAddress, SubscriptionId, SwapBlocker,
 };
 
 /// Name of an activation: opaque, of `[A-Za-z0-9_-]`, with 80 random bits.
@@ -47,7 +46,7 @@ impl fmt::Display for ActivationId {
 
 /// What the line moves to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum SwapKind {
     /// A profile, ordered at the SM-DP+ and sent by mail.
     Esim,
     /// A card that the customer has or gets.
@@ -253,16 +252,10 @@ impl FromStr for NetworkOrder {
     type Err = Malformed;
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
-        [
-            Self::None,
-            Self::Placed,
-            Self::Started,
-            Self::Settled,
-            Self::Completed,
-        ]
-        .into_iter()
-        .find(|order| order.as_str() == text)
-        .ok_or(Malformed("must be a network order"))
+        [Self::None, Self::Placed, Self::Started, Self::Settled, Self::Completed]
+            .into_iter()
+            .find(|order| order.as_str() == text)
+            .ok_or(Malformed("must be a network order"))
     }
 }
 
@@ -307,7 +300,7 @@ impl FromStr for StartCall {
 
 /// Why a swap ended in ERROR. The code is for programs; the message is constant for its code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
+pub enum FailureCode {
     /// The caller cancelled it.
     Cancelled,
     /// The eSIM was not installed in time.
@@ -332,7 +325,7 @@ pub enum Failure {
     Internal,
 }
 
-impl Failure {
+impl FailureCode {
     const ALL: [Self; 11] = [
         Self::Cancelled,
         Self::Expired,
@@ -382,7 +375,7 @@ impl Failure {
     }
 }
 
-impl FromStr for Failure {
+impl FromStr for FailureCode {
     type Err = Malformed;
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
@@ -404,7 +397,7 @@ pub struct Claim {
 
 /// One line of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct TimelineEntry {
     /// When, for the first time.
     pub at: Timestamp,
     /// Who and what, in words of ours: `smdp: downloaded`.
@@ -415,7 +408,7 @@ pub struct Event {
     pub last: Timestamp,
 }
 
-impl Event {
+impl TimelineEntry {
     /// What happened once.
     pub fn new(at: Timestamp, what: impl Into<String>) -> Self {
         Self {
@@ -428,12 +421,12 @@ impl Event {
 }
 
 /// Adds what happened to a timeline: to the line that says the same, if there is one.
-pub(crate) fn note_again(timeline: &mut Vec<Event>, at: Timestamp, what: &str) {
+pub(crate) fn note_again(timeline: &mut Vec<TimelineEntry>, at: Timestamp, what: &str) {
     if let Some(line) = timeline.iter_mut().find(|line| line.what == what) {
         line.count += 1;
         line.last = at;
     } else if timeline.len() < TIMELINE_CAP {
-        timeline.push(Event::new(at, what));
+        timeline.push(TimelineEntry::new(at, what));
     }
 }
 
@@ -522,7 +515,7 @@ pub struct Activation {
     /// The customer's language.
     pub language: Language,
     /// What the line moves to.
-    pub kind: Kind,
+    pub kind: SwapKind,
     /// What the caller asked, for the echo.
     pub requested: Requested,
     /// The customer's contact address when the swap was asked, where the QR code goes if the caller named no address.
@@ -544,7 +537,7 @@ pub struct Activation {
     /// Where it is.
     pub phase: Phase,
     /// Why it ends or ended badly.
-    pub failure: Option<Failure>,
+    pub failure: Option<FailureCode>,
     /// Counts the changes; every change is conditioned on it.
     pub version: u64,
     /// Who calls out for it now.
@@ -585,7 +578,7 @@ pub struct Activation {
     /// Mails with the QR code that were written, numbered from 1.
     pub mails: u32,
     /// What happened, oldest first.
-    pub timeline: Vec<Event>,
+    pub timeline: Vec<TimelineEntry>,
 }
 
 impl Activation {
@@ -595,7 +588,7 @@ impl Activation {
     pub fn accept(
         id: ActivationId,
         line: &Line,
-        kind: Kind,
+        kind: SwapKind,
         new_sim: Iccid,
         requested: Requested,
         who: &str,
@@ -603,7 +596,7 @@ impl Activation {
         at: Timestamp,
     ) -> Self {
         let contact = match (kind, &requested.email) {
-            (Kind::Esim, None) => line.email.clone(),
+            (SwapKind::Esim, None) => line.email.clone(),
             _ => None,
         };
         Self {
@@ -645,7 +638,7 @@ impl Activation {
             missing_since: None,
             disputed: false,
             mails: 0,
-            timeline: vec![Event::new(at, format!("{who} asked"))],
+            timeline: vec![TimelineEntry::new(at, format!("{who} asked"))],
         }
     }
 
@@ -674,21 +667,17 @@ impl Activation {
     /// Whether it has waited for a peer for over an hour. What waits for a phone is not stuck.
     pub fn is_stuck(&self, now: Timestamp) -> bool {
         const AT_MOST: SignedDuration = SignedDuration::from_hours(1);
-        let for_phone =
-            self.phase == Phase::Ordered && self.profile != Some(ProfileState::Installed);
+        let for_phone = self.phase == Phase::Ordered && self.profile != Some(ProfileState::Installed);
         self.phase.is_open() && !for_phone && now.duration_since(self.moved_at) > AT_MOST
     }
 
     /// What becomes of the new SIM when the swap ends in ERROR at `at`.
     pub fn fate_of_new_sim(&self, deadlines: &Deadlines, at: Timestamp) -> SimFate {
         let on_phone = self.profile >= Some(ProfileState::Downloaded);
-        if self.failure == Some(Failure::Unsettled)
-            || self.profile_order == ProfileOrder::Taken
-            || on_phone
-        {
+        if self.failure == Some(FailureCode::Unsettled) || self.profile_order == ProfileOrder::Taken || on_phone {
             return SimFate::Disabled;
         }
-        let from = if self.kind == Kind::Esim && self.ordering_since.is_some() {
+        let from = if self.kind == SwapKind::Esim && self.ordering_since.is_some() {
             at + deadlines.rest
         } else if self.network_doubt.is_some() {
             at + deadlines.call_rest
@@ -707,9 +696,9 @@ impl Activation {
     /// Whether the network surely has not been told to move the number.
     fn can_turn_back(&self) -> bool {
         let waits = match (self.phase, self.kind) {
-            (Phase::Accepted, _) | (Phase::Ordering | Phase::Ordered, Kind::Esim) => true,
+            (Phase::Accepted, _) | (Phase::Ordering | Phase::Ordered, SwapKind::Esim) => true,
             // A card's order starts by itself.
-            (Phase::Ordering, Kind::Physical) => self.claim.is_none() && !self.may_be_ordered(),
+            (Phase::Ordering, SwapKind::Physical) => self.claim.is_none() && !self.may_be_ordered(),
             _ => false,
         };
         waits && self.start == StartCall::None && self.network_order < NetworkOrder::Started
@@ -718,18 +707,15 @@ impl Activation {
     /// Whether everything outside is back as it was, or nobody waits for that any more, so that the swap can end in ERROR.
     fn is_settled(&self) -> bool {
         let untouched = self.ordering_since.is_none();
-        let profile = self.kind == Kind::Physical
-            || matches!(
-                self.profile_order,
-                ProfileOrder::Settled | ProfileOrder::Taken
-            );
-        let given_up = self.failure == Some(Failure::Unsettled);
+        let profile = self.kind == SwapKind::Physical
+            || matches!(self.profile_order, ProfileOrder::Settled | ProfileOrder::Taken);
+        let given_up = self.failure == Some(FailureCode::Unsettled);
         given_up || untouched || (profile && self.network_order == NetworkOrder::Settled)
     }
 
     fn note(&mut self, at: Timestamp, what: impl Into<String>) {
         if self.timeline.len() < TIMELINE_CAP {
-            self.timeline.push(Event::new(at, what));
+            self.timeline.push(TimelineEntry::new(at, what));
         }
     }
 
@@ -744,12 +730,12 @@ impl Activation {
         self.wake_at = None;
     }
 
-    fn end(&mut self, failure: Failure, at: Timestamp) {
+    fn end(&mut self, failure: FailureCode, at: Timestamp) {
         self.failure = Some(failure);
         self.enter(Phase::Ending);
         self.wake_at = Some(at);
         self.timeline
-            .push(Event::new(at, format!("ending: {}", failure.code())));
+            .push(TimelineEntry::new(at, format!("ending: {}", failure.code())));
     }
 
     /// Lets go of the claim and waits, unless something came meanwhile that is to be looked at now.
@@ -762,13 +748,7 @@ impl Activation {
     }
 
     /// The same after calls that may have failed, and not before the peers want it.
-    fn pause_after(
-        &mut self,
-        failed: &[FailedCall],
-        first: SignedDuration,
-        deadlines: &Deadlines,
-        at: Timestamp,
-    ) {
+    fn pause_after(&mut self, failed: &[FailedCall], first: SignedDuration, deadlines: &Deadlines, at: Timestamp) {
         self.pause(first, deadlines, at);
         for call in failed {
             self.note_try(at, call.words());
@@ -795,7 +775,7 @@ impl Activation {
     /// A call that was given up at `at` may still order at this peer; at either, if it is not known which was called.
     fn doubt(&mut self, peer: Option<Peer>, at: Timestamp, deadlines: &Deadlines) {
         let until = Some(at + deadlines.call_rest);
-        if peer != Some(Peer::Network) && self.kind == Kind::Esim {
+        if peer != Some(Peer::Network) && self.kind == SwapKind::Esim {
             self.profile_doubt = max(self.profile_doubt, until);
         }
         if peer != Some(Peer::Smdp) {
@@ -811,8 +791,7 @@ impl Activation {
 
     fn complete(&mut self, since: Timestamp, order_number: &str, at: Timestamp) {
         self.network_order = NetworkOrder::Completed;
-        self.order_number
-            .get_or_insert_with(|| order_number.to_owned());
+        self.order_number.get_or_insert_with(|| order_number.to_owned());
         self.heard_number = None;
         // A date from before the swap or from the future is nonsense; ours is then the better one.
         let sane = since >= self.created_at && since <= at;
@@ -831,7 +810,7 @@ impl Activation {
             self.enter(Phase::Error);
         }
         self.ended_at = Some(at);
-        self.timeline.push(Event::new(at, self.phase.as_str()));
+        self.timeline.push(TimelineEntry::new(at, self.phase.as_str()));
         self.due_at = self.erase_at(deadlines);
     }
 
@@ -843,12 +822,9 @@ impl Activation {
 
     /// When something is to be erased, of a swap that has ended.
     fn erase_at(&self, deadlines: &Deadlines) -> Option<Timestamp> {
-        let sealed = self.ended_at.filter(|_| self.kind == Kind::Esim);
+        let sealed = self.ended_at.filter(|_| self.kind == SwapKind::Esim);
         let secrets = sealed.map(|ended| ended + deadlines.code_kept);
-        secrets
-            .into_iter()
-            .chain(self.anonymise_at(deadlines))
-            .min()
+        secrets.into_iter().chain(self.anonymise_at(deadlines)).min()
     }
 
     /// Whether whatever names a person is erased.
@@ -876,13 +852,10 @@ impl Activation {
     fn fall_due(&mut self, deadlines: &Deadlines, at: Timestamp) {
         let wanted = match next(self, deadlines, at) {
             Step::WaitUntil(then) => Some(then),
-            Step::Rest => None,
             // Whoever wrote the row does it, or the stream.
             _ => Some(at + deadlines.lease),
         };
-        let keeps = self
-            .due_at
-            .is_some_and(|due| at < due && Some(due) <= wanted);
+        let keeps = self.due_at.is_some_and(|due| at < due && Some(due) <= wanted);
         if !keeps {
             self.due_at = wanted;
         }
@@ -930,9 +903,7 @@ pub struct Deadlines {
 impl Deadlines {
     /// `first`, doubled `times` times, `ask_at_most` at most.
     fn backoff(&self, first: SignedDuration, times: u32) -> SignedDuration {
-        let doubled = first
-            .checked_mul(1 << times.min(20))
-            .unwrap_or(self.ask_at_most);
+        let doubled = first.checked_mul(1 << times.min(20)).unwrap_or(self.ask_at_most);
         doubled.min(self.ask_at_most)
     }
 }
@@ -961,21 +932,21 @@ pub enum Fact {
     /// A peer's answer ends the swap.
     Refused {
         /// As what.
-        failure: Failure,
+        failure: FailureCode,
         /// The call.
         call: FailedCall,
     },
     /// The SM-DP+ has given the ICCID to somebody else: the swap ends, and nothing is to be cancelled there.
     ProfileTaken,
     /// Time is used up.
-    GivenUp(Failure),
+    GivenUp(FailureCode),
     /// A caller wants it cancelled.
     CancelWanted {
         /// Who: words for the timeline.
         by: String,
     },
     /// The line was locked, blocked or set to porting.
-    Barred(Barrier),
+    LineBlocked(SwapBlocker),
     /// A caller wants the QR code sent again.
     ResendWanted {
         /// Who: words for the timeline.
@@ -1013,7 +984,7 @@ pub enum Fact {
         order_number: String,
     },
     /// The network is finished with the order, and the number stayed where it was.
-    NetworkEnded(Failure),
+    NetworkEnded(FailureCode),
     /// Nobody has seen an order of this swap at the network.
     NetworkUnseen,
     /// The network's report decides nothing: ask it now.
@@ -1044,25 +1015,25 @@ pub enum Fact {
 
 /// Why a fact changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum Rejected {
     /// It is known already, or something later is.
     #[error("already known")]
-    Known,
+    AlreadyApplied,
     /// The swap has ended.
     #[error("the swap has ended")]
     Ended,
     /// It is older than this swap's order: about an earlier life of that SIM.
     #[error("dated before this swap")]
-    EarlierLife,
+    StaleCallback,
     /// Somebody else has the claim, or nothing is to be called out for now.
     #[error("claimed by another")]
-    Claimed,
+    ClaimedByOther,
     /// The network has started, or may have, or the swap ends for another reason.
     #[error("too late")]
     TooLate,
     /// It cannot happen to such a swap.
     #[error("not possible in this phase")]
-    Misplaced,
+    NotPossible,
 }
 
 /// What is to be done for a swap.
@@ -1077,7 +1048,7 @@ pub enum Step {
     /// Claim it and settle the end with both peers.
     Cancel,
     /// Write that it is given up.
-    GiveUp(Failure),
+    GiveUp(FailureCode),
     /// Write the end.
     Finish,
     /// Write that its secrets are erased.
@@ -1106,7 +1077,7 @@ pub fn apply(
     fact: &Fact,
     deadlines: &Deadlines,
     at: Timestamp,
-) -> Result<Activation, Refused> {
+) -> Result<Activation, Rejected> {
     let mut a = activation.clone();
     if !a.phase.is_open() {
         return apply_after_end(a, fact, deadlines, at);
@@ -1115,7 +1086,7 @@ pub fn apply(
         Fact::Claimed(claim) => {
             if let Some(held) = a.claim.as_mut().filter(|held| held.token == claim.token) {
                 if claim.until <= held.until {
-                    return Err(Refused::Known);
+                    return Err(Rejected::AlreadyApplied);
                 }
                 // Its calls are still under way. What the outside sees of the swap has not changed.
                 held.until = claim.until;
@@ -1125,7 +1096,7 @@ pub fn apply(
             }
             // Who lost a race must not call out for a step that is done.
             if !next(&a, deadlines, at).calls_out() {
-                return Err(Refused::Claimed);
+                return Err(Rejected::ClaimedByOther);
             }
             if a.phase == Phase::Accepted {
                 a.enter(Phase::Ordering);
@@ -1145,8 +1116,8 @@ pub fn apply(
         Fact::Ordered { order_number, smdp } => {
             match a.phase {
                 Phase::Ordering | Phase::Ending => {}
-                Phase::Accepted => return Err(Refused::Misplaced),
-                _ => return Err(Refused::Known),
+                Phase::Accepted => return Err(Rejected::NotPossible),
+                _ => return Err(Rejected::AlreadyApplied),
             }
             // An event may have come before the answer to the order: what it said is to be asked at once.
             let overtaken = a.wake_at.is_some();
@@ -1154,14 +1125,14 @@ pub fn apply(
             a.heard_number = None;
             a.missing_since = None;
             a.order_number.get_or_insert_with(|| order_number.clone());
-            if a.kind == Kind::Esim {
+            if a.kind == SwapKind::Esim {
                 a.profile_order = ProfileOrder::Placed;
                 a.profile = max(a.profile, Some(ProfileState::Released));
                 a.smdp = smdp.clone();
             }
             let reached = match a.kind {
-                Kind::Esim => NetworkOrder::Placed,
-                Kind::Physical => NetworkOrder::Started,
+                SwapKind::Esim => NetworkOrder::Placed,
+                SwapKind::Physical => NetworkOrder::Started,
             };
             // An order that comes after the cancel that settled it has to be settled again.
             a.network_order = match a.network_order {
@@ -1173,7 +1144,7 @@ pub fn apply(
                 a.note(at, format!("ordered as {order_number}, to be cancelled"));
             } else {
                 a.note(at, format!("ordered as {order_number}"));
-                a.mails = u32::from(a.kind == Kind::Esim);
+                a.mails = u32::from(a.kind == SwapKind::Esim);
                 a.enter(if a.network_order >= NetworkOrder::Started {
                     Phase::Started
                 } else {
@@ -1189,7 +1160,7 @@ pub fn apply(
         }
         Fact::OrderFound { order_number } => {
             if a.phase != Phase::Ending || a.order_number.is_some() {
-                return Err(Refused::Known);
+                return Err(Rejected::AlreadyApplied);
             }
             a.order_number = Some(order_number.clone());
             a.network_order = max(a.network_order, NetworkOrder::Placed);
@@ -1199,7 +1170,7 @@ pub fn apply(
         }
         // A fact that came before it has let go of the claim, and said what is next.
         Fact::TryFailed(_) | Fact::CutOff | Fact::Asked(_) if a.claim.is_none() => {
-            return Err(Refused::Known);
+            return Err(Rejected::AlreadyApplied);
         }
         Fact::TryFailed(failed) => {
             match failed.as_ref().filter(|failed| failed.doubtful) {
@@ -1216,7 +1187,7 @@ pub fn apply(
         }
         Fact::GivenUp(failure) => {
             if next(&a, deadlines, at) != Step::GiveUp(*failure) {
-                return Err(Refused::Misplaced);
+                return Err(Rejected::NotPossible);
             }
             if let Some(lapsed) = a.claim.take() {
                 a.cut_off(lapsed.until, deadlines);
@@ -1226,7 +1197,7 @@ pub fn apply(
         Fact::Refused { failure, call } => {
             a.note_try(at, call.words());
             // The network has said no, and no earlier call can make it an order any more.
-            if *failure == Failure::NetworkRejected && !a.may_be_ordered() {
+            if *failure == FailureCode::NetworkRejected && !a.may_be_ordered() {
                 a.network_order = NetworkOrder::Settled;
             }
             a.claim = None;
@@ -1237,8 +1208,8 @@ pub fn apply(
             }
         }
         Fact::ProfileTaken => {
-            if a.kind == Kind::Physical || a.profile_order != ProfileOrder::None {
-                return Err(Refused::Misplaced);
+            if a.kind == SwapKind::Physical || a.profile_order != ProfileOrder::None {
+                return Err(Rejected::NotPossible);
             }
             a.profile_order = ProfileOrder::Taken;
             a.claim = None;
@@ -1246,35 +1217,35 @@ pub fn apply(
             if a.phase == Phase::Ending {
                 a.wake_at = Some(at);
             } else {
-                a.end(Failure::ProfileRefused, at);
+                a.end(FailureCode::ProfileRefused, at);
             }
         }
         Fact::CancelWanted { by } => {
-            if a.phase == Phase::Ending && a.failure == Some(Failure::Cancelled) {
-                return Err(Refused::Known);
+            if a.phase == Phase::Ending && a.failure == Some(FailureCode::Cancelled) {
+                return Err(Rejected::AlreadyApplied);
             }
             if !a.can_turn_back() {
-                return Err(Refused::TooLate);
+                return Err(Rejected::TooLate);
             }
             a.note(at, format!("{by} cancels"));
-            a.end(Failure::Cancelled, at);
+            a.end(FailureCode::Cancelled, at);
         }
-        Fact::Barred(bar) => {
+        Fact::LineBlocked(bar) => {
             if a.phase == Phase::Ending {
-                return Err(Refused::Known);
+                return Err(Rejected::AlreadyApplied);
             }
             if !a.can_turn_back() {
-                return Err(Refused::TooLate);
+                return Err(Rejected::TooLate);
             }
             a.note(at, bar.as_str());
-            a.end(Failure::Stopped, at);
+            a.end(FailureCode::Stopped, at);
         }
         Fact::ResendWanted { by } => {
-            if a.kind == Kind::Physical || a.phase < Phase::Ordered {
-                return Err(Refused::Misplaced);
+            if a.kind == SwapKind::Physical || a.phase < Phase::Ordered {
+                return Err(Rejected::NotPossible);
             }
             if a.phase == Phase::Ending || a.profile == Some(ProfileState::Installed) {
-                return Err(Refused::TooLate);
+                return Err(Rejected::TooLate);
             }
             a.mails += 1;
             a.note(at, format!("{by} asks for another mail"));
@@ -1298,27 +1269,28 @@ pub fn apply(
             match a.phase {
                 Phase::Ordering | Phase::Ordered if a.profile != Some(ProfileState::Installed) => {
                     a.note(at, "smdp: profile failed");
-                    a.end(Failure::ProfileFailed, at);
+                    a.end(FailureCode::ProfileFailed, at);
                 }
-                _ => return Err(Refused::Known),
+                _ => return Err(Rejected::AlreadyApplied),
             }
         }
         Fact::WrongCode { dated } => {
             reported(&a, *dated)?;
             let what = "smdp: wrong confirmation code";
             // The timeline is kept in milliseconds, the date may be finer.
-            let known = a.timeline.iter().any(|line| {
-                line.what == what && line.at.as_millisecond() == dated.as_millisecond()
-            });
+            let known = a
+                .timeline
+                .iter()
+                .any(|line| line.what == what && line.at.as_millisecond() == dated.as_millisecond());
             if known || a.timeline.len() >= TIMELINE_CAP {
-                return Err(Refused::Known);
+                return Err(Rejected::AlreadyApplied);
             }
             a.note(*dated, what);
         }
         Fact::NetworkPlaced => {
             placed(&a)?;
             if a.network_order >= NetworkOrder::Placed && a.missing_since.is_none() {
-                return Err(Refused::Known);
+                return Err(Rejected::AlreadyApplied);
             }
             a.missing_since = None;
             a.network_order = max(a.network_order, NetworkOrder::Placed);
@@ -1326,7 +1298,7 @@ pub fn apply(
         Fact::NetworkStarted => {
             placed(&a)?;
             if a.network_order >= NetworkOrder::Started && a.missing_since.is_none() {
-                return Err(Refused::Known);
+                return Err(Rejected::AlreadyApplied);
             }
             a.missing_since = None;
             if a.network_order < NetworkOrder::Started {
@@ -1339,20 +1311,17 @@ pub fn apply(
                 a.pause(deadlines.ask_after, deadlines, at);
             }
         }
-        Fact::NetworkCompleted {
-            since,
-            order_number,
-        } => {
+        Fact::NetworkCompleted { since, order_number } => {
             placed(&a)?;
             if a.network_order == NetworkOrder::Completed {
-                return Err(Refused::Known);
+                return Err(Rejected::AlreadyApplied);
             }
             a.complete(*since, order_number, at);
         }
         Fact::NetworkEnded(failure) => {
             placed(&a)?;
             if a.network_order >= NetworkOrder::Settled {
-                return Err(Refused::Known);
+                return Err(Rejected::AlreadyApplied);
             }
             a.network_order = NetworkOrder::Settled;
             // A call that comes late finds this order there.
@@ -1370,7 +1339,7 @@ pub fn apply(
         }
         Fact::NetworkUnseen => {
             if a.phase != Phase::Ending || a.network_order != NetworkOrder::None {
-                return Err(Refused::Misplaced);
+                return Err(Rejected::NotPossible);
             }
             a.network_order = NetworkOrder::Settled;
             // It has not said that there is none.
@@ -1380,12 +1349,11 @@ pub fn apply(
         }
         Fact::NetworkUnclear { order_number } => {
             placed(&a)?;
-            let news = a.order_number.is_none()
-                && !order_number.is_empty()
-                && a.heard_number.as_ref() != Some(order_number);
+            let news =
+                a.order_number.is_none() && !order_number.is_empty() && a.heard_number.as_ref() != Some(order_number);
             let due = a.wake_at.map_or(a.claim.is_none(), |wake_at| wake_at <= at);
             if due && !news {
-                return Err(Refused::Known);
+                return Err(Rejected::AlreadyApplied);
             }
             if news {
                 a.heard_number = Some(order_number.clone());
@@ -1394,12 +1362,12 @@ pub fn apply(
         }
         Fact::NetworkMissing => {
             if a.ordering_since.is_none() || a.network_order >= NetworkOrder::Settled {
-                return Err(Refused::Misplaced);
+                return Err(Rejected::NotPossible);
             }
             let since = *a.missing_since.get_or_insert(at);
             a.note_try(at, "network: does not know the order".to_owned());
             if a.order_number.is_some() && at >= since + deadlines.ask_after {
-                let gone = Fact::NetworkEnded(Failure::NetworkFailed);
+                let gone = Fact::NetworkEnded(FailureCode::NetworkFailed);
                 a = apply(&a, &gone, deadlines, at)?;
                 // The network has not said that the order ended.
                 a.doubt(Some(Peer::Network), at, deadlines);
@@ -1417,15 +1385,15 @@ pub fn apply(
             }
         }
         Fact::ProfileSettled { on_phone } => {
-            if a.phase != Phase::Ending || a.kind != Kind::Esim {
-                return Err(Refused::Misplaced);
+            if a.phase != Phase::Ending || a.kind != SwapKind::Esim {
+                return Err(Rejected::NotPossible);
             }
             if a.profile_order == ProfileOrder::Settled {
-                return Err(Refused::Known);
+                return Err(Rejected::AlreadyApplied);
             }
             // Cancelled too early, it may be ordered again by a call that comes late.
             if !on_phone && a.profile_doubt.is_some_and(|until| at < until) {
-                return Err(Refused::Misplaced);
+                return Err(Rejected::NotPossible);
             }
             a.profile_order = ProfileOrder::Settled;
             if *on_phone {
@@ -1443,17 +1411,17 @@ pub fn apply(
         Fact::Postponed => {
             let overdue = a.due_at.is_none_or(|due| due <= at);
             if !overdue || !matches!(next(&a, deadlines, at), Step::WaitUntil(_)) {
-                return Err(Refused::Known);
+                return Err(Rejected::AlreadyApplied);
             }
             // What the outside sees of it has not changed.
             a.fall_due(deadlines, at);
             a.version += 1;
             return Ok(a);
         }
-        Fact::Erased | Fact::Anonymised | Fact::Disputed => return Err(Refused::Misplaced),
+        Fact::Erased | Fact::Anonymised | Fact::Disputed => return Err(Rejected::NotPossible),
         Fact::Finished => {
             if next(&a, deadlines, at) != Step::Finish {
-                return Err(Refused::Misplaced);
+                return Err(Rejected::NotPossible);
             }
             a.finish(deadlines, at);
         }
@@ -1473,12 +1441,12 @@ fn apply_after_end(
     fact: &Fact,
     deadlines: &Deadlines,
     at: Timestamp,
-) -> Result<Activation, Refused> {
+) -> Result<Activation, Rejected> {
     match fact {
-        Fact::CancelWanted { .. } if a.failure == Some(Failure::Cancelled) => {
-            return Err(Refused::Known);
+        Fact::CancelWanted { .. } if a.failure == Some(FailureCode::Cancelled) => {
+            return Err(Rejected::AlreadyApplied);
         }
-        Fact::CancelWanted { .. } | Fact::ResendWanted { .. } => return Err(Refused::TooLate),
+        Fact::CancelWanted { .. } | Fact::ResendWanted { .. } => return Err(Rejected::TooLate),
         Fact::Erased if next(&a, deadlines, at) == Step::Erase => {
             a.due_at = a.anonymise_at(deadlines);
             a.version += 1;
@@ -1491,17 +1459,14 @@ fn apply_after_end(
             return Ok(a);
         }
         // Nothing is known any more by which it could be set right.
-        _ if a.is_anonymous() => return Err(Refused::Ended),
+        _ if a.is_anonymous() => return Err(Rejected::Ended),
         Fact::Postponed
             if a.is_contradicted()
                 && a.due_at.is_none_or(|due| due <= at)
                 && matches!(next(&a, deadlines, at), Step::WaitUntil(_)) => {}
-        Fact::NetworkCompleted {
-            since,
-            order_number,
-        } if a.phase == Phase::Error && a.ordering_since.is_some() => {
+        Fact::NetworkCompleted { since, order_number } if a.phase == Phase::Error && a.ordering_since.is_some() => {
             if a.network_order == NetworkOrder::Completed {
-                return Err(Refused::Known);
+                return Err(Rejected::AlreadyApplied);
             }
             a.complete(*since, order_number, at);
         }
@@ -1528,9 +1493,7 @@ fn apply_after_end(
             };
             a.pause_after(failed, deadlines.ask_after, deadlines, at);
             let answered = *fact == Fact::Asked(Vec::new());
-            let too_late = a
-                .ended_at
-                .is_none_or(|ended| ended + deadlines.settle_within <= at);
+            let too_late = a.ended_at.is_none_or(|ended| ended + deadlines.settle_within <= at);
             if answered || too_late {
                 // The order that was named is none of ours, or has not moved the number.
                 a.heard_number = None;
@@ -1538,15 +1501,16 @@ fn apply_after_end(
             }
         }
         // Whoever stopped it did not want this: people have to look.
-        Fact::Finished if a.failure == Some(Failure::Stopped) => return Err(Refused::Misplaced),
+        Fact::Finished if a.failure == Some(FailureCode::Stopped) => {
+            return Err(Rejected::NotPossible);
+        }
         Fact::Finished if next(&a, deadlines, at) == Step::Finish => a.finish(deadlines, at),
         Fact::Disputed if next(&a, deadlines, at) == Step::Finish => {
             a.disputed = true;
             a.wake_at = None;
-            a.timeline
-                .push(Event::new(at, "network: completed, disputed"));
+            a.timeline.push(TimelineEntry::new(at, "network: completed, disputed"));
         }
-        _ => return Err(Refused::Ended),
+        _ => return Err(Rejected::Ended),
     }
     if a.is_contradicted() {
         a.fall_due(deadlines, at);
@@ -1560,25 +1524,25 @@ fn apply_after_end(
 
 /// Whether the SM-DP+ can mean this swap: clocks differ by an hour at most, and an earlier life of the ICCID is longer ago.
 /// SGP.22 dates have whole seconds, so ours is cut to them.
-fn reported(a: &Activation, dated: Timestamp) -> Result<(), Refused> {
-    if a.kind == Kind::Physical {
-        return Err(Refused::Misplaced);
+fn reported(a: &Activation, dated: Timestamp) -> Result<(), Rejected> {
+    if a.kind == SwapKind::Physical {
+        return Err(Rejected::NotPossible);
     }
-    let since = a.ordering_since.ok_or(Refused::EarlierLife)?;
+    let since = a.ordering_since.ok_or(Rejected::StaleCallback)?;
     if dated.as_second() < (since - CLOCKS_DIFFER).as_second() {
-        return Err(Refused::EarlierLife);
+        return Err(Rejected::StaleCallback);
     }
     Ok(())
 }
 
 /// Whether the network can mean this swap: an order exists only after the first claim.
-fn placed(a: &Activation) -> Result<(), Refused> {
-    a.ordering_since.map(|_| ()).ok_or(Refused::Misplaced)
+fn placed(a: &Activation) -> Result<(), Rejected> {
+    a.ordering_since.map(|_| ()).ok_or(Rejected::NotPossible)
 }
 
-fn advance_profile(a: &mut Activation, state: ProfileState) -> Result<(), Refused> {
+fn advance_profile(a: &mut Activation, state: ProfileState) -> Result<(), Rejected> {
     if a.profile >= Some(state) {
-        return Err(Refused::Known);
+        return Err(Rejected::AlreadyApplied);
     }
     a.profile = Some(state);
     Ok(())
@@ -1614,23 +1578,20 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
     if let Some(claim) = held {
         return Step::WaitUntil(claim.until);
     }
-    let unsettled = (a.moved_at + deadlines.settle_within, Failure::Unsettled);
+    let unsettled = (a.moved_at + deadlines.settle_within, FailureCode::Unsettled);
     let (step, (expiry, failure)) = match a.phase {
         Phase::Accepted | Phase::Ordering => {
             // A last try that vanished is our fault, one that failed is a peer's.
             let failure = match a.claim {
-                Some(_) => Failure::Internal,
-                None => Failure::Unavailable,
+                Some(_) => FailureCode::Internal,
+                None => FailureCode::Unavailable,
             };
-            (
-                Step::Order,
-                (a.created_at + deadlines.order_within, failure),
-            )
+            (Step::Order, (a.created_at + deadlines.order_within, failure))
         }
         Phase::Ordered if a.profile == Some(ProfileState::Installed) => (Step::Start, unsettled),
         Phase::Ordered => {
             let expiry = a.created_at + deadlines.install_within;
-            (Step::Ask, (expiry, Failure::Expired))
+            (Step::Ask, (expiry, FailureCode::Expired))
         }
         Phase::Started => (Step::Ask, unsettled),
         Phase::Ending => (Step::Cancel, unsettled),

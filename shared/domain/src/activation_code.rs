@@ -46,14 +46,10 @@ fn is_host(text: &str) -> bool {
         !label.is_empty()
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     let last = labels.rsplit('.').next().unwrap_or_default();
-    text.len() <= 128
-        && labels.split('.').all(is_label)
-        && (!is_digits(last) || text.parse::<Ipv4Addr>().is_ok())
+    text.len() <= 128 && labels.split('.').all(is_label) && (!is_digits(last) || text.parse::<Ipv4Addr>().is_ok())
 }
 
 /// 1 to 65535.
@@ -74,11 +70,7 @@ pub struct ActivationCode {
 }
 
 /// Unreserved characters of RFC 3986 stay as they are.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl ActivationCode {
     /// `asks_confirmation` sets the flag that makes the phone ask for a confirmation code.
@@ -92,11 +84,8 @@ impl ActivationCode {
 
     /// Takes `LPA:1$…` or `1$…`, the prefix in any case, an object identifier in the fourth field ignored.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        const WHAT: Malformed =
-            Malformed("must be an activation code, LPA:1$<SM-DP+>$<matching id>");
-        let prefixed = text
-            .get(..4)
-            .is_some_and(|p| p.eq_ignore_ascii_case("LPA:"));
+        const WHAT: Malformed = Malformed("must be an activation code, LPA:1$<SM-DP+>$<matching id>");
+        let prefixed = text.get(..4).is_some_and(|p| p.eq_ignore_ascii_case("LPA:"));
         let code = if prefixed { &text[4..] } else { text };
         let fields: Vec<&str> = code.split('$').collect();
         let asks_confirmation = match fields.as_slice() {
@@ -198,9 +187,10 @@ mod tests {
             code.apple_link(),
             "https://esimsetup.apple.com/esim_qrcode_provisioning?carddata=LPA%3A1%24smdp.example.test%24QX7PD-3M8ZK-A91TR%24%241"
         );
-        assert!(code.android_link().starts_with(
-            "https://esimsetup.android.com/esim_qrcode_provisioning?carddata=LPA%3A1%24"
-        ));
+        assert!(
+            code.android_link()
+                .starts_with("https://esimsetup.android.com/esim_qrcode_provisioning?carddata=LPA%3A1%24")
+        );
         assert_eq!(format!("{code:?}"), "LPA:1$smdp.example.test$##########");
     }
 
@@ -259,15 +249,9 @@ mod tests {
             ("smdp.example.com", Some("smdp.example.com")),
             (" SMDP.example.COM\r\n", Some("smdp.example.com")),
             ("SMDP.example.com:8443", Some("smdp.example.com:8443")),
-            (
-                "https://SMDP.example.com:8443/",
-                Some("smdp.example.com:8443"),
-            ),
+            ("https://SMDP.example.com:8443/", Some("smdp.example.com:8443")),
             ("HTTPS://smdp.example.com", Some("smdp.example.com")),
-            (
-                "http://smdp.example.com/gsma/rsp2?x=1#y",
-                Some("smdp.example.com"),
-            ),
+            ("http://smdp.example.com/gsma/rsp2?x=1#y", Some("smdp.example.com")),
             ("smdp.example.com/gsma", Some("smdp.example.com")),
             ("", None),
             ("https://", None),
@@ -278,11 +262,7 @@ mod tests {
             ("not a host", None),
         ] {
             let address = SmDpAddress::normalized(text).ok();
-            assert_eq!(
-                address.as_ref().map(SmDpAddress::as_str),
-                expected,
-                "{text:?}"
-            );
+            assert_eq!(address.as_ref().map(SmDpAddress::as_str), expected, "{text:?}");
         }
     }
 

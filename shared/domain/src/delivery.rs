@@ -5,9 +5,7 @@ use std::str::FromStr;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::activation::note_again;
-use crate::{
-    Activation, ActivationId, EmailAddress, Event, Language, Malformed, Phase, ProfileState,
-};
+use crate::{Activation, ActivationId, EmailAddress, Language, Malformed, Phase, ProfileState, TimelineEntry};
 
 /// Where a mail is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +104,7 @@ pub struct Delivery {
     /// Counts the changes; every change is conditioned on it.
     pub version: u64,
     /// What happened, oldest first.
-    pub timeline: Vec<Event>,
+    pub timeline: Vec<TimelineEntry>,
 }
 
 /// One try to send.
@@ -136,13 +134,7 @@ impl Delivery {
     pub const RESEND_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
     /// A mail to be sent of a swap. `lease` is how long the stream has for it before the sweeper looks.
-    pub fn new(
-        activation: &Activation,
-        number: u32,
-        to: EmailAddress,
-        lease: SignedDuration,
-        at: Timestamp,
-    ) -> Self {
+    pub fn new(activation: &Activation, number: u32, to: EmailAddress, lease: SignedDuration, at: Timestamp) -> Self {
         Self {
             activation: activation.id.clone(),
             number,
@@ -175,10 +167,7 @@ impl Delivery {
     /// Whether the customer may still need this one of the swap's mails. The network may start an order before the eSIM
     /// is on the phone: that does not make the mail useless.
     pub fn is_needed(&self, activation: &Activation) -> bool {
-        let waits = matches!(
-            activation.phase,
-            Phase::Ordering | Phase::Ordered | Phase::Started
-        );
+        let waits = matches!(activation.phase, Phase::Ordering | Phase::Ordered | Phase::Started);
         let has_come = match self.state {
             // One that may have come has, if a phone knows its code.
             DeliveryState::Ambiguous => Some(ProfileState::Downloaded),
@@ -203,7 +192,7 @@ impl Delivery {
 
     /// For what happens once: it is never dropped.
     fn note(&mut self, at: Timestamp, what: &str) {
-        self.timeline.push(Event::new(at, what));
+        self.timeline.push(TimelineEntry::new(at, what));
     }
 
     /// For what may happen any number of times: what happened alike is one line.
@@ -211,15 +200,13 @@ impl Delivery {
         note_again(&mut self.timeline, at, what);
     }
 
-    fn fall_due(&mut self, patience: &Patience, at: Timestamp) {
+    fn fall_due(&mut self, patience: &MailDeadlines, at: Timestamp) {
         let wanted = match next_delivery(self, at) {
             DeliveryStep::WaitUntil(then) => Some(then),
             DeliveryStep::Rest => None,
             _ => Some(at + patience.lease),
         };
-        let keeps = self
-            .due_at
-            .is_some_and(|due| at < due && Some(due) <= wanted);
+        let keeps = self.due_at.is_some_and(|due| at < due && Some(due) <= wanted);
         if !keeps {
             self.due_at = wanted;
         }
@@ -289,7 +276,7 @@ pub enum DeliveryFact {
         /// The attempt's token.
         token: String,
         /// What came of it.
-        outcome: Outcome,
+        outcome: SendOutcome,
     },
     /// The claim's deadline passed without an outcome.
     Lapsed,
@@ -300,7 +287,7 @@ pub enum DeliveryFact {
         /// SES's name for the mail.
         message_id: String,
         /// What it tells.
-        report: Report,
+        report: MailReport,
     },
     /// Nobody needs it any more.
     Void,
@@ -310,7 +297,7 @@ pub enum DeliveryFact {
 
 /// What SES tells of a mail that it took: in any order, more than once, and perhaps before it answers the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Report {
+pub enum MailReport {
     /// It took it.
     Accepted,
     /// The receiving server refused it for now. An out-of-office reply is reported like this too, before or after the
@@ -364,7 +351,7 @@ impl HoldReason {
 
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SendOutcome {
     /// SES took it, under this name.
     Sent(String),
     /// SES did not look at it. It will when the reason is gone.
@@ -379,7 +366,7 @@ pub enum Outcome {
 
 /// How long to wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Patience {
+pub struct MailDeadlines {
     /// Between a lost answer and the second attempt.
     pub doubt: SignedDuration,
     /// After the first attempt that was surely refused, or held; doubles.
@@ -394,9 +381,7 @@ pub struct Patience {
 pub fn next_delivery(delivery: &Delivery, now: Timestamp) -> DeliveryStep {
     let asleep = delivery.wake_at.filter(|wake_at| *wake_at > now);
     match (delivery.state, &delivery.attempt) {
-        (DeliveryState::Pending | DeliveryState::Ambiguous, _) if delivery.is_given_up() => {
-            DeliveryStep::Rest
-        }
+        (DeliveryState::Pending | DeliveryState::Ambiguous, _) if delivery.is_given_up() => DeliveryStep::Rest,
         // Nobody will tell more of them.
         (DeliveryState::Ambiguous, _)
             if delivery.doubts >= Delivery::DOUBTS_UNREPORTED && delivery.wake_at.is_none() =>
@@ -408,9 +393,7 @@ pub fn next_delivery(delivery: &Delivery, now: Timestamp) -> DeliveryStep {
             None if delivery.doubts >= Delivery::DOUBTS_AT_MOST => DeliveryStep::Unheard,
             None => DeliveryStep::Send,
         },
-        (DeliveryState::Claimed, Some(attempt)) if attempt.deadline > now => {
-            DeliveryStep::WaitUntil(attempt.deadline)
-        }
+        (DeliveryState::Claimed, Some(attempt)) if attempt.deadline > now => DeliveryStep::WaitUntil(attempt.deadline),
         (DeliveryState::Claimed, _) => DeliveryStep::Doubt,
         _ => DeliveryStep::Rest,
     }
@@ -420,7 +403,7 @@ pub fn next_delivery(delivery: &Delivery, now: Timestamp) -> DeliveryStep {
 pub fn apply_delivery(
     delivery: &Delivery,
     fact: &DeliveryFact,
-    patience: &Patience,
+    patience: &MailDeadlines,
     at: Timestamp,
 ) -> Option<Delivery> {
     let mut d = delivery.clone();
@@ -439,36 +422,33 @@ pub fn apply_delivery(
         }
         DeliveryFact::Ended { token, outcome } => {
             // An answer that comes after the lapse still counts, as long as no later attempt began.
-            let ours = d
-                .attempt
-                .as_ref()
-                .is_some_and(|attempt| attempt.token == *token);
+            let ours = d.attempt.as_ref().is_some_and(|attempt| attempt.token == *token);
             let lapsed = d.state == DeliveryState::Ambiguous;
             if !ours || !(lapsed || d.state == DeliveryState::Claimed) {
                 return None;
             }
             match outcome {
-                Outcome::Sent(message_id) => {
+                SendOutcome::Sent(message_id) => {
                     d.state = DeliveryState::Sent;
                     d.message_id = Some(message_id.clone());
                     d.wake_at = None;
                     d.note(at, "sent");
                 }
-                Outcome::Lost if lapsed => return None,
-                Outcome::Lost => doubt(&mut d, patience, at),
-                Outcome::Held(_) | Outcome::Released | Outcome::Refused => {
+                SendOutcome::Lost if lapsed => return None,
+                SendOutcome::Lost => doubt(&mut d, patience, at),
+                SendOutcome::Held(_) | SendOutcome::Released | SendOutcome::Refused => {
                     // Nothing more can be learnt of this attempt: the same answer again changes nothing.
                     d.attempt = None;
                     d.doubts -= u32::from(lapsed);
                     let wait = match outcome {
-                        Outcome::Held(reason) => {
+                        SendOutcome::Held(reason) => {
                             d.holds += 1;
                             d.note_attempt(at, &format!("SES: {}", reason.as_str()));
                             hold(&d, patience, token)
                         }
                         _ => {
                             d.refusals = match outcome {
-                                Outcome::Refused => Delivery::REFUSALS_AT_MOST,
+                                SendOutcome::Refused => Delivery::REFUSALS_AT_MOST,
                                 _ => Delivery::REFUSALS_AT_MOST.min(d.refusals + 1),
                             };
                             d.note_attempt(at, "SES: refused");
@@ -505,14 +485,14 @@ pub fn apply_delivery(
         DeliveryFact::Reported { message_id, report } => {
             // Ranked, so that reports in any order end alike.
             let (rank, state, what) = match report {
-                Report::Accepted => (1, DeliveryState::Sent, "SES: accepted"),
-                Report::BouncedForNow => (2, DeliveryState::Bounced, "SES: bounced for now"),
-                Report::Delivered => (3, DeliveryState::Delivered, "SES: delivered"),
-                Report::Complained => (3, DeliveryState::Delivered, "SES: complaint"),
-                Report::Bounced => (4, DeliveryState::Bounced, BOUNCED),
+                MailReport::Accepted => (1, DeliveryState::Sent, "SES: accepted"),
+                MailReport::BouncedForNow => (2, DeliveryState::Bounced, "SES: bounced for now"),
+                MailReport::Delivered => (3, DeliveryState::Delivered, "SES: delivered"),
+                MailReport::Complained => (3, DeliveryState::Delivered, "SES: complaint"),
+                MailReport::Bounced => (4, DeliveryState::Bounced, BOUNCED),
             };
             let later = rank > rank_of(&d);
-            let new = later || *report == Report::Complained;
+            let new = later || *report == MailReport::Complained;
             if !new || d.has_noted(what) {
                 return None;
             }
@@ -553,7 +533,7 @@ pub fn apply_delivery(
     Some(d)
 }
 
-fn doubt(d: &mut Delivery, patience: &Patience, at: Timestamp) {
+fn doubt(d: &mut Delivery, patience: &MailDeadlines, at: Timestamp) {
     d.doubts += 1;
     d.state = DeliveryState::Ambiguous;
     d.wake_at = if d.doubts < Delivery::DOUBTS_UNREPORTED {
@@ -566,7 +546,7 @@ fn doubt(d: &mut Delivery, patience: &Patience, at: Timestamp) {
 
 /// Until the next attempt of a mail that is held. It doubles; of its second half the attempt's token, which is random,
 /// decides how much, so that mails that were held together are not sent together.
-fn hold(d: &Delivery, patience: &Patience, token: &str) -> SignedDuration {
+fn hold(d: &Delivery, patience: &MailDeadlines, token: &str) -> SignedDuration {
     let doubled = (1..d.holds).fold(patience.refusal, |wait, _| wait.saturating_mul(2));
     let half = doubled.min(Delivery::HOLD_AT_MOST) / 2;
     let random = u64::from_str_radix(token, 16).unwrap_or_default();

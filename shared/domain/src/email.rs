@@ -30,9 +30,7 @@ impl EmailAddress {
             (1..=63).contains(&label.len())
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
         let host_fits = host.contains('.') && host.split('.').all(label_fits);
         (text.len() <= Self::MAX_LENGTH && local_fits && host_fits)
@@ -107,9 +105,6 @@ mod tests {
     #[test]
     fn display_masks() {
         let address = EmailAddress::parse("customer@example.com").unwrap();
-        assert_eq!(
-            format!("{address} {address:?}"),
-            "c***@example.com c***@example.com"
-        );
+        assert_eq!(format!("{address} {address:?}"), "c***@example.com c***@example.com");
     }
 }

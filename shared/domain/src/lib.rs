@@ -12,18 +12,18 @@ mod secret;
 mod sim;
 
 pub use activation::{
-    Activation, ActivationId, Claim, Deadlines, Event, Fact, FailedCall, Failure, Kind,
-    NetworkOrder, Peer, Phase, ProfileOrder, ProfileState, Refused, Requested, SimFate, StartCall,
-    Status, Step, TIMELINE_CAP, apply, next,
+    Activation, ActivationId, Claim, Deadlines, Fact, FailedCall, FailureCode, NetworkOrder, Peer, Phase, ProfileOrder,
+    ProfileState, Rejected, Requested, SimFate, StartCall, Status, Step, SwapKind, TIMELINE_CAP, TimelineEntry, apply,
+    next,
 };
 pub use activation_code::{ActivationCode, SmDpAddress};
 pub use caller::{Caller, Scope};
 pub use delivery::{
-    Attempt, Delivery, DeliveryFact, DeliveryState, DeliveryStep, HoldReason, Outcome, Patience,
-    Report, ResendRefused, apply_delivery, next_delivery, resend,
+    Attempt, Delivery, DeliveryFact, DeliveryState, DeliveryStep, HoldReason, MailDeadlines, MailReport, ResendRefused,
+    SendOutcome, apply_delivery, next_delivery, resend,
 };
 pub use email::EmailAddress;
-pub use line::{Barrier, KeptSim, Language, Line, LineState, SubscriptionId};
+pub use line::{KeptSim, Language, Line, LineState, SubscriptionId, SwapBlocker};
 pub use msisdn::Msisdn;
 pub use plain::{escaped, is_plain};
 pub use secret::{ConfirmationCode, MatchingId, Secret};

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use crate::{ActivationId, EmailAddress, Iccid, Kind, Malformed, Msisdn, NetworkName};
+use crate::{ActivationId, EmailAddress, Iccid, Malformed, Msisdn, NetworkName, SwapKind};
 
 /// Name of a line: 1 to 64 of `[A-Za-z0-9_-]`. One of 24 hex characters is the same in either case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -167,7 +167,7 @@ pub struct KeptSim {
 
 /// Why a line takes no swap now, in the order in which the contract names them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Barrier {
+pub enum SwapBlocker {
     /// Another swap is open.
     SwapInProgress(ActivationId),
     /// The customer locked the line.
@@ -180,34 +180,34 @@ pub enum Barrier {
 
 impl Line {
     /// What stands in the way of a swap.
-    pub fn barrier(&self) -> Option<Barrier> {
-        let open = self.open_swap.clone().map(Barrier::SwapInProgress);
+    pub fn barrier(&self) -> Option<SwapBlocker> {
+        let open = self.open_swap.clone().map(SwapBlocker::SwapInProgress);
         open.or_else(|| self.bar())
     }
 
     /// What keeps the line on its SIM, whether a swap is open or not.
-    pub fn bar(&self) -> Option<Barrier> {
+    pub fn bar(&self) -> Option<SwapBlocker> {
         if self.locked {
-            Some(Barrier::Locked)
+            Some(SwapBlocker::Locked)
         } else if self.state != LineState::Active {
-            Some(Barrier::Blocked)
+            Some(SwapBlocker::Blocked)
         } else if self.porting {
-            Some(Barrier::Porting)
+            Some(SwapBlocker::Porting)
         } else {
             None
         }
     }
 
     /// The SIM of this kind that is kept for the line.
-    pub fn kept(&self, kind: Kind) -> Option<&KeptSim> {
+    pub fn kept(&self, kind: SwapKind) -> Option<&KeptSim> {
         match kind {
-            Kind::Esim => self.kept_esim.as_ref(),
-            Kind::Physical => self.kept_card.as_ref(),
+            SwapKind::Esim => self.kept_esim.as_ref(),
+            SwapKind::Physical => self.kept_card.as_ref(),
         }
     }
 }
 
-impl Barrier {
+impl SwapBlocker {
     /// In words, for a timeline.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -256,11 +256,7 @@ pub(crate) mod tests {
             ("é", None),
         ] {
             let parsed = SubscriptionId::parse(text).ok();
-            assert_eq!(
-                parsed.as_ref().map(SubscriptionId::as_str),
-                stored,
-                "{text:?}"
-            );
+            assert_eq!(parsed.as_ref().map(SubscriptionId::as_str), stored, "{text:?}");
             assert_eq!(parsed.map(|id| id.to_string()).as_deref(), stored);
         }
         assert!(SubscriptionId::parse(&"a".repeat(64)).is_ok());
@@ -272,10 +268,7 @@ pub(crate) mod tests {
         for text in ["ACTIVE", "CREATING", "DELETING", "BLOCKED"] {
             assert_eq!(text.parse::<LineState>().unwrap().as_str(), text);
         }
-        assert_eq!(
-            Language::ALL.map(Language::as_str),
-            ["nl", "da", "de", "fr", "en"]
-        );
+        assert_eq!(Language::ALL.map(Language::as_str), ["nl", "da", "de", "fr", "en"]);
         for language in Language::ALL {
             assert_eq!(language.as_str().parse(), Ok(language));
         }
@@ -287,15 +280,15 @@ pub(crate) mod tests {
         let mut line = line();
         assert_eq!(line.barrier(), None);
         line.porting = true;
-        assert_eq!(line.barrier(), Some(Barrier::Porting));
+        assert_eq!(line.barrier(), Some(SwapBlocker::Porting));
         for state in [LineState::Creating, LineState::Deleting, LineState::Blocked] {
             line.state = state;
-            assert_eq!(line.barrier(), Some(Barrier::Blocked));
+            assert_eq!(line.barrier(), Some(SwapBlocker::Blocked));
         }
         line.locked = true;
-        assert_eq!(line.barrier(), Some(Barrier::Locked));
+        assert_eq!(line.barrier(), Some(SwapBlocker::Locked));
         let open = ActivationId::parse("X1").unwrap();
         line.open_swap = Some(open.clone());
-        assert_eq!(line.barrier(), Some(Barrier::SwapInProgress(open)));
+        assert_eq!(line.barrier(), Some(SwapBlocker::SwapInProgress(open)));
     }
 }

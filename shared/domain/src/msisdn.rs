@@ -12,8 +12,7 @@ impl Msisdn {
     /// Takes E.164 with `+` or `00` before it, or a Dutch national number with its `0`. Spaces and single dashes
     /// between digits are ignored.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        const WHAT: Malformed =
-            Malformed("must be a Dutch number (06-12345678) or E.164 (+31612345678)");
+        const WHAT: Malformed = Malformed("must be a Dutch number (06-12345678) or E.164 (+31612345678)");
         if text.contains("--") || text.starts_with('-') || text.ends_with('-') {
             return Err(WHAT);
         }
@@ -28,9 +27,7 @@ impl Msisdn {
             return Err(WHAT);
         };
         let digits = international.as_bytes();
-        let fits = (5..=15).contains(&digits.len())
-            && digits.iter().all(u8::is_ascii_digit)
-            && digits[0] != b'0';
+        let fits = (5..=15).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) && digits[0] != b'0';
         // A Dutch number has nine digits after its zero; the machine numbers, 097, have eleven.
         let dutch_fits = match international.strip_prefix("31") {
             Some(national) if national.starts_with("97") => national.len() == 11,

@@ -37,11 +37,9 @@ impl ConfirmationCode {
 
     /// Takes what a caller sent.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let fits = (1..=Self::MAX_LENGTH).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_graphic());
-        fits.then(|| Self(Secret::new(text))).ok_or(Malformed(
-            "must be 1 to 10 printable ASCII characters without space",
-        ))
+        let fits = (1..=Self::MAX_LENGTH).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        fits.then(|| Self(Secret::new(text)))
+            .ok_or(Malformed("must be 1 to 10 printable ASCII characters without space"))
     }
 
     /// The code itself: for ES2+, for the sealed field, and for the echo that the contract promises.
@@ -122,10 +120,7 @@ mod tests {
         let id = MatchingId::from_random(u128::MAX);
         assert_eq!(id.expose(), "ZZZZZ-ZZZZZ-ZZZZZ");
         assert_eq!(MatchingId::parse(id.expose()).unwrap(), id);
-        assert_eq!(
-            MatchingId::from_random(1 << 74).expose(),
-            "22222-22222-2222J"
-        );
+        assert_eq!(MatchingId::from_random(1 << 74).expose(), "22222-22222-2222J");
         assert!(MatchingId::parse("abc").is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use crate::{ActivationId, Kind, Malformed, Secret, SubscriptionId};
+use crate::{ActivationId, Malformed, Secret, SubscriptionId, SwapKind};
 
 /// Name of a SIM (ITU-T E.118): 11 to 20 digits, stored without the filler `F`. The seeds' own samples fail Luhn, so the
 /// check digit is looked at, never enforced.
@@ -123,9 +123,7 @@ impl FromStr for FormFactor {
         [Self::MiniMicro, Self::Nano, Self::MiniMicroNano, Self::Esim]
             .into_iter()
             .find(|form| form.as_str() == text)
-            .ok_or(Malformed(
-                "must be MINI_MICRO, NANO, MINI_MICRO_NANO or eSIM",
-            ))
+            .ok_or(Malformed("must be MINI_MICRO, NANO, MINI_MICRO_NANO or eSIM"))
     }
 }
 
@@ -204,10 +202,10 @@ pub struct Sim {
 
 impl Sim {
     /// Card or profile.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> SwapKind {
         match self.form_factor {
-            FormFactor::Esim => Kind::Esim,
-            _ => Kind::Physical,
+            FormFactor::Esim => SwapKind::Esim,
+            _ => SwapKind::Physical,
         }
     }
 }
@@ -238,11 +236,7 @@ mod tests {
             ("12345678901", "12345678901", false),
         ] {
             let iccid = Iccid::parse(text).unwrap();
-            assert_eq!(
-                (iccid.as_str(), iccid.passes_luhn()),
-                (stored, luhn),
-                "{text}"
-            );
+            assert_eq!((iccid.as_str(), iccid.passes_luhn()), (stored, luhn), "{text}");
             assert_eq!(iccid.to_string(), stored);
         }
         for text in [

@@ -11,9 +11,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
-use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
-};
+use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
@@ -41,9 +39,7 @@ pub fn timeouts() -> TimeoutConfig {
 /// When `AWS_CA_BUNDLE` names a file that cannot be read.
 pub fn sdk_config() -> io::Result<SdkConfig> {
     let roots = match variable("AWS_CA_BUNDLE") {
-        Some(path) => {
-            fs::read(path).map_err(|error| io::Error::other(format!("AWS_CA_BUNDLE: {error}")))?
-        }
+        Some(path) => fs::read(path).map_err(|error| io::Error::other(format!("AWS_CA_BUNDLE: {error}")))?,
         None => AWS_ROOTS.into(),
     };
     let trusted = TrustStore::empty().with_pem_certificate(roots);
@@ -70,11 +66,7 @@ pub fn sdk_config() -> io::Result<SdkConfig> {
 struct OnFirstCall(SharedHttpClient);
 
 impl HttpClient for OnFirstCall {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
         self.0.http_connector(settings, components)
     }
 
@@ -85,10 +77,7 @@ impl HttpClient for OnFirstCall {
 
 /// Those of the function's role. Lambda ends a sandbox before they end.
 fn credentials() -> Option<Credentials> {
-    let (id, secret) = (
-        variable("AWS_ACCESS_KEY_ID")?,
-        variable("AWS_SECRET_ACCESS_KEY")?,
-    );
+    let (id, secret) = (variable("AWS_ACCESS_KEY_ID")?, variable("AWS_SECRET_ACCESS_KEY")?);
     let token = variable("AWS_SESSION_TOKEN");
     Some(Credentials::new(id, secret, token, None, "environment"))
 }

@@ -6,13 +6,13 @@ use lambda_http::http::header::CONTENT_TYPE;
 use lambda_http::{Body, Request};
 use serde_json::{Map, Value};
 
-use crate::{Fault, Refusal};
+use crate::{ErrorResponse, FieldError};
 
 /// Bytes of a body at most.
 const LIMIT: usize = 10 * 1024;
 
 /// The body, if there is one.
-pub fn read_optional_body(request: &Request) -> Result<Fields, Refusal> {
+pub fn read_optional_body(request: &Request) -> Result<Fields, ErrorResponse> {
     if request.body().is_empty() {
         return Ok(Fields {
             fields: Map::new(),
@@ -23,27 +23,27 @@ pub fn read_optional_body(request: &Request) -> Result<Fields, Refusal> {
 }
 
 /// Reads the body: 413 before 415 before what is no JSON object.
-pub fn read_body(request: &Request) -> Result<Fields, Refusal> {
+pub fn read_body(request: &Request) -> Result<Fields, ErrorResponse> {
     let bytes: &[u8] = match request.body() {
         Body::Empty => &[],
         Body::Text(text) => text.as_bytes(),
         Body::Binary(bytes) => bytes,
-        _ => return Err(Refusal::not_json()),
+        _ => return Err(ErrorResponse::not_json()),
     };
     if bytes.len() > LIMIT {
-        return Err(Refusal::too_large(LIMIT));
+        return Err(ErrorResponse::too_large(LIMIT));
     }
     if let Some(content_type) = request.headers().get(CONTENT_TYPE)
         && !content_type.to_str().is_ok_and(is_json)
     {
-        return Err(Refusal::unsupported_media_type());
+        return Err(ErrorResponse::unsupported_media_type());
     }
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(fields)) => Ok(Fields {
             fields,
             faults: Vec::new(),
         }),
-        _ => Err(Refusal::not_json()),
+        _ => Err(ErrorResponse::not_json()),
     }
 }
 
@@ -61,19 +61,17 @@ fn is_json(content_type: &str) -> bool {
 
 /// The `Idempotency-Key`: 1 to 255 printable ASCII characters, quoted or bare; both spellings are the same key. API Gateway
 /// joins a header that comes twice by a comma, so a bare key has none.
-pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Box<Fault>> {
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Box<FieldError>> {
     const NAME: &str = "Idempotency-Key";
     const MAX_LENGTH: usize = 255;
-    let refuse = |what| Err(Box::new(Fault::invalid(NAME, what)));
+    let refuse = |what| Err(Box::new(FieldError::invalid(NAME, what)));
     let mut values = headers.get_all(NAME).iter();
     let (given, again) = (values.next(), values.next());
     let Some(given) = given else {
         return Ok(None);
     };
     let given = given.to_str().unwrap_or_default().trim();
-    let quoted = given
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'));
+    let quoted = given.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let twice = match quoted {
         Some(key) => key.contains('"'),
         None => given.contains(','),
@@ -87,7 +85,7 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Box<Fault>
         0 => refuse("must be 1 to 255 printable ASCII characters"),
         _ if !printable => refuse("must be 1 to 255 printable ASCII characters"),
         1..=MAX_LENGTH => Ok(Some(key.to_owned())),
-        total => Err(Box::new(Fault::too_long(NAME, 1, MAX_LENGTH, total, key))),
+        total => Err(Box::new(FieldError::too_long(NAME, 1, MAX_LENGTH, total, key))),
     }
 }
 
@@ -95,7 +93,7 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Box<Fault>
 #[derive(Debug)]
 pub struct Fields {
     fields: Map<String, Value>,
-    faults: Vec<Fault>,
+    faults: Vec<FieldError>,
 }
 
 impl Fields {
@@ -106,18 +104,14 @@ impl Fields {
             Some(Value::String(text)) if text.is_empty() => None,
             Some(Value::String(text)) => Some(text.clone()),
             Some(_) => {
-                self.fault(Fault::invalid(name, "must be a string"));
+                self.fault(FieldError::invalid(name, "must be a string"));
                 None
             }
         }
     }
 
     /// A text field that is to be what `parse` takes.
-    pub fn parsed<T>(
-        &mut self,
-        name: &'static str,
-        parse: impl Fn(&str) -> Result<T, Malformed>,
-    ) -> Option<T> {
+    pub fn parsed<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, Malformed>) -> Option<T> {
         let given = self.text(name)?;
         self.read(name, &given, parse)
     }
@@ -133,7 +127,7 @@ impl Fields {
         let given = self.text(name)?;
         let total = given.chars().count();
         if total > max {
-            self.fault(Fault::too_long(name, min, max, total, &given));
+            self.fault(FieldError::too_long(name, min, max, total, &given));
             return None;
         }
         self.read(name, &given, parse)
@@ -147,7 +141,7 @@ impl Fields {
         parse: impl Fn(&str) -> Result<T, Malformed>,
     ) -> Option<T> {
         parse(given)
-            .map_err(|malformed| self.fault(Fault::invalid(name, malformed.0)))
+            .map_err(|malformed| self.fault(FieldError::invalid(name, malformed.0)))
             .ok()
     }
 
@@ -161,11 +155,11 @@ impl Fields {
                     given = Some(*value);
                 }
                 Some(Value::Bool(_)) => {
-                    self.fault(Fault::invalid(name, "is given twice with different values"));
+                    self.fault(FieldError::invalid(name, "is given twice with different values"));
                     return None;
                 }
                 Some(_) => {
-                    self.fault(Fault::invalid(name, "must be a boolean"));
+                    self.fault(FieldError::invalid(name, "must be a boolean"));
                     return None;
                 }
             }
@@ -174,7 +168,7 @@ impl Fields {
     }
 
     /// Notes a fault.
-    pub fn fault(&mut self, fault: Fault) {
+    pub fn fault(&mut self, fault: FieldError) {
         self.faults.push(fault);
     }
 
@@ -184,11 +178,11 @@ impl Fields {
     }
 
     /// All faults, if there are any.
-    pub fn finish(self) -> Result<(), Refusal> {
+    pub fn finish(self) -> Result<(), ErrorResponse> {
         if self.faults.is_empty() {
             Ok(())
         } else {
-            Err(Refusal::invalid(self.faults))
+            Err(ErrorResponse::invalid(self.faults))
         }
     }
 }

@@ -10,18 +10,18 @@ use lambda_http::{Request, RequestExt};
 /// screen of whoever reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the token's role is none of the three, or lacks its claim")]
-pub struct NoCaller;
+pub struct Unauthenticated;
 
 /// Reads the caller from the request's context. A function never sees a token.
-pub fn caller(request: &Request) -> Result<Caller, NoCaller> {
+pub fn caller(request: &Request) -> Result<Caller, Unauthenticated> {
     let Some(RequestContext::ApiGatewayV2(context)) = request.request_context_ref() else {
-        return Err(NoCaller);
+        return Err(Unauthenticated);
     };
     let jwt = context
         .authorizer
         .as_ref()
         .and_then(|authorizer| authorizer.jwt.as_ref());
-    from_claims(&jwt.ok_or(NoCaller)?.claims)
+    from_claims(&jwt.ok_or(Unauthenticated)?.claims)
 }
 
 /// The path of the route that API Gateway matched, however the request spelled it: `/api/CancelActivation`.
@@ -35,13 +35,13 @@ pub fn route(request: &Request) -> &str {
     path.map_or(request.raw_http_path(), |(_, path)| path)
 }
 
-fn from_claims(claims: &HashMap<String, String>) -> Result<Caller, NoCaller> {
+fn from_claims(claims: &HashMap<String, String>) -> Result<Caller, Unauthenticated> {
     let claim = |name: &str| {
         claims
             .get(name)
             .filter(|text| !text.is_empty() && is_plain(text))
             .cloned()
-            .ok_or(NoCaller)
+            .ok_or(Unauthenticated)
     };
     let scope = match claim("role")?.as_str() {
         "OWNER" => Scope::Owner {
@@ -51,7 +51,7 @@ fn from_claims(claims: &HashMap<String, String>) -> Result<Caller, NoCaller> {
             reseller: claim("reseller")?,
         },
         "ADMIN" => Scope::Admin,
-        _ => return Err(NoCaller),
+        _ => return Err(Unauthenticated),
     };
     Ok(Caller {
         subject: claim("sub")?,
@@ -65,54 +65,28 @@ mod tests {
 
     #[test]
     fn roles_and_the_claims_they_need() {
-        let owner = Scope::Owner {
-            customer: "C-1".into(),
-        };
-        let reseller = Scope::Reseller {
-            reseller: "R-1".into(),
-        };
+        let owner = Scope::Owner { customer: "C-1".into() };
+        let reseller = Scope::Reseller { reseller: "R-1".into() };
         for (claims, scope) in [
-            (
-                vec![("sub", "a"), ("role", "OWNER"), ("customer", "C-1")],
-                Some(owner),
-            ),
+            (vec![("sub", "a"), ("role", "OWNER"), ("customer", "C-1")], Some(owner)),
             (
                 vec![("sub", "a"), ("role", "RESELLER"), ("reseller", "R-1")],
                 Some(reseller),
             ),
             (vec![("sub", "a"), ("role", "ADMIN")], Some(Scope::Admin)),
-            (
-                vec![("sub", "a"), ("role", "OWNER"), ("reseller", "R-1")],
-                None,
-            ),
-            (
-                vec![("sub", "a"), ("role", "OWNER"), ("customer", "")],
-                None,
-            ),
+            (vec![("sub", "a"), ("role", "OWNER"), ("reseller", "R-1")], None),
+            (vec![("sub", "a"), ("role", "OWNER"), ("customer", "")], None),
             (vec![("sub", "a"), ("role", "RESELLER")], None),
-            (
-                vec![("sub", "a"), ("role", "owner"), ("customer", "C-1")],
-                None,
-            ),
+            (vec![("sub", "a"), ("role", "owner"), ("customer", "C-1")], None),
             (vec![("sub", "a"), ("role", "AUDITOR")], None),
             (vec![("role", "ADMIN")], None),
             (vec![("sub", "a\x1b[2J"), ("role", "ADMIN")], None),
             (vec![("sub", "a\nADMIN b asked"), ("role", "ADMIN")], None),
-            (
-                vec![("sub", "a"), ("role", "OWNER"), ("customer", "C\u{202e}1")],
-                None,
-            ),
+            (vec![("sub", "a"), ("role", "OWNER"), ("customer", "C\u{202e}1")], None),
             (vec![], None),
         ] {
-            let map = claims
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect();
-            assert_eq!(
-                from_claims(&map).ok().map(|caller| caller.scope),
-                scope,
-                "{claims:?}"
-            );
+            let map = claims.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            assert_eq!(from_claims(&map).ok().map(|caller| caller.scope), scope, "{claims:?}");
         }
     }
 }

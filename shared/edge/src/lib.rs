@@ -1,27 +1,27 @@
 //! What the functions share at their edge: the caller, bodies, answers of the "subscription" dialect, settings, logs, clients.
 
-mod ambient;
+mod api_error;
 mod aws;
 mod body;
 mod caller;
-mod failure;
+mod clock_and_rng;
+mod error_response;
+mod fatal_error;
 mod metrics;
 mod present;
-mod refusal;
 mod settings;
-mod stopped;
 mod stream;
 mod telemetry;
 
-pub use ambient::Ambient;
+pub use api_error::ApiError;
 pub use aws::{sdk_config, timeouts};
 pub use body::{Fields, idempotency_key, read_body, read_optional_body};
-pub use caller::{NoCaller, caller, route};
-pub use failure::Failure;
+pub use caller::{Unauthenticated, caller, route};
+pub use clock_and_rng::ClockAndRng;
+pub use error_response::{ErrorResponse, FieldError, json_response, log_cause, no_such_route};
+pub use fatal_error::FatalError;
 pub use metrics::Metric;
-pub use present::{ActivationView, Echo, Presenter};
-pub use refusal::{Fault, Refusal, answer, log_cause, no_such_route};
+pub use present::{ActivationView, CodeEcho, Presenter};
 pub use settings::{SettingError, Settings};
-pub use stopped::Stopped;
 pub use stream::{for_each_row, records_of};
-pub use telemetry::{AUDIT, about, logs, span_of_call, span_of_event, start_logging};
+pub use telemetry::{AUDIT, logs, record_activation, span_of_call, span_of_event, start_logging};

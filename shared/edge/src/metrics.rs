@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use domain::{Delivery, DeliveryState, Failure, HoldReason};
+use domain::{Delivery, DeliveryState, FailureCode, HoldReason};
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
@@ -25,7 +25,7 @@ pub enum Metric {
     /// A swap is DONE, so long after its request.
     SwapDone(SignedDuration),
     /// A swap is in ERROR.
-    SwapFailed(Failure),
+    SwapFailed(FailureCode),
     /// A mail came into a state.
     Mail(DeliveryState),
     /// SES did not look at a mail, for a reason that lies with us.
@@ -155,8 +155,7 @@ impl Visit for Recorded {
             true => "Milliseconds",
             false => "Count",
         };
-        self.metrics
-            .push(json!({"Name": field.name(), "Unit": unit}));
+        self.metrics.push(json!({"Name": field.name(), "Unit": unit}));
         self.values.insert(field.name().to_owned(), value.into());
     }
 
@@ -198,7 +197,7 @@ mod tests {
         with_default(logs, || {
             Metric::SwapAccepted.record();
             Metric::SwapDone(SignedDuration::from_millis(1500)).record();
-            Metric::SwapFailed(Failure::Expired).record();
+            Metric::SwapFailed(FailureCode::Expired).record();
             Metric::Overdue(0).record();
             let (peer, class) = ("smdp", "unauthorized");
             Metric::PeerCallFailed { peer, class }.record();
@@ -237,21 +236,13 @@ mod tests {
                 json!([["Code"]]),
                 json!([count("SwapsFailed")]),
             ),
-            (
-                json!({"OverdueSwaps": 0}),
-                json!([[]]),
-                json!([count("OverdueSwaps")]),
-            ),
+            (json!({"OverdueSwaps": 0}), json!([[]]), json!([count("OverdueSwaps")])),
             (
                 json!({"PeerCallsFailed": 1, "Peer": "smdp", "Class": "unauthorized"}),
                 json!([["Peer", "Class"]]),
                 json!([count("PeerCallsFailed")]),
             ),
-            (
-                json!({"SwapsStuck": 1}),
-                json!([[]]),
-                json!([count("SwapsStuck")]),
-            ),
+            (json!({"SwapsStuck": 1}), json!([[]]), json!([count("SwapsStuck")])),
             (
                 json!({"SwapsDisputed": 1}),
                 json!([[]]),
@@ -262,11 +253,7 @@ mod tests {
                 json!([["Reason"]]),
                 json!([count("MailsHeld")]),
             ),
-            (
-                json!({"PoolsLow": 3}),
-                json!([[]]),
-                json!([count("PoolsLow")]),
-            ),
+            (json!({"PoolsLow": 3}), json!([[]]), json!([count("PoolsLow")])),
         ];
         assert_eq!(lines, expected);
     }

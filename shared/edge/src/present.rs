@@ -11,7 +11,7 @@ const MASK: &str = "##########";
 
 /// Whether the confirmation code is echoed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Echo {
+pub enum CodeEcho {
     /// As given, until it is erased.
     Given,
     /// Never.
@@ -24,7 +24,7 @@ pub struct Presenter {
     /// The zone of every time.
     pub zone: TimeZone,
     /// Whether the confirmation code is echoed to who gave it.
-    pub echo: Echo,
+    pub echo: CodeEcho,
     /// How long it is echoed after the end.
     pub code_kept: SignedDuration,
 }
@@ -116,10 +116,8 @@ impl Presenter {
 
     /// Whether the caller who gave this activation's confirmation code is shown it.
     pub fn echoes_code(&self, activation: &Activation, now: Timestamp) -> bool {
-        let erased = activation
-            .ended_at
-            .is_some_and(|ended| ended + self.code_kept <= now);
-        activation.requested.has_code && self.echo == Echo::Given && !erased
+        let erased = activation.ended_at.is_some_and(|ended| ended + self.code_kept <= now);
+        activation.requested.has_code && self.echo == CodeEcho::Given && !erased
     }
 
     /// The activation with its last mail. `code` is shown where it is given.
@@ -164,11 +162,7 @@ impl Presenter {
     }
 
     /// The activation as it was first answered. All that this shows never changes, so it need not be kept.
-    pub fn first_view(
-        &self,
-        activation: &Activation,
-        code: Option<&ConfirmationCode>,
-    ) -> ActivationView {
+    pub fn first_view(&self, activation: &Activation, code: Option<&ConfirmationCode>) -> ActivationView {
         let first = Activation {
             phase: Phase::Accepted,
             modified_at: activation.created_at,
@@ -184,8 +178,6 @@ impl Presenter {
 
     /// RFC 3339 with milliseconds and the zone's offset.
     fn time(&self, at: Timestamp) -> String {
-        at.to_zoned(self.zone.clone())
-            .strftime("%FT%T%.3f%:z")
-            .to_string()
+        at.to_zoned(self.zone.clone()).strftime("%FT%T%.3f%:z").to_string()
     }
 }

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use domain::{Deadlines, Malformed, Patience};
+use domain::{Deadlines, MailDeadlines, Malformed};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
-use crate::{Echo, Presenter};
+use crate::{CodeEcho, Presenter};
 
 /// Where settings come from.
 pub struct Settings(Source);
@@ -62,30 +62,23 @@ impl Settings {
 
     /// `true` or `false`; `false` by default.
     pub fn flag(&self, name: &'static str) -> Result<bool, SettingError> {
-        self.text_or(name, "false")
-            .parse()
-            .map_err(|_| SettingError {
-                name,
-                what: "must be true or false",
-            })
+        self.text_or(name, "false").parse().map_err(|_| SettingError {
+            name,
+            what: "must be true or false",
+        })
     }
 
-    fn duration_or(
-        &self,
-        name: &'static str,
-        default: SignedDuration,
-    ) -> Result<SignedDuration, SettingError> {
+    fn duration_or(&self, name: &'static str, default: SignedDuration) -> Result<SignedDuration, SettingError> {
         match self.maybe(name) {
             None => Ok(default),
-            Some(text) => {
-                text.parse()
-                    .ok()
-                    .filter(SignedDuration::is_positive)
-                    .ok_or(SettingError {
-                        name,
-                        what: "must be a duration like 90s or 336h",
-                    })
-            }
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(SignedDuration::is_positive)
+                .ok_or(SettingError {
+                    name,
+                    what: "must be a duration like 90s or 336h",
+                }),
         }
     }
 
@@ -107,10 +100,10 @@ impl Settings {
     }
 
     /// `CONFIRMATION_CODE_ECHO`: `given` (default) or `masked`.
-    fn echo(&self) -> Result<Echo, SettingError> {
+    fn echo(&self) -> Result<CodeEcho, SettingError> {
         match self.text_or("CONFIRMATION_CODE_ECHO", "given").as_str() {
-            "given" => Ok(Echo::Given),
-            "masked" => Ok(Echo::Masked),
+            "given" => Ok(CodeEcho::Given),
+            "masked" => Ok(CodeEcho::Masked),
             _ => Err(SettingError {
                 name: "CONFIRMATION_CODE_ECHO",
                 what: "must be given or masked",
@@ -132,14 +125,12 @@ impl Settings {
             ask_after: self.duration_or("ASK_AFTER", SignedDuration::from_mins(5))?,
             ask_at_most: self.duration_or("ASK_AT_MOST", SignedDuration::from_hours(1))?,
             order_within: self.duration_or("ORDER_WITHIN", SignedDuration::from_hours(24))?,
-            install_within: self
-                .duration_or("INSTALL_WITHIN", SignedDuration::from_hours(14 * 24))?,
+            install_within: self.duration_or("INSTALL_WITHIN", SignedDuration::from_hours(14 * 24))?,
             settle_within: self.duration_or("SETTLE_WITHIN", SignedDuration::from_hours(7 * 24))?,
             call_rest: self.duration_or("CALL_REST", SignedDuration::from_mins(10))?,
             rest: self.duration_or("SIM_REST", SignedDuration::from_hours(24))?,
             code_kept: self.code_kept()?,
-            records_kept: self
-                .duration_or("RECORDS_KEPT", SignedDuration::from_hours(3 * 365 * 24))?,
+            records_kept: self.duration_or("RECORDS_KEPT", SignedDuration::from_hours(3 * 365 * 24))?,
         })
     }
 
@@ -159,12 +150,12 @@ impl Settings {
     }
 
     /// `MAIL_DOUBT`, `MAIL_RETRY_AFTER` and `LEASE`; SES reports to us if there is a `MAIL_CONFIGURATION_SET`.
-    pub fn patience(&self) -> Result<Patience, SettingError> {
+    pub fn patience(&self) -> Result<MailDeadlines, SettingError> {
         // Reports come within minutes. To send a third time takes their silence for much longer.
         const DOUBTS_OF_SILENCE: i32 = 4;
         let doubt = self.duration_or("MAIL_DOUBT", SignedDuration::from_mins(15))?;
         let listens = self.maybe("MAIL_CONFIGURATION_SET").is_some();
-        Ok(Patience {
+        Ok(MailDeadlines {
             doubt,
             refusal: self.duration_or("MAIL_RETRY_AFTER", SignedDuration::from_mins(1))?,
             lease: self.lease()?,
@@ -228,14 +219,8 @@ mod tests {
         let with = |name: &'static str, value: &'static str| {
             Settings::new(move |asked| (asked == name).then(|| value.to_owned()))
         };
-        assert_eq!(
-            with("LEASE", "5s").lease().unwrap(),
-            SignedDuration::from_secs(5)
-        );
-        assert_eq!(
-            with("LEASE", "").lease().unwrap(),
-            SignedDuration::from_secs(60)
-        );
+        assert_eq!(with("LEASE", "5s").lease().unwrap(), SignedDuration::from_secs(5));
+        assert_eq!(with("LEASE", "").lease().unwrap(), SignedDuration::from_secs(60));
         assert_eq!(
             with("LEASE", "soon").lease().unwrap_err().to_string(),
             "the setting LEASE must be a duration like 90s or 336h"
@@ -248,10 +233,7 @@ mod tests {
         assert_eq!(with("STOCK_LOW", "0").stock_low().unwrap(), 0);
         for wrong in ["few", "-1", "1001"] {
             assert_eq!(
-                with("STOCK_LOW", wrong)
-                    .stock_low()
-                    .unwrap_err()
-                    .to_string(),
+                with("STOCK_LOW", wrong).stock_low().unwrap_err().to_string(),
                 "the setting STOCK_LOW must be a number from 0 to 1000"
             );
         }
@@ -274,26 +256,10 @@ mod tests {
             ("14", "", "71"),
             ("14", "7", "500"),
             ("0.5", "3", "6000"),
-            (
-                "0",
-                "1",
-                "the setting MAILS_A_SECOND must be a number above 0",
-            ),
-            (
-                "inf",
-                "1",
-                "the setting MAILS_A_SECOND must be a number above 0",
-            ),
-            (
-                "many",
-                "1",
-                "the setting MAILS_A_SECOND must be a number above 0",
-            ),
-            (
-                "1",
-                "-1",
-                "the setting MAIL_CONCURRENCY must be a number above 0",
-            ),
+            ("0", "1", "the setting MAILS_A_SECOND must be a number above 0"),
+            ("inf", "1", "the setting MAILS_A_SECOND must be a number above 0"),
+            ("many", "1", "the setting MAILS_A_SECOND must be a number above 0"),
+            ("1", "-1", "the setting MAIL_CONCURRENCY must be a number above 0"),
             ("1e-300", "1", "the setting MAILS_A_SECOND is too small"),
             ("1e-12", "1", "the setting MAILS_A_SECOND is too small"),
         ] {

@@ -17,10 +17,7 @@ use crate::span_of_event;
 
 /// Calls `look` with the keys (pk, sk) of each row of the batch, all at once. A look that fails or panics leaves its own
 /// records to come again, and no other's.
-pub async fn for_each_row<F, E>(
-    event: LambdaEvent<Event>,
-    look: impl Fn(String, String) -> F,
-) -> DynamoDbEventResponse
+pub async fn for_each_row<F, E>(event: LambdaEvent<Event>, look: impl Fn(String, String) -> F) -> DynamoDbEventResponse
 where
     F: Future<Output = Result<(), E>>,
     E: std::error::Error + 'static,

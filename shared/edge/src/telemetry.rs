@@ -34,12 +34,7 @@ pub const AUDIT: &str = "audit";
 /// `METRIC_NAMESPACE` (default `simswap`).
 pub fn start_logging(settings: &Settings) {
     let namespace = settings.text_or("METRIC_NAMESPACE", "simswap");
-    logs(
-        &settings.text_or("LOG_LEVEL", "info"),
-        namespace,
-        std::io::stdout,
-    )
-    .init();
+    logs(&settings.text_or("LOG_LEVEL", "info"), namespace, std::io::stdout).init();
 }
 
 /// What [`start_logging`] starts, with its lines going elsewhere.
@@ -47,10 +42,7 @@ pub fn logs<W>(level: &str, namespace: String, to: W) -> impl Subscriber + Send 
 where
     W: for<'a> MakeWriter<'a> + Clone + Send + Sync + 'static,
 {
-    let level = level
-        .parse()
-        .unwrap_or(LevelFilter::INFO)
-        .min(LevelFilter::DEBUG);
+    let level = level.parse().unwrap_or(LevelFilter::INFO).min(LevelFilter::DEBUG);
     let silenced = SILENCED.map(|target| (target, level.min(LevelFilter::WARN)));
     let logged = Targets::new()
         .with_default(level)
@@ -85,7 +77,7 @@ fn span(request: &str) -> Span {
 }
 
 /// From here on, the lines of this invocation or record are about this swap.
-pub fn about(activation: &impl Display) {
+pub fn record_activation(activation: &impl Display) {
     Span::current().record("activation", tracing::field::display(activation));
 }
 

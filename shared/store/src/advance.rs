@@ -2,9 +2,7 @@
 
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
-use aws_sdk_dynamodb::types::{
-    AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
-};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 use domain::{Activation, Delivery, Sim, SimFate, SimState};
 
 use jiff::Timestamp;
@@ -32,11 +30,7 @@ impl Store {
     }
 
     /// Writes that a swap's secrets are erased.
-    pub async fn save_erased(
-        &self,
-        before: &StoredSwap,
-        after: &Activation,
-    ) -> Result<Saved, StoreError> {
+    pub async fn save_erased(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
         let bare = StoredSwap {
             secrets: SwapSecrets::default(),
             ..before.clone()
@@ -45,20 +39,14 @@ impl Store {
     }
 
     /// Writes a swap and its mails without whatever names a person.
-    pub async fn save_anonymous(
-        &self,
-        before: &StoredSwap,
-        after: &Activation,
-    ) -> Result<Saved, StoreError> {
+    pub async fn save_anonymous(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
         let bare = StoredSwap {
             caller: String::new(),
             secrets: SwapSecrets::default(),
             ..before.clone()
         };
         let row = next_row(&bare, after);
-        let mut writes = vec![put(
-            self.put_in_transaction(row.clone(), before.activation.version)?
-        )];
+        let mut writes = vec![put(self.put_in_transaction(row.clone(), before.activation.version)?)];
         for mail in &before.deliveries {
             let mail_row = item::from_delivery(&mail.anonymised());
             writes.push(put(self.put_in_transaction(mail_row, mail.version)?));
@@ -89,11 +77,7 @@ impl Store {
     }
 
     /// Writes that a swap ended well: the line is on the new SIM and free for another swap, the old SIM is used up.
-    pub async fn finish_done(
-        &self,
-        before: &StoredSwap,
-        after: &Activation,
-    ) -> Result<Saved, StoreError> {
+    pub async fn finish_done(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
         let line = self
             .move_line(
                 after,
@@ -112,11 +96,7 @@ impl Store {
 
     /// Writes that a swap which had ended in ERROR is done after all, for the network has moved its number. It is
     /// contradicted if the line has another swap or another SIM by now, or the new SIM another holder.
-    pub async fn finish_late(
-        &self,
-        before: &StoredSwap,
-        after: &Activation,
-    ) -> Result<Saved, StoreError> {
+    pub async fn finish_late(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
         let line = self.line(&after.subscription).await?;
         let kept = line.and_then(|line| line.line.kept(after.kind).cloned());
         let takes_kept = kept.is_some_and(|kept| kept.iccid == after.new_sim);
@@ -127,27 +107,19 @@ impl Store {
             remove += &format!(", {kept}, {from}");
             condition += &format!(" AND {kept} = :new");
         }
-        let line = self
-            .move_line(after, "", &remove)
-            .condition_expression(condition);
-        let new_sim = self
-            .activate_new_sim(after)
-            .condition_expression(if takes_kept {
-                "holder = :line"
-            } else {
-                "attribute_exists(pk) AND attribute_not_exists(holder)"
-            });
+        let line = self.move_line(after, "", &remove).condition_expression(condition);
+        let new_sim = self.activate_new_sim(after).condition_expression(if takes_kept {
+            "holder = :line"
+        } else {
+            "attribute_exists(pk) AND attribute_not_exists(holder)"
+        });
         let updates = [line, new_sim, self.disable_old_sim(after)];
         self.finish(before, after, updates.into()).await
     }
 
     /// Writes that the network has moved a swap's number after its end, and that line and SIMs do not follow. The new SIM goes
     /// to nobody any more, unless somebody has it already.
-    pub async fn save_disputed(
-        &self,
-        before: &StoredSwap,
-        after: &Activation,
-    ) -> Result<Saved, StoreError> {
+    pub async fn save_disputed(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
         let line = self.line(&after.subscription).await?;
         let kept = line.and_then(|line| line.line.kept(after.kind).cloned());
         let is_kept = kept.is_some_and(|kept| kept.iccid == after.new_sim);
@@ -196,10 +168,7 @@ impl Store {
             ))
             .expression_attribute_values(":old", text(after.old_sim.as_str()))
             .expression_attribute_values(":new", text(after.new_sim.as_str()))
-            .expression_attribute_values(
-                ":since",
-                millis(after.activated_at.unwrap_or(after.modified_at)),
-            )
+            .expression_attribute_values(":since", millis(after.activated_at.unwrap_or(after.modified_at)))
             .expression_attribute_values(":done", millis(after.modified_at))
     }
 
@@ -258,14 +227,10 @@ impl Store {
         let shelf = item::free_shelf(new_sim).filter(|_| !shown);
         let sim = match (fate, shelf) {
             (SimFate::FreeFrom(from), Some(shelf)) => free(sim, from)
-                .update_expression(
-                    "SET #state = :free, freeFrom = :from, shelf = :shelf REMOVE holder",
-                )
+                .update_expression("SET #state = :free, freeFrom = :from, shelf = :shelf REMOVE holder")
                 .expression_attribute_values(":shelf", text(shelf)),
             (SimFate::FreeFrom(from), None) => free(sim, from)
-                .update_expression(
-                    "SET #state = :free, freeFrom = :from, codesShown = :shown REMOVE holder",
-                )
+                .update_expression("SET #state = :free, freeFrom = :from, codesShown = :shown REMOVE holder")
                 .expression_attribute_values(":shown", AttributeValue::Bool(shown)),
             (SimFate::KeptFrom(from), _) => free(sim, from)
                 .update_expression("SET #state = :free, freeFrom = :from, holder = :line")
@@ -284,14 +249,10 @@ impl Store {
         updates: Vec<UpdateBuilder>,
     ) -> Result<Saved, StoreError> {
         let row = next_row(before, after);
-        let mut writes = vec![put(
-            self.put_in_transaction(row.clone(), before.activation.version)?
-        )];
+        let mut writes = vec![put(self.put_in_transaction(row.clone(), before.activation.version)?)];
         for built in updates {
             writes.push(update(
-                built
-                    .build()
-                    .map_err(|error| StoreError::Refused(error.into()))?,
+                built.build().map_err(|error| StoreError::Refused(error.into()))?,
             ));
         }
         self.commit(row, writes).await
@@ -313,13 +274,8 @@ impl Store {
     }
 
     /// Writes what a fact made of a mail.
-    pub async fn save_delivery(
-        &self,
-        before: &Delivery,
-        after: &Delivery,
-    ) -> Result<Saved, StoreError> {
-        self.put_version(item::from_delivery(after), before.version)
-            .await
+    pub async fn save_delivery(&self, before: &Delivery, after: &Delivery) -> Result<Saved, StoreError> {
+        self.put_version(item::from_delivery(after), before.version).await
     }
 
     async fn put_version(&self, row: Item, version: u64) -> Result<Saved, StoreError> {
@@ -333,9 +289,7 @@ impl Store {
                 .set_item(Some(row.clone()))
                 .condition_expression("version = :version")
                 .expression_attribute_values(":version", AttributeValue::N(version.to_string()))
-                .return_values_on_condition_check_failure(
-                    ReturnValuesOnConditionCheckFailure::AllOld,
-                )
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
                 .send()
                 .await;
             let Err(error) = sent else {
@@ -343,9 +297,7 @@ impl Store {
             };
             return match error.as_service_error() {
                 // A retry inside the SDK meets what its first try wrote: the row is the one we wanted.
-                Some(PutItemError::ConditionalCheckFailedException(now))
-                    if now.item() == Some(&row) =>
-                {
+                Some(PutItemError::ConditionalCheckFailedException(now)) if now.item() == Some(&row) => {
                     Ok(Saved::Written)
                 }
                 Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(Saved::Stale),

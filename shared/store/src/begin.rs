@@ -1,23 +1,20 @@
 //! Begins a swap for whichever dialect asked it: makes the record, seals its secrets, and finds a SIM that can be had.
 
-use domain::{
-    Activation, ActivationId, Caller, ConfirmationCode, Iccid, Kind, Line, MatchingId, Requested,
-};
+use domain::{Activation, ActivationId, Caller, ConfirmationCode, Iccid, Line, MatchingId, Requested, SwapKind};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    IdempotencyKey, KeptAnswer, NewSwap, Store, StoreError, StoredLine, StoredSwap, Submitted,
-    caller_digest,
+    IdempotencyKey, IdempotencyRecord, NewSwap, Store, StoreError, StoredLine, StoredSwap, Submitted, caller_digest,
 };
 
 /// A swap that is asked and that nothing stands in the way of.
-pub struct Ask<'a> {
+pub struct SwapRequest<'a> {
     /// Who asks.
     pub caller: &'a Caller,
     /// Of which line, as it was read.
     pub line: &'a Line,
     /// What the line is to move to.
-    pub kind: Kind,
+    pub kind: SwapKind,
     /// The SIM, where the caller named it; else a free one is taken, the one that is kept for the line before all others.
     pub sim: Option<&'a Iccid>,
     /// Whether the caller is shown the SIM's PINs and PUKs.
@@ -41,7 +38,7 @@ pub enum Begun {
     /// It stands.
     Accepted(Box<Activation>),
     /// The idempotency key was used in the meantime.
-    Kept(KeptAnswer),
+    Replayed(IdempotencyRecord),
     /// The line is not as it was read; this is how it is now, unless it is gone.
     LineChanged(Option<Box<StoredLine>>),
     /// There is no such SIM for this line, or none is left.
@@ -52,21 +49,15 @@ impl Store {
     /// Begins a swap. A SIM that nobody named and that is not kept for the line comes from a page of free ones, tried from a
     /// random place on, so that callers who come at once do not fight for the first; if all of it is taken by then, a further
     /// look goes past it.
-    pub async fn begin(
-        &self,
-        ask: &Ask<'_>,
-        random: impl Fn() -> u128,
-    ) -> Result<Begun, StoreError> {
+    pub async fn begin(&self, ask: &SwapRequest<'_>, random: impl Fn() -> u128) -> Result<Begun, StoreError> {
         const LOOKS: usize = 2;
         let id = ActivationId::from_random(ask.at, random());
-        let matching_id = (ask.kind == Kind::Esim).then(|| MatchingId::from_random(random()));
+        let matching_id = (ask.kind == SwapKind::Esim).then(|| MatchingId::from_random(random()));
         let request = match ask.code {
             Some(_) => self.signed_fingerprint(ask.request).await?,
             None => self.fingerprint(ask.request),
         };
-        let secrets = self
-            .seal_secrets(&id, ask.code, matching_id.as_ref())
-            .await?;
+        let secrets = self.seal_secrets(&id, ask.code, matching_id.as_ref()).await?;
         let kept = ask.line.kept(ask.kind);
         let ready = kept.filter(|kept| kept.from <= ask.at);
         let mut taken = Vec::new();
@@ -116,7 +107,7 @@ impl Store {
                 };
                 match self.submit(new).await? {
                     Submitted::Accepted => return Ok(Begun::Accepted(Box::new(stored.activation))),
-                    Submitted::Kept(kept) => return Ok(Begun::Kept(kept)),
+                    Submitted::Replayed(kept) => return Ok(Begun::Replayed(kept)),
                     Submitted::LineChanged(line) => return Ok(Begun::LineChanged(line)),
                     Submitted::SimTaken => taken.push(candidate),
                 }

@@ -29,12 +29,7 @@ pub struct DueRow {
 
 impl Store {
     /// Up to `limit` rows that are due, the longest overdue first. The index may be a moment old.
-    pub async fn due(
-        &self,
-        kind: Due,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<DueRow>, StoreError> {
+    pub async fn due(&self, kind: Due, now: Timestamp, limit: usize) -> Result<Vec<DueRow>, StoreError> {
         let kind = match kind {
             Due::Swaps => item::SWAPS,
             Due::Mails => item::MAILS,

@@ -40,11 +40,7 @@ where
         let refused = match &error {
             SdkError::ServiceError(service) => {
                 let status = service.raw().status().as_u16();
-                !(status >= 500
-                    || service
-                        .err()
-                        .code()
-                        .is_some_and(|code| PASSING.contains(&code)))
+                !(status >= 500 || service.err().code().is_some_and(|code| PASSING.contains(&code)))
             }
             SdkError::ConstructionFailure(_) => true,
             _ => false,

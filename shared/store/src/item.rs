@@ -6,9 +6,8 @@ use std::str::FromStr;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::types::AttributeValue::{B, Bool, L, N, S};
 use domain::{
-    Activation, ActivationId, Attempt, Claim, Delivery, EmailAddress, Event, Holder, Iccid, Imsi,
-    KeptSim, Kind, Line, Msisdn, NetworkName, Requested, Sim, SmDpAddress, StartCall,
-    SubscriptionId,
+    Activation, ActivationId, Attempt, Claim, Delivery, EmailAddress, Holder, Iccid, Imsi, KeptSim, Line, Msisdn,
+    NetworkName, Requested, Sim, SmDpAddress, StartCall, SubscriptionId, SwapKind, TimelineEntry,
 };
 use jiff::Timestamp;
 
@@ -46,10 +45,7 @@ pub(crate) fn sim_pk(iccid: &Iccid) -> String {
 }
 
 fn key(pk: String, sk: &str) -> Item {
-    HashMap::from([
-        ("pk".to_owned(), S(pk)),
-        ("sk".to_owned(), S(sk.to_owned())),
-    ])
+    HashMap::from([("pk".to_owned(), S(pk)), ("sk".to_owned(), S(sk.to_owned()))])
 }
 
 pub(crate) fn activation_key(id: &ActivationId) -> Item {
@@ -112,10 +108,7 @@ pub enum ChangedRow {
 impl ChangedRow {
     /// Reads the keys.
     pub fn from_keys(pk: &str, sk: &str) -> Self {
-        let Some(id) = pk
-            .strip_prefix("A#")
-            .and_then(|id| ActivationId::parse(id).ok())
-        else {
+        let Some(id) = pk.strip_prefix("A#").and_then(|id| ActivationId::parse(id).ok()) else {
             return Self::Other;
         };
         match delivery_number(sk) {
@@ -201,9 +194,7 @@ impl<'a> Row<'a> {
 
     /// The rest of the hash key after its prefix.
     fn name(&self, prefix: &str) -> Result<&'a str, StoreError> {
-        self.text("pk")?
-            .strip_prefix(prefix)
-            .ok_or(StoreError::Corrupt("pk"))
+        self.text("pk")?.strip_prefix(prefix).ok_or(StoreError::Corrupt("pk"))
     }
 }
 
@@ -252,7 +243,7 @@ impl Build {
 
     /// Times count in milliseconds from the row's beginning, and a line that stands for several from its own:
     /// `5230 smdp: installed`, `5230+60000x3 network: 503`.
-    fn timeline(self, began: Timestamp, timeline: &[Event]) -> Self {
+    fn timeline(self, began: Timestamp, timeline: &[TimelineEntry]) -> Self {
         let between = |from: Timestamp, to: Timestamp| to.as_millisecond() - from.as_millisecond();
         let lines = timeline
             .iter()
@@ -327,8 +318,8 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
     let a = &swap.activation;
     let r = &a.requested;
     let kind = match a.kind {
-        Kind::Esim => "esim",
-        Kind::Physical => "physical",
+        SwapKind::Esim => "esim",
+        SwapKind::Physical => "physical",
     };
     let phone = (!a.is_anonymous()).then(|| a.phone.as_e164());
     let outcome = (!a.phase.is_open()).then(|| a.status().as_str());
@@ -400,8 +391,8 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
 pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
     let row = Row(item);
     let kind = row.parsed("kind", |text| match text {
-        "esim" => Ok(Kind::Esim),
-        "physical" => Ok(Kind::Physical),
+        "esim" => Ok(SwapKind::Esim),
+        "physical" => Ok(SwapKind::Physical),
         _ => Err(()),
     })?;
     let claim = row
@@ -411,9 +402,7 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
     let activation = Activation {
         id: ActivationId::parse(row.name("A#")?).map_err(|_| StoreError::Corrupt("pk"))?,
         subscription: row.parsed("line", SubscriptionId::parse)?,
-        phone: row
-            .maybe_parsed("phone", Msisdn::parse)?
-            .unwrap_or_else(Msisdn::erased),
+        phone: row.maybe_parsed("phone", Msisdn::parse)?.unwrap_or_else(Msisdn::erased),
         customer: row.text("customer")?.to_owned(),
         reseller: row.owned("reseller"),
         network: row.parsed("network", NetworkName::parse)?,
@@ -438,9 +427,7 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
         failure: row.maybe_parsed("failure", str::parse)?,
         version: row.number("version")?,
         claim,
-        start: row
-            .maybe_parsed("startCall", str::parse)?
-            .unwrap_or(StartCall::None),
+        start: row.maybe_parsed("startCall", str::parse)?.unwrap_or(StartCall::None),
         tries: row.maybe_number("tries").unwrap_or(0),
         wake_at: row.maybe_time("wakeAt"),
         due_at: row.maybe_parsed("dueAt", from_sortable)?,
@@ -470,12 +457,9 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
     })
 }
 
-fn timeline(item: &Item) -> Result<Vec<Event>, StoreError> {
+fn timeline(item: &Item) -> Result<Vec<TimelineEntry>, StoreError> {
     const WHAT: StoreError = StoreError::Corrupt("timeline");
-    let list = item
-        .get("timeline")
-        .and_then(|v| v.as_l().ok())
-        .ok_or(WHAT)?;
+    let list = item.get("timeline").and_then(|v| v.as_l().ok()).ok_or(WHAT)?;
     let began = Row(item).time("createdAt")?;
     list.iter()
         .map(|entry| {
@@ -485,21 +469,21 @@ fn timeline(item: &Item) -> Result<Vec<Event>, StoreError> {
         .collect()
 }
 
-fn timeline_line(began: Timestamp, text: &str) -> Option<Event> {
+fn timeline_line(began: Timestamp, text: &str) -> Option<TimelineEntry> {
     let after = |from: Timestamp, millis: &str| {
         let millis = from.as_millisecond().checked_add(millis.parse().ok()?)?;
         Timestamp::from_millisecond(millis).ok()
     };
     let (times, what) = text.split_once(' ')?;
     let Some((first, again)) = times.split_once('+') else {
-        return Some(Event::new(after(began, times)?, what));
+        return Some(TimelineEntry::new(after(began, times)?, what));
     };
     let at = after(began, first)?;
     let (last, count) = again.split_once('x')?;
-    Some(Event {
+    Some(TimelineEntry {
         count: count.parse().ok()?,
         last: after(at, last)?,
-        ..Event::new(at, what)
+        ..TimelineEntry::new(at, what)
     })
 }
 
@@ -509,15 +493,9 @@ pub(crate) fn from_delivery(d: &Delivery) -> Item {
         .text("to", d.to.as_str())
         .text("language", d.language.as_str())
         .text("state", d.state.as_str())
-        .maybe_text(
-            "token",
-            d.attempt.as_ref().map(|attempt| attempt.token.as_str()),
-        )
+        .maybe_text("token", d.attempt.as_ref().map(|attempt| attempt.token.as_str()))
         .maybe_time("until", d.attempt.as_ref().map(|attempt| attempt.deadline))
-        .count(
-            "attempt",
-            d.attempt.as_ref().map_or(0, |attempt| attempt.number),
-        )
+        .count("attempt", d.attempt.as_ref().map_or(0, |attempt| attempt.number))
         .count("doubts", d.doubts)
         .count("refusals", d.refusals)
         .count("holds", d.holds)
@@ -571,7 +549,7 @@ pub struct Fingerprint(pub(crate) String);
 
 /// A swap of a line: who asked it, and what.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AskedSwap {
+pub struct RequestedSwap {
     /// The swap.
     pub id: ActivationId,
     /// Digest of the caller's identity.
@@ -586,9 +564,9 @@ pub struct StoredLine {
     /// The line.
     pub line: Line,
     /// Its open swap, the same that `line.open_swap` names.
-    pub open: Option<AskedSwap>,
+    pub open: Option<RequestedSwap>,
     /// Its last swap that was DONE, and when that was.
-    pub last: Option<(AskedSwap, Timestamp)>,
+    pub last: Option<(RequestedSwap, Timestamp)>,
     /// A swap by which the network moved its number though it had ended in ERROR.
     pub disputed_by: Option<ActivationId>,
 }
@@ -610,10 +588,10 @@ pub(crate) fn from_line(line: &Line) -> Item {
 }
 
 /// Attributes of a line's row for the SIM of this kind that is kept for it, and for when that may be used.
-pub(crate) fn kept_names(kind: Kind) -> [&'static str; 2] {
+pub(crate) fn kept_names(kind: SwapKind) -> [&'static str; 2] {
     match kind {
-        Kind::Esim => ["keptEsim", "keptEsimFrom"],
-        Kind::Physical => ["keptCard", "keptCardFrom"],
+        SwapKind::Esim => ["keptEsim", "keptEsimFrom"],
+        SwapKind::Physical => ["keptCard", "keptCardFrom"],
     }
 }
 
@@ -622,7 +600,7 @@ pub(crate) fn to_line(item: &Item) -> Result<StoredLine, StoreError> {
     let asked = |swap, caller, request| {
         row.maybe_parsed(swap, ActivationId::parse)?
             .map(|id| {
-                Ok::<_, StoreError>(AskedSwap {
+                Ok::<_, StoreError>(RequestedSwap {
                     id,
                     caller: row.text(caller)?.to_owned(),
                     request: Fingerprint(row.text(request)?.to_owned()),
@@ -652,8 +630,8 @@ pub(crate) fn to_line(item: &Item) -> Result<StoredLine, StoreError> {
         porting: row.flag("porting"),
         locked: row.flag("locked"),
         open_swap: open.as_ref().map(|open| open.id.clone()),
-        kept_card: kept(Kind::Physical)?,
-        kept_esim: kept(Kind::Esim)?,
+        kept_card: kept(SwapKind::Physical)?,
+        kept_esim: kept(SwapKind::Esim)?,
     };
     Ok(StoredLine {
         line,
@@ -697,14 +675,13 @@ pub(crate) const SIM_SECRETS: [&str; 5] = ["pin1", "pin2", "puk1", "puk2", "supp
 /// Where a free SIM waits to be assigned; `None` for a card that only its number assigns.
 pub(crate) fn free_shelf(sim: &Sim) -> Option<String> {
     let kind = sim.kind();
-    (kind == Kind::Esim || sim.auto_assign)
-        .then(|| shelf(&sim.network, sim.reseller.as_deref(), kind))
+    (kind == SwapKind::Esim || sim.auto_assign).then(|| shelf(&sim.network, sim.reseller.as_deref(), kind))
 }
 
-pub(crate) fn shelf(network: &NetworkName, reseller: Option<&str>, kind: Kind) -> String {
+pub(crate) fn shelf(network: &NetworkName, reseller: Option<&str>, kind: SwapKind) -> String {
     let kind = match kind {
-        Kind::Esim => "esim",
-        Kind::Physical => "card",
+        SwapKind::Esim => "esim",
+        SwapKind::Physical => "card",
     };
     format!("{}#{}#{kind}", network.as_str(), reseller.unwrap_or(""))
 }
@@ -757,9 +734,7 @@ pub(crate) fn from_sim(sim: &Sim, sealed: &[(&'static str, Sealed)]) -> Item {
 pub(crate) fn to_sim(item: &Item) -> Result<Sim, StoreError> {
     let row = Row(item);
     let holder = row.maybe_parsed("holder", |text| {
-        let (prefix, name) = text
-            .split_at_checked(2)
-            .ok_or(domain::Malformed("holder"))?;
+        let (prefix, name) = text.split_at_checked(2).ok_or(domain::Malformed("holder"))?;
         match prefix {
             "A#" => ActivationId::parse(name).map(Holder::Swap),
             _ => SubscriptionId::parse(name).map(Holder::Line),
@@ -789,8 +764,8 @@ pub(crate) fn to_sim(item: &Item) -> Result<Sim, StoreError> {
 #[cfg(test)]
 mod tests {
     use domain::{
-        DeliveryState, Failure, FormFactor, Language, LineState, NetworkOrder, Phase, ProfileOrder,
-        ProfileState, SimState,
+        DeliveryState, FailureCode, FormFactor, Language, LineState, NetworkOrder, Phase, ProfileOrder, ProfileState,
+        SimState,
     };
 
     use super::*;
@@ -839,9 +814,9 @@ mod tests {
                 at("2026-11-22T14:05:10.707Z"),
             )
         };
-        let mut full = accept(Kind::Esim, esim);
+        let mut full = accept(SwapKind::Esim, esim);
         full.phase = Phase::Done;
-        full.failure = Some(Failure::NetworkFailed);
+        full.failure = Some(FailureCode::NetworkFailed);
         full.version = 9;
         full.claim = Some(Claim {
             token: "0123456789abcdef".into(),
@@ -869,7 +844,7 @@ mod tests {
             "done",
         ] {
             full.timeline
-                .push(Event::new(at("2026-11-22T15:05:11.123Z"), what));
+                .push(TimelineEntry::new(at("2026-11-22T15:05:11.123Z"), what));
         }
         let full = StoredSwap {
             activation: full,
@@ -883,7 +858,7 @@ mod tests {
         let bare = StoredSwap {
             activation: Activation {
                 reseller: None,
-                ..accept(Kind::Physical, Requested::default())
+                ..accept(SwapKind::Physical, Requested::default())
             },
             caller: "0123456789abcdef0123456789abcdef".into(),
             secrets: SwapSecrets::default(),
@@ -923,15 +898,7 @@ mod tests {
     #[test]
     fn a_line_of_the_timeline_that_is_not_ours_is_refused() {
         let began = at("2026-11-22T14:05:10.707Z");
-        for text in [
-            "",
-            "5",
-            "x what",
-            "5+ what",
-            "5+6 what",
-            "5+6xy what",
-            "+6x2 what",
-        ] {
+        for text in ["", "5", "x what", "5+ what", "5+6 what", "5+6xy what", "+6x2 what"] {
             assert_eq!(timeline_line(began, text), None, "{text:?}");
         }
     }
@@ -981,11 +948,11 @@ mod tests {
             wake_at: Some(at("2026-11-22T14:07:10Z")),
             message_id: Some("m-1".into()),
             timeline: vec![
-                Event::new(asked - jiff::SignedDuration::from_secs(3), "SES: refused"),
-                Event {
+                TimelineEntry::new(asked - jiff::SignedDuration::from_secs(3), "SES: refused"),
+                TimelineEntry {
                     count: 3,
                     last: at("2026-11-22T14:07:10.001Z"),
-                    ..Event::new(asked, "SES: no answer")
+                    ..TimelineEntry::new(asked, "SES: no answer")
                 },
             ],
             version: 4,
@@ -1009,10 +976,7 @@ mod tests {
             let back = to_line(&from_line(&line)).unwrap();
             assert_eq!((back.line, back.open), (line.clone(), None));
             let entry = to_phone(&from_phone(&line)).unwrap();
-            assert_eq!(
-                (entry.subscription, entry.reseller),
-                (line.id, line.reseller)
-            );
+            assert_eq!((entry.subscription, entry.reseller), (line.id, line.reseller));
         }
         let sim = Sim {
             iccid: Iccid::parse("8931086000000002019").unwrap(),

@@ -52,17 +52,10 @@ struct DataKey {
 const NUMBER_LEN: usize = 4;
 
 impl Keyring {
-    pub(crate) fn new(
-        dynamodb: Client,
-        kms: aws_sdk_kms::Config,
-        table: String,
-        master_key: String,
-    ) -> Self {
+    pub(crate) fn new(dynamodb: Client, kms: aws_sdk_kms::Config, table: String, master_key: String) -> Self {
         Self {
             dynamodb,
-            kms: Arc::new(LazyLock::new(Box::new(|| {
-                aws_sdk_kms::Client::from_conf(kms)
-            }))),
+            kms: Arc::new(LazyLock::new(Box::new(|| aws_sdk_kms::Client::from_conf(kms)))),
             table,
             master_key,
             opened: Arc::default(),
@@ -73,9 +66,7 @@ impl Keyring {
     pub async fn seal(&self, pk: &str, field: &str, text: &str) -> Result<Sealed, StoreError> {
         let (number, key) = self.newest().await?;
         let mut nonce = [0; NONCE_LEN];
-        SystemRandom::new()
-            .fill(&mut nonce)
-            .map_err(|_| StoreError::Sealing)?;
+        SystemRandom::new().fill(&mut nonce).map_err(|_| StoreError::Sealing)?;
         let mut sealed = number.to_be_bytes().to_vec();
         sealed.extend_from_slice(&nonce);
         let mut body = text.as_bytes().to_vec();
@@ -93,12 +84,8 @@ impl Keyring {
     /// Opens what was sealed as the field `field` of the row `pk`.
     pub async fn open(&self, pk: &str, field: &str, sealed: &Sealed) -> Result<String, StoreError> {
         let bytes = &sealed.0;
-        let (number, rest) = bytes
-            .split_first_chunk::<NUMBER_LEN>()
-            .ok_or(StoreError::Sealing)?;
-        let (nonce, body) = rest
-            .split_first_chunk::<NONCE_LEN>()
-            .ok_or(StoreError::Sealing)?;
+        let (number, rest) = bytes.split_first_chunk::<NUMBER_LEN>().ok_or(StoreError::Sealing)?;
+        let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(StoreError::Sealing)?;
         let key = self.key(u32::from_be_bytes(*number)).await?;
         let mut body = body.to_vec();
         let text = key
@@ -120,13 +107,7 @@ impl Keyring {
     }
 
     /// Whether `tag` is what [`sign`](Self::sign) gave for this purpose and text under the key `number`.
-    pub async fn verify(
-        &self,
-        number: u32,
-        purpose: &str,
-        text: &str,
-        tag: &[u8],
-    ) -> Result<bool, StoreError> {
+    pub async fn verify(&self, number: u32, purpose: &str, text: &str, tag: &[u8]) -> Result<bool, StoreError> {
         let key = match self.key(number).await {
             Err(StoreError::Corrupt(_)) => return Ok(false),
             key => key?,
@@ -185,10 +166,7 @@ impl Keyring {
         let Some(row) = found.items().first() else {
             return Ok(None);
         };
-        Ok(Some((
-            item::data_key_number(row)?,
-            Row(row).bytes("wrapped")?,
-        )))
+        Ok(Some((item::data_key_number(row)?, Row(row).bytes("wrapped")?)))
     }
 
     /// Whoever comes first writes the key; the others use it.
@@ -202,10 +180,7 @@ impl Keyring {
             .encryption_context("table", &self.table)
             .send()
             .await?;
-        let wrapped = made
-            .ciphertext_blob
-            .ok_or(StoreError::Sealing)?
-            .into_inner();
+        let wrapped = made.ciphertext_blob.ok_or(StoreError::Sealing)?.into_inner();
         let written = self
             .dynamodb
             .put_item()
@@ -222,9 +197,7 @@ impl Keyring {
                     .as_service_error()
                     .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
             {
-                self.read_newest()
-                    .await?
-                    .ok_or(StoreError::Corrupt("data key"))
+                self.read_newest().await?.ok_or(StoreError::Corrupt("data key"))
             }
             Err(error) => Err(error.into()),
         }
@@ -243,8 +216,7 @@ impl Keyring {
         let root = hmac::Key::new(hmac::HMAC_SHA256, plain.as_ref());
         // One key, one use: sealing and signing each have their own, derived from the data key.
         let derive = |use_: &str| hmac::sign(&root, format!("simswap {use_} {number}").as_bytes());
-        let sealing = UnboundKey::new(&AES_256_GCM, derive("sealing").as_ref())
-            .map_err(|_| StoreError::Sealing)?;
+        let sealing = UnboundKey::new(&AES_256_GCM, derive("sealing").as_ref()).map_err(|_| StoreError::Sealing)?;
         Ok(DataKey {
             sealing: LessSafeKey::new(sealing),
             signing: hmac::Key::new(hmac::HMAC_SHA256, derive("signing").as_ref()),

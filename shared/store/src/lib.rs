@@ -1,8 +1,8 @@
 //! Every DynamoDB call the service makes, and the sealing of secret fields. No decision is taken here: conditions state what the domain decided.
 
 mod advance;
-mod bar;
 mod begin;
+mod block;
 mod due;
 mod error;
 mod item;
@@ -16,17 +16,15 @@ mod submit;
 mod transaction;
 
 pub use advance::Saved;
-pub use bar::OpenSwap;
-pub use begin::{Ask, Begun};
+pub use begin::{Begun, SwapRequest};
+pub use block::OpenSwap;
 pub use due::{Due, DueRow};
 pub use error::StoreError;
-pub use item::{
-    AskedSwap, ChangedRow, Fingerprint, PhoneEntry, StoredLine, StoredSwap, SwapSecrets,
-};
+pub use item::{ChangedRow, Fingerprint, PhoneEntry, RequestedSwap, StoredLine, StoredSwap, SwapSecrets};
 pub use keyring::{Keyring, Sealed};
 pub use listing::{Entry, Listing, Span};
 pub use pool::Pool;
-pub use read::KeptAnswer;
+pub use read::IdempotencyRecord;
 pub use schema::create_table;
 pub use stock::{NewLine, Released, SIMS_AT_ONCE, Written};
 pub use submit::{IdempotencyKey, caller_digest};

@@ -75,12 +75,7 @@ pub struct Entry {
 
 impl Store {
     /// Up to `limit` entries.
-    pub async fn list(
-        &self,
-        listing: Listing<'_>,
-        span: &Span,
-        limit: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
+    pub async fn list(&self, listing: Listing<'_>, span: &Span, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let (index, hash, value) = listing.index();
         // Text that sorts before and after every time.
         let from = span.from.map_or("-".to_owned(), item::listed_from);
@@ -124,9 +119,7 @@ impl Store {
 }
 
 fn start_key(hash: &str, value: &str, place: &str) -> Result<Item, StoreError> {
-    let id = place
-        .rsplit_once('#')
-        .and_then(|(_, id)| ActivationId::parse(id).ok());
+    let id = place.rsplit_once('#').and_then(|(_, id)| ActivationId::parse(id).ok());
     let mut key = item::activation_key(&id.ok_or(StoreError::Corrupt("place"))?);
     key.insert(hash.to_owned(), AttributeValue::S(value.to_owned()));
     key.insert("listed".to_owned(), AttributeValue::S(place.to_owned()));

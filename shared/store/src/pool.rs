@@ -74,12 +74,7 @@ impl Store {
     }
 
     /// How many SIMs of a pool may be assigned now, counted up to `at_most`. The index may be a moment old.
-    pub async fn free_in(
-        &self,
-        pool: &Pool,
-        now: Timestamp,
-        at_most: u32,
-    ) -> Result<u32, StoreError> {
+    pub async fn free_in(&self, pool: &Pool, now: Timestamp, at_most: u32) -> Result<u32, StoreError> {
         let mut free = 0;
         let mut start = None;
         loop {

@@ -12,22 +12,21 @@ use crate::{Fingerprint, IdempotencyKey, PhoneEntry, Store, StoreError, StoredLi
 
 /// What an idempotency key was used for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptAnswer {
+pub struct IdempotencyRecord {
     /// The swap that the first request made.
     pub activation: ActivationId,
     /// The first request.
     pub request: Fingerprint,
 }
 
-pub(crate) fn to_kept(item: &Item, now: Timestamp) -> Result<Option<KeptAnswer>, StoreError> {
+pub(crate) fn to_kept(item: &Item, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError> {
     let row = Row(item);
     // TTL deletes late, so the time is looked at here too.
     if row.number::<i64>("expires")? <= now.as_second() {
         return Ok(None);
     }
-    Ok(Some(KeptAnswer {
-        activation: ActivationId::parse(row.text("swap")?)
-            .map_err(|_| StoreError::Corrupt("swap"))?,
+    Ok(Some(IdempotencyRecord {
+        activation: ActivationId::parse(row.text("swap")?).map_err(|_| StoreError::Corrupt("swap"))?,
         request: Fingerprint(row.text("request")?.to_owned()),
     }))
 }
@@ -100,7 +99,7 @@ impl Store {
         &self,
         key: Option<&IdempotencyKey>,
         now: Timestamp,
-    ) -> Result<Option<KeptAnswer>, StoreError> {
+    ) -> Result<Option<IdempotencyRecord>, StoreError> {
         let Some(key) = key else {
             return Ok(None);
         };
@@ -115,10 +114,10 @@ impl Store {
     pub async fn kept_answer_beside(
         &self,
         line: &StoredLine,
-        kept: Option<KeptAnswer>,
+        kept: Option<IdempotencyRecord>,
         key: Option<&IdempotencyKey>,
         now: Timestamp,
-    ) -> Result<Option<KeptAnswer>, StoreError> {
+    ) -> Result<Option<IdempotencyRecord>, StoreError> {
         match kept {
             None if line.open.is_some() => self.kept_answer(key, now).await,
             kept => Ok(kept),
@@ -135,10 +134,7 @@ impl Store {
     }
 
     /// A swap and its e-mails: they share a hash key, so it is one query.
-    pub async fn swap_with_deliveries(
-        &self,
-        id: &ActivationId,
-    ) -> Result<Option<StoredSwap>, StoreError> {
+    pub async fn swap_with_deliveries(&self, id: &ActivationId) -> Result<Option<StoredSwap>, StoreError> {
         let answer = self
             .dynamodb
             .query()
@@ -185,10 +181,7 @@ impl Store {
 
     /// Many swaps and the last e-mail of each, in the order of `ids`; those that are gone are left out. Two calls a
     /// hundred.
-    pub async fn swaps_with_deliveries(
-        &self,
-        ids: &[ActivationId],
-    ) -> Result<Vec<StoredSwap>, StoreError> {
+    pub async fn swaps_with_deliveries(&self, ids: &[ActivationId]) -> Result<Vec<StoredSwap>, StoreError> {
         let mut swaps = self.swaps(ids).await?;
         let mailed = swaps.values().filter(|swap| swap.activation.mails > 0);
         let keys = mailed
@@ -204,10 +197,7 @@ impl Store {
     }
 
     /// Many swaps without their e-mails; those that are gone are left out. A call a hundred.
-    pub async fn swaps(
-        &self,
-        ids: &[ActivationId],
-    ) -> Result<HashMap<ActivationId, StoredSwap>, StoreError> {
+    pub async fn swaps(&self, ids: &[ActivationId]) -> Result<HashMap<ActivationId, StoredSwap>, StoreError> {
         let keys = ids.iter().map(item::activation_key).collect();
         let rows = self.get_many(keys).await?;
         let swaps = rows.iter().map(|row| {
@@ -252,20 +242,13 @@ impl Store {
     }
 
     /// A mail.
-    pub async fn delivery(
-        &self,
-        activation: &ActivationId,
-        number: u32,
-    ) -> Result<Option<Delivery>, StoreError> {
+    pub async fn delivery(&self, activation: &ActivationId, number: u32) -> Result<Option<Delivery>, StoreError> {
         let row = self.get(item::delivery_key(activation, number)).await?;
         row.as_ref().map(item::to_delivery).transpose()
     }
 
     /// The confirmation code of a swap, unless it was never given or is erased.
-    pub async fn confirmation_code(
-        &self,
-        swap: &StoredSwap,
-    ) -> Result<Option<domain::ConfirmationCode>, StoreError> {
+    pub async fn confirmation_code(&self, swap: &StoredSwap) -> Result<Option<domain::ConfirmationCode>, StoreError> {
         let Some(sealed) = &swap.secrets.code else {
             return Ok(None);
         };

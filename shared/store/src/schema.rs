@@ -2,9 +2,8 @@
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
-    ProjectionType, ScalarAttributeType, StreamSpecification, StreamViewType,
-    TimeToLiveSpecification,
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType, StreamSpecification, StreamViewType, TimeToLiveSpecification,
 };
 
 use crate::StoreError;
@@ -99,9 +98,7 @@ pub async fn create_table(dynamodb: &Client, name: &str) -> Result<(), StoreErro
         } else {
             Projection::builder()
                 .projection_type(ProjectionType::Include)
-                .set_non_key_attributes(Some(
-                    index.carries.iter().map(|a| (*a).to_owned()).collect(),
-                ))
+                .set_non_key_attributes(Some(index.carries.iter().map(|a| (*a).to_owned()).collect()))
         };
         request = request.global_secondary_indexes(
             GlobalSecondaryIndex::builder()

@@ -122,9 +122,8 @@ impl Store {
             }
             let Some(row) = old(2) else { break };
             let in_stock = item::to_sim(row?)?;
-            let fits = in_stock.state == SimState::Free
-                && in_stock.holder.is_none()
-                && in_stock.network == line.network;
+            let fits =
+                in_stock.state == SimState::Free && in_stock.holder.is_none() && in_stock.network == line.network;
             if from_stock || !fits {
                 return Ok(NewLine::SimTaken(Box::new(in_stock)));
             }
@@ -155,9 +154,7 @@ impl Store {
         let mut updates = Vec::new();
         match (sim.state, &sim.holder) {
             (SimState::Free, None) => {
-                updates.push(
-                    of_sim.condition_expression("#state = :free AND attribute_not_exists(holder)"),
-                );
+                updates.push(of_sim.condition_expression("#state = :free AND attribute_not_exists(holder)"));
             }
             (SimState::Free, Some(Holder::Line(line))) => {
                 let [kept, from] = item::kept_names(sim.kind());
@@ -179,9 +176,7 @@ impl Store {
         }
         let mut writes = Vec::new();
         for built in updates {
-            let built = built
-                .build()
-                .map_err(|error| StoreError::Refused(error.into()))?;
+            let built = built.build().map_err(|error| StoreError::Refused(error.into()))?;
             writes.push(update(built));
         }
         if self.transact(writes).await?.is_none() {
@@ -195,10 +190,7 @@ impl Store {
     }
 
     /// A SIM, and the names of the secrets that are sealed in its row: `pin1`, `pin2`, `puk1`, `puk2`, `supplierCode`.
-    pub async fn sim_and_sealed(
-        &self,
-        iccid: &Iccid,
-    ) -> Result<Option<(Sim, Vec<&'static str>)>, StoreError> {
+    pub async fn sim_and_sealed(&self, iccid: &Iccid) -> Result<Option<(Sim, Vec<&'static str>)>, StoreError> {
         let Some(row) = self.get(item::sim_key(iccid)).await? else {
             return Ok(None);
         };
@@ -213,17 +205,12 @@ impl Store {
             .table_name(&self.table)
             .set_key(Some(item::sim_key(&line.current_sim)))
             .update_expression("SET #state = :activated, holder = :line REMOVE shelf")
-            .condition_expression(
-                "#state = :free AND network = :network AND attribute_not_exists(holder)",
-            )
+            .condition_expression("#state = :free AND network = :network AND attribute_not_exists(holder)")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":activated", text(SimState::Activated.as_str()))
             .expression_attribute_values(":free", text(SimState::Free.as_str()))
             .expression_attribute_values(":network", text(line.network.as_str()))
-            .expression_attribute_values(
-                ":line",
-                text(item::holder(&Holder::Line(line.id.clone()))),
-            )
+            .expression_attribute_values(":line", text(item::holder(&Holder::Line(line.id.clone()))))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
             .map_err(|error| StoreError::Refused(error.into()))
@@ -231,13 +218,7 @@ impl Store {
 
     async fn sim_row(&self, sim: &Sim) -> Result<Item, StoreError> {
         let pk = item::sim_pk(&sim.iccid);
-        let secrets = [
-            &sim.pin1,
-            &sim.pin2,
-            &sim.puk1,
-            &sim.puk2,
-            &sim.supplier_code,
-        ];
+        let secrets = [&sim.pin1, &sim.pin2, &sim.puk1, &sim.puk2, &sim.supplier_code];
         let mut sealed = Vec::new();
         for (field, secret) in item::SIM_SECRETS.into_iter().zip(secrets) {
             if let Some(secret) = secret {

@@ -1,14 +1,14 @@
 //! The one transaction that begins a swap, and what makes requests the same.
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, Update};
-use domain::{Activation, ActivationId, Caller, ConfirmationCode, Iccid, Kind, Line, MatchingId};
+use domain::{Activation, ActivationId, Caller, ConfirmationCode, Iccid, Line, MatchingId, SwapKind};
 use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 
-use crate::item::{self, AskedSwap, StoredLine};
+use crate::item::{self, RequestedSwap, StoredLine};
 use crate::read::to_kept;
 use crate::transaction::{failed, put, text, update};
-use crate::{Fingerprint, KeptAnswer, Store, StoreError, StoredSwap, SwapSecrets};
+use crate::{Fingerprint, IdempotencyRecord, Store, StoreError, StoredSwap, SwapSecrets};
 
 /// How long an answer is kept for its key: a day, and an hour for clocks that differ.
 const KEPT: SignedDuration = SignedDuration::from_hours(25);
@@ -20,11 +20,9 @@ pub struct IdempotencyKey(String);
 impl IdempotencyKey {
     /// The key `key` of this caller.
     pub fn new(caller: &Caller, key: &str) -> Self {
-        Self(hex(digest(
-            &SHA256,
-            format!("{}\n{key}", caller.identity()).as_bytes(),
-        )
-        .as_ref()))
+        Self(hex(
+            digest(&SHA256, format!("{}\n{key}", caller.identity()).as_bytes()).as_ref()
+        ))
     }
 
     pub(crate) fn digest(&self) -> &str {
@@ -51,7 +49,7 @@ pub enum Submitted {
     /// It stands.
     Accepted,
     /// The idempotency key was used in the meantime.
-    Kept(KeptAnswer),
+    Replayed(IdempotencyRecord),
     /// The line is not as it was read; this is how it is now, unless it is gone.
     LineChanged(Option<Box<StoredLine>>),
     /// The SIM is not there, not free, or not for this line.
@@ -61,10 +59,7 @@ pub enum Submitted {
 impl Store {
     /// The fingerprint of a request without secrets.
     pub fn fingerprint(&self, request: &str) -> Fingerprint {
-        Fingerprint(format!(
-            "0:{}",
-            hex(digest(&SHA256, request.as_bytes()).as_ref())
-        ))
+        Fingerprint(format!("0:{}", hex(digest(&SHA256, request.as_bytes()).as_ref())))
     }
 
     /// The fingerprint of a request that holds a confirmation code.
@@ -74,11 +69,7 @@ impl Store {
     }
 
     /// Whether `request` is the one that `kept` was made of.
-    pub async fn is_same_request(
-        &self,
-        kept: &Fingerprint,
-        request: &str,
-    ) -> Result<bool, StoreError> {
+    pub async fn is_same_request(&self, kept: &Fingerprint, request: &str) -> Result<bool, StoreError> {
         let corrupt = StoreError::Corrupt("request");
         let (number, tag) = kept.0.split_once(':').ok_or(corrupt)?;
         match number.parse().map_err(|_| StoreError::Corrupt("request"))? {
@@ -91,7 +82,7 @@ impl Store {
     }
 
     /// Whether `caller` is the one who asked the open swap.
-    pub fn is_same_caller(&self, open: &AskedSwap, caller: &Caller) -> bool {
+    pub fn is_same_caller(&self, open: &RequestedSwap, caller: &Caller) -> bool {
         open.caller == caller_digest(caller)
     }
 
@@ -113,11 +104,7 @@ impl Store {
             secrets.code = Some(self.keyring.seal(&pk, item::CODE, code.expose()).await?);
         }
         if let Some(id) = matching_id {
-            secrets.matching_id = Some(
-                self.keyring
-                    .seal(&pk, item::MATCHING_ID, id.expose())
-                    .await?,
-            );
+            secrets.matching_id = Some(self.keyring.seal(&pk, item::MATCHING_ID, id.expose()).await?);
         }
         Ok(secrets)
     }
@@ -128,7 +115,7 @@ impl Store {
     pub async fn free_sims(
         &self,
         line: &Line,
-        kind: Kind,
+        kind: SwapKind,
         now: Timestamp,
         look: usize,
     ) -> Result<Vec<Iccid>, StoreError> {
@@ -148,7 +135,7 @@ impl Store {
         &self,
         line: &Line,
         reseller: Option<&str>,
-        kind: Kind,
+        kind: SwapKind,
         now: Timestamp,
         at_most: i32,
     ) -> Result<Vec<Iccid>, StoreError> {
@@ -158,10 +145,7 @@ impl Store {
             .table_name(&self.table)
             .index_name("free")
             .key_condition_expression("shelf = :shelf AND freeFrom <= :now")
-            .expression_attribute_values(
-                ":shelf",
-                AttributeValue::S(item::shelf(&line.network, reseller, kind)),
-            )
+            .expression_attribute_values(":shelf", AttributeValue::S(item::shelf(&line.network, reseller, kind)))
             .expression_attribute_values(":now", AttributeValue::S(item::sortable(now)))
             .limit(at_most)
             .send()
@@ -199,7 +183,7 @@ impl Store {
             && let Some(row) = &reasons[3].item
             && let Some(kept) = to_kept(row, now)?
         {
-            return Ok(Submitted::Kept(kept));
+            return Ok(Submitted::Replayed(kept));
         }
         if failed(&reasons, 1) {
             let line = reasons[1].item.as_ref().map(item::to_line).transpose()?;
@@ -255,16 +239,14 @@ impl Store {
         if new.takes_kept {
             update = update.expression_attribute_values(":new", text(a.new_sim.as_str()));
         }
-        update
-            .build()
-            .map_err(|error| StoreError::Refused(error.into()))
+        update.build().map_err(|error| StoreError::Refused(error.into()))
     }
 
     /// The condition alone says whether the SIM may be used: what is not there and what is not for this line look the same.
     fn reserve_sim(&self, a: &Activation, takes_kept: bool) -> Result<Update, StoreError> {
         let form = match a.kind {
-            Kind::Esim => "form = :esim",
-            Kind::Physical => "form <> :esim",
+            SwapKind::Esim => "form = :esim",
+            SwapKind::Physical => "form <> :esim",
         };
         let mut reseller = "attribute_not_exists(reseller)".to_owned();
         if a.reseller.is_some() {
@@ -297,9 +279,7 @@ impl Store {
             let line = text(item::line_holder(&a.subscription));
             update = update.expression_attribute_values(":line", line);
         }
-        update
-            .build()
-            .map_err(|error| StoreError::Refused(error.into()))
+        update.build().map_err(|error| StoreError::Refused(error.into()))
     }
 
     fn keep_answer(&self, new: &NewSwap<'_>, key: &IdempotencyKey) -> Result<Put, StoreError> {
@@ -333,9 +313,7 @@ fn hex(bytes: &[u8]) -> String {
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    rest.is_empty()
-        .then(|| pairs.iter().map(byte).collect())
-        .flatten()
+    rest.is_empty().then(|| pairs.iter().map(byte).collect()).flatten()
 }
 
 #[cfg(test)]

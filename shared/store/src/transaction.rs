@@ -40,9 +40,7 @@ impl Store {
             let passing = reasons.iter().any(|reason| {
                 matches!(
                     reason.code(),
-                    Some(
-                        "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded"
-                    )
+                    Some("TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded")
                 )
             });
             if passing && tries < TRIES {

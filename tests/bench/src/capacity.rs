@@ -10,10 +10,10 @@ use local::dynoxide::{AttributeValue, ImportOptions};
 use local::stack::Options;
 use serde_json::{Value, json};
 use tests::stock::{CUSTOMER, iccid, line_id, load_lines, load_stock, phone};
-use tests::{Answer, Bill, Meter, Wire, World, activation_code};
+use tests::{Bill, FaultyProxy, MeteringProxy, TestResponse, TestStack, activation_code};
 
-use crate::Failure;
-use crate::ground::{changed, delivered};
+use crate::BenchError;
+use crate::fixture::{changed, delivered};
 use crate::lambda::Lambda;
 use crate::programs::{BEHIND, Programs};
 use crate::report::{self, Table};
@@ -46,20 +46,20 @@ impl Cost {
 
 /// A world in which nothing moves by itself, its functions' calls counted.
 struct Counted {
-    world: World,
-    meter: Meter,
+    world: TestStack,
+    meter: MeteringProxy,
     lambda: Lambda,
-    smdp: Wire,
-    network: Wire,
+    smdp: FaultyProxy,
+    network: FaultyProxy,
     token: String,
     costs: Vec<Cost>,
 }
 
 impl Counted {
-    async fn new(programs: &Arc<Programs>, records: usize) -> Result<Self, Failure> {
-        let meter = Meter::new().await;
+    async fn new(programs: &Arc<Programs>, records: usize) -> Result<Self, BenchError> {
+        let meter = MeteringProxy::new().await;
         let lambda = Lambda::new(programs.clone()).await?;
-        let (smdp, network) = (Wire::new().await, Wire::new().await);
+        let (smdp, network) = (FaultyProxy::new().await, FaultyProxy::new().await);
         let table = format!("{}/{{function}}", meter.url);
         let settings = [
             ("AWS_ENDPOINT_URL_DYNAMODB", table.as_str()),
@@ -73,14 +73,14 @@ impl Counted {
             ("NETWORK_URL", &network.url),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let world = World::start(Options {
+        let world = TestStack::start(Options {
             stream_batch: None,
             sweep_every: Duration::from_secs(24 * 3600),
             functions_url: Some(lambda.url.clone()),
             // An order is on its way before it is over: what is written does not depend on who is faster.
             network_delay: Duration::from_millis(100),
             settings: settings.into(),
-            ..World::options()
+            ..TestStack::options()
         })
         .await;
         lambda.configure(&world.stack.settings);
@@ -107,13 +107,10 @@ impl Counted {
     }
 
     /// Swaps of the same customer that are DONE, copies of one.
-    async fn add_old_swaps(&self, count: usize) -> Result<(), Failure> {
+    async fn add_old_swaps(&self, count: usize) -> Result<(), BenchError> {
         let (world, stack) = (&self.world, &self.world.stack);
         let first = world
-            .begin(&tests::card(
-                &line_id(0),
-                iccid(FormFactor::Nano, 0).as_str(),
-            ))
+            .begin(&tests::card(&line_id(0), iccid(FormFactor::Nano, 0).as_str()))
             .await;
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let key = HashMap::from([
@@ -139,19 +136,12 @@ impl Counted {
                 let mut row = row.clone();
                 row.insert("pk".to_owned(), text(&format!("A#{id}")));
                 row.insert("line".to_owned(), text(&format!("{number:024x}")));
-                row.insert(
-                    "listed".to_owned(),
-                    text(&format!("2026-01-01T00:00:00.000Z#{id}")),
-                );
+                row.insert("listed".to_owned(), text(&format!("2026-01-01T00:00:00.000Z#{id}")));
                 row
             });
             stack
                 .database
-                .import_items(
-                    &stack.endpoints.table,
-                    copies.collect(),
-                    ImportOptions::default(),
-                )
+                .import_items(&stack.endpoints.table, copies.collect(), ImportOptions::default())
                 .map_err(|error| error.to_string())?;
         }
         Ok(())
@@ -165,14 +155,12 @@ impl Counted {
         self.costs.push(Cost {
             name,
             bill: self.meter.bill(),
-            invoked: invoked
-                .map(|(function, times)| (function, times.len()))
-                .collect(),
+            invoked: invoked.map(|(function, times)| (function, times.len())).collect(),
             peers: peers - before,
         });
     }
 
-    fn answered(&mut self, name: &'static str, answer: &Answer) -> Result<(), Failure> {
+    fn answered(&mut self, name: &'static str, answer: &TestResponse) -> Result<(), BenchError> {
         if answer.status != 200 {
             return Err(format!("{name}: {answer:?}").into());
         }
@@ -180,36 +168,29 @@ impl Counted {
         Ok(())
     }
 
-    async fn change_sim(&self, line: usize, wanted: &str) -> Answer {
+    async fn change_sim(&self, line: usize, wanted: &str) -> TestResponse {
         let bearer = format!("Bearer {}", self.token);
         let path = format!("/mvno/{}/changesim/{wanted}", line_id(line));
-        self.world
-            .send("POST", &path, &[("authorization", &bearer)], "")
-            .await
+        self.world.send("POST", &path, &[("authorization", &bearer)], "").await
     }
 
     /// What the stream does: tells of a swap's row when it changed. A row is with one invocation at a time: what changed
     /// during one comes with the next, at once.
-    async fn stream(&self, swap: &str, told: &mut u64) -> Result<(), Failure> {
+    async fn stream(&self, swap: &str, told: &mut u64) -> Result<(), BenchError> {
         loop {
             let version = self.world.record(swap).await.version;
             if *told == version {
                 return Ok(());
             }
             *told = version;
-            self.lambda
-                .invoke("fulfil-swap", changed(swap, "activation"))
-                .await?;
+            self.lambda.invoke("fulfil-swap", changed(swap, "activation")).await?;
         }
     }
 
     /// A whole swap, and what it wakes.
-    async fn whole(&mut self, body: &Value) -> Result<String, Failure> {
+    async fn whole(&mut self, body: &Value) -> Result<String, BenchError> {
         let answer = self.world.submit(&self.token, body).await;
-        let swap = answer.json()["id"]
-            .as_str()
-            .ok_or(format!("{answer:?}"))?
-            .to_owned();
+        let swap = answer.json()["id"].as_str().ok_or(format!("{answer:?}"))?.to_owned();
         let mut told = 0;
         self.stream(&swap, &mut told).await?;
         if body["eSim"] == true {
@@ -224,8 +205,7 @@ impl Counted {
             }
             self.stream(&swap, &mut told).await?;
             self.world.install(&activation_code(&mail), "8E9!#").await;
-            let installed =
-                |record: &domain::Activation| record.profile == Some(ProfileState::Installed);
+            let installed = |record: &domain::Activation| record.profile == Some(ProfileState::Installed);
             self.world.await_record(&swap, installed).await;
         }
         loop {
@@ -240,18 +220,12 @@ impl Counted {
         }
     }
 
-    async fn operations(mut self) -> Result<Vec<Cost>, Failure> {
+    async fn operations(mut self) -> Result<Vec<Cost>, BenchError> {
         let esim = |name: &str, value: String| json!({name: value, "eSim": true, "email": "scale@example.com", "confirmationCode": "8E9!#"});
         let token = self.token.clone();
         // Each function reads the data key once a process, and so here.
-        let warm = self
-            .world
-            .submit(&token, &esim("subscriptionId", line_id(1)))
-            .await;
-        let swap = warm.json()["id"]
-            .as_str()
-            .ok_or(format!("{warm:?}"))?
-            .to_owned();
+        let warm = self.world.submit(&token, &esim("subscriptionId", line_id(1))).await;
+        let swap = warm.json()["id"].as_str().ok_or(format!("{warm:?}"))?.to_owned();
         self.change_sim(2, "eSim").await;
         self.world.query(&token, &format!("id={swap}")).await;
         self.note("");
@@ -267,10 +241,7 @@ impl Counted {
         let answer = self.world.query(&token, "take=20").await;
         self.answered("list a customer's swaps, 20 a page", &answer)?;
         if let Some(next) = answer.json()["meta"]["next"].as_str() {
-            let answer = self
-                .world
-                .query(&token, &format!("take=20&cursor={next}"))
-                .await;
+            let answer = self.world.query(&token, &format!("take=20&cursor={next}")).await;
             self.answered("the page after", &answer)?;
         }
         let answer = self.world.query(&token, "take=20&status=BUSY").await;
@@ -278,16 +249,10 @@ impl Counted {
         let operator = self.world.admin();
         let answer = self.world.query(&operator, "take=20&status=DONE").await;
         self.answered("list everybody's that are DONE", &answer)?;
-        let answer = self
-            .world
-            .submit(&token, &esim("subscriptionId", line_id(3)))
-            .await;
+        let answer = self.world.submit(&token, &esim("subscriptionId", line_id(3))).await;
         self.answered("submit an eSIM swap by id", &answer)?;
         let cancelled = answer.json()["id"].as_str().unwrap_or_default().to_owned();
-        let answer = self
-            .world
-            .submit(&token, &esim("phoneNumber", phone(4)))
-            .await;
+        let answer = self.world.submit(&token, &esim("phoneNumber", phone(4))).await;
         self.answered("by phone number", &answer)?;
         let key = [("idempotency-key", "one")];
         let answer = self
@@ -308,10 +273,7 @@ impl Counted {
         let assigned = answer.json()["mvnoSim"]["simNumber"].to_string();
         let answer = self.change_sim(8, "eSim").await;
         self.answered("change SIM to an eSIM", &answer)?;
-        let answer = self
-            .world
-            .manage(&token, "CancelActivation", &cancelled, "")
-            .await;
+        let answer = self.world.manage(&token, "CancelActivation", &cancelled, "").await;
         self.answered("cancel, until it is answered", &answer)?;
         self.lambda.invoke("sweep-swaps", "{}".to_owned()).await?;
         self.note("a sweep that finds nothing due");
@@ -330,27 +292,19 @@ impl Counted {
 }
 
 /// What everything takes with this many records in the table.
-pub(crate) async fn measure(
-    programs: &Arc<Programs>,
-    records: usize,
-) -> Result<Vec<Cost>, Failure> {
+pub(crate) async fn measure(programs: &Arc<Programs>, records: usize) -> Result<Vec<Cost>, BenchError> {
     Counted::new(programs, records).await?.operations().await
 }
 
 fn named<'a>(costs: &'a [Cost], name: &str) -> Option<&'a Bill> {
-    costs
-        .iter()
-        .find(|cost| cost.name == name)
-        .map(|cost| &cost.bill)
+    costs.iter().find(|cost| cost.name == name).map(|cost| &cost.bill)
 }
 
 /// Read and write units at each size, the same ones once.
 fn growth(sizes: &[(usize, Vec<Cost>)], name: &str, units: impl Fn(&Bill) -> f64) -> String {
     let mut all: Vec<String> = sizes
         .iter()
-        .map(|(_, costs)| {
-            named(costs, name).map_or("–".to_owned(), |bill| units(bill).to_string())
-        })
+        .map(|(_, costs)| named(costs, name).map_or("–".to_owned(), |bill| units(bill).to_string()))
         .collect();
     if all.iter().all(|one| *one == all[0]) {
         all.truncate(1);
@@ -359,7 +313,7 @@ fn growth(sizes: &[(usize, Vec<Cost>)], name: &str, units: impl Fn(&Bill) -> f64
 }
 
 /// Measures and publishes. The largest table takes minutes to fill, so it has a run of its own, which shows what grows.
-pub(crate) async fn run(programs: &Arc<Programs>, records: &[usize]) -> Result<(), Failure> {
+pub(crate) async fn run(programs: &Arc<Programs>, records: &[usize]) -> Result<(), BenchError> {
     let name = match records {
         [_, _, _, ..] => "growth",
         _ => "capacity",
@@ -389,7 +343,7 @@ pub(crate) async fn run(programs: &Arc<Programs>, records: &[usize]) -> Result<(
 }
 
 /// What takes more than is kept, than is allowed, or more with many records than with few.
-pub(crate) async fn gate(programs: &Arc<Programs>) -> Result<Vec<String>, Failure> {
+pub(crate) async fn gate(programs: &Arc<Programs>) -> Result<Vec<String>, BenchError> {
     let kept = report::kept("capacity")?;
     let few = measure(programs, 10).await?;
     let many = measure(programs, 10_000).await?;
@@ -411,10 +365,7 @@ pub(crate) async fn gate(programs: &Arc<Programs>) -> Result<Vec<String>, Failur
         if let Some(few) = named(&few, name)
             && bill.writes > few.writes
         {
-            faults.push(format!(
-                "{told}; {} write units with few records",
-                few.writes
-            ));
+            faults.push(format!("{told}; {} write units with few records", few.writes));
         }
         if name.starts_with("a whole eSIM") && bill.writes > SWAP_AT_MOST {
             faults.push(format!("{told}; {SWAP_AT_MOST} are allowed"));

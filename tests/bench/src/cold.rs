@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::Failure;
-use crate::ground::{self, Ground, check};
+use crate::BenchError;
+use crate::fixture::{self, Fixture, check};
 use crate::programs::{COMPARED, FUNCTIONS, Language, Programs, environment};
 use crate::report::{self, Table, megabytes, millis, quantile, short, thousands};
 use crate::sandbox::Sandbox;
@@ -15,19 +15,14 @@ use crate::sandbox::Sandbox;
 type Times = BTreeMap<(&'static str, &'static str), Vec<Duration>>;
 
 struct Cold<'a> {
-    ground: &'a Ground,
+    ground: &'a Fixture,
     programs: &'a Programs,
     times: Times,
 }
 
 impl Cold<'_> {
     /// Starts a program with an event, and ends it after its answer.
-    async fn start(
-        &mut self,
-        language: Language,
-        function: &'static str,
-        event: String,
-    ) -> Result<(), Failure> {
+    async fn start(&mut self, language: Language, function: &'static str, event: String) -> Result<(), BenchError> {
         let command = self.programs.command(language, function);
         let environment = environment(self.ground, language);
         let spawned = Instant::now();
@@ -43,45 +38,32 @@ impl Cold<'_> {
     }
 
     /// One swap through all nine binaries, each cold; then the others.
-    async fn round(&mut self) -> Result<(), Failure> {
+    async fn round(&mut self) -> Result<(), BenchError> {
         let ground = self.ground;
         let line = ground.line()?;
-        self.start(Language::Rust, "submit-swap", ground::submit(&line))
+        self.start(Language::Rust, "submit-swap", fixture::submit(&line))
             .await?;
         let swap = ground.swap_of(&line).await?;
-        self.start(
-            Language::Rust,
-            "fulfil-swap",
-            ground::changed(&swap, "activation"),
-        )
-        .await?;
-        self.start(
-            Language::Rust,
-            "deliver-esim",
-            ground::changed(&swap, "delivery#0001"),
-        )
-        .await?;
-        self.start(Language::Rust, "mail-events", ground::delivered(&swap))
+        self.start(Language::Rust, "fulfil-swap", fixture::changed(&swap, "activation"))
+            .await?;
+        self.start(Language::Rust, "deliver-esim", fixture::changed(&swap, "delivery#0001"))
+            .await?;
+        self.start(Language::Rust, "mail-events", fixture::delivered(&swap))
             .await?;
         let installed = ground.installed(&swap).await?;
-        self.start(Language::Rust, "network-events", installed)
-            .await?;
+        self.start(Language::Rust, "network-events", installed).await?;
         let query = ground.call("query-activation")?;
-        self.start(Language::Rust, "query-activation", query)
-            .await?;
+        self.start(Language::Rust, "query-activation", query).await?;
         let line = ground.line()?;
-        self.start(Language::Rust, "change-sim", ground::change(&line))
-            .await?;
-        let cancel = ground::cancel(&ground.swap_of(&line).await?);
+        self.start(Language::Rust, "change-sim", fixture::change(&line)).await?;
+        let cancel = fixture::cancel(&ground.swap_of(&line).await?);
         self.start(Language::Rust, "manage-swap", cancel).await?;
-        self.start(Language::Rust, "sweep-swaps", ground::minute())
-            .await?;
+        self.start(Language::Rust, "sweep-swaps", fixture::minute()).await?;
         self.start(Language::Rust, "hello", ground.call("query-activation")?)
             .await?;
         for language in [Language::Node, Language::Python] {
             for function in COMPARED {
-                self.start(language, function, ground.call(function)?)
-                    .await?;
+                self.start(language, function, ground.call(function)?).await?;
             }
         }
         Ok(())
@@ -94,12 +76,7 @@ impl Cold<'_> {
 }
 
 /// Bytes in memory after many calls. What a function does once it does once here too: the rest are repeats.
-async fn resident(
-    ground: &Ground,
-    programs: &Programs,
-    function: &str,
-    calls: usize,
-) -> Result<u64, Failure> {
+async fn resident(ground: &Fixture, programs: &Programs, function: &str, calls: usize) -> Result<u64, BenchError> {
     let line = ground.line()?;
     let event = match function {
         "fulfil-swap" | "deliver-esim" | "mail-events" | "network-events" | "manage-swap" => {
@@ -108,12 +85,12 @@ async fn resident(
         _ => String::new(),
     };
     let event = match function {
-        "fulfil-swap" => ground::changed(&event, "activation"),
-        "deliver-esim" => ground::changed(&event, "delivery#0001"),
-        "mail-events" => ground::delivered(&event),
+        "fulfil-swap" => fixture::changed(&event, "activation"),
+        "deliver-esim" => fixture::changed(&event, "delivery#0001"),
+        "mail-events" => fixture::delivered(&event),
         "network-events" => ground.installed(&event).await?,
-        "manage-swap" => ground::cancel(&event),
-        "sweep-swaps" => ground::minute(),
+        "manage-swap" => fixture::cancel(&event),
+        "sweep-swaps" => fixture::minute(),
         _ => ground.call("query-activation")?,
     };
     let command = programs.command(Language::Rust, function);
@@ -131,9 +108,9 @@ async fn resident(
 }
 
 /// Measures and publishes.
-pub(crate) async fn run(programs: &Programs, runs: usize, calls: usize) -> Result<(), Failure> {
+pub(crate) async fn run(programs: &Programs, runs: usize, calls: usize) -> Result<(), BenchError> {
     programs.others()?;
-    let ground = &Ground::new(3 * calls + 8 * (runs + 1)).await?;
+    let ground = &Fixture::new(3 * calls + 8 * (runs + 1)).await?;
     let mut cold = Cold {
         ground,
         programs,
@@ -160,8 +137,7 @@ pub(crate) async fn run(programs: &Programs, runs: usize, calls: usize) -> Resul
         let (binary, zip) = programs.sizes(function)?;
         let memory = resident(ground, programs, function, calls).await?;
         let median = cold.median(Language::Rust, function);
-        figures["rust"][function] =
-            json!({"ms": median, "binary": binary, "zip": zip, "memory": memory});
+        figures["rust"][function] = json!({"ms": median, "binary": binary, "zip": zip, "memory": memory});
         let cells = [
             median,
             millis(quantile(times, 0.95)),

@@ -9,10 +9,10 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use local::stack::Options;
 use serde_json::json;
-use tests::World;
+use tests::TestStack;
 use tests::stock::{CUSTOMER, line_id, load_lines, load_stock};
 
-use crate::Failure;
+use crate::BenchError;
 use crate::lambda::Lambda;
 use crate::programs::{FUNCTIONS, Programs};
 use crate::report::{self, Table, millis, quantile, short, thousands};
@@ -25,18 +25,16 @@ const AT_ONCE: usize = 16;
 const MEMORY: &str = "/dev/shm";
 
 /// Measures and publishes.
-pub(crate) async fn run(programs: &Arc<Programs>, swaps: usize) -> Result<(), Failure> {
+pub(crate) async fn run(programs: &Arc<Programs>, swaps: usize) -> Result<(), BenchError> {
     let directory = tempfile::tempdir_in(MEMORY)?;
     let lambda = Lambda::new(programs.clone()).await?;
     let patient = ["LEASE", "ASK_AFTER", "ASK_AT_MOST", "MAIL_DOUBT"];
-    let world = World::start(Options {
+    let world = TestStack::start(Options {
         data_dir: Some(directory.path().to_owned()),
         functions_url: Some(lambda.url.clone()),
         sweep_every: Duration::from_secs(24 * 3600),
-        settings: patient
-            .map(|name| (name.to_owned(), "4h".to_owned()))
-            .into(),
-        ..World::options()
+        settings: patient.map(|name| (name.to_owned(), "4h".to_owned())).into(),
+        ..TestStack::options()
     })
     .await;
     lambda.configure(&world.stack.settings);
@@ -73,7 +71,7 @@ pub(crate) async fn run(programs: &Arc<Programs>, swaps: usize) -> Result<(), Fa
     if mails.len() > swaps {
         return Err(format!("{} mails for {swaps} swaps", mails.len()).into());
     }
-    let waits: Result<Vec<Duration>, Failure> = mails
+    let waits: Result<Vec<Duration>, BenchError> = mails
         .iter()
         .map(|mail| {
             let id = mail.activation_id.as_ref().ok_or("a mail of no swap")?;
@@ -85,16 +83,10 @@ pub(crate) async fn run(programs: &Arc<Programs>, swaps: usize) -> Result<(), Fa
     let waits = waits?;
 
     let seconds = all_mailed.as_secs_f64();
-    let mut table = Table::new(&[
-        &format!("{} eSIM swaps at once", thousands(&swaps.to_string())),
-        "",
-    ]);
+    let mut table = Table::new(&[&format!("{} eSIM swaps at once", thousands(&swaps.to_string())), ""]);
     let (p50, p99) = (quantile(&waits, 0.5), quantile(&waits, 0.99));
     for (what, value) in [
-        (
-            "submits a second",
-            swaps as f64 / all_submitted.as_secs_f64(),
-        ),
+        ("submits a second", swaps as f64 / all_submitted.as_secs_f64()),
         ("mails a second", swaps as f64 / seconds),
         ("seconds until all mails are out", seconds),
         ("seconds from submit to mail, p50", p50.as_secs_f64()),
@@ -112,15 +104,8 @@ pub(crate) async fn run(programs: &Arc<Programs>, swaps: usize) -> Result<(), Fa
         of_functions += took;
         let mean = times.iter().sum::<Duration>() / u32::try_from(times.len())?;
         table.row(&[
-            format!(
-                "{function}: {} invocations",
-                thousands(&times.len().to_string())
-            ),
-            format!(
-                "{} ms each, {} s of the processor",
-                short(millis(mean)),
-                short(took)
-            ),
+            format!("{function}: {} invocations", thousands(&times.len().to_string())),
+            format!("{} ms each, {} s of the processor", short(millis(mean)), short(took)),
         ]);
     }
     lambda.end();

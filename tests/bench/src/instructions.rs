@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::Failure;
-use crate::ground::{self, Ground, check};
+use crate::BenchError;
+use crate::fixture::{self, Fixture, check};
 use crate::programs::{COMPARED, FUNCTIONS, GATED, Language, Programs, environment};
 use crate::report::{self, Table, thousands};
 use crate::sandbox::Sandbox;
@@ -27,12 +27,12 @@ type Counts = BTreeMap<&'static str, (u64, Option<u64>)>;
 /// Instructions of a process that answers these events and is ended. What callgrind wrote is kept in a directory, or
 /// not at all.
 async fn count(
-    ground: &Ground,
+    ground: &Fixture,
     programs: &Programs,
     keep: Option<&Path>,
     function: &str,
     events: Vec<String>,
-) -> Result<u64, Failure> {
+) -> Result<u64, BenchError> {
     let directory = tempfile::tempdir()?;
     let out = match keep {
         Some(keep) => keep.join(format!("{function}-{}.out", events.len())),
@@ -60,28 +60,24 @@ async fn count(
 }
 
 /// One swap through these functions, then warm calls.
-async fn measure(
-    programs: &Programs,
-    functions: &[&'static str],
-    keep: Option<&Path>,
-) -> Result<Counts, Failure> {
-    let ground = &Ground::new(100).await?;
+async fn measure(programs: &Programs, functions: &[&'static str], keep: Option<&Path>) -> Result<Counts, BenchError> {
+    let ground = &Fixture::new(100).await?;
     let line = ground.line()?;
     let mut counts = Counts::new();
     let (mut swap, mut card) = (String::new(), String::new());
     for &function in functions {
         let event = match function {
-            "submit-swap" => ground::submit(&line),
-            "fulfil-swap" => ground::changed(&swap, "activation"),
-            "deliver-esim" => ground::changed(&swap, "delivery#0001"),
-            "mail-events" => ground::delivered(&swap),
+            "submit-swap" => fixture::submit(&line),
+            "fulfil-swap" => fixture::changed(&swap, "activation"),
+            "deliver-esim" => fixture::changed(&swap, "delivery#0001"),
+            "mail-events" => fixture::delivered(&swap),
             "network-events" => ground.installed(&swap).await?,
             "change-sim" => {
                 card = ground.line()?;
-                ground::change(&card)
+                fixture::change(&card)
             }
-            "manage-swap" => ground::cancel(&ground.swap_of(&card).await?),
-            "sweep-swaps" => ground::minute(),
+            "manage-swap" => fixture::cancel(&ground.swap_of(&card).await?),
+            "sweep-swaps" => fixture::minute(),
             _ => ground.call(function)?,
         };
         let first = count(ground, programs, keep, function, vec![event]).await?;
@@ -102,16 +98,14 @@ async fn measure(
 }
 
 /// Measures and publishes.
-pub(crate) async fn run(programs: &Programs, keep: Option<&Path>) -> Result<(), Failure> {
+pub(crate) async fn run(programs: &Programs, keep: Option<&Path>) -> Result<(), BenchError> {
     let counts = measure(programs, &FUNCTIONS, keep).await?;
     let mut table = Table::new(&["instructions", "to the first answer", "of a warm call"]);
     let mut figures = json!({});
     for function in FUNCTIONS {
         let (first, warm) = counts[function];
         figures[function] = json!({"first": first, "warm": warm});
-        let warm = warm
-            .map(|warm| thousands(&warm.to_string()))
-            .unwrap_or_default();
+        let warm = warm.map(|warm| thousands(&warm.to_string())).unwrap_or_default();
         table.row(&[function.to_owned(), thousands(&first.to_string()), warm]);
     }
     table.publish("instructions")?;
@@ -120,7 +114,7 @@ pub(crate) async fn run(programs: &Programs, keep: Option<&Path>) -> Result<(), 
 
 /// What is more than is kept, or than is allowed. On a machine that is out of breath a call may take too long and be
 /// repeated: what is over is counted again, twice at most.
-pub(crate) async fn gate(programs: &Programs) -> Result<Vec<String>, Failure> {
+pub(crate) async fn gate(programs: &Programs) -> Result<Vec<String>, BenchError> {
     let kept = report::kept("instructions")?;
     let mut faults = over(&kept, measure(programs, &GATED, None).await?);
     for _ in 0..2 {
@@ -136,13 +130,9 @@ fn over(kept: &Value, counts: Counts) -> Vec<String> {
     for (function, (first, warm)) in counts {
         let mut hold = |what: &str, now: u64, kept: &Value| {
             let at_most = kept.as_f64().unwrap_or_default() * ROOM;
-            report::print(&format!(
-                "{function}, {what}: {now} instructions, at most {at_most:.0}"
-            ));
+            report::print(&format!("{function}, {what}: {now} instructions, at most {at_most:.0}"));
             if now as f64 > at_most {
-                faults.push(format!(
-                    "{function}, {what}: {now} instructions, {kept} were kept"
-                ));
+                faults.push(format!("{function}, {what}: {now} instructions, {kept} were kept"));
             }
         };
         hold("first answer", first, &kept[function]["first"]);

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::Failure;
+use crate::BenchError;
 use crate::programs::{Language, Programs};
 use crate::sandbox::Sandbox;
 
@@ -38,7 +38,7 @@ struct State {
 
 impl Lambda {
     /// An endpoint whose functions wait for their settings.
-    pub(crate) async fn new(programs: Arc<Programs>) -> Result<Self, Failure> {
+    pub(crate) async fn new(programs: Arc<Programs>) -> Result<Self, BenchError> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let lambda = Self {
             url: format!("http://{}", listener.local_addr()?),
@@ -84,15 +84,11 @@ impl Lambda {
 
     /// Seconds of the processor that a function's invocations took so far.
     pub(crate) fn processor(&self, function: &str) -> f64 {
-        self.state()
-            .worked
-            .get(function)
-            .copied()
-            .unwrap_or_default()
+        self.state().worked.get(function).copied().unwrap_or_default()
     }
 
     /// Invokes a function and waits for its answer.
-    pub(crate) async fn invoke(&self, function: &str, event: String) -> Result<String, Failure> {
+    pub(crate) async fn invoke(&self, function: &str, event: String) -> Result<String, BenchError> {
         let mut settings = self.settings.subscribe();
         let settings = settings.wait_for(Option::is_some).await?.clone();
         let idle = self.state().idle.get_mut(function).and_then(Vec::pop);
@@ -120,31 +116,14 @@ impl Lambda {
         let worked = sandbox.processor()? - worked_before;
         let mut state = self.state();
         *state.worked.entry(function.to_owned()).or_default() += worked;
-        state
-            .idle
-            .entry(function.to_owned())
-            .or_default()
-            .push(sandbox);
-        state
-            .invoked
-            .entry(function.to_owned())
-            .or_default()
-            .push(took);
+        state.idle.entry(function.to_owned()).or_default().push(sandbox);
+        state.invoked.entry(function.to_owned()).or_default().push(took);
         Ok(answer)
     }
 
     /// `POST /2015-03-31/functions/{name}/invocations`.
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
-        let function = request
-            .uri()
-            .path()
-            .split('/')
-            .nth(3)
-            .unwrap_or_default()
-            .to_owned();
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let function = request.uri().path().split('/').nth(3).unwrap_or_default().to_owned();
         let event = match request.into_body().collect().await {
             Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
             Err(error) => return Ok(failed(&error.to_string())),

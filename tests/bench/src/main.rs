@@ -3,7 +3,7 @@
 mod capacity;
 mod cold;
 mod fan_in;
-mod ground;
+mod fixture;
 mod instructions;
 mod lambda;
 mod money;
@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 use crate::programs::{FUNCTIONS, GATED, Programs};
 
 /// Why there are no figures.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BenchError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Records in the table, few and many.
 const RECORDS: [usize; 2] = [10, 10_000];
@@ -86,7 +86,7 @@ enum What {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
+async fn main() -> Result<(), BenchError> {
     let arguments = Arguments::parse();
     let all: Vec<_> = FUNCTIONS.into_iter().chain(["hello"]).collect();
     let programs = Arc::new(match (&arguments.what, arguments.functions) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Failure;
+use crate::BenchError;
 use crate::report::{self, Table};
 
 const PRICES: &str = include_str!("../prices.json");
@@ -90,7 +90,7 @@ impl Dollars {
 }
 
 /// Publishes.
-pub(crate) fn run() -> Result<(), Failure> {
+pub(crate) fn run() -> Result<(), BenchError> {
     let prices: Value = serde_json::from_str(PRICES)?;
     let costs = report::kept("capacity")?;
     let counted = report::kept("instructions")?;
@@ -98,12 +98,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let mut figures = json!({});
     for (name, called) in BILLED {
         let dollars = Dollars::of(&costs[name], &prices, &counted);
-        let cells = [
-            dollars.api,
-            dollars.lambda,
-            dollars.dynamodb,
-            dollars.total(),
-        ];
+        let cells = [dollars.api, dollars.lambda, dollars.dynamodb, dollars.total()];
         let mut row = vec![called.to_owned()];
         row.extend(cells.map(|cell| format!("{cell:.2}")));
         table.row(&row);

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use serde_json::Value;
 
-use crate::Failure;
+use crate::BenchError;
 use crate::programs::{COMPARED, Language, root};
 use crate::report;
 
@@ -27,22 +27,14 @@ struct Bar {
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 /// A heading, a legend, and bars one below the other, the longest as wide as there is room.
-fn panel(
-    area: &Area<'_>,
-    title: &str,
-    legend: &[(&str, RGBColor)],
-    bars: &[Bar],
-) -> Result<(), Failure> {
+fn panel(area: &Area<'_>, title: &str, legend: &[(&str, RGBColor)], bars: &[Bar]) -> Result<(), BenchError> {
     const LABEL: i32 = 150;
     const VALUE: i32 = 70;
     let text = |size: i32| ("sans-serif", size).into_font().color(&INK);
     area.draw(&Text::new(title.to_owned(), (MARGIN, 16), text(18)))?;
     let mut left = MARGIN;
     for (name, colour) in legend {
-        area.draw(&Rectangle::new(
-            [(left, 46), (left + 10, 56)],
-            colour.filled(),
-        ))?;
+        area.draw(&Rectangle::new([(left, 46), (left + 10, 56)], colour.filled()))?;
         area.draw(&Text::new((*name).to_owned(), (left + 15, 45), text(12)))?;
         left += 30 + 7 * i32::try_from(name.len())?;
     }
@@ -65,17 +57,13 @@ fn panel(
             area.draw(&Rectangle::new(corners, colour.filled()))?;
             from = to;
         }
-        area.draw(&Text::new(
-            bar.value.clone(),
-            (from as i32 + 6, middle),
-            text(13),
-        ))?;
+        area.draw(&Text::new(bar.value.clone(), (from as i32 + 6, middle), text(13)))?;
     }
     Ok(())
 }
 
 /// Draws it.
-pub(crate) fn run() -> Result<(), Failure> {
+pub(crate) fn run() -> Result<(), BenchError> {
     let (cold, money) = (report::kept("cold")?, report::kept("money")?);
     let number = |value: &Value| value.as_f64().unwrap_or_default();
     let path = root().join(FILE);
@@ -116,10 +104,7 @@ pub(crate) fn run() -> Result<(), Failure> {
             value: format!("${:.2}", number(&cost["total"])),
         })
         .collect();
-    let legend: Vec<_> = ["API Gateway", "Lambda", "DynamoDB"]
-        .into_iter()
-        .zip(COLOURS)
-        .collect();
+    let legend: Vec<_> = ["API Gateway", "Lambda", "DynamoDB"].into_iter().zip(COLOURS).collect();
     panel(&right, "A million of each, list prices", &legend, &bars)?;
     picture.present()?;
     report::print(&format!("{FILE} is drawn"));

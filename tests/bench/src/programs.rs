@@ -7,8 +7,8 @@ use std::process::Command;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 
-use crate::Failure;
-use crate::ground::Ground;
+use crate::BenchError;
+use crate::fixture::Fixture;
 
 /// The functions, in the order of a swap.
 pub(crate) const FUNCTIONS: [&str; 9] = [
@@ -64,12 +64,10 @@ pub(crate) struct Programs {
 }
 
 /// Cargo's target directory, in which the bench itself is.
-fn target() -> Result<PathBuf, Failure> {
+fn target() -> Result<PathBuf, BenchError> {
     let bench = std::env::current_exe()?;
     let target = bench.ancestors().nth(2);
-    Ok(target
-        .ok_or("the bench is in no target directory")?
-        .to_owned())
+    Ok(target.ok_or("the bench is in no target directory")?.to_owned())
 }
 
 /// The repository.
@@ -79,13 +77,13 @@ pub(crate) fn root() -> PathBuf {
 
 impl Programs {
     /// The binaries of a directory.
-    pub(crate) fn of(functions: PathBuf) -> Result<Self, Failure> {
+    pub(crate) fn of(functions: PathBuf) -> Result<Self, BenchError> {
         let python = target()?.join("bench-python");
         Ok(Self { functions, python })
     }
 
     /// The release binaries of these packages, which are built now.
-    pub(crate) fn release(packages: &[&str]) -> Result<Self, Failure> {
+    pub(crate) fn release(packages: &[&str]) -> Result<Self, BenchError> {
         run(Command::new(env!("CARGO"))
             .args(["build", "--release", "--locked", "--target-dir"])
             .arg(target()?)
@@ -94,38 +92,24 @@ impl Programs {
     }
 
     /// Those that were built as the bench itself was.
-    pub(crate) fn beside() -> Result<Self, Failure> {
+    pub(crate) fn beside() -> Result<Self, BenchError> {
         let bench = std::env::current_exe()?;
-        Self::of(
-            bench
-                .parent()
-                .ok_or("the bench is in no directory")?
-                .to_owned(),
-        )
+        Self::of(bench.parent().ok_or("the bench is in no directory")?.to_owned())
     }
 
     /// Installs what the other languages need, and bundles Node's functions.
-    pub(crate) fn others(&self) -> Result<(), Failure> {
+    pub(crate) fn others(&self) -> Result<(), BenchError> {
         let node = root().join("tests/bench/node");
-        run(Command::new("npm")
-            .args(["ci", "--silent"])
-            .current_dir(&node))?;
+        run(Command::new("npm").args(["ci", "--silent"]).current_dir(&node))?;
         run(Command::new("npm")
             .args(["run", "--silent", "bundle"])
             .current_dir(&node))?;
         if !self.python.exists() {
-            run(Command::new("python3")
-                .args(["-m", "venv"])
-                .arg(&self.python))?;
+            run(Command::new("python3").args(["-m", "venv"]).arg(&self.python))?;
         }
         let requirements = root().join("tests/bench/python/requirements.txt");
         run(Command::new(self.python.join("bin/pip"))
-            .args([
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--requirement",
-            ])
+            .args(["install", "--quiet", "--disable-pip-version-check", "--requirement"])
             .arg(requirements))
     }
 
@@ -156,7 +140,7 @@ impl Programs {
     }
 
     /// Bytes of a binary, and of the zip that is uploaded (deflate, the usual level).
-    pub(crate) fn sizes(&self, function: &str) -> Result<(u64, u64), Failure> {
+    pub(crate) fn sizes(&self, function: &str) -> Result<(u64, u64), BenchError> {
         let binary = std::fs::read(self.binary(function))?;
         let mut zip = DeflateEncoder::new(Vec::new(), Compression::default());
         std::io::Write::write_all(&mut zip, &binary)?;
@@ -166,7 +150,7 @@ impl Programs {
 
 /// The environment of a program: the function's settings, and whom it trusts. Each trusts as many roots as it would on
 /// Lambda, and the one of this run besides.
-pub(crate) fn environment(ground: &Ground, language: Language) -> BTreeMap<String, String> {
+pub(crate) fn environment(ground: &Fixture, language: Language) -> BTreeMap<String, String> {
     let tls = &ground.tls;
     let roots: &[(&str, &Path)] = match language {
         Language::Rust => &[("AWS_CA_BUNDLE", &tls.aws), ("SSL_CERT_FILE", &tls.system)],
@@ -174,11 +158,7 @@ pub(crate) fn environment(ground: &Ground, language: Language) -> BTreeMap<Strin
         Language::Python => &[("AWS_CA_BUNDLE", &tls.system)],
     };
     let mut environment = ground.settings.clone();
-    environment.extend(
-        roots
-            .iter()
-            .map(|(name, path)| ((*name).to_owned(), text(path))),
-    );
+    environment.extend(roots.iter().map(|(name, path)| ((*name).to_owned(), text(path))));
     // Its SDK tells on every start which Node it will want one day.
     environment.insert("NODE_NO_WARNINGS".to_owned(), "1".to_owned());
     environment
@@ -188,7 +168,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
+pub(crate) fn run(command: &mut Command) -> Result<(), BenchError> {
     if command.status()?.success() {
         Ok(())
     } else {

@@ -11,7 +11,7 @@ use domain::ActivationCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::Failure;
+use crate::BenchError;
 use crate::programs::{Language, Programs};
 use crate::report::{self, Table, millis, quantile, short, thousands};
 
@@ -29,7 +29,7 @@ struct Drawn {
 }
 
 /// The text in an image, as a phone's camera reads it.
-fn read(png: &[u8]) -> Result<String, Failure> {
+fn read(png: &[u8]) -> Result<String, BenchError> {
     let mut decoder = png::Decoder::new(std::io::Cursor::new(png));
     decoder.set_transformations(png::Transformations::normalize_to_color8());
     let mut reader = decoder.read_info()?;
@@ -37,18 +37,13 @@ fn read(png: &[u8]) -> Result<String, Failure> {
     let frame = reader.next_frame(&mut pixels)?;
     let samples = frame.color_type.samples();
     let (width, height) = (frame.width as usize, frame.height as usize);
-    let mut image = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| {
-        pixels[y * frame.line_size + x * samples]
-    });
-    let grid = image
-        .detect_grids()
-        .into_iter()
-        .next()
-        .ok_or("no code in the image")?;
+    let mut image =
+        rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| pixels[y * frame.line_size + x * samples]);
+    let grid = image.detect_grids().into_iter().next().ok_or("no code in the image")?;
     Ok(grid.decode()?.1)
 }
 
-fn ours() -> Result<Drawn, Failure> {
+fn ours() -> Result<Drawn, BenchError> {
     let code = ActivationCode::parse(CODE)?;
     let mut times: Vec<Duration> = Vec::new();
     for _ in 0..IMAGES {
@@ -64,7 +59,7 @@ fn ours() -> Result<Drawn, Failure> {
 }
 
 /// Measures and publishes.
-pub(crate) fn run(programs: &Programs) -> Result<(), Failure> {
+pub(crate) fn run(programs: &Programs) -> Result<(), BenchError> {
     programs.others()?;
     let mut all = vec![ours()?];
     for (language, script) in [(Language::Node, "src/qr.mjs"), (Language::Python, "qr.py")] {
@@ -88,12 +83,7 @@ pub(crate) fn run(programs: &Programs) -> Result<(), Failure> {
             times => format!("{} ×", short(times)),
         };
         let bytes = thousands(&png.len().to_string());
-        table.row(&[
-            drawn.library.clone(),
-            short(drawn.milliseconds),
-            bytes,
-            times,
-        ]);
+        table.row(&[drawn.library.clone(), short(drawn.milliseconds), bytes, times]);
     }
     table.publish("qr")?;
     report::keep("qr", figures)

@@ -1,11 +1,11 @@
-//! Tables: how they look, and where they go. Every table stands in README between markers, its figures in `figures.json`.
+//! Tables: how they look, and where they go. Each table stands between markers in a README, its figures in `figures.json`.
 
 use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::Failure;
+use crate::BenchError;
 use crate::programs::root;
 
 const FIGURES: &str = "tests/bench/figures.json";
@@ -34,20 +34,23 @@ impl Table {
         self.0.push_str("|\n");
     }
 
-    /// Puts the table between its markers in README, and prints it.
-    pub(crate) fn publish(&self, name: &str) -> Result<(), Failure> {
-        insert("README.md", name, &self.0)
+    /// Writes the table between its markers, and prints it. The front page has the cold starts, and this crate's README
+    /// all else.
+    pub(crate) fn publish(&self, name: &str) -> Result<(), BenchError> {
+        let file = if name == "cold" {
+            "README.md"
+        } else {
+            "tests/bench/README.md"
+        };
+        insert(file, name, &self.0)
     }
 }
 
-/// Puts `text` between the markers of `name` in a file of the repository, and prints it.
-pub(crate) fn insert(file: &str, name: &str, text: &str) -> Result<(), Failure> {
+/// Writes `text` between the markers of `name` in a file of the repository, and prints it.
+pub(crate) fn insert(file: &str, name: &str, text: &str) -> Result<(), BenchError> {
     let path = root().join(file);
     let whole = fs::read_to_string(&path)?;
-    let (begin, end) = (
-        format!("<!-- bench {name} -->\n"),
-        format!("<!-- /bench {name} -->"),
-    );
+    let (begin, end) = (format!("<!-- bench {name} -->\n"), format!("<!-- /bench {name} -->"));
     let missing = || format!("{file} has no markers for {name}");
     let (before, rest) = whole.split_once(&begin).ok_or_else(missing)?;
     let (_, after) = rest.split_once(&end).ok_or_else(missing)?;
@@ -56,8 +59,8 @@ pub(crate) fn insert(file: &str, name: &str, text: &str) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Keeps a table's figures, for the gates and for what is made of them.
-pub(crate) fn keep(name: &str, figures: Value) -> Result<(), Failure> {
+/// Stores a table's figures, for the gates and for what is made of them.
+pub(crate) fn keep(name: &str, figures: Value) -> Result<(), BenchError> {
     let mut all = kept_all()?;
     all[name] = figures;
     fs::write(root().join(FIGURES), format!("{all:#}\n"))?;
@@ -65,14 +68,14 @@ pub(crate) fn keep(name: &str, figures: Value) -> Result<(), Failure> {
 }
 
 /// The figures of the last run.
-pub(crate) fn kept(name: &str) -> Result<Value, Failure> {
+pub(crate) fn kept(name: &str) -> Result<Value, BenchError> {
     match kept_all()?[name].take() {
         Value::Null => Err(format!("{FIGURES} has no {name}: measure it first").into()),
         figures => Ok(figures),
     }
 }
 
-fn kept_all() -> Result<Value, Failure> {
+fn kept_all() -> Result<Value, BenchError> {
     match fs::read_to_string(root().join(FIGURES)) {
         Ok(text) => Ok(serde_json::from_str(&text)?),
         Err(_) => Ok(json!({})),

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, Notify, mpsc};
 
-use crate::Failure;
+use crate::BenchError;
 
 /// A process, and the Runtime API before it.
 pub(crate) struct Sandbox {
@@ -38,7 +38,7 @@ impl Sandbox {
         command: &[String],
         environment: &BTreeMap<String, String>,
         first: String,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, BenchError> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let api = listener.local_addr()?.to_string();
         let (sender, answers) = mpsc::unbounded_channel();
@@ -69,7 +69,7 @@ impl Sandbox {
     }
 
     /// The answer to the first event.
-    pub(crate) async fn answer(&mut self) -> Result<String, Failure> {
+    pub(crate) async fn answer(&mut self) -> Result<String, BenchError> {
         tokio::select! {
             answer = self.answers.recv() => match answer {
                 Some(Ok(answer)) => Ok(answer),
@@ -81,14 +81,14 @@ impl Sandbox {
     }
 
     /// Sends a further event, and waits for its answer.
-    pub(crate) async fn invoke(&mut self, event: String) -> Result<String, Failure> {
+    pub(crate) async fn invoke(&mut self, event: String) -> Result<String, BenchError> {
         self.queue.events.lock().await.push_back(event);
         self.queue.more.notify_one();
         self.answer().await
     }
 
     /// Bytes in memory now (`VmRSS`).
-    pub(crate) fn resident(&self) -> Result<u64, Failure> {
+    pub(crate) fn resident(&self) -> Result<u64, BenchError> {
         let id = self.process.id().ok_or("the process ended")?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -97,7 +97,7 @@ impl Sandbox {
     }
 
     /// Fails when the process has ended.
-    pub(crate) fn is_alive(&mut self) -> Result<(), Failure> {
+    pub(crate) fn is_alive(&mut self) -> Result<(), BenchError> {
         match self.process.try_wait()? {
             None => Ok(()),
             Some(status) => Err(format!("{}: {status}", self.name).into()),
@@ -105,12 +105,12 @@ impl Sandbox {
     }
 
     /// Seconds of the processor that it took so far.
-    pub(crate) fn processor(&self) -> Result<f64, Failure> {
+    pub(crate) fn processor(&self) -> Result<f64, BenchError> {
         processor(&self.process.id().ok_or("the process ended")?.to_string())
     }
 
     /// Asks the process to end, as Lambda does, and waits for it.
-    pub(crate) async fn end(mut self) -> Result<(), Failure> {
+    pub(crate) async fn end(mut self) -> Result<(), BenchError> {
         let id = self.process.id().ok_or("the process ended")?;
         Command::new("kill").arg(id.to_string()).status().await?;
         self.process.wait().await?;
@@ -119,7 +119,7 @@ impl Sandbox {
 }
 
 /// Seconds of the processor that a process took so far: `utime` and `stime` of `/proc/{id}/stat`, in ticks of 10 ms.
-pub(crate) fn processor(id: &str) -> Result<f64, Failure> {
+pub(crate) fn processor(id: &str) -> Result<f64, BenchError> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
     let (_, fields) = stat.rsplit_once(')').ok_or("no name in stat")?;
     let ticks = fields.split_whitespace().skip(11).take(2);
@@ -138,15 +138,9 @@ fn platform() -> [(&'static str, &'static str); 19] {
         ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
         ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/simswap-function"),
-        (
-            "AWS_LAMBDA_LOG_STREAM_NAME",
-            "2026/11/22/[$LATEST]0123456789abcdef",
-        ),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", "2026/11/22/[$LATEST]0123456789abcdef"),
         ("AWS_REGION", "eu-central-1"),
-        (
-            "AWS_SECRET_ACCESS_KEY",
-            "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-        ),
+        ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
         ("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLETOKEN"),
         ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
         ("LAMBDA_TASK_ROOT", "/var/task"),
@@ -154,10 +148,7 @@ fn platform() -> [(&'static str, &'static str); 19] {
         ("PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin"),
         ("TZ", ":UTC"),
         ("_HANDLER", "bootstrap"),
-        (
-            "_X_AMZN_TRACE_ID",
-            "Root=1-67a0c66a-1f2e3d4c5b6a798877665544",
-        ),
+        ("_X_AMZN_TRACE_ID", "Root=1-67a0c66a-1f2e3d4c5b6a798877665544"),
     ]
 }
 
@@ -177,10 +168,7 @@ async fn serve(listener: TcpListener, queue: Arc<Queue>) {
 }
 
 /// `GET …/invocation/next`, and `POST …/invocation/{id}/response` or `/error`.
-async fn answer(
-    queue: &Queue,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(queue: &Queue, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     if path.ends_with("/invocation/next") {
         let event = loop {
@@ -192,10 +180,7 @@ async fn answer(
         let in_a_minute = jiff::Timestamp::now().as_millisecond() + 60_000;
         let response = Response::builder()
             .header("content-type", "application/json")
-            .header(
-                "lambda-runtime-aws-request-id",
-                "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
-            )
+            .header("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")
             .header("lambda-runtime-deadline-ms", in_a_minute.to_string())
             .header(
                 "lambda-runtime-invoked-function-arn",
@@ -205,9 +190,7 @@ async fn answer(
                 "lambda-runtime-trace-id",
                 "Root=1-67a0c66a-1f2e3d4c5b6a798877665544;Parent=46aa314abdcf22d5;Sampled=0",
             );
-        return Ok(response
-            .body(Full::from(event))
-            .expect("the headers above are headers"));
+        return Ok(response.body(Full::from(event)).expect("the headers above are headers"));
     }
     let body = match request.into_body().collect().await {
         Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),

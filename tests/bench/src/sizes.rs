@@ -1,6 +1,6 @@
 //! Sizes of the binaries and of their zips against what is allowed.
 
-use crate::Failure;
+use crate::BenchError;
 use crate::programs::{GATED, Programs};
 use crate::report::{self, megabytes};
 
@@ -8,7 +8,7 @@ use crate::report::{self, megabytes};
 const AT_MOST: (f64, f64) = (7.5, 3.2);
 
 /// What is larger than is allowed.
-pub(crate) fn gate(programs: &Programs) -> Result<Vec<String>, Failure> {
+pub(crate) fn gate(programs: &Programs) -> Result<Vec<String>, BenchError> {
     let mut faults = Vec::new();
     for function in GATED {
         let (binary, zip) = programs.sizes(function)?;
@@ -16,10 +16,7 @@ pub(crate) fn gate(programs: &Programs) -> Result<Vec<String>, Failure> {
         let told = format!("{function}: {binary:.2} MB, {zip:.2} MB zipped");
         report::print(&told);
         if binary > AT_MOST.0 || zip > AT_MOST.1 {
-            faults.push(format!(
-                "{told}; {} and {} are allowed",
-                AT_MOST.0, AT_MOST.1
-            ));
+            faults.push(format!("{told}; {} and {} are allowed", AT_MOST.0, AT_MOST.1));
         }
     }
     Ok(faults)

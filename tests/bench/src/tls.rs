@@ -18,7 +18,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{CipherSuite, ServerConfig};
 
-use crate::Failure;
+use crate::BenchError;
 
 /// Where Debian keeps the roots that a machine trusts.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -45,7 +45,7 @@ fn address(door: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, door)
 }
 
-fn rsa_key() -> Result<KeyPair, Failure> {
+fn rsa_key() -> Result<KeyPair, BenchError> {
     let key = RsaPrivateKey::new(&mut OsRng, 2048)?.to_pkcs8_der()?;
     Ok(KeyPair::try_from(key.as_bytes())?)
 }
@@ -53,12 +53,10 @@ fn rsa_key() -> Result<KeyPair, Failure> {
 impl Tls {
     /// An authority, and a certificate of it for the doors; both are RSA of 2048 bits, as those of AWS's endpoints are, and
     /// the cipher suite is the one that those choose.
-    pub(crate) fn new() -> Result<Self, Failure> {
+    pub(crate) fn new() -> Result<Self, BenchError> {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        authority
-            .distinguished_name
-            .push(DnType::CommonName, "bench");
+        authority.distinguished_name.push(DnType::CommonName, "bench");
         let authority = CertifiedIssuer::self_signed(authority, rsa_key()?)?;
         let key = rsa_key()?;
         let names: Vec<_> = (1..=DOORS).map(|door| address(door).to_string()).collect();
@@ -87,10 +85,7 @@ impl Tls {
         };
         Ok(Self {
             authority: write("authority.pem", &[&ours])?,
-            system: write(
-                "system.pem",
-                &[&std::fs::read_to_string(SYSTEM_ROOTS)?, &ours],
-            )?,
+            system: write("system.pem", &[&std::fs::read_to_string(SYSTEM_ROOTS)?, &ours])?,
             aws: write("aws.pem", &[AWS_ROOTS, &ours])?,
             acceptor: TlsAcceptor::from(Arc::new(config)),
             doors: AtomicU8::new(0),
@@ -100,7 +95,7 @@ impl Tls {
 
     /// A door before `http://host:port`; gives its URL. Each has an address of its own, for a client resumes a session at the
     /// same one, and no service of AWS is at the address of another.
-    pub(crate) async fn before(&self, url: &str) -> Result<String, Failure> {
+    pub(crate) async fn before(&self, url: &str) -> Result<String, BenchError> {
         let behind = url.trim_start_matches("http://").to_owned();
         let door = 1 + self.doors.fetch_add(1, Ordering::Relaxed) % DOORS;
         let listener = TcpListener::bind((address(door), 0)).await?;

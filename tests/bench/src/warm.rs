@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, json};
 
-use crate::Failure;
-use crate::ground::{Ground, check};
+use crate::BenchError;
+use crate::fixture::{Fixture, check};
 use crate::programs::{COMPARED, Language, Programs, environment};
 use crate::report::{self, Table, megabytes, millis, quantile, short};
 use crate::sandbox::Sandbox;
@@ -21,16 +21,15 @@ struct Program {
 }
 
 /// Measures and publishes.
-pub(crate) async fn run(programs: &Programs, calls: usize) -> Result<(), Failure> {
+pub(crate) async fn run(programs: &Programs, calls: usize) -> Result<(), BenchError> {
     programs.others()?;
-    let ground = Ground::new(6 * (WARM_UP + calls)).await?;
+    let ground = Fixture::new(6 * (WARM_UP + calls)).await?;
     let mut all = Vec::new();
     for language in Language::ALL {
         for function in COMPARED {
             let command = programs.command(language, function);
             let environment = environment(&ground, language);
-            let mut sandbox =
-                Sandbox::start(&command, &environment, ground.call(function)?).await?;
+            let mut sandbox = Sandbox::start(&command, &environment, ground.call(function)?).await?;
             check(function, &sandbox.answer().await?)?;
             all.push(Program {
                 language,

@@ -9,14 +9,12 @@ use std::sync::Once;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_runtime_api::client::auth::AuthSchemeId;
-use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
-};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use edge::{Ambient, Settings};
+use edge::{ClockAndRng, Settings};
 use lambda_http::{Body, Context, LambdaEvent, Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,9 +101,9 @@ pub fn settings() -> Settings {
 }
 
 /// A clock that stands, and dice that fall the same way.
-pub fn ambient() -> Ambient {
+pub fn ambient() -> ClockAndRng {
     let now = "2026-11-22T12:00:00Z".parse().expect("it is a time");
-    Ambient::new(move || now, || 7)
+    ClockAndRng::new(move || now, || 7)
 }
 
 thread_local! {
@@ -133,16 +131,12 @@ impl Write for Lines {
 pub fn run<T>(it: impl Future<Output = T>) -> (T, Vec<String>) {
     static LOGS: Once = Once::new();
     LOGS.call_once(|| {
-        tracing::subscriber::set_global_default(edge::logs("debug", "simswap".to_owned(), || {
-            Lines
-        }))
-        .expect("the first");
+        tracing::subscriber::set_global_default(edge::logs("debug", "simswap".to_owned(), || Lines))
+            .expect("the first");
     });
     let done = RUNTIME.with(|runtime| runtime.block_on(it));
     let logged = LINES.with_borrow_mut(std::mem::take);
-    let lines = logged
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty());
+    let lines = logged.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let lines = lines.map(|line| {
         let mut line: Value = serde_json::from_slice(line).expect("a line is JSON, and one line");
         for time in ["/timestamp", "/_aws/Timestamp"] {

@@ -7,12 +7,12 @@ use std::sync::LazyLock;
 use domain::{ConfirmationCode, Iccid, MatchingId};
 use fuzz::{ambient, answer, request, round_trip, run, says, settings, store};
 use libfuzzer_sys::fuzz_target;
-use network::es2plus::{
-    CancelOrder, CancelOrderAnswer, ConfirmOrder, ConfirmOrderAnswer, DownloadOrder,
-    DownloadOrderAnswer, DownloadProgressInfo, ReleaseProfile, ReleaseProfileAnswer,
-};
-use network::{Es2Plus, FinalStatus, read_json};
 use network_events::NetworkEvents;
+use peers::es2plus::{
+    CancelOrder, CancelOrderResponse, ConfirmOrder, ConfirmOrderResponse, DownloadOrder, DownloadOrderResponse,
+    DownloadProgressInfo, ReleaseProfile, ReleaseProfileResponse,
+};
+use peers::{Es2Plus, FinalStatus, read_json};
 use serde_json::Value;
 
 static FUNCTION: LazyLock<NetworkEvents> =
@@ -25,17 +25,15 @@ fuzz_target!(|body: &[u8]| {
     if let Some(order) = round_trip::<ConfirmOrder>(body) {
         let shown = format!("{order:?}");
         assert!(order.matching_id.is_none() || shown.contains("MatchingId(##########)"));
-        assert!(
-            order.confirmation_code.is_none() || shown.contains("ConfirmationCode(##########)")
-        );
+        assert!(order.confirmation_code.is_none() || shown.contains("ConfirmationCode(##########)"));
     }
     round_trip::<DownloadOrder>(body);
     round_trip::<ReleaseProfile>(body);
     round_trip::<CancelOrder>(body);
-    round_trip::<DownloadOrderAnswer>(body);
-    round_trip::<ConfirmOrderAnswer>(body);
-    round_trip::<ReleaseProfileAnswer>(body);
-    round_trip::<CancelOrderAnswer>(body);
+    round_trip::<DownloadOrderResponse>(body);
+    round_trip::<ConfirmOrderResponse>(body);
+    round_trip::<ReleaseProfileResponse>(body);
+    round_trip::<CancelOrderResponse>(body);
     round_trip::<DownloadProgressInfo>(body);
     let read = read_json::<DownloadProgressInfo>(body).ok();
     if let Some(info) = &read {

@@ -3,8 +3,8 @@
 #![no_main]
 
 use domain::{
-    ActivationCode, ActivationId, ConfirmationCode, EmailAddress, Iccid, Imsi, MatchingId, Msisdn,
-    SmDpAddress, SubscriptionId,
+    ActivationCode, ActivationId, ConfirmationCode, EmailAddress, Iccid, Imsi, MatchingId, Msisdn, SmDpAddress,
+    SubscriptionId,
 };
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::percent_decode_str;
@@ -17,9 +17,8 @@ fuzz_target!(|text: &str| {
         assert_eq!(Iccid::parse(&format!("{digits}F")).as_ref(), Ok(&iccid));
         // Of all last digits one is the check digit.
         let front = &digits[..digits.len() - 1];
-        let checked = (0..10).filter(|last| {
-            Iccid::parse(&format!("{front}{last}")).is_ok_and(|other| other.passes_luhn())
-        });
+        let checked =
+            (0..10).filter(|last| Iccid::parse(&format!("{front}{last}")).is_ok_and(|other| other.passes_luhn()));
         assert_eq!(checked.count(), 1);
     }
     if let Ok(phone) = Msisdn::parse(text) {

@@ -53,18 +53,14 @@ fuzz_target!(|input: &str| {
         sent_at: "2025-02-03T13:38:50Z".parse().expect("it is a time"),
     });
 
-    let mail = MessageParser::default()
-        .parse(&raw)
-        .expect("it is a message");
+    let mail = MessageParser::default().parse(&raw).expect("it is a message");
     let names: Vec<&str> = mail.headers_raw().map(|(name, _)| name).collect();
     assert_eq!(names, HEADERS);
     let recipients = mail.to().and_then(|to| to.as_list()).expect("a list");
     let recipients: Vec<_> = recipients.iter().map(|to| to.address.as_deref()).collect();
     assert_eq!(recipients, [Some(to.as_str())]);
     assert_eq!(
-        mail.from()
-            .and_then(|from| from.as_list())
-            .map(|list| list.len()),
+        mail.from().and_then(|from| from.as_list()).map(|list| list.len()),
         Some(1)
     );
     assert!(mail.cc().is_none() && mail.bcc().is_none());
@@ -84,10 +80,7 @@ fuzz_target!(|input: &str| {
         }
     }
     if brand.contains('<') {
-        assert!(
-            brand.len() < 4 || !texts[1].contains(brand),
-            "HTML is written as text"
-        );
+        assert!(brand.len() < 4 || !texts[1].contains(brand), "HTML is written as text");
     }
 
     let image = draw(&code);
@@ -99,13 +92,10 @@ fuzz_target!(|input: &str| {
         .collect();
     assert_eq!(images.len(), 2);
     assert!(images.iter().all(|part| part.contents() == image.png));
-    let pixels = image::load_from_memory(&image.png)
-        .expect("a PNG")
-        .into_luma8();
+    let pixels = image::load_from_memory(&image.png).expect("a PNG").into_luma8();
     let side = pixels.width() as usize;
-    let mut prepared = rqrr::PreparedImage::prepare_from_greyscale(side, side, |x, y| {
-        pixels.get_pixel(x as u32, y as u32).0[0]
-    });
+    let mut prepared =
+        rqrr::PreparedImage::prepare_from_greyscale(side, side, |x, y| pixels.get_pixel(x as u32, y as u32).0[0]);
     let found = prepared.detect_grids();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].decode().expect("a QR code").1, whole);

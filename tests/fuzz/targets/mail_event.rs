@@ -17,10 +17,7 @@ const ADDRESS: &str = "anna.de.groot@example.com";
 fuzz_target!(|message: &str| {
     let sns = |message: &str| json!({"Records": [{"Sns": {"Message": message}}]});
     let told = message.replace("anna@example.com", ADDRESS);
-    for event in [
-        sns(&told),
-        serde_json::from_str(message).unwrap_or_default(),
-    ] {
+    for event in [sns(&told), serde_json::from_str(message).unwrap_or_default()] {
         let Ok(event) = serde_json::from_value(event) else {
             continue;
         };

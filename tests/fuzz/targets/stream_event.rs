@@ -20,9 +20,7 @@ static FULFIL: LazyLock<FulfilSwap> = LazyLock::new(|| {
     FulfilSwap::new(store(), peers, ambient(), &settings()).expect("settings")
 });
 static DELIVER: LazyLock<DeliverEsim> = LazyLock::new(|| {
-    let ses = aws_sdk_ses::config::Builder::from(&aws())
-        .allow_no_auth()
-        .build();
+    let ses = aws_sdk_ses::config::Builder::from(&aws()).allow_no_auth().build();
     DeliverEsim::new(store(), &ses, ambient(), &settings()).expect("settings")
 });
 
@@ -48,9 +46,6 @@ fuzz_target!(|text: &[u8]| {
     let (delivered, _) = run(DELIVER.handle(fuzz::event(event)));
     for response in [fulfilled, delivered] {
         let failed = response.batch_item_failures.into_iter();
-        assert_eq!(
-            counted(failed.map(|failure| json!(failure.item_identifier))),
-            expected
-        );
+        assert_eq!(counted(failed.map(|failure| json!(failure.item_identifier))), expected);
     }
 });

@@ -7,11 +7,9 @@ use std::sync::LazyLock;
 use domain::{ActivationId, Iccid, Msisdn};
 use fuzz::{ambient, answer, request, round_trip, run, says, settings, store};
 use libfuzzer_sys::fuzz_target;
-use network::tmf641::{
-    CancelServiceOrder, EventSubscription, LISTENER, PATH, ServiceOrderStateChangeEvent,
-};
-use network::{NewOrder, Order, ServiceOrdering, read_json};
 use network_events::NetworkEvents;
+use peers::tmf641::{CancelServiceOrder, EventSubscription, LISTENER, PATH, ServiceOrderStateChangeEvent};
+use peers::{NewOrder, Order, ServiceOrdering, read_json};
 
 static FUNCTION: LazyLock<NetworkEvents> =
     LazyLock::new(|| NetworkEvents::new(store(), ambient(), &settings()).expect("settings"));
@@ -55,8 +53,6 @@ fuzz_target!(|body: &[u8]| {
         if let Ok(Some(found)) = &found {
             assert_eq!(found.external_id.as_deref(), Some(id.as_str()));
         }
-        assert!(
-            status == 200 || found.is_err() && got.is_err() && placed.is_err() && started.is_err()
-        );
+        assert!(status == 200 || found.is_err() && got.is_err() && placed.is_err() && started.is_err());
     }
 });

@@ -38,7 +38,7 @@ impl Default for Manners {
 
 /// The network's book.
 #[derive(Default)]
-struct Book {
+struct Db {
     /// As they are shown before they are dressed.
     orders: Vec<Value>,
     /// How many orders ever were.
@@ -57,7 +57,7 @@ pub struct ForeignNetwork(Arc<Network>);
 
 struct Network {
     front: Front,
-    book: Mutex<Book>,
+    book: Mutex<Db>,
 }
 
 const LISTENER: &str = "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent";
@@ -129,10 +129,7 @@ impl ForeignNetwork {
     /// The orders with this external id.
     pub fn orders(&self, external_id: &str) -> Vec<Value> {
         let book = lock(&self.0.book);
-        let ours = book
-            .orders
-            .iter()
-            .filter(|order| order["externalId"] == external_id);
+        let ours = book.orders.iter().filter(|order| order["externalId"] == external_id);
         ours.cloned().collect()
     }
 
@@ -186,8 +183,7 @@ impl ForeignNetwork {
     /// When there is no such order, or no hub.
     pub async fn set_and_tell(&self, external_id: &str, state: &str) -> u16 {
         self.set(external_id, state);
-        self.notify_order(&self.event(external_id).to_string())
-            .await
+        self.notify_order(&self.event(external_id).to_string()).await
     }
 
     /// Sends a state change event with this body; gives the status of the answer.
@@ -291,10 +287,7 @@ impl Network {
         let external_id = text(&create["externalId"]);
         let mut book = lock(&self.book);
         let taken = book.orders.iter();
-        if taken
-            .into_iter()
-            .any(|order| order["externalId"] == external_id)
-        {
+        if taken.into_iter().any(|order| order["externalId"] == external_id) {
             return error(409, "31", "there is an order with this externalId");
         }
         book.placed += 1;
@@ -418,9 +411,7 @@ impl Peer for Network {
                 book.numbers.insert(external_id, number.clone());
                 Some(("place", number))
             }
-            ("POST", "/cancelServiceOrder") => {
-                Some(("cancel", of_order(&text(&body["serviceOrder"]["id"]))))
-            }
+            ("POST", "/cancelServiceOrder") => Some(("cancel", of_order(&text(&body["serviceOrder"]["id"])))),
             ("POST", "/hub") => Some(("hub", String::new())),
             _ => None,
         }
@@ -471,10 +462,7 @@ fn faults_of(create: &Value) -> Vec<String> {
     needs(create["externalId"].is_string(), "externalId");
     needs(create["category"] == "SIMSWAP", "category");
     let items = create["serviceOrderItem"].as_array();
-    needs(
-        items.is_some_and(|items| items.len() == 1),
-        "serviceOrderItem",
-    );
+    needs(items.is_some_and(|items| items.len() == 1), "serviceOrderItem");
     let item = &create["serviceOrderItem"][0];
     needs(item["id"].is_string(), "serviceOrderItem.id");
     needs(item["action"] == "modify", "serviceOrderItem.action");
@@ -507,7 +495,6 @@ fn text(value: &Value) -> String {
 
 /// TMF641 `Error`.
 fn error(status: u16, code: &str, reason: &str) -> Reply {
-    let body =
-        json!({"code": code, "reason": reason, "status": status.to_string(), "@type": "Error"});
+    let body = json!({"code": code, "reason": reason, "status": status.to_string(), "@type": "Error"});
     Reply::json(status, &body)
 }

@@ -19,7 +19,7 @@ struct Profile {
 }
 
 #[derive(Default)]
-struct Book {
+struct Db {
     profiles: HashMap<String, Profile>,
     /// Changes the answers about one profile.
     dresses: HashMap<String, Edit<Value>>,
@@ -32,7 +32,7 @@ pub struct ForeignSmdp(Arc<Smdp>);
 
 struct Smdp {
     front: Front,
-    book: Mutex<Book>,
+    book: Mutex<Db>,
 }
 
 impl ForeignSmdp {
@@ -114,16 +114,10 @@ impl ForeignSmdp {
     }
 
     /// Sends that after a change; gives the status of the answer.
-    pub async fn notify_progress(
-        &self,
-        iccid: &str,
-        point: u32,
-        change: impl FnOnce(&mut Value),
-    ) -> u16 {
+    pub async fn notify_progress(&self, iccid: &str, point: u32, change: impl FnOnce(&mut Value)) -> u16 {
         let mut body = self.progress(iccid, point);
         change(&mut body);
-        self.notify("handleDownloadProgressInfo", &body.to_string())
-            .await
+        self.notify("handleDownloadProgressInfo", &body.to_string()).await
     }
 
     /// Sends a callback with this body; gives the status of the answer.
@@ -237,13 +231,7 @@ fn faults_of(call: &Call) -> Vec<String> {
             "smdsAddress",
             "releaseFlag",
         ],
-        _ => &[
-            "header",
-            "iccid",
-            "eid",
-            "matchingId",
-            "finalProfileStatusIndicator",
-        ],
+        _ => &["header", "iccid", "eid", "matchingId", "finalProfileStatusIndicator"],
     };
     for (name, _) in body.as_object().into_iter().flatten() {
         if !fields.contains(&name.as_str()) {
@@ -260,8 +248,7 @@ fn faults_of(call: &Call) -> Vec<String> {
     }
     let fits = match call.what {
         "confirmOrder" => body["releaseFlag"].is_boolean(),
-        "cancelOrder" => ["Available", "Unavailable"]
-            .contains(&text(&body["finalProfileStatusIndicator"]).as_str()),
+        "cancelOrder" => ["Available", "Unavailable"].contains(&text(&body["finalProfileStatusIndicator"]).as_str()),
         _ => true,
     };
     if !fits {

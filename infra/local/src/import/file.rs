@@ -102,12 +102,7 @@ mod tests {
             let faults = ["has 2 columns and the header 10", "is not UTF-8"].map(str::len);
             assert_eq!(
                 seen,
-                [
-                    (2, Ok(())),
-                    (4, Err(faults[0])),
-                    (5, Err(faults[1])),
-                    (6, Ok(()))
-                ],
+                [(2, Ok(())), (4, Err(faults[0])), (5, Err(faults[1])), (6, Ok(()))],
                 "{end:?}"
             );
             assert_eq!(file.read(), file.bytes);

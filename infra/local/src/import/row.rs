@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use csv::StringRecord;
 use domain::{
-    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, Malformed, Msisdn, NetworkName, Secret,
-    Sim, SimState, SubscriptionId, is_plain,
+    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, Malformed, Msisdn, NetworkName, Secret, Sim, SimState,
+    SubscriptionId, is_plain,
 };
 use jiff::Timestamp;
 
@@ -125,11 +125,7 @@ struct Fields<'a> {
 
 impl Fields<'_> {
     /// The parsed field; an empty one is none.
-    fn maybe<T>(
-        &mut self,
-        column: &str,
-        parse: impl Fn(&str) -> Result<T, Malformed>,
-    ) -> Option<T> {
+    fn maybe<T>(&mut self, column: &str, parse: impl Fn(&str) -> Result<T, Malformed>) -> Option<T> {
         let place = self.columns.places.get(column)?;
         let text = self.record.get(*place).filter(|text| !text.is_empty())?;
         match parse(text) {
@@ -141,11 +137,7 @@ impl Fields<'_> {
         }
     }
 
-    fn needed<T>(
-        &mut self,
-        column: &str,
-        parse: impl Fn(&str) -> Result<T, Malformed>,
-    ) -> Option<T> {
+    fn needed<T>(&mut self, column: &str, parse: impl Fn(&str) -> Result<T, Malformed>) -> Option<T> {
         let faults = self.faults.len();
         let value = self.maybe(column, parse);
         if value.is_none() && self.faults.len() == faults {
@@ -230,8 +222,7 @@ fn pin(text: &str) -> Result<Secret, Malformed> {
 /// ETSI TS 102 221 section 9.5.1: 8 digits.
 fn puk(text: &str) -> Result<Secret, Malformed> {
     let fits = text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit());
-    fits.then(|| Secret::new(text))
-        .ok_or(Malformed("must be 8 digits"))
+    fits.then(|| Secret::new(text)).ok_or(Malformed("must be 8 digits"))
 }
 
 fn boolean(text: &str) -> Result<bool, Malformed> {
@@ -254,10 +245,8 @@ mod tests {
         Columns::read(kind, &header)?.row(&record)
     }
 
-    const SIMS: &str =
-        "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN";
-    const LINES: &str =
-        "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING";
+    const SIMS: &str = "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN";
+    const LINES: &str = "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING";
 
     #[test]
     fn a_sim_with_all_and_one_with_little() {
@@ -287,30 +276,18 @@ mod tests {
 
     #[test]
     fn a_line_s_lock_is_given_or_not() {
-        let line =
-            "65A1B2C3D4E5F60718293A09;06-12345609;C-1;;KPN;8931086000000009006;;;ACTIVE;false";
+        let line = "65A1B2C3D4E5F60718293A09;06-12345609;C-1;;KPN;8931086000000009006;;;ACTIVE;false";
         for (header, line, locked) in [
             (LINES.to_owned(), line.to_owned(), None),
             (format!("{LINES};LOCKED"), format!("{line};"), None),
-            (
-                format!("{LINES};LOCKED"),
-                format!("{line};true"),
-                Some(true),
-            ),
-            (
-                format!("{LINES};LOCKED"),
-                format!("{line};false"),
-                Some(false),
-            ),
+            (format!("{LINES};LOCKED"), format!("{line};true"), Some(true)),
+            (format!("{LINES};LOCKED"), format!("{line};false"), Some(false)),
         ] {
             let Row::Line(read, given) = read(Kind::Subscriptions, &header, &line).unwrap() else {
                 panic!("it is a line");
             };
             assert_eq!(read.id.as_str(), "65a1b2c3d4e5f60718293a09");
-            assert_eq!(
-                (read.phone.as_e164(), read.language),
-                ("+31612345609", Language::En)
-            );
+            assert_eq!((read.phone.as_e164(), read.language), ("+31612345609", Language::En));
             assert!(read.reseller.is_none() && read.email.is_none());
             assert_eq!((given, read.locked), (locked, locked == Some(true)));
         }

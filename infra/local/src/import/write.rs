@@ -10,7 +10,7 @@ use store::{NewLine, OpenSwap, Store, StoreError, Written};
 use super::row::Row;
 
 /// What became of a line of the file.
-pub(super) enum Outcome {
+pub(super) enum RowResult {
     Added,
     /// And what became of the line's open swap.
     Updated(OpenSwap),
@@ -22,7 +22,7 @@ pub(super) enum Outcome {
 }
 
 /// Writes them, and comes back for a while to a table that is not available. The outcomes are in the rows' order.
-pub(super) async fn write(store: &Store, deadlines: &Deadlines, rows: &[Row]) -> Vec<Outcome> {
+pub(super) async fn write(store: &Store, deadlines: &Deadlines, rows: &[Row]) -> Vec<RowResult> {
     const PAUSES: [Duration; 4] = [
         Duration::from_millis(50),
         Duration::from_millis(250),
@@ -35,7 +35,7 @@ pub(super) async fn write(store: &Store, deadlines: &Deadlines, rows: &[Row]) ->
             (Ok(outcomes), _) => return outcomes,
             (Err(StoreError::Unavailable(_)), Some(pause)) => tokio::time::sleep(pause).await,
             (Err(error), _) => {
-                let failed = |_| Outcome::Failed(with_causes(&error));
+                let failed = |_| RowResult::Failed(with_causes(&error));
                 return rows.iter().map(failed).collect();
             }
         }
@@ -43,11 +43,7 @@ pub(super) async fn write(store: &Store, deadlines: &Deadlines, rows: &[Row]) ->
 }
 
 /// SIMs by one call, lines one after the other. A file holds one of the two.
-async fn write_once(
-    store: &Store,
-    deadlines: &Deadlines,
-    rows: &[Row],
-) -> Result<Vec<Outcome>, StoreError> {
+async fn write_once(store: &Store, deadlines: &Deadlines, rows: &[Row]) -> Result<Vec<RowResult>, StoreError> {
     let mut sims = Vec::new();
     let mut outcomes = Vec::new();
     for row in rows {
@@ -60,8 +56,8 @@ async fn write_once(
     }
     let written = store.add_sims(&sims).await?.into_iter();
     outcomes.extend(written.map(|sim| match sim {
-        Written::New => Outcome::Added,
-        Written::Existing => Outcome::Unchanged,
+        Written::New => RowResult::Added,
+        Written::Existing => RowResult::Unchanged,
     }));
     Ok(outcomes)
 }
@@ -71,14 +67,14 @@ async fn write_line(
     deadlines: &Deadlines,
     line: &Line,
     locked: Option<bool>,
-) -> Result<Outcome, StoreError> {
+) -> Result<RowResult, StoreError> {
     let before = match store.add_line(line, current_sim(line)).await? {
-        NewLine::Added => return Ok(Outcome::Added),
+        NewLine::Added => return Ok(RowResult::Added),
         NewLine::PhoneTaken(other) => {
             let reason = format!("PHONE_NUMBER is the one of line {other}");
-            return Ok(Outcome::Refused(reason));
+            return Ok(RowResult::Refused(reason));
         }
-        NewLine::SimTaken(sim) => return Ok(Outcome::Refused(taken(&sim))),
+        NewLine::SimTaken(sim) => return Ok(RowResult::Refused(taken(&sim))),
         NewLine::Exists(before) => before,
     };
     let same = before.state == line.state
@@ -89,10 +85,10 @@ async fn write_line(
     // One that is barred and has an open swap still is to have it stopped.
     let settled = before.bar().is_none() || before.open_swap.is_none();
     if same && settled {
-        return Ok(Outcome::Unchanged);
+        return Ok(RowResult::Unchanged);
     }
     let open = store.update_line(line, locked, deadlines, Timestamp::now);
-    Ok(Outcome::Updated(open.await?))
+    Ok(RowResult::Updated(open.await?))
 }
 
 /// The SIM of a line that is not in stock. The file does not say its form, so it is the card that fits every phone.
@@ -125,10 +121,7 @@ fn taken(sim: &Sim) -> String {
         Some(Holder::Line(line)) => format!("CURRENT_SIM is the one of line {line}"),
         Some(Holder::Swap(swap)) => format!("CURRENT_SIM is reserved by swap {swap}"),
         None if sim.state == SimState::Free => {
-            format!(
-                "CURRENT_SIM is in stock for network {}",
-                sim.network.as_str()
-            )
+            format!("CURRENT_SIM is in stock for network {}", sim.network.as_str())
         }
         None => format!("CURRENT_SIM is {} in stock", sim.state.as_str()),
     }

@@ -103,27 +103,25 @@ fn fact(name: &str, at: Timestamp) -> Fact {
         "not-tried" => Fact::TryFailed(None),
         "cut-off" => Fact::CutOff,
         "refused" => Fact::Refused {
-            failure: Failure::ProfileRefused,
+            failure: FailureCode::ProfileRefused,
             call: FailedCall::new(Peer::Smdp, "8.2.1/3.9"),
         },
         "rejected" => Fact::Refused {
-            failure: Failure::NetworkRejected,
+            failure: FailureCode::NetworkRejected,
             call: FailedCall::new(Peer::Network, "400"),
         },
         "taken" => Fact::ProfileTaken,
-        "found" => Fact::OrderFound {
-            order_number: number(),
-        },
+        "found" => Fact::OrderFound { order_number: number() },
         "missing" => Fact::NetworkMissing,
         "ask-failed" => Fact::Asked(vec![FailedCall {
             retry_after: Some(SignedDuration::from_hours(2)),
             ..FailedCall::new(Peer::Network, "429")
         }]),
         "disputed" => Fact::Disputed,
-        "unsettled" => Fact::GivenUp(Failure::Unsettled),
-        "unavailable" => Fact::GivenUp(Failure::Unavailable),
-        "expired" => Fact::GivenUp(Failure::Expired),
-        "internal" => Fact::GivenUp(Failure::Internal),
+        "unsettled" => Fact::GivenUp(FailureCode::Unsettled),
+        "unavailable" => Fact::GivenUp(FailureCode::Unavailable),
+        "expired" => Fact::GivenUp(FailureCode::Expired),
+        "internal" => Fact::GivenUp(FailureCode::Internal),
         "cancel" => Fact::CancelWanted {
             by: "OWNER anna".to_owned(),
         },
@@ -133,7 +131,7 @@ fn fact(name: &str, at: Timestamp) -> Fact {
         "postponed" => Fact::Postponed,
         "erased" => Fact::Erased,
         "anonymised" => Fact::Anonymised,
-        "barred" => Fact::Barred(Barrier::Locked),
+        "barred" => Fact::LineBlocked(SwapBlocker::Locked),
         "downloaded" => Fact::Downloaded { dated },
         "installed" => Fact::Installed { dated },
         "profile-failed" => Fact::ProfileFailed { dated },
@@ -144,7 +142,7 @@ fn fact(name: &str, at: Timestamp) -> Fact {
             since: at,
             order_number: number(),
         },
-        "ended" => Fact::NetworkEnded(Failure::NetworkFailed),
+        "ended" => Fact::NetworkEnded(FailureCode::NetworkFailed),
         "unclear" => Fact::NetworkUnclear {
             order_number: "N-9".to_owned(),
         },
@@ -156,11 +154,11 @@ fn fact(name: &str, at: Timestamp) -> Fact {
     }
 }
 
-fn asked(kind: Kind) -> Activation {
+fn asked(kind: SwapKind) -> Activation {
     accepted(&line(), kind, Requested::default())
 }
 
-fn accepted(line: &Line, kind: Kind, requested: Requested) -> Activation {
+fn accepted(line: &Line, kind: SwapKind, requested: Requested) -> Activation {
     Activation::accept(
         ActivationId::from_random(asked_at(), 7),
         line,
@@ -173,14 +171,14 @@ fn accepted(line: &Line, kind: Kind, requested: Requested) -> Activation {
     )
 }
 
-fn refusal(refused: Refused) -> &'static str {
+fn refusal(refused: Rejected) -> &'static str {
     match refused {
-        Refused::Known => "known",
-        Refused::Ended => "over",
-        Refused::EarlierLife => "earlier",
-        Refused::Claimed => "held",
-        Refused::TooLate => "late",
-        Refused::Misplaced => "never",
+        Rejected::AlreadyApplied => "known",
+        Rejected::Ended => "over",
+        Rejected::StaleCallback => "earlier",
+        Rejected::ClaimedByOther => "held",
+        Rejected::TooLate => "late",
+        Rejected::NotPossible => "never",
     }
 }
 
@@ -199,7 +197,7 @@ fn duration(text: &str) -> SignedDuration {
 
 /// Plays a story from the moment the swap was asked: facts that all change something, facts with what they are refused
 /// with (`cancel!late`), and time that goes by (`+5m`).
-fn play(kind: Kind, story: &str) -> (Activation, Timestamp) {
+fn play(kind: SwapKind, story: &str) -> (Activation, Timestamp) {
     let (mut a, mut at) = (asked(kind), asked_at());
     for word in story.split_whitespace() {
         if let Some(time) = word.strip_prefix('+') {
@@ -236,13 +234,9 @@ fn step(step: Step, now: Timestamp) -> String {
 }
 
 /// `expected` is the phase and the step after the story.
-fn check(kind: Kind, story: &str, expected: &str) {
+fn check(kind: SwapKind, story: &str, expected: &str) {
     let (a, now) = play(kind, story);
-    let found = format!(
-        "{} {}",
-        a.phase.as_str(),
-        step(next(&a, &DEADLINES, now), now)
-    );
+    let found = format!("{} {}", a.phase.as_str(), step(next(&a, &DEADLINES, now), now));
     assert_eq!(found, expected, "{kind:?}: {story}");
 }
 
@@ -258,19 +252,12 @@ fn rows(table: &str) -> Vec<Vec<&str>> {
 
 /// The first row names the phases, the second column on says what follows: the phase if it is another one, `.` if it is
 /// the same, or the refusal. Each phase is reached by its story.
-fn check_apply(kind: Kind, stories: &[&str], table: &str) {
+fn check_apply(kind: SwapKind, stories: &[&str], table: &str) {
     let rows = rows(table);
     let (phases, rows) = rows.split_first().unwrap();
-    assert!(
-        rows.iter().map(|row| row[0]).eq(FACTS),
-        "a row for each fact"
-    );
+    assert!(rows.iter().map(|row| row[0]).eq(FACTS), "a row for each fact");
     for row in rows {
-        assert_eq!(
-            (row.len(), stories.len()),
-            (phases.len() + 1, phases.len()),
-            "{row:?}"
-        );
+        assert_eq!((row.len(), stories.len()), (phases.len() + 1, phases.len()), "{row:?}");
         for ((cell, story), phase) in row[1..].iter().zip(stories).zip(phases) {
             let (before, at) = play(kind, story);
             assert_eq!(before.phase.as_str(), *phase, "{story}");
@@ -287,7 +274,7 @@ fn check_apply(kind: Kind, stories: &[&str], table: &str) {
 #[test]
 fn every_fact_in_every_phase_of_an_esim_swap() {
     check_apply(
-        Kind::Esim,
+        SwapKind::Esim,
         &[
             "",
             "claimed +61s",
@@ -347,7 +334,7 @@ fn every_fact_in_every_phase_of_an_esim_swap() {
 #[test]
 fn every_fact_in_every_phase_of_a_physical_swap() {
     check_apply(
-        Kind::Physical,
+        SwapKind::Physical,
         &[
             "",
             "claimed +61s",
@@ -408,20 +395,12 @@ fn every_fact_in_every_phase_of_a_physical_swap() {
 const COLUMNS: [(&str, &[&str]); 9] = [
     (
         "phase",
-        &[
-            "accepted", "ordering", "ordered", "started", "ending", "done", "error",
-        ],
+        &["accepted", "ordering", "ordered", "started", "ending", "done", "error"],
     ),
     ("claimed-once", &["no", "yes"]),
     ("kind", &["esim", "physical"]),
-    (
-        "profile",
-        &["none", "placed", "installed", "settled", "taken"],
-    ),
-    (
-        "network",
-        &["none", "placed", "started", "settled", "completed"],
-    ),
+    ("profile", &["none", "placed", "installed", "settled", "taken"]),
+    ("network", &["none", "placed", "started", "settled", "completed"]),
     ("claim", &["none", "lapsed", "live"]),
     ("wake", &["none", "due", "later"]),
     ("moved", &["now", "week"]),
@@ -437,81 +416,66 @@ fn when_the_sweeper_looks() {
         let left = due.duration_since(now).as_secs().to_string();
         assert_eq!(left, expected, "{story}");
     };
-    check(Kind::Esim, "", "60");
-    check(Kind::Esim, "+30s claimed", "30");
-    check(Kind::Esim, "+30s claimed try-failed", "10");
-    check(Kind::Esim, "claimed ordered", "60");
+    check(SwapKind::Esim, "", "60");
+    check(SwapKind::Esim, "+30s claimed", "30");
+    check(SwapKind::Esim, "+30s claimed try-failed", "10");
+    check(SwapKind::Esim, "claimed ordered", "60");
+    check(SwapKind::Esim, "claimed ordered +60s postponed postponed!known", "240");
+    check(SwapKind::Esim, "claimed ordered +60s installed", "60");
+    check(SwapKind::Esim, "claimed ordered installed claimed started", "60");
     check(
-        Kind::Esim,
-        "claimed ordered +60s postponed postponed!known",
-        "240",
-    );
-    check(Kind::Esim, "claimed ordered +60s installed", "60");
-    check(
-        Kind::Esim,
-        "claimed ordered installed claimed started",
-        "60",
-    );
-    check(
-        Kind::Esim,
+        SwapKind::Esim,
         "claimed ordered installed claimed started completed finished",
         "2592000",
     );
-    check(Kind::Esim, "cancel finished", "2592000");
-    check(Kind::Physical, "cancel finished", "94608000");
+    check(SwapKind::Esim, "cancel finished", "2592000");
+    check(SwapKind::Physical, "cancel finished", "94608000");
     check(
-        Kind::Physical,
+        SwapKind::Physical,
         "claimed rejected finished unclear +30s claimed postponed!over +30s postponed postponed!over",
         "30",
     );
     check(
-        Kind::Physical,
+        SwapKind::Physical,
         "claimed rejected finished unclear +60s postponed!over",
         "0",
     );
-    check(Kind::Physical, "claimed ordered +5m claimed asked", "60");
+    check(SwapKind::Physical, "claimed ordered +5m claimed asked", "60");
 }
 
 #[test]
 fn secrets_are_erased_in_time_and_then_whatever_names_a_person() {
     for (kind, story) in [
         (
-            Kind::Esim,
+            SwapKind::Esim,
             "claimed ordered installed claimed started completed finished",
         ),
-        (Kind::Esim, "cancel finished"),
-        (Kind::Physical, "claimed ordered completed finished"),
+        (SwapKind::Esim, "cancel finished"),
+        (SwapKind::Physical, "claimed ordered completed finished"),
     ] {
         let (mut ended, at) = play(kind, story);
         ended.requested.reference = "Anna".to_owned();
         let (secrets, records) = (at + DEADLINES.code_kept, at + DEADLINES.records_kept);
         let mut left = ended.clone();
-        if kind == Kind::Esim {
+        if kind == SwapKind::Esim {
             assert_eq!(ended.due_at, Some(secrets));
             assert_eq!(step(next(&ended, &DEADLINES, at), at), "kept");
             assert_eq!(step(next(&ended, &DEADLINES, secrets), secrets), "erase");
-            assert_eq!(
-                apply(&ended, &Fact::Erased, &DEADLINES, at),
-                Err(Refused::Ended)
-            );
+            assert_eq!(apply(&ended, &Fact::Erased, &DEADLINES, at), Err(Rejected::Ended));
             left = apply(&ended, &Fact::Erased, &DEADLINES, secrets).unwrap();
             assert_eq!(left.modified_at, ended.modified_at);
+            assert_eq!(left.version, ended.version + 1);
         }
         assert_eq!(left.due_at, Some(records), "{story}");
         assert_eq!(step(next(&left, &DEADLINES, records), records), "anonymise");
         let early = records - SignedDuration::from_secs(1);
-        assert_eq!(
-            apply(&left, &Fact::Anonymised, &DEADLINES, early),
-            Err(Refused::Ended)
-        );
+        assert_eq!(apply(&left, &Fact::Anonymised, &DEADLINES, early), Err(Rejected::Ended));
         // A row that was left alone for so long is rid of both at once.
-        assert_eq!(
-            step(next(&ended, &DEADLINES, records), records),
-            "anonymise"
-        );
+        assert_eq!(step(next(&ended, &DEADLINES, records), records), "anonymise");
         let bare = apply(&ended, &Fact::Anonymised, &DEADLINES, records).unwrap();
         assert!(bare.is_anonymous() && !ended.is_anonymous());
         assert_eq!((bare.due_at, bare.modified_at), (None, ended.modified_at));
+        assert_eq!(bare.version, ended.version + 1);
         assert_eq!(
             bare.requested,
             Requested {
@@ -523,22 +487,19 @@ fn secrets_are_erased_in_time_and_then_whatever_names_a_person() {
         assert_eq!(step(next(&bare, &DEADLINES, records), records), "rest");
         // It cannot be set right any more, whatever the network says.
         let late = apply(&bare, &fact("completed", records), &DEADLINES, records);
-        assert_eq!(late, Err(Refused::Ended), "{story}");
+        assert_eq!(late, Err(Rejected::Ended), "{story}");
     }
 }
 
 #[test]
 fn a_number_that_moves_after_a_stop_is_for_people_to_look_at() {
     let (a, at) = play(
-        Kind::Esim,
+        SwapKind::Esim,
         "claimed ordered barred claimed profile-settled ended finished completed",
     );
-    assert_eq!(a.failure, Some(Failure::Stopped));
+    assert_eq!(a.failure, Some(FailureCode::Stopped));
     assert_eq!(step(next(&a, &DEADLINES, at), at), "finish");
-    assert_eq!(
-        apply(&a, &Fact::Finished, &DEADLINES, at),
-        Err(Refused::Misplaced)
-    );
+    assert_eq!(apply(&a, &Fact::Finished, &DEADLINES, at), Err(Rejected::NotPossible));
     let disputed = apply(&a, &Fact::Disputed, &DEADLINES, at).unwrap();
     assert!(disputed.disputed && disputed.phase == Phase::Error);
 }
@@ -575,18 +536,13 @@ fn the_next_step_of_every_state() {
         ",
     );
     let (names, rows) = table.split_first().unwrap();
-    assert!(
-        COLUMNS
-            .iter()
-            .map(|column| column.0)
-            .eq(names[..9].iter().copied())
-    );
+    assert!(COLUMNS.iter().map(|column| column.0).eq(names[..9].iter().copied()));
     let fits = |cell: &str, value: &str| match cell.strip_prefix('!') {
         Some(other) => value != other,
         None => cell == "*" || cell.split('|').any(|one| one == value),
     };
     let mut used = vec![false; rows.len()];
-    let mut a = asked(Kind::Esim);
+    let mut a = asked(SwapKind::Esim);
     for index in 0..COLUMNS.iter().map(|column| column.1.len()).product() {
         let mut rest: usize = index;
         let state = COLUMNS.map(|(_, values)| {
@@ -600,17 +556,7 @@ fn the_next_step_of_every_state() {
             .unwrap_or_else(|| panic!("no row fits {state:?}"));
         used[row] = true;
 
-        let [
-            phase,
-            claimed_once,
-            kind,
-            profile,
-            network,
-            claim,
-            wake,
-            moved,
-            age,
-        ] = state;
+        let [phase, claimed_once, kind, profile, network, claim, wake, moved, age] = state;
         let now = asked_at()
             + match age {
                 "hour" => SignedDuration::from_hours(1),
@@ -621,9 +567,9 @@ fn the_next_step_of_every_state() {
         a.due_at = None;
         a.ordering_since = (claimed_once == "yes").then(asked_at);
         a.kind = if kind == "esim" {
-            Kind::Esim
+            SwapKind::Esim
         } else {
-            Kind::Physical
+            SwapKind::Physical
         };
         a.profile = (profile == "installed").then_some(ProfileState::Installed);
         a.profile_order = match profile {
@@ -637,17 +583,12 @@ fn the_next_step_of_every_state() {
             token: String::new(),
             until: now + SignedDuration::from_secs(if claim == "live" { 30 } else { 0 }),
         });
-        a.wake_at = (wake != "none")
-            .then(|| now + SignedDuration::from_secs(if wake == "later" { 60 } else { 0 }));
+        a.wake_at = (wake != "none").then(|| now + SignedDuration::from_secs(if wake == "later" { 60 } else { 0 }));
         a.moved_at = match moved {
             "week" => now - DEADLINES.settle_within,
             _ => now,
         };
-        assert_eq!(
-            step(next(&a, &DEADLINES, now), now),
-            rows[row][9],
-            "{state:?}"
-        );
+        assert_eq!(step(next(&a, &DEADLINES, now), now), rows[row][9], "{state:?}");
     }
     let unused: Vec<_> = rows.iter().zip(used).filter(|(_, used)| !used).collect();
     assert!(unused.is_empty(), "{unused:?}");
@@ -853,8 +794,8 @@ fn stories() {
         let (kind, rest) = line.split_once(' ').unwrap();
         let (story, expected) = rest.split_once("=> ").unwrap();
         let kind = match kind {
-            "esim" => Kind::Esim,
-            "physical" => Kind::Physical,
+            "esim" => SwapKind::Esim,
+            "physical" => SwapKind::Physical,
             _ => panic!("no kind is named {kind}"),
         };
         check(kind, story, expected);
@@ -865,64 +806,49 @@ fn stories() {
 fn what_becomes_of_the_new_sim() {
     // Hours from the end; `-` never.
     for (kind, story, expected) in [
-        (Kind::Esim, "cancel finished", "0"),
-        (Kind::Physical, "cancel finished", "0"),
+        (SwapKind::Esim, "cancel finished", "0"),
+        (SwapKind::Physical, "cancel finished", "0"),
         (
-            Kind::Esim,
+            SwapKind::Esim,
             "claimed ordered cancel profile-settled ended finished",
             "24",
         ),
+        (SwapKind::Esim, "claimed ordered cancel on-phone ended finished", "-"),
         (
-            Kind::Esim,
-            "claimed ordered cancel on-phone ended finished",
-            "-",
-        ),
-        (
-            Kind::Esim,
+            SwapKind::Esim,
             "claimed ordered downloaded cancel profile-settled ended finished",
             "-",
         ),
-        (Kind::Esim, "claimed taken claimed unseen finished", "-"),
+        (SwapKind::Esim, "claimed taken claimed unseen finished", "-"),
+        (SwapKind::Esim, "claimed ordered cancel +7d unsettled finished", "-"),
+        (SwapKind::Physical, "claimed rejected finished", "0"),
+        (SwapKind::Physical, "claimed ordered ended finished", "0"),
         (
-            Kind::Esim,
-            "claimed ordered cancel +7d unsettled finished",
-            "-",
-        ),
-        (Kind::Physical, "claimed rejected finished", "0"),
-        (Kind::Physical, "claimed ordered ended finished", "0"),
-        (
-            Kind::Physical,
+            SwapKind::Physical,
             "claimed try-failed +10s claimed ordered ended finished",
             "0",
         ),
         (
-            Kind::Physical,
+            SwapKind::Physical,
             "claimed turned-away +24h unavailable claimed unseen finished",
             "0.2",
         ),
         (
-            Kind::Physical,
+            SwapKind::Physical,
             "claimed try-failed +24h unavailable claimed unseen finished",
             "0.2",
         ),
         (
-            Kind::Physical,
+            SwapKind::Physical,
             "claimed ordered missing +5m missing finished",
             "0.2",
         ),
-        (
-            Kind::Physical,
-            "claimed ordered +7d unsettled finished",
-            "-",
-        ),
+        (SwapKind::Physical, "claimed ordered +7d unsettled finished", "-"),
     ] {
         let (a, at) = play(kind, story);
         assert_eq!(a.phase, Phase::Error, "{story}");
         let fate = a.fate_of_new_sim(&DEADLINES, at);
-        let shown = Activation {
-            codes_shown: true,
-            ..a
-        };
+        let shown = Activation { codes_shown: true, ..a };
         let kept = match fate {
             SimFate::FreeFrom(then) => SimFate::KeptFrom(then),
             disabled => disabled,
@@ -946,33 +872,21 @@ fn what_becomes_of_the_new_sim() {
 #[test]
 fn what_waits_for_a_peer_for_over_an_hour_is_stuck() {
     for (kind, story, stuck) in [
-        (Kind::Esim, "+1h", false),
-        (Kind::Esim, "+3601s", true),
-        (Kind::Esim, "claimed ordered +3601s", false),
-        (Kind::Esim, "claimed ordered downloaded +3601s", false),
-        (Kind::Esim, "claimed ordered +3601s installed +1h", false),
+        (SwapKind::Esim, "+1h", false),
+        (SwapKind::Esim, "+3601s", true),
+        (SwapKind::Esim, "claimed ordered +3601s", false),
+        (SwapKind::Esim, "claimed ordered downloaded +3601s", false),
+        (SwapKind::Esim, "claimed ordered +3601s installed +1h", false),
         (
-            Kind::Esim,
+            SwapKind::Esim,
             "claimed ordered +3601s installed claimed try-failed +3601s",
             true,
         ),
-        (Kind::Physical, "claimed ordered +3601s", true),
-        (
-            Kind::Physical,
-            "claimed ordered +1h claimed asked +10s",
-            true,
-        ),
-        (Kind::Esim, "claimed ordered cancel +3601s", true),
-        (
-            Kind::Esim,
-            "claimed ordered cancel +1h profile-settled +1h",
-            false,
-        ),
-        (
-            Kind::Physical,
-            "claimed ordered completed finished +2h",
-            false,
-        ),
+        (SwapKind::Physical, "claimed ordered +3601s", true),
+        (SwapKind::Physical, "claimed ordered +1h claimed asked +10s", true),
+        (SwapKind::Esim, "claimed ordered cancel +3601s", true),
+        (SwapKind::Esim, "claimed ordered cancel +1h profile-settled +1h", false),
+        (SwapKind::Physical, "claimed ordered completed finished +2h", false),
     ] {
         let (a, at) = play(kind, story);
         assert_eq!(a.is_stuck(at), stuck, "{kind:?}: {story}");
@@ -984,9 +898,9 @@ fn the_qr_code_goes_to_the_address_asked_else_to_the_contact_on_file() {
     let contact = EmailAddress::parse("anna@example.com").unwrap();
     let other = EmailAddress::parse("anna@example.net").unwrap();
     for (kind, given, expected) in [
-        (Kind::Esim, None, Some(&contact)),
-        (Kind::Esim, Some(&other), Some(&other)),
-        (Kind::Physical, None, None),
+        (SwapKind::Esim, None, Some(&contact)),
+        (SwapKind::Esim, Some(&other), Some(&other)),
+        (SwapKind::Physical, None, None),
     ] {
         let mut line = line();
         line.email = Some(contact.clone());
@@ -1002,32 +916,28 @@ fn the_qr_code_goes_to_the_address_asked_else_to_the_contact_on_file() {
 #[test]
 fn what_the_network_may_have() {
     for (kind, story, expected) in [
-        (Kind::Esim, "claimed", false),
-        (Kind::Esim, "claimed turned-away", false),
-        (Kind::Esim, "claimed smdp-failed", false),
-        (Kind::Esim, "claimed not-tried", false),
-        (Kind::Esim, "claimed try-failed", true),
-        (Kind::Esim, "claimed cut-off", true),
-        (Kind::Physical, "claimed cut-off", true),
-        (Kind::Esim, "claimed +1m claimed", true),
-        (Kind::Esim, "claimed ordered", true),
-        (Kind::Esim, "claimed placed", true),
+        (SwapKind::Esim, "claimed", false),
+        (SwapKind::Esim, "claimed turned-away", false),
+        (SwapKind::Esim, "claimed smdp-failed", false),
+        (SwapKind::Esim, "claimed not-tried", false),
+        (SwapKind::Esim, "claimed try-failed", true),
+        (SwapKind::Esim, "claimed cut-off", true),
+        (SwapKind::Physical, "claimed cut-off", true),
+        (SwapKind::Esim, "claimed +1m claimed", true),
+        (SwapKind::Esim, "claimed ordered", true),
+        (SwapKind::Esim, "claimed placed", true),
     ] {
-        assert_eq!(
-            play(kind, story).0.may_be_ordered(),
-            expected,
-            "{kind:?}: {story}"
-        );
+        assert_eq!(play(kind, story).0.may_be_ordered(), expected, "{kind:?}: {story}");
     }
 }
 
 #[test]
 fn every_mail_of_a_swap_has_a_number() {
     for (kind, story, expected) in [
-        (Kind::Esim, "claimed", 0),
-        (Kind::Esim, "claimed ordered", 1),
-        (Kind::Esim, "claimed ordered resend resend", 3),
-        (Kind::Physical, "claimed ordered", 0),
+        (SwapKind::Esim, "claimed", 0),
+        (SwapKind::Esim, "claimed ordered", 1),
+        (SwapKind::Esim, "claimed ordered resend resend", 3),
+        (SwapKind::Physical, "claimed ordered", 0),
     ] {
         assert_eq!(play(kind, story).0.mails, expected, "{kind:?}: {story}");
     }
@@ -1036,11 +946,11 @@ fn every_mail_of_a_swap_has_a_number() {
 #[test]
 fn the_network_is_noted_to_start_once() {
     for (kind, story, expected) in [
-        (Kind::Esim, "claimed ordered started missing started", 1),
-        (Kind::Physical, "claimed ordered missing started", 0),
+        (SwapKind::Esim, "claimed ordered started missing started", 1),
+        (SwapKind::Physical, "claimed ordered missing started", 0),
     ] {
         let (a, _) = play(kind, story);
-        let starts = |line: &&Event| line.what == "network: started";
+        let starts = |line: &&TimelineEntry| line.what == "network: started";
         let count = a.timeline.iter().filter(starts).count();
         assert_eq!(count, expected, "{kind:?}: {story}");
     }
@@ -1049,7 +959,7 @@ fn the_network_is_noted_to_start_once() {
 #[test]
 fn tries_that_failed_alike_are_one_line() {
     let (a, at) = play(
-        Kind::Esim,
+        SwapKind::Esim,
         "claimed try-failed +10s claimed smdp-failed +20s claimed try-failed +40s claimed cut-off +80s claimed +60s claimed",
     );
     let lines: Vec<_> = a
@@ -1068,18 +978,12 @@ fn tries_that_failed_alike_are_one_line() {
         ]
     );
     assert_eq!(a.timeline[4].last, at);
-    assert_eq!(
-        a.timeline[2]
-            .last
-            .duration_since(a.timeline[2].at)
-            .as_secs(),
-        30
-    );
+    assert_eq!(a.timeline[2].last.duration_since(a.timeline[2].at).as_secs(), 30);
 }
 
 #[test]
 fn a_claim_is_renewed_by_its_holder_alone() {
-    let (a, at) = play(Kind::Esim, "claimed");
+    let (a, at) = play(SwapKind::Esim, "claimed");
     let held = a.claim.clone().unwrap();
     let claim = |token: &str, seconds| {
         Fact::Claimed(Claim {
@@ -1089,18 +993,12 @@ fn a_claim_is_renewed_by_its_holder_alone() {
     };
     let later = at + SignedDuration::from_secs(30);
     let renewed = apply(&a, &claim(&held.token, 30), &DEADLINES, later).unwrap();
-    assert_eq!(
-        renewed.claim.unwrap().until,
-        held.until + SignedDuration::from_secs(30)
-    );
-    assert_eq!(
-        (renewed.version, renewed.modified_at),
-        (a.version + 1, a.modified_at)
-    );
+    assert_eq!(renewed.claim.unwrap().until, held.until + SignedDuration::from_secs(30));
+    assert_eq!((renewed.version, renewed.modified_at), (a.version + 1, a.modified_at));
     for (token, seconds, expected) in [
-        (held.token.as_str(), 0, Refused::Known),
-        (held.token.as_str(), -1, Refused::Known),
-        ("another", 30, Refused::Claimed),
+        (held.token.as_str(), 0, Rejected::AlreadyApplied),
+        (held.token.as_str(), -1, Rejected::AlreadyApplied),
+        ("another", 30, Rejected::ClaimedByOther),
     ] {
         let found = apply(&a, &claim(token, seconds), &DEADLINES, later);
         assert_eq!(found, Err(expected), "{token} {seconds}");
@@ -1109,7 +1007,7 @@ fn a_claim_is_renewed_by_its_holder_alone() {
 
 #[test]
 fn clocks_may_differ_by_an_hour_in_whole_seconds() {
-    let (a, at) = play(Kind::Esim, "claimed");
+    let (a, at) = play(SwapKind::Esim, "claimed");
     for (back, expected) in [(3_600_500, None), (3_600_501, Some("earlier"))] {
         let dated = asked_at() - SignedDuration::from_millis(back);
         let found = apply(&a, &Fact::Installed { dated }, &DEADLINES, at);
@@ -1119,22 +1017,16 @@ fn clocks_may_differ_by_an_hour_in_whole_seconds() {
 
 #[test]
 fn the_new_sim_took_the_number_when_the_network_says_so_if_that_can_be() {
-    let (a, at) = play(Kind::Physical, "claimed ordered +1h");
+    let (a, at) = play(SwapKind::Physical, "claimed ordered +1h");
     for (since, expected) in [
         (asked_at(), asked_at()),
         (at, at),
-        (
-            at - SignedDuration::from_secs(5),
-            at - SignedDuration::from_secs(5),
-        ),
+        (at - SignedDuration::from_secs(5), at - SignedDuration::from_secs(5)),
         (asked_at() - SignedDuration::from_secs(1), at),
         (at + SignedDuration::from_secs(1), at),
     ] {
         let order_number = number();
-        let fact = Fact::NetworkCompleted {
-            since,
-            order_number,
-        };
+        let fact = Fact::NetworkCompleted { since, order_number };
         let found = apply(&a, &fact, &DEADLINES, at).unwrap();
         assert_eq!(found.activated_at, Some(expected), "{since}");
     }
@@ -1142,22 +1034,21 @@ fn the_new_sim_took_the_number_when_the_network_says_so_if_that_can_be() {
 
 #[test]
 fn a_wrong_code_is_written_once_and_never_crowds_out_the_end() {
-    let (mut a, at) = play(Kind::Esim, "claimed ordered");
+    let (mut a, at) = play(SwapKind::Esim, "claimed ordered");
     let wrong = |dated| Fact::WrongCode { dated };
     let repeated = at + SignedDuration::from_micros(123_456);
     a = apply(&a, &wrong(repeated), &DEADLINES, at).unwrap();
     // The table keeps milliseconds.
-    a.timeline.last_mut().unwrap().at =
-        Timestamp::from_millisecond(repeated.as_millisecond()).unwrap();
+    a.timeline.last_mut().unwrap().at = Timestamp::from_millisecond(repeated.as_millisecond()).unwrap();
     assert_eq!(
         apply(&a, &wrong(repeated), &DEADLINES, at),
-        Err(Refused::Known)
+        Err(Rejected::AlreadyApplied)
     );
     for second in 1..100 {
         let dated = at + SignedDuration::from_secs(second);
         match apply(&a, &wrong(dated), &DEADLINES, at) {
             Ok(next) => a = next,
-            Err(refused) => assert_eq!((refused, a.timeline.len()), (Refused::Known, TIMELINE_CAP)),
+            Err(refused) => assert_eq!((refused, a.timeline.len()), (Rejected::AlreadyApplied, TIMELINE_CAP)),
         }
     }
     for name in ["missing", "cancel", "profile-settled", "ended", "finished"] {
@@ -1173,15 +1064,15 @@ fn a_wrong_code_is_written_once_and_never_crowds_out_the_end() {
 #[test]
 fn the_outside_sees_four_statuses() {
     for (kind, story, expected) in [
-        (Kind::Esim, "", "INIT"),
-        (Kind::Esim, "claimed", "INIT"),
-        (Kind::Esim, "claimed cancel", "INIT"),
-        (Kind::Esim, "claimed ordered", "BUSY"),
-        (Kind::Physical, "claimed ordered", "BUSY"),
-        (Kind::Esim, "claimed ordered cancel", "BUSY"),
-        (Kind::Physical, "claimed ordered completed", "BUSY"),
-        (Kind::Physical, "claimed ordered completed finished", "DONE"),
-        (Kind::Esim, "cancel finished", "ERROR"),
+        (SwapKind::Esim, "", "INIT"),
+        (SwapKind::Esim, "claimed", "INIT"),
+        (SwapKind::Esim, "claimed cancel", "INIT"),
+        (SwapKind::Esim, "claimed ordered", "BUSY"),
+        (SwapKind::Physical, "claimed ordered", "BUSY"),
+        (SwapKind::Esim, "claimed ordered cancel", "BUSY"),
+        (SwapKind::Physical, "claimed ordered completed", "BUSY"),
+        (SwapKind::Physical, "claimed ordered completed finished", "DONE"),
+        (SwapKind::Esim, "cancel finished", "ERROR"),
     ] {
         assert_eq!(play(kind, story).0.status().as_str(), expected, "{story}");
     }
@@ -1192,7 +1083,7 @@ fn stored_names_are_read_again() {
     for phase in Phase::ALL {
         assert_eq!(phase.as_str().parse(), Ok(phase));
     }
-    for failure in Failure::ALL {
+    for failure in FailureCode::ALL {
         assert_eq!(failure.code().parse(), Ok(failure));
         assert!(failure.message().ends_with('.'));
     }
@@ -1244,10 +1135,7 @@ fn may_follow(from: Phase, to: Phase) -> bool {
     from == to
         || match from {
             Phase::Accepted => matches!(to, Phase::Ordering | Phase::Ending),
-            Phase::Ordering => matches!(
-                to,
-                Phase::Ordered | Phase::Started | Phase::Ending | Phase::Done
-            ),
+            Phase::Ordering => matches!(to, Phase::Ordered | Phase::Started | Phase::Ending | Phase::Done),
             Phase::Ordered => matches!(to, Phase::Started | Phase::Ending | Phase::Done),
             Phase::Started => matches!(to, Phase::Ending | Phase::Done),
             Phase::Ending => matches!(to, Phase::Done | Phase::Error),
@@ -1260,15 +1148,15 @@ fn may_follow(from: Phase, to: Phase) -> bool {
 const SLEEPS_AT_MOST: SignedDuration = SignedDuration::from_hours(2);
 
 /// Any facts in any order, each a while after the one before.
-fn history() -> impl Strategy<Value = (Kind, Vec<(&'static str, i64)>)> {
-    let kind = prop_oneof![Just(Kind::Esim), Just(Kind::Physical)];
+fn history() -> impl Strategy<Value = (SwapKind, Vec<(&'static str, i64)>)> {
+    let kind = prop_oneof![Just(SwapKind::Esim), Just(SwapKind::Physical)];
     let pause = prop::sample::select(vec![0, 0, 0, 1, 10, 60, 300, 3600, 86_400, 1_209_600]);
     let named = (prop::sample::select(FACTS.to_vec()), pause);
     (kind, prop::collection::vec(named, 0..40))
 }
 
 /// Lets it all happen; what is refused changes nothing.
-fn live((kind, facts): &(Kind, Vec<(&'static str, i64)>)) -> (Activation, Timestamp) {
+fn live((kind, facts): &(SwapKind, Vec<(&'static str, i64)>)) -> (Activation, Timestamp) {
     let (mut a, mut at) = (asked(*kind), asked_at());
     for (name, seconds) in facts {
         at += SignedDuration::from_secs(*seconds);
@@ -1297,13 +1185,7 @@ fn faults(at_most: usize) -> impl Strategy<Value = Vec<Fault>> {
 
 /// Does what `next` says, with peers that answer once the faults are used up, until nothing is next. `customer` installs
 /// the profile; `network` completes whatever it has started.
-fn run(
-    mut a: Activation,
-    mut at: Timestamp,
-    mut faults: Vec<Fault>,
-    customer: bool,
-    network: bool,
-) -> Activation {
+fn run(mut a: Activation, mut at: Timestamp, mut faults: Vec<Fault>, customer: bool, network: bool) -> Activation {
     // Two weeks of asking once an hour are 700 steps.
     for _ in 0..1_000 {
         let due = next(&a, &DEADLINES, at);
@@ -1318,9 +1200,9 @@ fn run(
                 at = until;
                 continue;
             }
-            Step::GiveUp(Failure::Unavailable) => &["unavailable"],
-            Step::GiveUp(Failure::Expired) => &["expired"],
-            Step::GiveUp(Failure::Unsettled) => &["unsettled"],
+            Step::GiveUp(FailureCode::Unavailable) => &["unavailable"],
+            Step::GiveUp(FailureCode::Expired) => &["expired"],
+            Step::GiveUp(FailureCode::Unsettled) => &["unsettled"],
             Step::GiveUp(_) => &["internal"],
             Step::Finish => &["finished"],
             Step::Erase => &["erased"],
@@ -1348,9 +1230,9 @@ fn run(
         for name in facts {
             match apply(&a, &fact(name, at), &DEADLINES, at) {
                 Ok(after) => a = after,
-                Err(Refused::Known | Refused::Ended) => {}
-                Err(Refused::Misplaced) if *name == "profile-settled" => {
-                    assert!(a.kind == Kind::Physical || a.profile_doubt > Some(at))
+                Err(Rejected::AlreadyApplied | Rejected::Ended) => {}
+                Err(Rejected::NotPossible) if *name == "profile-settled" => {
+                    assert!(a.kind == SwapKind::Physical || a.profile_doubt > Some(at))
                 }
                 Err(refused) => panic!("{name}: {refused}: {a:?}"),
             }

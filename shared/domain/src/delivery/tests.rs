@@ -5,9 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::line::tests::line;
-use crate::{Iccid, Kind, Requested};
+use crate::{Iccid, Requested, SwapKind};
 
-const PATIENCE: Patience = Patience {
+const DEADLINES: MailDeadlines = MailDeadlines {
     doubt: SignedDuration::from_mins(15),
     refusal: SignedDuration::from_mins(1),
     lease: SignedDuration::from_secs(60),
@@ -15,9 +15,9 @@ const PATIENCE: Patience = Patience {
 };
 
 /// Where SES reports to us.
-const LISTENING: Patience = Patience {
+const LISTENING: MailDeadlines = MailDeadlines {
     silence: Some(SignedDuration::from_hours(1)),
-    ..PATIENCE
+    ..DEADLINES
 };
 
 fn swap() -> (Activation, Timestamp) {
@@ -25,11 +25,11 @@ fn swap() -> (Activation, Timestamp) {
     let swap = Activation::accept(
         ActivationId::from_random(at, 7),
         &line(),
-        Kind::Esim,
+        SwapKind::Esim,
         Iccid::parse("8931086000000002019").unwrap(),
         Requested::default(),
         "OWNER anna",
-        PATIENCE.lease,
+        DEADLINES.lease,
         at,
     );
     (swap, at)
@@ -38,7 +38,7 @@ fn swap() -> (Activation, Timestamp) {
 fn new() -> (Delivery, Timestamp) {
     let (swap, at) = swap();
     let to = EmailAddress::parse("anna@example.com").unwrap();
-    (Delivery::new(&swap, 1, to, PATIENCE.lease, at), at)
+    (Delivery::new(&swap, 1, to, DEADLINES.lease, at), at)
 }
 
 /// Facts by name. A claim's token is its number; an outcome is of the claim `token`.
@@ -47,24 +47,24 @@ fn fact(name: &str, token: u32, at: Timestamp) -> DeliveryFact {
         "claimed" => {
             return DeliveryFact::Claimed {
                 token: token.to_string(),
-                deadline: at + PATIENCE.lease,
+                deadline: at + DEADLINES.lease,
             };
         }
         "lapsed" => return DeliveryFact::Lapsed,
         "unheard" => return DeliveryFact::Unheard,
         "void" => return DeliveryFact::Void,
         "postponed" => return DeliveryFact::Postponed,
-        "accepted" => return reported(Report::Accepted),
-        "delivered" => return reported(Report::Delivered),
-        "complained" => return reported(Report::Complained),
-        "bounced" => return reported(Report::Bounced),
-        "bounced-for-now" => return reported(Report::BouncedForNow),
-        "sent" => Outcome::Sent("ses-1".to_owned()),
-        "throttled" => Outcome::Held(HoldReason::Throttled),
-        "quota" => Outcome::Held(HoldReason::Quota),
-        "released" => Outcome::Released,
-        "refused" => Outcome::Refused,
-        "lost" => Outcome::Lost,
+        "accepted" => return reported(MailReport::Accepted),
+        "delivered" => return reported(MailReport::Delivered),
+        "complained" => return reported(MailReport::Complained),
+        "bounced" => return reported(MailReport::Bounced),
+        "bounced-for-now" => return reported(MailReport::BouncedForNow),
+        "sent" => SendOutcome::Sent("ses-1".to_owned()),
+        "throttled" => SendOutcome::Held(HoldReason::Throttled),
+        "quota" => SendOutcome::Held(HoldReason::Quota),
+        "released" => SendOutcome::Released,
+        "refused" => SendOutcome::Refused,
+        "lost" => SendOutcome::Lost,
         _ => panic!("no fact is named {name}"),
     };
     DeliveryFact::Ended {
@@ -73,7 +73,7 @@ fn fact(name: &str, token: u32, at: Timestamp) -> DeliveryFact {
     }
 }
 
-fn reported(report: Report) -> DeliveryFact {
+fn reported(report: MailReport) -> DeliveryFact {
     DeliveryFact::Reported {
         message_id: "ses-1".to_owned(),
         report,
@@ -82,7 +82,7 @@ fn reported(report: Report) -> DeliveryFact {
 
 /// Plays a story: facts, of the newest claim unless they name one (`sent#1`), `!` after those that change nothing, and
 /// minutes that go by (`+15`).
-fn play(story: &str, patience: &Patience) -> (Delivery, Timestamp, u32) {
+fn play(story: &str, patience: &MailDeadlines) -> (Delivery, Timestamp, u32) {
     let ((mut d, mut at), mut claims) = (new(), 0);
     for word in story.split_whitespace() {
         if let Some(minutes) = word.strip_prefix('+') {
@@ -98,16 +98,8 @@ fn play(story: &str, patience: &Patience) -> (Delivery, Timestamp, u32) {
         assert_eq!(found.is_none(), word.ends_with('!'), "{word} of: {story}");
         if let Some(after) = found {
             assert_eq!(after.version, d.version + 1);
-            assert_eq!(
-                after.modified_at == at,
-                name != "postponed" || d.modified_at == at
-            );
-            let lines = |mail: &Delivery| {
-                mail.timeline
-                    .iter()
-                    .map(|line| line.what.clone())
-                    .collect::<Vec<_>>()
-            };
+            assert_eq!(after.modified_at == at, name != "postponed" || d.modified_at == at);
+            let lines = |mail: &Delivery| mail.timeline.iter().map(|line| line.what.clone()).collect::<Vec<_>>();
             assert!(lines(&after).starts_with(&lines(&d)));
             claims += u32::from(name == "claimed");
             d = after;
@@ -148,10 +140,7 @@ fn every_fact_in_every_state() {
         ("spent", "claimed lost +15 claimed lost"),
         ("third", "claimed lost +15 claimed lost +60 claimed"),
         ("mute", "claimed lost +15 claimed lost +60 claimed lost +59"),
-        (
-            "silent",
-            "claimed lost +15 claimed lost +60 claimed lost +60",
-        ),
+        ("silent", "claimed lost +15 claimed lost +60 claimed lost +60"),
         ("sent", "claimed sent"),
         ("failed", "claimed refused"),
         ("held", "claimed throttled"),
@@ -194,7 +183,7 @@ fn every_fact_in_every_state() {
                 row[0]
             );
             let stranger = fact("sent", 99, at);
-            assert_eq!(apply_delivery(&d, &stranger, &PATIENCE, at), None);
+            assert_eq!(apply_delivery(&d, &stranger, &DEADLINES, at), None);
         }
     }
 }
@@ -236,12 +225,7 @@ fn the_next_step_of_every_state() {
         ",
     );
     let (names, rows) = table.split_first().unwrap();
-    assert!(
-        COLUMNS
-            .iter()
-            .map(|column| column.0)
-            .eq(names[..5].iter().copied())
-    );
+    assert!(COLUMNS.iter().map(|column| column.0).eq(names[..5].iter().copied()));
     let (mut d, now) = new();
     for index in 0..COLUMNS.iter().map(|column| column.1.len()).product() {
         let mut rest: usize = index;
@@ -250,12 +234,8 @@ fn the_next_step_of_every_state() {
             rest /= values.len();
             value
         });
-        let fits =
-            |(cell, value): (&&str, &str)| *cell == "*" || cell.split('|').any(|one| one == value);
-        let row = rows
-            .iter()
-            .find(|row| row.iter().zip(values).all(fits))
-            .unwrap();
+        let fits = |(cell, value): (&&str, &str)| *cell == "*" || cell.split('|').any(|one| one == value);
+        let row = rows.iter().find(|row| row.iter().zip(values).all(fits)).unwrap();
 
         let [state, attempt, doubts, refusals, wake] = values;
         d.state = state.parse().unwrap();
@@ -266,8 +246,7 @@ fn the_next_step_of_every_state() {
         });
         d.doubts = doubts.parse().unwrap();
         d.refusals = refusals.parse().unwrap();
-        d.wake_at = (wake != "none")
-            .then(|| now + SignedDuration::from_secs(if wake == "later" { 60 } else { 0 }));
+        d.wake_at = (wake != "none").then(|| now + SignedDuration::from_secs(if wake == "later" { 60 } else { 0 }));
         assert_eq!(step(&d, now), row[5], "{values:?}");
     }
 }
@@ -279,7 +258,7 @@ fn stories() {
         claimed sent => sent rest
         claimed sent sent! => sent rest
         claimed refused => failed rest
-        # Refused for now: 1, 2, 4, 8, 16 minutes, the sixth is the last.
+        # Rejected for now: 1, 2, 4, 8, 16 minutes, the sixth is the last.
         claimed released => pending wait:60
         claimed released released! => pending wait:60
         claimed released +1 claimed released => pending wait:120
@@ -332,7 +311,7 @@ fn stories() {
         claimed lost void sent => sent rest
         claimed lost +15 claimed lost void released => ambiguous rest
         ";
-    check(table, &PATIENCE);
+    check(table, &DEADLINES);
     let table = "
         # SES's reports, in any order, before its answer, instead of it, and again.
         claimed accepted accepted! sent! => sent rest
@@ -375,7 +354,7 @@ fn stories() {
     check(table, &LISTENING);
 }
 
-fn check(table: &str, patience: &Patience) {
+fn check(table: &str, patience: &MailDeadlines) {
     for line in table.lines().map(str::trim) {
         if line.is_empty() || line.starts_with("# ") {
             continue;
@@ -407,10 +386,10 @@ fn when_the_sweeper_looks() {
         ("claimed refused", "-"),
         ("void", "-"),
     ] {
-        let (d, now, _) = play(story, &PATIENCE);
-        let found = d.due_at.map_or("-".to_owned(), |due| {
-            due.duration_since(now).as_secs().to_string()
-        });
+        let (d, now, _) = play(story, &DEADLINES);
+        let found = d
+            .due_at
+            .map_or("-".to_owned(), |due| due.duration_since(now).as_secs().to_string());
         assert_eq!(found, expected, "{story}");
     }
 }
@@ -420,22 +399,10 @@ fn which_mail_is_still_needed() {
     let cases = [
         // phase, profile, state, newest: needed
         (Phase::Ordered, ProfileState::Released, "", 1, true),
-        (
-            Phase::Ordered,
-            ProfileState::Released,
-            "claimed lost",
-            1,
-            true,
-        ),
+        (Phase::Ordered, ProfileState::Released, "claimed lost", 1, true),
         (Phase::Ordered, ProfileState::Released, "", 2, false),
         (Phase::Ordered, ProfileState::Downloaded, "", 1, true),
-        (
-            Phase::Ordered,
-            ProfileState::Downloaded,
-            "claimed lost",
-            1,
-            false,
-        ),
+        (Phase::Ordered, ProfileState::Downloaded, "claimed lost", 1, false),
         (Phase::Ordered, ProfileState::Installed, "", 1, false),
         (Phase::Accepted, ProfileState::Released, "", 1, false),
         (Phase::Ordering, ProfileState::Released, "", 1, true),
@@ -443,13 +410,7 @@ fn which_mail_is_still_needed() {
         (Phase::Started, ProfileState::Released, "", 1, true),
         (Phase::Started, ProfileState::Released, "", 2, false),
         (Phase::Started, ProfileState::Downloaded, "", 1, true),
-        (
-            Phase::Started,
-            ProfileState::Downloaded,
-            "claimed lost",
-            1,
-            false,
-        ),
+        (Phase::Started, ProfileState::Downloaded, "claimed lost", 1, false),
         (Phase::Started, ProfileState::Installed, "", 1, false),
         (Phase::Ending, ProfileState::Released, "", 1, false),
         (Phase::Error, ProfileState::Released, "", 1, false),
@@ -460,12 +421,8 @@ fn which_mail_is_still_needed() {
         swap.phase = phase;
         swap.profile = Some(profile);
         swap.mails = newest;
-        let (mail, ..) = play(story, &PATIENCE);
-        assert_eq!(
-            mail.is_needed(&swap),
-            needed,
-            "{phase:?} {profile:?} {story}"
-        );
+        let (mail, ..) = play(story, &DEADLINES);
+        assert_eq!(mail.is_needed(&swap), needed, "{phase:?} {profile:?} {story}");
     }
 }
 
@@ -473,7 +430,7 @@ fn which_mail_is_still_needed() {
 fn mails_that_callers_ask() {
     let (swap, at) = swap();
     let other = EmailAddress::parse("anna@example.net").unwrap();
-    let ask = |last, to, at| resend(&swap, last, to, PATIENCE.lease, at);
+    let ask = |last, to, at| resend(&swap, last, to, DEADLINES.lease, at);
     let minute = SignedDuration::from_mins(1);
 
     let (first, _) = new();
@@ -483,11 +440,7 @@ fn mails_that_callers_ask() {
     let soon = Err(ResendRefused::TooSoon(at + minute));
     assert_eq!(ask(Some(&second), None, at), soon);
     let third = ask(Some(&second), None, at + minute).unwrap();
-    assert_eq!(
-        (third.number, &third.to),
-        (3, &other),
-        "the last address counts"
-    );
+    assert_eq!((third.number, &third.to), (3, &other), "the last address counts");
     let fourth = ask(Some(&third), None, at + minute * 2).unwrap();
     let many = Err(ResendRefused::TooMany);
     assert_eq!(ask(Some(&fourth), None, at + minute * 9), many);
@@ -504,17 +457,10 @@ fn attempts_are_numbered_through() {
         ("claimed throttled +1 claimed", 2),
         ("claimed throttled +1 claimed quota +2 claimed", 3),
         ("claimed lost throttled +15 claimed", 2),
-        (
-            "claimed released +1 claimed throttled +1 claimed lost +15 claimed",
-            4,
-        ),
+        ("claimed released +1 claimed throttled +1 claimed lost +15 claimed", 4),
     ] {
-        let (d, ..) = play(story, &PATIENCE);
-        assert_eq!(
-            d.attempt.map(|attempt| attempt.number),
-            Some(expected),
-            "{story}"
-        );
+        let (d, ..) = play(story, &DEADLINES);
+        assert_eq!(d.attempt.map(|attempt| attempt.number), Some(expected), "{story}");
     }
 }
 
@@ -523,30 +469,27 @@ fn held_mails_are_not_sent_together() {
     let hours = SignedDuration::from_hours;
     // The token decides of the second half.
     for (token, refusal, expected) in [
-        ("0", PATIENCE.refusal, 30_000),
-        ("1", PATIENCE.refusal, 30_030),
-        ("1f4", PATIENCE.refusal, 45_000),
-        ("3e7", PATIENCE.refusal, 59_970),
-        ("3e8", PATIENCE.refusal, 30_000),
-        ("ffffffffffffffff", PATIENCE.refusal, 48_450),
-        ("no number", PATIENCE.refusal, 30_000),
+        ("0", DEADLINES.refusal, 30_000),
+        ("1", DEADLINES.refusal, 30_030),
+        ("1f4", DEADLINES.refusal, 45_000),
+        ("3e7", DEADLINES.refusal, 59_970),
+        ("3e8", DEADLINES.refusal, 30_000),
+        ("ffffffffffffffff", DEADLINES.refusal, 48_450),
+        ("no number", DEADLINES.refusal, 30_000),
         ("1f4", hours(1), 2_700_000),
         ("1f4", hours(2), 2_700_000),
         ("1f4", SignedDuration::MAX, 2_700_000),
     ] {
-        let patience = Patience {
-            refusal,
-            ..PATIENCE
-        };
+        let patience = MailDeadlines { refusal, ..DEADLINES };
         let (d, at) = new();
         let claimed = DeliveryFact::Claimed {
             token: token.to_owned(),
-            deadline: at + PATIENCE.lease,
+            deadline: at + DEADLINES.lease,
         };
         let d = apply_delivery(&d, &claimed, &patience, at).unwrap();
         let held = DeliveryFact::Ended {
             token: token.to_owned(),
-            outcome: Outcome::Held(HoldReason::Throttled),
+            outcome: SendOutcome::Held(HoldReason::Throttled),
         };
         let d = apply_delivery(&d, &held, &patience, at).unwrap();
         let waits = d.wake_at.unwrap().duration_since(at);
@@ -581,10 +524,7 @@ fn the_timeline_tells_what_was_tried() {
             "SES: refused; SES: no answer; sent",
         ),
         ("claimed throttled", "SES: throttled"),
-        (
-            "claimed throttled +1 claimed throttled",
-            "SES: throttled x2",
-        ),
+        ("claimed throttled +1 claimed throttled", "SES: throttled x2"),
         (
             "claimed throttled +1 claimed throttled +2 claimed throttled +4 claimed quota +8 claimed quota +16 claimed sent",
             "SES: throttled x3; SES: quota x2; sent",
@@ -614,11 +554,7 @@ fn the_timeline_tells_what_was_tried() {
         });
         let noted: Vec<_> = noted.collect();
         assert_eq!(noted.join("; "), expected, "{story}");
-        assert!(
-            d.timeline.iter().all(|event| event.at <= at),
-            "{:?}",
-            d.timeline
-        );
+        assert!(d.timeline.iter().all(|event| event.at <= at), "{:?}", d.timeline);
         assert!(d.timeline.is_sorted_by_key(|event| event.at));
     }
     for (story, unneeded) in [
@@ -627,7 +563,7 @@ fn the_timeline_tells_what_was_tried() {
         ("claimed throttled void", true),
         ("claimed void released", true),
     ] {
-        let (d, ..) = play(story, &PATIENCE);
+        let (d, ..) = play(story, &DEADLINES);
         assert_eq!(d.state, DeliveryState::Failed);
         assert_eq!(d.is_unneeded(), unneeded, "{story}");
     }
@@ -646,15 +582,9 @@ fn what_happens_again_and_again_is_one_line() {
     let counts: Vec<_> = d.timeline.iter().map(|event| event.count).collect();
     assert_eq!(counts, [30, 30]);
     assert!(d.timeline.iter().all(|event| event.at < event.last));
-    for (told, name) in [
-        "accepted",
-        "bounced-for-now",
-        "delivered",
-        "complained",
-        "bounced",
-    ]
-    .into_iter()
-    .enumerate()
+    for (told, name) in ["accepted", "bounced-for-now", "delivered", "complained", "bounced"]
+        .into_iter()
+        .enumerate()
     {
         d = apply_delivery(&d, &fact(name, token, at), &LISTENING, at).unwrap();
         assert_eq!(d.timeline.len(), told + 3);
@@ -674,7 +604,7 @@ fn ses_names_a_mail_once() {
         assert_eq!(d.message_id.as_deref(), expected, "{story}");
         let told = DeliveryFact::Reported {
             message_id: "ses-2".to_owned(),
-            report: Report::Delivered,
+            report: MailReport::Delivered,
         };
         let d = apply_delivery(&d, &told, &LISTENING, at).unwrap();
         let name = d.message_id.unwrap();
@@ -726,15 +656,7 @@ impl Fate {
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
-    let answered = prop::sample::select(vec![
-        Some(0),
-        Some(0),
-        Some(1),
-        Some(2),
-        Some(3),
-        Some(4),
-        None,
-    ]);
+    let answered = prop::sample::select(vec![Some(0), Some(0), Some(1), Some(2), Some(3), Some(4), None]);
     let refused = prop::sample::select(vec![
         "released",
         "released",
@@ -752,7 +674,7 @@ fn fate() -> impl Strategy<Value = Fate> {
 
 /// Does what `next_delivery` says while attempts go as `fates` say, then well, until nothing is next. Answers come twice.
 /// Returns the mail as it ends, and how many SES took.
-fn run(fates: &[Fate], patience: &Patience) -> (Delivery, u32) {
+fn run(fates: &[Fate], patience: &MailDeadlines) -> (Delivery, u32) {
     let (mut d, mut at) = new();
     let mut fates = fates.iter().copied();
     let (mut taken, mut token) = (0, 0);
@@ -775,8 +697,7 @@ fn run(fates: &[Fate], patience: &Patience) -> (Delivery, u32) {
             }
             DeliveryStep::WaitUntil(until) => {
                 assert!(
-                    until > at
-                        && until <= at + patience.silence.unwrap_or(SignedDuration::from_mins(16)),
+                    until > at && until <= at + patience.silence.unwrap_or(SignedDuration::from_mins(16)),
                     "sleeps too long: {d:?}"
                 );
                 at = until;
@@ -810,7 +731,7 @@ fn run(fates: &[Fate], patience: &Patience) -> (Delivery, u32) {
 proptest! {
     #[test]
     fn one_mail_when_its_fate_is_known_and_two_at_most(fates in prop::collection::vec(fate(), 0..10)) {
-        let (d, taken) = run(&fates, &PATIENCE);
+        let (d, taken) = run(&fates, &DEADLINES);
         prop_assert!(taken <= 2, "{taken} mails");
         let all_known = fates.iter().all(|fate| fate.answered == Some(0));
         match d.state {
@@ -855,13 +776,13 @@ proptest! {
         let (mut d, mut at) = new();
         for (name, token, minutes) in before {
             at += SignedDuration::from_mins(minutes);
-            d = apply_delivery(&d, &fact(name, token, at), &PATIENCE, at).unwrap_or(d);
+            d = apply_delivery(&d, &fact(name, token, at), &DEADLINES, at).unwrap_or(d);
         }
-        d = apply_delivery(&d, &DeliveryFact::Void, &PATIENCE, at).unwrap_or(d);
+        d = apply_delivery(&d, &DeliveryFact::Void, &DEADLINES, at).unwrap_or(d);
         for (name, token, minutes) in after {
             at += SignedDuration::from_mins(minutes);
             prop_assert_ne!(next_delivery(&d, at), DeliveryStep::Send);
-            d = apply_delivery(&d, &fact(name, token, at), &PATIENCE, at).unwrap_or(d);
+            d = apply_delivery(&d, &fact(name, token, at), &DEADLINES, at).unwrap_or(d);
         }
     }
 }
@@ -880,4 +801,17 @@ fn any_fact() -> impl Strategy<Value = (&'static str, u32, i64)> {
     ];
     let minutes = prop::sample::select(vec![0, 1, 15]);
     (prop::sample::select(names), 1..4u32, minutes)
+}
+
+#[test]
+fn an_anonymised_mail_keeps_all_but_its_recipient() {
+    let (mail, _) = new();
+    let anonymised = mail.anonymised();
+    let expected = Delivery {
+        to: EmailAddress::erased(),
+        version: mail.version + 1,
+        ..mail.clone()
+    };
+    assert_eq!(anonymised, expected);
+    assert_ne!(anonymised.to, mail.to);
 }

@@ -1,0 +1,37 @@
+//! A simulated SM-DP+ and a simulated network, which keep their books over a kill. Nothing of a swap's life is here.
+
+#[cfg(test)]
+mod callback_receiver;
+mod db;
+mod mobile_network;
+mod outbox;
+mod smdp;
+mod tls;
+
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::task::JoinSet;
+
+pub use mobile_network::MobileNetwork;
+pub use outbox::Callback;
+pub use smdp::{InstallError, ProfileState, Smdp};
+pub use tls::{TlsCaller, TlsError, TlsListener, subject};
+
+/// Serves for ever. When the future is dropped, the open connections end with it, as in a crash.
+async fn serve(mut listener: impl Listener, router: Router) -> Infallible {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            (stream, _) = listener.accept() => {
+                let router = TowerToHyperService::new(router.clone());
+                connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), router));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}

@@ -1,0 +1,613 @@
+//! A simulated SM-DP+: the ES2+ functions, the profile state machine of SGP.22 section 3.1.6, and the phone's side of it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::header::ORIGIN;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::serve::Listener;
+use axum::{Json, Router};
+use domain::{ActivationCode, ConfirmationCode, Iccid, MatchingId, SmDpAddress};
+use edge::ClockAndRng;
+use peers::es2plus::{
+    ADMIN_PROTOCOL, CancelOrder, CancelOrderResponse, ConfirmOrder, ConfirmOrderResponse, DownloadOrder,
+    DownloadOrderResponse, DownloadProgressInfo, ExecutionStatus, FinalStatus, PATH, ReleaseProfile,
+    ReleaseProfileResponse, RequestHeader, ResponseHeader,
+};
+use ring::digest;
+use ring::rand::{SecureRandom, SystemRandom};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::db::{Db, DbError};
+use crate::outbox::{self, Callback};
+
+/// A profile without a row is `Available`: the stock is endless. `orders` counts the downloadOrders that were taken.
+const TABLE: &str = "
+    CREATE TABLE IF NOT EXISTS profiles (
+        iccid TEXT PRIMARY KEY,
+        state TEXT NOT NULL,
+        orders INTEGER NOT NULL,
+        eid TEXT,
+        profile_type TEXT NOT NULL,
+        matching_id TEXT UNIQUE,
+        code_salt BLOB,
+        code_hash BLOB,
+        wrong_codes INTEGER NOT NULL
+    );";
+
+/// Wrong confirmation codes until a profile is given up.
+const WRONG_CODES_AT_MOST: u32 = 5;
+
+/// Where a profile is in its life (SGP.22 section 3.1.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProfileState {
+    /// In stock.
+    Available,
+    /// Ordered.
+    Allocated,
+    /// Ordered for one phone.
+    Linked,
+    /// Confirmed, not to be fetched yet.
+    Confirmed,
+    /// To be fetched.
+    Released,
+    /// On a phone.
+    Downloaded,
+    /// Installed on a phone.
+    Installed,
+    /// Given up, until its order is cancelled.
+    Error,
+    /// Given up for ever.
+    Unavailable,
+}
+
+impl ProfileState {
+    const ALL: [Self; 9] = [
+        Self::Available,
+        Self::Allocated,
+        Self::Linked,
+        Self::Confirmed,
+        Self::Released,
+        Self::Downloaded,
+        Self::Installed,
+        Self::Error,
+        Self::Unavailable,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "Available",
+            Self::Allocated => "Allocated",
+            Self::Linked => "Linked",
+            Self::Confirmed => "Confirmed",
+            Self::Released => "Released",
+            Self::Downloaded => "Downloaded",
+            Self::Installed => "Installed",
+            Self::Error => "Error",
+            Self::Unavailable => "Unavailable",
+        }
+    }
+}
+
+impl ToSql for ProfileState {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl FromSql for ProfileState {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let text = value.as_str()?;
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or(FromSqlError::InvalidType)
+    }
+}
+
+/// Why a phone does not get a profile.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// It is no activation code.
+    #[error("the activation code is malformed")]
+    Malformed,
+    /// No released profile goes by it here.
+    #[error("no profile is waiting under this activation code")]
+    Unknown,
+    /// The confirmation code is another one, or missing.
+    #[error("the confirmation code is wrong")]
+    WrongCode,
+    /// The profile is installed already, or given up.
+    #[error("the activation code has been used")]
+    Used,
+    /// The database failed.
+    #[error("the database failed")]
+    Db(#[from] rusqlite::Error),
+}
+
+impl IntoResponse for InstallError {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Unknown => StatusCode::NOT_FOUND,
+            Self::WrongCode => StatusCode::FORBIDDEN,
+            Self::Used => StatusCode::CONFLICT,
+            Self::Db(error) => {
+                tracing::error!(%error, "the SM-DP+ database failed");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        (status, Json(json!({"message": self.to_string()}))).into_response()
+    }
+}
+
+/// What an ES2+ function comes to: `Err` is a `Failed` with its codes.
+type Verdict<T> = Result<T, ExecutionStatus>;
+
+struct Profile {
+    iccid: Iccid,
+    state: ProfileState,
+    eid: Option<String>,
+    profile_type: String,
+    matching_id: Option<String>,
+    code: Option<HashedCode>,
+    wrong_codes: u32,
+}
+
+/// A confirmation code as the book keeps it: the code itself is forgotten.
+struct HashedCode {
+    salt: Vec<u8>,
+    hash: Vec<u8>,
+}
+
+impl HashedCode {
+    fn new(code: &ConfirmationCode) -> Self {
+        let salt = random::<16>().to_vec();
+        let hash = Self::hash(&salt, code.expose());
+        Self { salt, hash }
+    }
+
+    fn fits(&self, code: Option<&str>) -> bool {
+        code.is_some_and(|code| Self::hash(&self.salt, code) == self.hash)
+    }
+
+    fn hash(salt: &[u8], code: &str) -> Vec<u8> {
+        let salted = [salt, code.as_bytes()].concat();
+        digest::digest(&digest::SHA256, &salted).as_ref().to_vec()
+    }
+}
+
+/// The simulated SM-DP+.
+pub struct Smdp {
+    book: Db,
+    address: SmDpAddress,
+    callback_url: String,
+    ambient: ClockAndRng,
+}
+
+impl Smdp {
+    /// Opens its book. `address` is the host name that activation codes of it bear; below `callback_base_url` the
+    /// operator serves `/gsma/rsp2/es2plus/handleDownloadProgressInfo`.
+    pub fn open(
+        path: Option<&Path>,
+        address: SmDpAddress,
+        callback_base_url: &str,
+        ambient: ClockAndRng,
+    ) -> rusqlite::Result<Self> {
+        let book = Db::open(path, &format!("{TABLE}{}", outbox::TABLE))?;
+        let base = callback_base_url.trim_end_matches('/');
+        let callback_url = format!("{base}{PATH}handleDownloadProgressInfo");
+        // What is still to be sent from before a restart goes to where the operator is now.
+        book.write(|change| change.execute("UPDATE outbox SET url = ?1", [&callback_url]))?;
+        Ok(Self {
+            book,
+            address,
+            callback_url,
+            ambient,
+        })
+    }
+
+    /// Serves the router and sends the callbacks until the task is aborted.
+    pub fn serve(self: Arc<Self>, listener: impl Listener, connector: SharedHttpConnector) -> JoinHandle<()> {
+        tokio::spawn(async move {
+            let router = self.clone().router();
+            let deliver = outbox::deliver(&self.book, &connector, &[ADMIN_PROTOCOL], &self.ambient);
+            tokio::select! {
+                never = crate::serve(listener, router) => match never {},
+                Err(error) = deliver => {
+                    tracing::error!(%error, "the SM-DP+ database failed");
+                }
+            }
+        })
+    }
+
+    /// The four ES2+ functions, and `POST /local/phone/install`.
+    pub fn router(self: Arc<Self>) -> Router {
+        Router::new()
+            .route(&format!("{PATH}downloadOrder"), post(download_order))
+            .route(&format!("{PATH}confirmOrder"), post(confirm_order))
+            .route(&format!("{PATH}releaseProfile"), post(release_profile))
+            .route(&format!("{PATH}cancelOrder"), post(cancel_order))
+            .route("/local/phone/install", post(phone_install))
+            .with_state(self)
+    }
+
+    /// Plays a phone that fetches a profile and stops there: notification point 3, or 2 after a wrong code. The fifth
+    /// wrong code ends the profile.
+    pub fn download(&self, activation_code: &str, confirmation_code: Option<&str>) -> Result<Iccid, InstallError> {
+        self.book.write(|change| {
+            let fetched = self.fetch(change, activation_code, confirmation_code)?;
+            Ok(fetched.map(|profile| profile.iccid))
+        })?
+    }
+
+    /// Plays a phone that fetches a profile, unless one has it already, and installs it: notification points 3 and 4.
+    pub fn install(&self, activation_code: &str, confirmation_code: Option<&str>) -> Result<Iccid, InstallError> {
+        self.book.write(|change| {
+            let profile = match self.fetch(change, activation_code, confirmation_code)? {
+                Ok(profile) => profile,
+                Err(error) => return Ok(Err(error)),
+            };
+            set_state(change, &profile.iccid, ProfileState::Installed)?;
+            self.notify(change, &profile, 4, ExecutionStatus::SUCCESS)?;
+            Ok(Ok(profile.iccid))
+        })?
+    }
+
+    /// Takes the callbacks that wait to be sent, oldest first. Whoever takes them sends them: they are forgotten here.
+    pub fn take_callbacks(&self) -> rusqlite::Result<Vec<Callback>> {
+        self.book.write(outbox::take)
+    }
+
+    /// Where a profile is.
+    pub fn profile_state(&self, iccid: &Iccid) -> rusqlite::Result<ProfileState> {
+        let found = self.book.read(|book| find(book, "iccid", iccid.as_str()))?;
+        Ok(found.map_or(ProfileState::Available, |profile| profile.state))
+    }
+
+    /// How many downloadOrders for this profile were taken.
+    pub fn orders_of(&self, iccid: &Iccid) -> rusqlite::Result<usize> {
+        let orders = self.book.read(|book| {
+            book.query_row(
+                "SELECT orders FROM profiles WHERE iccid = ?1",
+                [iccid.as_str()],
+                |row| row.get(0),
+            )
+            .optional()
+        })?;
+        Ok(orders.unwrap_or(0))
+    }
+
+    fn fetch(
+        &self,
+        change: &Transaction<'_>,
+        activation_code: &str,
+        confirmation_code: Option<&str>,
+    ) -> rusqlite::Result<Result<Profile, InstallError>> {
+        let Ok(code) = ActivationCode::parse(activation_code) else {
+            return Ok(Err(InstallError::Malformed));
+        };
+        let ours = code.smdp().as_str().eq_ignore_ascii_case(self.address.as_str());
+        let found = find(change, "matching_id", code.matching_id().expose())?;
+        let Some(profile) = found.filter(|_| ours) else {
+            return Ok(Err(InstallError::Unknown));
+        };
+        match profile.state {
+            ProfileState::Released | ProfileState::Downloaded => {}
+            ProfileState::Installed | ProfileState::Error => return Ok(Err(InstallError::Used)),
+            _ => return Ok(Err(InstallError::Unknown)),
+        }
+        if let Some(asked) = &profile.code
+            && !asked.fits(confirmation_code)
+        {
+            self.count_wrong_code(change, &profile)?;
+            return Ok(Err(InstallError::WrongCode));
+        }
+        if profile.state == ProfileState::Released {
+            set_state(change, &profile.iccid, ProfileState::Downloaded)?;
+            self.notify(change, &profile, 3, ExecutionStatus::SUCCESS)?;
+        }
+        Ok(Ok(profile))
+    }
+
+    fn count_wrong_code(&self, change: &Transaction<'_>, profile: &Profile) -> rusqlite::Result<()> {
+        change.execute(
+            "UPDATE profiles SET wrong_codes = wrong_codes + 1 WHERE iccid = ?1",
+            [profile.iccid.as_str()],
+        )?;
+        let status = if profile.wrong_codes + 1 < WRONG_CODES_AT_MOST {
+            ExecutionStatus::failed("8.2.7", "3.8", "Confirmation code refused")
+        } else {
+            set_state(change, &profile.iccid, ProfileState::Error)?;
+            ExecutionStatus::failed("8.2.7", "6.4", "Too many wrong confirmation codes")
+        };
+        self.notify(change, profile, 2, status)
+    }
+
+    fn notify(
+        &self,
+        change: &Transaction<'_>,
+        profile: &Profile,
+        point: u32,
+        status: ExecutionStatus,
+    ) -> rusqlite::Result<()> {
+        let info = DownloadProgressInfo {
+            header: Some(RequestHeader {
+                function_requester_identifier: self.address.as_str().to_owned(),
+                function_call_identifier: format!("N-{}", u64::from_be_bytes(random())),
+            }),
+            eid: profile.eid.clone(),
+            iccid: profile.iccid.clone(),
+            profile_type: Some(profile.profile_type.clone()),
+            timestamp: Some(self.ambient.now()),
+            notification_point_id: point,
+            notification_point_status: status,
+            result_data: None,
+        };
+        outbox::put(change, profile.iccid.as_str(), &self.callback_url, &info)
+    }
+}
+
+async fn download_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
+    answer(&body, |order: DownloadOrder| {
+        let verdict = smdp.book.write(|change| order_profile(change, &order))?;
+        Ok(DownloadOrderResponse {
+            iccid: verdict.as_ref().ok().cloned(),
+            header: header(verdict),
+        })
+    })
+}
+
+async fn confirm_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
+    answer(&body, |order: ConfirmOrder| {
+        let verdict = smdp.book.write(|change| confirm_profile(change, &order))?;
+        Ok(ConfirmOrderResponse {
+            eid: None,
+            matching_id: verdict.as_ref().ok().cloned(),
+            smdp_address: verdict.as_ref().ok().map(|_| smdp.address.as_str().to_owned()),
+            header: header(verdict),
+        })
+    })
+}
+
+async fn release_profile(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
+    answer(&body, |release: ReleaseProfile| {
+        let verdict = smdp.book.write(|change| {
+            let Some(profile) = find(change, "iccid", release.iccid.as_str())? else {
+                return Ok(Err(unknown_iccid()));
+            };
+            if profile.state != ProfileState::Confirmed {
+                return Ok(Err(wrong_transition()));
+            }
+            set_state(change, &profile.iccid, ProfileState::Released).map(Ok)
+        })?;
+        Ok(ReleaseProfileResponse {
+            header: header(verdict),
+        })
+    })
+}
+
+async fn cancel_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
+    answer(&body, |cancel: CancelOrder| {
+        let verdict = smdp.book.write(|change| cancel_profile(change, &cancel))?;
+        Ok(CancelOrderResponse {
+            header: header(verdict),
+        })
+    })
+}
+
+async fn phone_install(
+    State(smdp): State<Arc<Smdp>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, InstallError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Phone {
+        activation_code: String,
+        confirmation_code: Option<String>,
+    }
+    // A browser names the page that sends it. No page plays this phone.
+    if headers.contains_key(ORIGIN) {
+        return Err(InstallError::Malformed);
+    }
+    let phone: Phone = serde_json::from_slice(&body).map_err(|_| InstallError::Malformed)?;
+    let iccid = smdp.install(&phone.activation_code, phone.confirmation_code.as_deref())?;
+    Ok(Json(json!({"iccid": iccid.as_str()})).into_response())
+}
+
+/// Success and refusal are both 200; only a body that is no such request is not (SGP.22 section 6.3).
+fn answer<Q: DeserializeOwned, A: Serialize>(body: &[u8], work: impl FnOnce(Q) -> rusqlite::Result<A>) -> Response {
+    let Ok(request) = serde_json::from_slice(body) else {
+        return (StatusCode::BAD_REQUEST, [ADMIN_PROTOCOL]).into_response();
+    };
+    match work(request) {
+        Ok(answer) => ([ADMIN_PROTOCOL], Json(answer)).into_response(),
+        Err(error) => DbError::from(error).into_response(),
+    }
+}
+
+fn header<T>(verdict: Verdict<T>) -> ResponseHeader {
+    ResponseHeader {
+        function_execution_status: verdict.err().unwrap_or(ExecutionStatus::SUCCESS),
+    }
+}
+
+fn order_profile(change: &Transaction<'_>, order: &DownloadOrder) -> rusqlite::Result<Verdict<Iccid>> {
+    let Some(iccid) = &order.iccid else {
+        let message = "Profiles are ordered by ICCID here";
+        return Ok(Err(ExecutionStatus::failed("8.2.5", "3.9", message)));
+    };
+    let found = find(change, "iccid", iccid.as_str())?;
+    if found.is_some_and(|profile| profile.state != ProfileState::Available) {
+        return Ok(Err(not_available()));
+    }
+    let state = match order.eid {
+        Some(_) => ProfileState::Linked,
+        None => ProfileState::Allocated,
+    };
+    let profile_type = order.profile_type.as_deref().unwrap_or("CONSUMER");
+    change.execute(
+        "INSERT INTO profiles (iccid, state, orders, eid, profile_type, wrong_codes)
+         VALUES (?1, ?2, 1, ?3, ?4, 0)
+         ON CONFLICT (iccid) DO UPDATE SET
+             state = ?2, orders = orders + 1, eid = ?3, profile_type = ?4, wrong_codes = 0",
+        params![iccid.as_str(), state, order.eid, profile_type],
+    )?;
+    Ok(Ok(iccid.clone()))
+}
+
+fn confirm_profile(change: &Transaction<'_>, order: &ConfirmOrder) -> rusqlite::Result<Verdict<MatchingId>> {
+    let found = find(change, "iccid", order.iccid.as_str())?;
+    let Some(profile) = found.filter(|profile| profile.state != ProfileState::Available) else {
+        return Ok(Err(unknown_iccid()));
+    };
+    if let Some(matching_id) = &order.matching_id
+        && is_confirmed_as(&profile, order)
+    {
+        return Ok(Ok(matching_id.clone()));
+    }
+    if !matches!(profile.state, ProfileState::Allocated | ProfileState::Linked) {
+        return Ok(Err(wrong_transition()));
+    }
+    if profile.eid.is_some() && order.eid.is_some() && profile.eid != order.eid {
+        let message = "Another EID is tied to this ICCID";
+        return Ok(Err(ExecutionStatus::failed("8.2.1", "3.10", message)));
+    }
+    let matching_id = order
+        .matching_id
+        .clone()
+        .unwrap_or_else(|| MatchingId::from_random(u128::from_be_bytes(random())));
+    if find(change, "matching_id", matching_id.expose())?.is_some() {
+        let message = "Matching id in use";
+        return Ok(Err(ExecutionStatus::failed("8.2.6", "3.3", message)));
+    }
+    let state = if order.release_flag {
+        ProfileState::Released
+    } else {
+        ProfileState::Confirmed
+    };
+    let code = order.confirmation_code.as_ref().map(HashedCode::new);
+    change.execute(
+        "UPDATE profiles SET state = ?2, eid = COALESCE(eid, ?3), matching_id = ?4, code_salt = ?5, code_hash = ?6
+         WHERE iccid = ?1",
+        params![
+            order.iccid.as_str(),
+            state,
+            order.eid,
+            matching_id.expose(),
+            code.as_ref().map(|code| &code.salt),
+            code.as_ref().map(|code| &code.hash),
+        ],
+    )?;
+    Ok(Ok(matching_id))
+}
+
+/// Whether it is the same order again, whose first answer was lost: that is recognised, not made anew.
+fn is_confirmed_as(profile: &Profile, order: &ConfirmOrder) -> bool {
+    let state = if order.release_flag {
+        ProfileState::Released
+    } else {
+        ProfileState::Confirmed
+    };
+    let code = order.confirmation_code.as_ref().map(ConfirmationCode::expose);
+    let same_code = match &profile.code {
+        Some(asked) => asked.fits(code),
+        None => code.is_none(),
+    };
+    let id = order.matching_id.as_ref().map(MatchingId::expose);
+    profile.state == state && id == profile.matching_id.as_deref() && same_code
+}
+
+fn cancel_profile(change: &Transaction<'_>, cancel: &CancelOrder) -> rusqlite::Result<Verdict<()>> {
+    let Some(profile) = find(change, "iccid", cancel.iccid.as_str())? else {
+        return Ok(Err(unknown_iccid()));
+    };
+    let target = match cancel.final_profile_status_indicator {
+        FinalStatus::Available => ProfileState::Available,
+        FinalStatus::Unavailable => ProfileState::Unavailable,
+    };
+    match profile.state {
+        // A repeat, whose first answer was lost.
+        state if state == target => return Ok(Ok(())),
+        ProfileState::Available => return Ok(Err(unknown_iccid())),
+        ProfileState::Unavailable => return Ok(Err(wrong_transition())),
+        ProfileState::Downloaded | ProfileState::Installed => return Ok(Err(not_available())),
+        _ => {}
+    }
+    let asked = cancel.matching_id.as_ref().map(MatchingId::expose);
+    if asked.is_some() && profile.matching_id.is_some() && asked != profile.matching_id.as_deref() {
+        let message = "Another matching id is tied to this ICCID";
+        return Ok(Err(ExecutionStatus::failed("8.2.6", "3.10", message)));
+    }
+    change.execute(
+        "UPDATE profiles SET state = ?2, eid = NULL, matching_id = NULL, code_salt = NULL, code_hash = NULL
+         WHERE iccid = ?1",
+        params![cancel.iccid.as_str(), target],
+    )?;
+    Ok(Ok(()))
+}
+
+fn unknown_iccid() -> ExecutionStatus {
+    ExecutionStatus::failed("8.2.1", "3.9", "No order for this ICCID")
+}
+
+fn not_available() -> ExecutionStatus {
+    ExecutionStatus::failed("8.2.1", "3.3", "Profile not available")
+}
+
+fn wrong_transition() -> ExecutionStatus {
+    ExecutionStatus::failed("8.2.1", "3.5", "Not possible in the profile's state")
+}
+
+/// The profile with this `iccid` or `matching_id`.
+fn find(book: &Connection, column: &str, value: &str) -> rusqlite::Result<Option<Profile>> {
+    book.prepare_cached(&format!(
+        "SELECT iccid, state, eid, profile_type, matching_id, code_salt, code_hash, wrong_codes
+         FROM profiles WHERE {column} = ?1"
+    ))?
+    .query_row([value], |row| {
+        let salt: Option<Vec<u8>> = row.get(5)?;
+        let hash: Option<Vec<u8>> = row.get(6)?;
+        Ok(Profile {
+            iccid: Iccid::parse(row.get_ref(0)?.as_str()?).expect("only ICCIDs are written here"),
+            state: row.get(1)?,
+            eid: row.get(2)?,
+            profile_type: row.get(3)?,
+            matching_id: row.get(4)?,
+            code: salt.zip(hash).map(|(salt, hash)| HashedCode { salt, hash }),
+            wrong_codes: row.get(7)?,
+        })
+    })
+    .optional()
+}
+
+fn set_state(change: &Transaction<'_>, iccid: &Iccid, state: ProfileState) -> rusqlite::Result<()> {
+    change
+        .execute(
+            "UPDATE profiles SET state = ?2 WHERE iccid = ?1",
+            params![iccid.as_str(), state],
+        )
+        .map(|_| ())
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .expect("the system has random numbers");
+    bytes
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! How a peer is reached: the certificate that we show, the authorities that we believe, the bearer token. Nothing here can
+//! be printed.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector as Tcp;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize;
+
+/// Time to connect, before TLS.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+
+/// How a peer is reached. By default nothing is shown to it, and the authorities that the system knows are believed.
+#[derive(Clone, Default)]
+pub struct Access {
+    identity: Option<Arc<CertifiedKey>>,
+    authorities: Vec<CertificateDer<'static>>,
+    authorization: Option<String>,
+}
+
+/// What a secret does not hold. It says nothing of what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadSecret(&'static str);
+
+/// A certificate as it is kept: PEM in JSON. It has no `Debug`, because it holds a private key.
+#[derive(Deserialize)]
+struct CertificateSecret {
+    /// Ours first, then those that lead to its authority.
+    certificate: String,
+    key: String,
+    /// Whose certificates the peer may show; those that the system knows, if there are none.
+    #[serde(default)]
+    authorities: String,
+}
+
+impl Access {
+    /// Shows a certificate: `{"certificate", "key", "authorities"}`, each PEM, the last one optional.
+    ///
+    /// # Errors
+    /// When the secret is not such, or the key is not the certificate's.
+    pub fn with_certificate(self, secret: &str) -> Result<Self, BadSecret> {
+        let secret: CertificateSecret =
+            serde_json::from_str(secret).map_err(|_| BadSecret(r#"must be {"certificate", "key"}, both PEM"#))?;
+        let chain = certificates(&secret.certificate)
+            .filter(|chain| !chain.is_empty())
+            .ok_or(BadSecret("has no certificate in PEM"))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(secret.key.as_bytes()).map_err(|_| BadSecret("has no private key in PEM"))?;
+        let key = rustls::crypto::ring::sign::any_supported_type(&key)
+            .map_err(|_| BadSecret("has a private key of an unknown kind"))?;
+        let identity = CertifiedKey::new(chain, key);
+        identity
+            .keys_match()
+            .map_err(|_| BadSecret("has a private key that is not the certificate's"))?;
+        let access = Self {
+            identity: Some(Arc::new(identity)),
+            ..self
+        };
+        access.with_authorities(&secret.authorities)
+    }
+
+    /// Believes these authorities, in PEM, instead of those that the system knows; none leaves it as it is.
+    ///
+    /// # Errors
+    /// When they are not PEM.
+    pub fn with_authorities(mut self, pem: &str) -> Result<Self, BadSecret> {
+        let authorities = certificates(pem);
+        let authorities = authorities.ok_or(BadSecret("has authorities that are not PEM"))?;
+        self.authorities.extend(authorities);
+        Ok(self)
+    }
+
+    /// Sends a bearer token with each call.
+    ///
+    /// # Errors
+    /// When it cannot stand in a header.
+    pub fn with_token(self, secret: &str) -> Result<Self, BadSecret> {
+        let token = secret.trim();
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(BadSecret("must be a bearer token"));
+        }
+        Ok(Self {
+            authorization: Some(format!("Bearer {token}")),
+            ..self
+        })
+    }
+
+    /// The connector for calls to this peer. It reads the system's root certificates at the first call, not here.
+    pub fn connector(self) -> SharedHttpConnector {
+        let authorization = self.authorization.clone();
+        SharedHttpConnector::new(Peer {
+            client: LazyLock::new(Box::new(move || self.client())),
+            authorization,
+        })
+    }
+
+    fn client(self) -> HttpsClient {
+        let mut tcp = Tcp::new();
+        tcp.set_connect_timeout(Some(CONNECT_WITHIN));
+        tcp.set_nodelay(true);
+        // What the address says decides: a peer without TLS is an emulator's.
+        tcp.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(self.tls())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .build(connector)
+    }
+
+    fn tls(self) -> ClientConfig {
+        let roots = match self.authorities.is_empty() {
+            false => Arc::new(roots(self.authorities)),
+            true => SYSTEM.clone(),
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring has the suites of the default versions")
+            .with_root_certificates(roots);
+        match self.identity {
+            None => config.with_no_client_auth(),
+            Some(identity) => {
+                config.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity)))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Access")
+    }
+}
+
+/// The authorities that the system knows, read at the first call to a peer that has none of its own: to read them is most of
+/// what that call costs, so both peers share them.
+static SYSTEM: LazyLock<Arc<RootCertStore>> =
+    LazyLock::new(|| Arc::new(roots(rustls_native_certs::load_native_certs().certs)));
+
+fn roots(authorities: Vec<CertificateDer<'static>>) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(authorities);
+    roots
+}
+
+fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .ok()
+}
+
+type HttpsClient = Client<HttpsConnector<Tcp>, SdkBody>;
+
+struct Peer {
+    client: LazyLock<HttpsClient, Box<dyn FnOnce() -> HttpsClient + Send>>,
+    authorization: Option<String>,
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Peer")
+    }
+}
+
+impl HttpConnector for Peer {
+    fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert("authorization", authorization.clone());
+        }
+        let client = self.client.clone();
+        HttpConnectorFuture::new(async move {
+            let user = |error| ConnectorError::user(Box::new(error));
+            let request = request.try_into_http1x().map_err(user)?;
+            let response = client.request(request).await;
+            let response = response.map_err(|error| ConnectorError::io(error.into()))?;
+            HttpResponse::try_from(response.map(SdkBody::from_body_1_x)).map_err(user)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::tests::{answer, peer};
+    use crate::http::{Call, exchange};
+    use serde_json::json;
+
+    /// A certificate and the key of another one.
+    fn pair() -> (String, String, String) {
+        let made = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let (ours, other) = (made("ours"), made("other"));
+        let key = ours.signing_key.serialize_pem();
+        (ours.cert.pem(), key, other.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_used_is_refused_without_its_words() {
+        let (certificate, key, of_other) = pair();
+        let secret = |certificate: &str, key: &str, authorities: &str| {
+            json!({"certificate": certificate, "key": key, "authorities": authorities}).to_string()
+        };
+        let good = secret(&certificate, &key, &certificate);
+        assert!(Access::default().with_certificate(&good).is_ok());
+        for (secret, words) in [
+            ("s3cret".to_owned(), r#"must be {"certificate", "key"}, both PEM"#),
+            (secret("s3cret", &key, ""), "has no certificate in PEM"),
+            (secret(&certificate, "s3cret", ""), "has no private key in PEM"),
+            (
+                secret(&certificate, &of_other, ""),
+                "has a private key that is not the certificate's",
+            ),
+        ] {
+            let refused = Access::default().with_certificate(&secret).unwrap_err();
+            assert_eq!(refused.to_string(), words);
+        }
+        for token in ["", " ", "two words", "line\nbreak"] {
+            assert!(Access::default().with_token(token).is_err(), "{token:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_goes_with_each_call_and_is_not_printed() {
+        let (url, request) = peer(&answer("204 No Content", "")).await;
+        let access = Access::default().with_token("s3cret\n").unwrap();
+        let printed = format!("{access:?}");
+        let connector = access.connector();
+        assert!(!format!("{printed}{connector:?}").contains("s3cret"));
+        let call = Call {
+            method: "GET",
+            url: &url,
+            headers: &[],
+            body: Vec::new(),
+        };
+        assert_eq!(exchange(&connector, call).await.ok().unwrap().status, 204);
+        let request = request.await.unwrap();
+        assert!(request.contains("authorization: Bearer s3cret\r\n"), "{request}");
+    }
+}

@@ -1,0 +1,45 @@
+//! What a peer's word is as a fact of the lifecycle. Whether it changes anything, the domain decides.
+
+use domain::{Fact, FailureCode};
+use jiff::Timestamp;
+
+use crate::es2plus::{DownloadProgressInfo, Progress};
+use crate::tmf641::{Order, OrderState};
+
+impl DownloadProgressInfo {
+    /// What it says of the swap that holds the profile; `at` stands for a date that is absent or cannot be read.
+    pub fn fact(&self, at: Timestamp) -> Option<Fact> {
+        let dated = self.timestamp.unwrap_or(at);
+        match self.progress() {
+            Progress::Downloaded => Some(Fact::Downloaded { dated }),
+            Progress::Installed => Some(Fact::Installed { dated }),
+            Progress::ProfileFailed => Some(Fact::ProfileFailed { dated }),
+            Progress::WrongCode => Some(Fact::WrongCode { dated }),
+            Progress::Other => None,
+        }
+    }
+}
+
+impl Order {
+    /// What it says of the swap that it is for, if it decides anything; `at` stands for a completion date that is missing.
+    pub fn fact(&self, at: Timestamp) -> Option<Fact> {
+        match self.settled_state() {
+            OrderState::Acknowledged | OrderState::Pending | OrderState::Held => Some(Fact::NetworkPlaced),
+            OrderState::InProgress => Some(Fact::NetworkStarted),
+            OrderState::Completed => {
+                let since = self.completion_date.unwrap_or(at);
+                Some(Fact::NetworkCompleted {
+                    since,
+                    order_number: self.id.clone(),
+                })
+            }
+            OrderState::Failed => Some(Fact::NetworkEnded(FailureCode::NetworkFailed)),
+            OrderState::Rejected => Some(Fact::NetworkEnded(FailureCode::NetworkRejected)),
+            OrderState::Cancelled => Some(Fact::NetworkEnded(FailureCode::NetworkCancelled)),
+            OrderState::Partial
+            | OrderState::Unknown
+            | OrderState::AssessingCancellation
+            | OrderState::PendingCancellation => None,
+        }
+    }
+}
