@@ -1,6 +1,7 @@
-"""Hooks of schemathesis: puts lines, cards, keys and a swap that the local stack knows in the place of made-up ones.
+"""Hooks for schemathesis, which replace generated lines, cards, keys and swaps with ones that exist in the local stack.
 
-What is made up is refused as unknown at once. Only what is well-formed is replaced: faults stay as they were made.
+The service would reject most generated identifiers as unknown. Only well-formed values are replaced, so that calls that are
+generated as invalid stay invalid.
 """
 
 import os
@@ -24,43 +25,43 @@ CARDS = ["8931086000000001011", "8931086000000001029", "8945020000000001010", "8
 
 @schemathesis.hook
 def map_body(context, body):
-    return known(body)
+    return with_known_identifiers(body)
 
 
 @schemathesis.hook
 def map_query(context, query):
     if context.operation.path == "/api/ResendEsim" and query:
-        return replaced(query, {"id": (r"[A-Za-z0-9_-]{1,64}", os.environ["SWAP"])})
-    return known(query)
+        return replace_well_formed(query, {"id": (r"[A-Za-z0-9_-]{1,64}", os.environ["SWAP"])})
+    return with_known_identifiers(query)
 
 
 @schemathesis.hook
 def map_path_parameters(context, parameters):
-    return known(parameters)
+    return with_known_identifiers(parameters)
 
 
 @schemathesis.hook
 def map_headers(context, headers):
-    return known(headers)
+    return with_known_identifiers(headers)
 
 
 @schemathesis.hook
 def before_call(context, case, **kwargs):
-    """The swap that mails are asked of stays open: schemathesis takes ids from answers, too."""
+    """Keeps the swap open that the resend calls use. schemathesis takes ids from responses too, and would cancel it."""
     if case.path == "/api/CancelActivation" and case.query.get("id") == os.environ["SWAP"]:
         case.query["id"] = "another"
 
 
-def known(given):
-    """The same given brings the same known: runs can be repeated."""
-    if not isinstance(given, dict):
-        return given
-    digest = zlib.crc32(repr(given).encode())
+def with_known_identifiers(generated):
+    """Replaces the identifiers of three inputs in four. The input alone decides, so runs are reproducible."""
+    if not isinstance(generated, dict):
+        return generated
+    digest = zlib.crc32(repr(generated).encode())
     if digest % 4 == 0:
-        return given
+        return generated
     line, phone = LINES[digest // 4 % len(LINES)]
     card = CARDS[digest // 64 % len(CARDS)]
-    instead = {
+    replacements = {
         "subscriptionId": (r"[A-Za-z0-9_-]{1,64}", line),
         "accountId": (r"[0-9A-Fa-f]{24}", line),
         "phoneNumber": (r"[+0][0-9 -]*[0-9]", phone),
@@ -68,14 +69,14 @@ def known(given):
         "newSim": (r"[0-9]{11,20}F?", card),
         "Idempotency-Key": (r"[!-~]{1,255}", f"key-{digest // 1024 % 100}"),
     }
-    return replaced(given, instead)
+    return replace_well_formed(generated, replacements)
 
 
-def replaced(given, instead):
-    """`instead` has for a name what is well-formed, and what takes its place."""
+def replace_well_formed(values, replacements):
+    """`replacements` has for each name the pattern of a well-formed value, and the value that replaces it."""
     result = {}
-    for name, value in given.items():
-        pattern, other = instead.get(name, ("", None))
-        fits = other is not None and isinstance(value, str) and re.fullmatch(pattern, value)
-        result[name] = other if fits else value
+    for name, value in values.items():
+        pattern, replacement = replacements.get(name, ("", None))
+        matches = replacement is not None and isinstance(value, str) and re.fullmatch(pattern, value)
+        result[name] = replacement if matches else value
     return result

@@ -1,7 +1,9 @@
-"""The real function binaries under `cargo lambda watch`, behind the local stack: swaps to their end, and each event of
-tests/events through `cargo lambda invoke`. How the functions decide is tested elsewhere.
+"""Runs the function binaries under `cargo lambda watch`, behind the local stack: whole swaps, and every event in
+tests/events through `cargo lambda invoke`. Other tests check the decisions of the functions.
 
-Takes the stack's binary. The function binaries are expected to be built; cargo and cargo-lambda to be on the path."""
+Usage: watch.py SIMSWAP, the path of the stack's binary. The function binaries must be built, and cargo and cargo-lambda must
+be on the path.
+"""
 
 import email
 import email.policy
@@ -19,13 +21,13 @@ import urllib.error
 import urllib.request
 
 EVENTS = pathlib.Path("tests/events")
-# A first call starts the binary under `cargo run`, on a machine that may be busy.
-PATIENCE = 120
+# Seconds to wait for each condition. The first call of a function starts `cargo run`, perhaps on a busy machine.
+TIMEOUT = 120
 CODE = "8E9!#"
 
 
 def main(stack_binary):
-    # So that what was started is ended then, too.
+    # Makes the `finally` below stop the started processes on SIGTERM too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     with tempfile.TemporaryDirectory(prefix="simswap-ci-") as directory:
         directory = pathlib.Path(directory)
@@ -38,25 +40,25 @@ def main(stack_binary):
             functions = f"http://127.0.0.1:{port}"
             stack = [stack_binary, "--port", "0", "--data-dir", str(data), "--functions-url", functions]
             log = start(running, stack, directory / "stack.log")
-            ready = until("the stack is ready", lambda: re.search(r"ready at (\S+)", log.read_text()))
+            ready = wait_for("the stack is ready", lambda: re.search(r"ready at (\S+)", log.read_text()))
             watch = ["cargo", "lambda", "watch", "--offline", "--ignore-changes"]
             watch += ["--invoke-address", "127.0.0.1", "--invoke-port", port, "--env-file", str(data / "functions.env")]
             start(running, watch, directory / "watch.log")
-            until("cargo lambda watch listens", lambda: listens(port))
+            wait_for("cargo lambda watch listens", lambda: listens(port))
 
             token = subprocess.check_output([stack_binary, "token", "ADMIN", "--data-dir", str(data)], text=True)
-            world = World(ready[1], token.strip(), port)
-            world.esim_swap()
-            world.physical_swap()
-            swap = world.invoked_swap()
-            world.callbacks_and_stream_records(swap)
-            world.watch_routes()
+            test_stack = TestStack(ready[1], token.strip(), port)
+            test_stack.esim_swap()
+            test_stack.card_swap()
+            swap = test_stack.swap_by_events()
+            test_stack.callbacks_and_stream_records(swap)
+            test_stack.watch_routes()
         except BaseException:
             for log in sorted(directory.glob("*.log")):
                 print(f"--- {log.name}\n{log.read_text()}", file=sys.stderr)
             raise
         finally:
-            # As Ctrl-C does; watch takes its functions with it.
+            # The signal of Ctrl-C, on which `cargo lambda watch` also stops its functions.
             for process in reversed(running):
                 process.send_signal(signal.SIGINT)
                 try:
@@ -65,61 +67,64 @@ def main(stack_binary):
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-class World:
-    """A stack whose functions run under `cargo lambda watch`, and an ADMIN who calls its API."""
+class TestStack:
+    """A local stack whose functions run under `cargo lambda watch`, with the token of an ADMIN."""
 
     def __init__(self, api, token, port):
         self.api, self.token, self.port = api, token, port
 
     def esim_swap(self):
-        """Through the API: INIT, BUSY, the mail, the phone, DONE."""
+        """Swaps a line to an eSIM through the API: INIT, BUSY, e-mail, installation, DONE."""
         body = {"subscriptionId": "65a1b2c3d4e5f60718293a01", "eSim": True}
-        status, answer = self.call("/api/SimSwapSubscription", body | {"email": "anna@example.com", "confirmationCode": CODE})
-        expect(status == 200 and answer["status"] == "INIT", "an eSIM swap is taken", answer)
-        self.install_and_finish(answer["id"])
+        status, response = self.call("/api/SimSwapSubscription", body | {"email": "anna@example.com", "confirmationCode": CODE})
+        expect(status == 200 and response["status"] == "INIT", "an eSIM swap is accepted", response)
+        self.install_and_finish(response["id"])
 
-    def physical_swap(self):
-        """Through the API: INIT, DONE."""
+    def card_swap(self):
+        """Swaps a line to a card through the API: INIT, DONE."""
         body = {"subscriptionId": "65a1b2c3d4e5f60718293a03", "newSimCardNumber": "8931086000000001011"}
-        status, answer = self.call("/api/SimSwapSubscription", body)
-        expect(status == 200 and answer["status"] == "INIT", "a physical swap is taken", answer)
-        self.await_status(answer["id"], "DONE")
+        status, response = self.call("/api/SimSwapSubscription", body)
+        expect(status == 200 and response["status"] == "INIT", "a card swap is accepted", response)
+        self.await_status(response["id"], "DONE")
 
-    def invoked_swap(self):
-        """By the events of the functions that callers reach; gives the swap's id."""
-        answer = self.invoke("submit-swap", "submit-swap.json")
-        expect(answer["statusCode"] == 200, "submit-swap takes its event", answer)
-        swap = json.loads(answer["body"])["id"]
-        answer = self.invoke("query-activation", "query-activation.json")
-        found = [result["id"] for result in json.loads(answer["body"])["results"]]
-        expect(answer["statusCode"] == 200 and found == [swap], "query-activation takes its event", answer)
+    def swap_by_events(self):
+        """Invokes the functions behind the API with their events, and returns the id of the swap."""
+        response = self.invoke("submit-swap", "submit-swap.json")
+        expect(response["statusCode"] == 200, "submit-swap accepts its event", response)
+        swap = json.loads(response["body"])["id"]
+        response = self.invoke("query-activation", "query-activation.json")
+        found = [result["id"] for result in json.loads(response["body"])["results"]]
+        expect(response["statusCode"] == 200 and found == [swap], "query-activation accepts its event", response)
         self.install_and_finish(swap)
-        answer = self.invoke("change-sim", "change-sim.json")
-        sim = json.loads(answer["body"])["mvnoSim"]["simNumber"]
-        expect((answer["statusCode"], sim) == (200, "1234567890123456789"), "change-sim takes its event", answer)
+        response = self.invoke("change-sim", "change-sim.json")
+        sim = json.loads(response["body"])["mvnoSim"]["simNumber"]
+        expect((response["statusCode"], sim) == (200, "1234567890123456789"), "change-sim accepts its event", response)
         return swap
 
     def callbacks_and_stream_records(self, swap):
-        """As the files are, of a swap that nobody knows; then of one that is done. Neither is an error, nor changes anything."""
+        """Invokes the other functions with their events: for an unknown swap, as in the files, and for a finished swap.
+
+        Neither is an error, and neither changes anything.
+        """
         before = self.activation(swap)
         unknown = json.loads((EVENTS / "fulfil-swap.json").read_text())["Records"][0]["dynamodb"]["Keys"]["pk"]["S"][2:]
-        for named in (unknown, swap):
+        for target in (unknown, swap):
             for event, status in [("network-events", 204), ("network-events-downloaded", 204), ("network-events-order", 201)]:
-                answer = self.invoke("network-events", f"{event}.json", unknown, named)
-                expect(answer["statusCode"] == status, f"network-events takes {event}.json", answer)
+                response = self.invoke("network-events", f"{event}.json", unknown, target)
+                expect(response["statusCode"] == status, f"network-events accepts {event}.json", response)
             for function in ["fulfil-swap", "deliver-esim"]:
-                answer = self.invoke(function, f"{function}.json", unknown, named)
-                expect(answer == {"batchItemFailures": []}, f"{function} takes its event", answer)
-            answer = self.invoke("mail-events", "mail-events.json", unknown, named)
-            expect(answer is None, "mail-events takes its event", answer)
-            answer = self.invoke("manage-swap", "manage-swap.json", unknown, named)
-            expect(answer["statusCode"] == (409 if named == swap else 404), "manage-swap takes its event", answer)
-        answer = self.invoke("sweep-swaps", "sweep-swaps.json")
-        expect(answer["overdue"] == 0, "sweep-swaps takes its event", answer)
-        expect(self.activation(swap) == before and len(self.mails(swap)) == 1, "a repeat changes nothing", before)
+                response = self.invoke(function, f"{function}.json", unknown, target)
+                expect(response == {"batchItemFailures": []}, f"{function} accepts its event", response)
+            response = self.invoke("mail-events", "mail-events.json", unknown, target)
+            expect(response is None, "mail-events accepts its event", response)
+            response = self.invoke("manage-swap", "manage-swap.json", unknown, target)
+            expect(response["statusCode"] == (409 if target == swap else 404), "manage-swap accepts its event", response)
+        response = self.invoke("sweep-swaps", "sweep-swaps.json")
+        expect(response["overdue"] == 0, "sweep-swaps accepts its event", response)
+        expect(self.activation(swap) == before and len(self.mails(swap)) == 1, "repeated events change nothing", before)
 
     def watch_routes(self):
-        """Watch's own router reaches a function, which refuses who has no claims."""
+        """Calls the router of `cargo lambda watch`, behind which the functions reject a request without claims."""
         watch = f"http://127.0.0.1:{self.port}"
         for path, body, expected in [
             ("/api/SimSwapSubscription", {}, 403),
@@ -131,30 +136,33 @@ class World:
             ("/gsma/rsp2/es2plus/handleDownloadProgressInfo", {}, 400),
             ("/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent", {}, 400),
         ]:
-            status, answer = send(watch + path, body, {})
-            expect(status == expected, f"watch serves {path}", (status, answer))
+            status, response = send(watch + path, body, {})
+            expect(status == expected, f"cargo lambda watch serves {path}", (status, response))
 
     def install_and_finish(self, swap):
         busy = self.await_status(swap, "BUSY")
-        expect(busy.get("providerOrderNumber"), "the network has an order", busy)
-        mail = until("a mail comes", lambda: self.mails(swap))[0]
+        expect(busy.get("providerOrderNumber"), "the network has accepted the order", busy)
+        mail = wait_for("an e-mail arrives", lambda: self.mails(swap))[0]
         with urllib.request.urlopen(f"{self.api}/local/mail/{mail['id']}") as raw:
             text = email.message_from_binary_file(raw, policy=email.policy.default).get_body(("plain",)).get_content()
         code = re.search(r"LPA:1\$\S+", text)[0]
         body = {"activationCode": code, "confirmationCode": CODE}
-        status, answer = self.call("/local/phone/install", body)
-        expect(status == 200, "the phone installs the eSIM", answer)
+        status, response = self.call("/local/phone/install", body)
+        expect(status == 200, "the phone installs the eSIM", response)
         self.await_status(swap, "DONE")
-        done = until("SES has told of the mail", lambda: (a := self.activation(swap))["info"]["delivery"] == "delivered" and a)
-        expect(done.get("activatedDate"), "the swap is dated", done)
+        done = wait_for(
+            "SES reports the delivery of the e-mail",
+            lambda: (a := self.activation(swap))["info"]["delivery"] == "delivered" and a,
+        )
+        expect(done.get("activatedDate"), "the swap has an activation date", done)
 
     def await_status(self, swap, status):
-        return until(f"{swap} is {status}", lambda: (a := self.activation(swap))["status"] == status and a)
+        return wait_for(f"{swap} is {status}", lambda: (a := self.activation(swap))["status"] == status and a)
 
     def activation(self, swap):
-        status, answer = self.call(f"/api/QueryActivation?id={swap}")
-        expect(status == 200 and answer["total"] == 1, None, answer)
-        return answer["results"][0]
+        status, response = self.call(f"/api/QueryActivation?id={swap}")
+        expect(status == 200 and response["total"] == 1, None, response)
+        return response["results"][0]
 
     def mails(self, swap):
         return [mail for mail in self.call("/local/mail")[1] if mail["activationId"] == swap]
@@ -162,15 +170,15 @@ class World:
     def call(self, path, body=None):
         return send(self.api + path, body, {"authorization": f"Bearer {self.token}"})
 
-    def invoke(self, function, event, swap="", instead=""):
-        """What `cargo lambda invoke` prints for an event that names `instead` where its file names `swap`."""
+    def invoke(self, function, event, swap="", replacement=""):
+        """Invokes a function with an event, in which `replacement` replaces the id `swap`, and returns its response."""
         text = (EVENTS / event).read_text()
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            file.write(text.replace(swap, instead) if swap else text)
+            file.write(text.replace(swap, replacement) if swap else text)
             file.flush()
             command = ["cargo", "lambda", "invoke", function, "--invoke-address", "127.0.0.1"]
             command += ["--invoke-port", self.port, "--data-file", file.name]
-            return json.loads(subprocess.check_output(command, text=True, timeout=PATIENCE))
+            return json.loads(subprocess.check_output(command, text=True, timeout=TIMEOUT))
 
 
 def start(running, command, log):
@@ -186,30 +194,30 @@ def listens(port):
 
 
 def send(url, body, headers):
-    """Status and JSON of an answer: of a POST with a body, else of a GET."""
+    """Sends a POST if there is a body, else a GET. Returns the status code and the JSON of the response."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers | {"content-type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            status, text = answer.status, answer.read()
-    except urllib.error.HTTPError as refusal:
-        status, text = refusal.code, refusal.read()
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            status, text = response.status, response.read()
+    except urllib.error.HTTPError as error:
+        status, text = error.code, error.read()
     return status, json.loads(text) if text else None
 
 
-def until(what, look):
-    deadline = time.monotonic() + PATIENCE
+def wait_for(condition, poll):
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
-        if seen := look():
-            print(f"ok: {what}", flush=True)
-            return seen
+        if result := poll():
+            print(f"ok: {condition}", flush=True)
+            return result
         time.sleep(0.1)
-    sys.exit(f"not within {PATIENCE} s: {what}")
+    sys.exit(f"timed out after {TIMEOUT} s: {condition}")
 
 
-def expect(fits, what, seen):
-    if not fits:
-        sys.exit(f"not so: {what}: {seen}")
+def expect(holds, what, actual):
+    if not holds:
+        sys.exit(f"failed: {what}: {actual}")
     if what:
         print(f"ok: {what}", flush=True)
 

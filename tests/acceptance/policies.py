@@ -1,4 +1,7 @@
-"""Judges the calls that the functions made by the roles' own statements, with every condition, and finds what no call needs."""
+"""Compares the calls that the functions made with the statements of their roles, including every condition.
+
+Finds calls that a role does not allow, and actions, resources and keys that no call needs.
+"""
 
 import base64
 import email
@@ -12,7 +15,7 @@ from template import as_list, functions, policy
 
 
 class Call:
-    """What IAM looks at in one call: an action, the resources it needs, and the condition keys of each."""
+    """What IAM evaluates for one call: the action, the resources it needs, and the values of the condition keys."""
 
     def __init__(self, action, resources, **context):
         self.action, self.resources, self.context = action, resources, context
@@ -22,54 +25,55 @@ class Call:
 
 
 def calls_of(path, headers, body, account, region):
-    """The actions of one request to AWS. Of an item alone its partition key is looked at, and kept to its prefix."""
+    """The calls that IAM evaluates for one request to AWS. Of an item, they have only the partition key's prefix."""
     target = headers.get("x-amz-target", "")
     if target.startswith("DynamoDB_"):
         return dynamodb(target.split(".")[1], json.loads(body), f"arn:aws:dynamodb:{region}:{account}:table/")
     if target.startswith("TrentService."):
-        asked = json.loads(body)
-        context = {f"kms:EncryptionContext:{key}": [value] for key, value in asked.get("EncryptionContext", {}).items()}
-        return [Call(f"kms:{target.split('.')[1]}", [asked["KeyId"]], **context)]
+        parameters = json.loads(body)
+        context = {f"kms:EncryptionContext:{key}": [value] for key, value in parameters.get("EncryptionContext", {}).items()}
+        return [Call(f"kms:{target.split('.')[1]}", [parameters["KeyId"]], **context)]
     if target.startswith("secretsmanager."):
         return [Call(f"secretsmanager:{target.split('.')[1]}", [json.loads(body)["SecretId"]])]
-    if invoked := re.fullmatch(r"/2015-03-31/functions/([^/]+)/invocations", path):
-        name = urllib.parse.unquote(invoked[1]).rsplit(":", 1)[-1]
+    if match := re.fullmatch(r"/2015-03-31/functions/([^/]+)/invocations", path):
+        name = urllib.parse.unquote(match[1]).rsplit(":", 1)[-1]
         return [Call("lambda:InvokeFunction", [f"arn:aws:lambda:{region}:{account}:function:{name}"])]
-    asked = {key: values[0] for key, values in urllib.parse.parse_qs(body.decode()).items()}
-    if asked.get("Action") == "SendRawEmail":
-        sender = email.message_from_bytes(base64.b64decode(asked["RawMessage.Data"]))["From"]
+    parameters = {key: values[0] for key, values in urllib.parse.parse_qs(body.decode()).items()}
+    if parameters.get("Action") == "SendRawEmail":
+        sender = email.message_from_bytes(base64.b64decode(parameters["RawMessage.Data"]))["From"]
         address = email.utils.parseaddr(sender)[1]
         ses = f"arn:aws:ses:{region}:{account}"
-        resources = [f"{ses}:identity/{address.split('@')[1]}", f"{ses}:configuration-set/{asked['ConfigurationSetName']}"]
+        resources = [f"{ses}:identity/{address.split('@')[1]}", f"{ses}:configuration-set/{parameters['ConfigurationSetName']}"]
         return [Call("ses:SendRawEmail", resources, **{"ses:FromAddress": [address]})]
-    raise ValueError(f"a call that is not known here: {path} {target} {asked.get('Action')}")
+    raise ValueError(f"unknown call: {path} {target} {parameters.get('Action')}")
 
 
-def dynamodb(operation, asked, tables):
+def dynamodb(operation, parameters, tables):
     if operation == "TransactWriteItems":
-        items = [next(iter(item.items())) for item in asked["TransactItems"]]
+        items = [next(iter(item.items())) for item in parameters["TransactItems"]]
         keys = [(detail.get("Item") or detail["Key"])["pk"]["S"] for _, detail in items]
-        # Whether IAM sees one item's key at each item, or all of them, is not documented: both have to fit.
+        # AWS does not document whether IAM sees only an item's own key for each item, or the keys of all items. The
+        # statements have to allow both.
         return [
-            Call(f"dynamodb:{kind}Item", [tables + detail["TableName"]], **leading(seen))
+            Call(f"dynamodb:{kind}Item", [tables + detail["TableName"]], **leading_keys(visible))
             for (kind, detail), key in zip(items, keys)
-            for seen in ([key], keys)
+            for visible in ([key], keys)
         ]
     if operation == "BatchGetItem":
         return [
-            Call("dynamodb:BatchGetItem", [tables + table], **leading([key["pk"]["S"] for key in wanted["Keys"]]))
-            for table, wanted in asked["RequestItems"].items()
+            Call("dynamodb:BatchGetItem", [tables + table], **leading_keys([key["pk"]["S"] for key in request["Keys"]]))
+            for table, request in parameters["RequestItems"].items()
         ]
-    table = tables + asked["TableName"]
+    table = tables + parameters["TableName"]
     if operation == "Query":
-        if index := asked.get("IndexName"):
+        if index := parameters.get("IndexName"):
             return [Call("dynamodb:Query", [f"{table}/index/{index}"])]
-        value = re.match(r"pk = (:\w+)", asked["KeyConditionExpression"])[1]
-        return [Call("dynamodb:Query", [table], **leading([asked["ExpressionAttributeValues"][value]["S"]]))]
-    return [Call(f"dynamodb:{operation}", [table], **leading([(asked.get("Item") or asked["Key"])["pk"]["S"]]))]
+        value = re.match(r"pk = (:\w+)", parameters["KeyConditionExpression"])[1]
+        return [Call("dynamodb:Query", [table], **leading_keys([parameters["ExpressionAttributeValues"][value]["S"]]))]
+    return [Call(f"dynamodb:{operation}", [table], **leading_keys([(parameters.get("Item") or parameters["Key"])["pk"]["S"]]))]
 
 
-def leading(keys):
+def leading_keys(keys):
     return {"dynamodb:LeadingKeys": sorted({key[: key.index("#") + 1] for key in keys})}
 
 
@@ -78,23 +82,23 @@ def covers(statement, call, resource):
         call.action in as_list(statement["Action"])
         and resource in as_list(statement["Resource"])
         and all(
-            holds(operator, call.context.get(key), as_list(values))
+            is_met(operator, call.context.get(key), as_list(values))
             for operator, keys in statement.get("Condition", {}).items()
             for key, values in keys.items()
         )
     )
 
 
-def holds(operator, actual, expected):
+def is_met(operator, actual, expected):
     if operator == "StringEquals":
         return actual is not None and all(value in expected for value in actual)
     if operator == "ForAllValues:StringLike":
         return all(any(fnmatch.fnmatchcase(value, pattern) for pattern in expected) for value in actual or [])
-    raise ValueError(f"a condition that is not known here: {operator}")
+    raise ValueError(f"unknown condition operator: {operator}")
 
 
-def judge(function, statements, calls):
-    """What is wrong with a role's statements, seen from the calls of its function: what they refuse, and what no call needs."""
+def find_faults(function, statements, calls):
+    """The faults in the statements of a function's role: calls that they do not allow, and parts that no call needs."""
     faults = [
         f"{function}: its role does not allow {call}"
         for call in calls
@@ -102,55 +106,56 @@ def judge(function, statements, calls):
         if not any(covers(statement, call, resource) for statement in statements)
     ]
     for statement in statements:
-        asked = [
+        covered = [
             (call, resource) for call in calls for resource in call.resources if covers(statement, call, resource)
         ]
         for action in as_list(statement["Action"]):
-            if action not in {call.action for call, _ in asked}:
+            if action not in {call.action for call, _ in covered}:
                 faults.append(f"{function}: no call needs {action} in {statement['Sid']}")
         for resource in as_list(statement["Resource"]):
-            if resource not in {resource for _, resource in asked}:
+            if resource not in {resource for _, resource in covered}:
                 faults.append(f"{function}: no call needs {resource} in {statement['Sid']}")
         patterns = statement.get("Condition", {}).get("ForAllValues:StringLike", {}).get("dynamodb:LeadingKeys", [])
-        seen = {key for call, _ in asked for key in call.context.get("dynamodb:LeadingKeys", [])}
+        used = {key for call, _ in covered for key in call.context.get("dynamodb:LeadingKeys", [])}
         for pattern in as_list(patterns):
-            if not fnmatch.filter(seen, pattern):
+            if not fnmatch.filter(used, pattern):
                 faults.append(f"{function}: no call needs the keys {pattern} in {statement['Sid']}")
     return sorted(set(faults))
 
 
 def check_platform(template):
     """
-    What Lambda and DynamoDB do in a role's name does not go through the function, so that no call shows it: it has to be
-    exactly what the function's log, the table's key, its stream mapping and its on-failure queue make necessary.
+    Checks the policies `platform`, which allow what Lambda and DynamoDB do in a role's name. These calls do not go through
+    the function, so they are not recorded. Each policy has to be exactly what the function's log group, the table's key, the
+    stream mapping and the on-failure queue require.
     """
     resources = template["Resources"]
-    attribute = lambda name, what: {"Fn::GetAtt": [name, what]}
+    attribute = lambda resource, name: {"Fn::GetAtt": [resource, name]}
     dead_letters = attribute("DeadLetters", "Arn")
     for function in functions(template):
-        mapped = [
-            part for part in resources.values()
-            if part["Type"] == "AWS::Lambda::EventSourceMapping" and part["Properties"]["FunctionName"] == {"Ref": function}
+        mappings = [
+            resource for resource in resources.values()
+            if resource["Type"] == "AWS::Lambda::EventSourceMapping" and resource["Properties"]["FunctionName"] == {"Ref": function}
         ]
-        invoked = [
-            part for part in resources.values()
-            if part["Type"] == "AWS::Lambda::EventInvokeConfig" and part["Properties"]["FunctionName"] == {"Ref": function}
+        invoke_configs = [
+            resource for resource in resources.values()
+            if resource["Type"] == "AWS::Lambda::EventInvokeConfig" and resource["Properties"]["FunctionName"] == {"Ref": function}
         ]
-        wanted = [
+        expected = [
             allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], attribute(f"{function}Log", "Arn")),
             allow("OpenTable", "kms:Decrypt", attribute("Key", "Arn")) | {"Condition": {"StringEquals": {
                 "kms:ViaService": {"Fn::Sub": "dynamodb.${AWS::Region}.amazonaws.com"},
                 "kms:EncryptionContext:aws:dynamodb:tableName": {"Ref": "Table"},
             }}},
         ]
-        if mapped:
+        if mappings:
             stream = ["DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"]
-            wanted.append(allow("ReadStream", [f"dynamodb:{verb}" for verb in stream], attribute("Table", "StreamArn")))
-        failing = [part["Properties"].get("DestinationConfig", {}).get("OnFailure") for part in mapped + invoked]
-        if {"Destination": dead_letters} in failing:
-            wanted.append(allow("GiveUp", "sqs:SendMessage", dead_letters))
-        if (found := policy(template, function, "platform")) != wanted:
-            raise SystemExit(f"{function}: what the platform does in its name is {found}, and should be {wanted}")
+            expected.append(allow("ReadStream", [f"dynamodb:{verb}" for verb in stream], attribute("Table", "StreamArn")))
+        destinations = [resource["Properties"].get("DestinationConfig", {}).get("OnFailure") for resource in mappings + invoke_configs]
+        if {"Destination": dead_letters} in destinations:
+            expected.append(allow("GiveUp", "sqs:SendMessage", dead_letters))
+        if (actual := policy(template, function, "platform")) != expected:
+            raise SystemExit(f"{function}: the policy platform is {actual}, and should be {expected}")
 
 
 def allow(sid, action, resource):

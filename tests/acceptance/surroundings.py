@@ -1,4 +1,4 @@
-"""What surrounds the deployment on this machine: AWS's emulator, who issues tokens, where mail goes, and what the functions call."""
+"""The environment of the deployment: processes, a mail server, a token issuer, and proxies in front of AWS."""
 
 import base64
 import contextlib
@@ -27,11 +27,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 REGION, ACCOUNT = "eu-central-1", "000000000000"
-PATIENCE = 90
+# Seconds.
+TIMEOUT = 90
 
 
 class Denied(Exception):
-    """IAM refused a call of a function."""
+    """IAM rejected a call of a function."""
 
 
 def free_port():
@@ -41,7 +42,7 @@ def free_port():
 
 
 def start(command, log, environment=None):
-    """A process that ends with this one, its output in a file."""
+    """Starts a process that writes its output to a file. `stop` ends it."""
     with log.open("w") as out:
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
@@ -62,46 +63,46 @@ def serve(server):
     return server
 
 
-class Mail:
-    """Takes mail over SMTP and keeps it: `taken` holds the recipient and the message of each."""
+class MailServer:
+    """Receives e-mails over SMTP. `received` has the recipient and the message of each."""
 
     def __init__(self):
-        self.taken = []
+        self.received = []
 
         class Session(socketserver.StreamRequestHandler):
             def handle(session):
-                session.say("220 mail")
+                session.reply("220 mail")
                 recipient = ""
                 for line in session.rfile:
                     verb = line[:4].upper()
                     if verb == b"RCPT":
                         recipient = re.search(rb"<(.*)>", line)[1].decode()
                     if verb == b"DATA":
-                        session.say("354 go on")
+                        session.reply("354 go on")
                         text = b"".join(iter(session.rfile.readline, b".\r\n"))
                         text = re.sub(rb"(?m)^\.\.", b".", text)
-                        self.taken.append((recipient, email.message_from_bytes(text, policy=email.policy.default)))
-                    session.say("221 bye" if verb == b"QUIT" else "250 ok")
+                        self.received.append((recipient, email.message_from_bytes(text, policy=email.policy.default)))
+                    session.reply("221 bye" if verb == b"QUIT" else "250 ok")
                     if verb == b"QUIT":
                         return
 
-            def say(session, line):
+            def reply(session, line):
                 session.wfile.write(line.encode() + b"\r\n")
 
         self.server = serve(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session))
         self.address = "127.0.0.1:%d" % self.server.server_address[1]
 
     def to(self, recipient):
-        return [message for to, message in self.taken if to == recipient]
+        return [message for to, message in self.received if to == recipient]
 
 
 class Issuer:
-    """Issues tokens, and shows its key over HTTPS as OpenID discovery wants it."""
+    """Issues tokens, and serves its public key over HTTPS as OpenID discovery requires."""
 
     def __init__(self, directory):
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         numbers = self.key.public_key().public_numbers()
-        jwk = {"kty": "RSA", "kid": "1", "use": "sig", "alg": "RS256", "n": encoded(number(numbers.n)), "e": encoded(number(numbers.e))}
+        jwk = {"kty": "RSA", "kid": "1", "use": "sig", "alg": "RS256", "n": base64url(to_bytes(numbers.n)), "e": base64url(to_bytes(numbers.e))}
 
         class Pages(BaseHTTPRequestHandler):
             def do_GET(page):
@@ -125,7 +126,7 @@ class Issuer:
         self.url = "https://127.0.0.1:%d" % serve(server).server_address[1]
 
     def self_signed(self):
-        """Certificate and key, both PEM."""
+        """A self-signed certificate and its private key, in PEM."""
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuer")])
         now = datetime.datetime.now(datetime.timezone.utc)
         builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(self.key.public_key())
@@ -139,70 +140,70 @@ class Issuer:
 
     def token(self, role, **claims):
         claims |= {"iss": self.url, "aud": "simswap", "sub": "acceptance", "role": role, "exp": int(time.time()) + 3600}
-        signed = encoded(json.dumps({"alg": "RS256", "kid": "1"}).encode()) + "." + encoded(json.dumps(claims).encode())
-        return signed + "." + encoded(self.key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))
+        signed = base64url(json.dumps({"alg": "RS256", "kid": "1"}).encode()) + "." + base64url(json.dumps(claims).encode())
+        return signed + "." + base64url(self.key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))
 
 
-def number(value):
+def to_bytes(value):
     return value.to_bytes((value.bit_length() + 7) // 8, "big")
 
 
-def encoded(data):
+def base64url(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-class Gateway:
-    """Stands between one function and AWS, passes everything on, and keeps what was asked and what IAM refused."""
+class RecordingProxy:
+    """Forwards the requests of one function to AWS. Records each request, and the calls that IAM rejected."""
 
     def __init__(self, aws):
-        self.asked, self.denied = [], []
+        self.requests, self.denied = [], []
         port = int(aws.rsplit(":", 1)[1])
 
-        class Pass(BaseHTTPRequestHandler):
+        class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def handle_any(request):
                 body = request.rfile.read(int(request.headers.get("content-length", 0)))
-                onward = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-                # The host is part of what the function signed.
-                onward.request(request.command, request.path, body, dict(request.headers))
-                answer = onward.getresponse()
-                text = answer.read()
+                upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+                # The headers stay as they are, because the function signed the host.
+                upstream.request(request.command, request.path, body, dict(request.headers))
+                response = upstream.getresponse()
+                text = response.read()
                 headers = {name.lower(): value for name, value in request.headers.items()}
-                self.asked.append((request.path, headers, body))
-                if answer.status in (400, 403) and b"AccessDenied" in text:
+                self.requests.append((request.path, headers, body))
+                if response.status in (400, 403) and b"AccessDenied" in text:
                     self.denied.append(re.search(r"not authorized to perform: [\w:]+", text.decode())[0])
-                request.send_response_only(answer.status)
-                for name, value in answer.getheaders():
+                request.send_response_only(response.status)
+                for name, value in response.getheaders():
                     if name.lower() not in ("transfer-encoding", "content-length", "connection"):
                         request.send_header(name, value)
                 request.send_header("content-length", str(len(text)))
                 request.end_headers()
                 request.wfile.write(text)
-                onward.close()
+                upstream.close()
 
             do_GET = do_POST = handle_any
 
             def log_message(request, *_):
                 pass
 
-        self.url = "http://127.0.0.1:%d" % serve(ThreadingHTTPServer(("127.0.0.1", 0), Pass)).server_address[1]
+        self.url = "http://127.0.0.1:%d" % serve(ThreadingHTTPServer(("127.0.0.1", 0), Handler)).server_address[1]
 
 
 def send(url, body=None, headers={}):
-    """Status, headers and JSON of an answer: of a POST with a body, else of a GET."""
+    """Sends a POST if there is a body, else a GET. Returns status code, headers and JSON of the response."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers | ({} if body is None else {"content-type": "application/json"}))
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            status, head, text = answer.status, answer.headers, answer.read()
-    except urllib.error.HTTPError as refusal:
-        status, head, text = refusal.code, refusal.headers, refusal.read()
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            status, response_headers, text = response.status, response.headers, response.read()
+    except urllib.error.HTTPError as error:
+        status, response_headers, text = error.code, error.headers, error.read()
     try:
-        return status, head, json.loads(text) if text else None
+        return status, response_headers, json.loads(text) if text else None
     except ValueError:
-        return status, head, text
+        return status, response_headers, text
 
 
 def fail(what):
-    sys.exit(f"not so: {what}")
+    sys.exit(f"failed: {what}")

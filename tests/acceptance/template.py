@@ -1,4 +1,4 @@
-"""Reads infra/template.yaml, and makes what is deployed on the emulator out of it."""
+"""Reads infra/template.yaml, and derives the template that is deployed to the emulator."""
 
 import copy
 import json
@@ -11,10 +11,10 @@ FUNCTION = "AWS::Serverless::Function"
 
 
 class Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms, read as the long ones."""
+    """Reads YAML with CloudFormation's short intrinsic functions, such as `!Ref`, as the long ones."""
 
 
-def intrinsic(loader, name, node):
+def construct_intrinsic(loader, name, node):
     if isinstance(node, yaml.MappingNode):
         value = loader.construct_mapping(node, deep=True)
     elif isinstance(node, yaml.SequenceNode):
@@ -26,7 +26,7 @@ def intrinsic(loader, name, node):
     return {name if name in ("Ref", "Condition") else f"Fn::{name}": value}
 
 
-Loader.add_multi_constructor("!", intrinsic)
+Loader.add_multi_constructor("!", construct_intrinsic)
 
 
 def read():
@@ -34,21 +34,22 @@ def read():
 
 
 def functions(template):
-    """Logical ids of the functions, each with its name without the stack's."""
-    found = template["Resources"].items()
-    return {name: Path(part["Properties"]["CodeUri"]).name for name, part in found if part["Type"] == FUNCTION}
+    """The names of the functions, without the stack's name, by logical id."""
+    resources = template["Resources"].items()
+    return {name: Path(part["Properties"]["CodeUri"]).name for name, part in resources if part["Type"] == FUNCTION}
 
 
 def policy(template, function, name):
-    """The statements of one policy in a function's role."""
+    """The statements of one policy of a function's role."""
     policies = template["Resources"][f"{function}Role"]["Properties"]["Policies"]
     return next(p["PolicyDocument"]["Statement"] for p in policies if p["PolicyName"] == name)
 
 
-def beyond_the_emulator(statement):
+def simplified_for_emulator(statement):
     """
-    The statement as the emulator can judge it, if it cannot judge the real one: it fills in no condition key of KMS and SES,
-    and takes SendRawEmail for a call without a resource. The real statements are judged by `policies.py`, on the calls made.
+    A statement that the emulator can evaluate, if it cannot evaluate the real one, and else None. The emulator sets no
+    condition keys of KMS and SES, and treats SendRawEmail as a call without a resource. `policies.py` evaluates the real
+    statements for the recorded calls.
     """
     services = {action.split(":")[0] for action in as_list(statement.get("Action", []))}
     if services == {"ses"}:
@@ -58,11 +59,12 @@ def beyond_the_emulator(statement):
     return None
 
 
-def for_emulator(template, gateways):
+def for_emulator(template, proxies):
     """
-    The template with two additions to each function: where AWS is (`gateways`, by logical id), and beside its policies one
-    with the statements that the emulator cannot judge. Alarms over several metrics watch their first, and the mail domain's
-    DNS records are not among the outputs: it knows neither.
+    The template for the emulator, as JSON. It sets the AWS endpoint of each function to its proxy in `proxies` (URLs by
+    logical id), and adds a policy with simplified statements to its role. The emulator supports neither alarms over several
+    metrics nor the DNS records of the mail domain: such an alarm watches its first metric only, and the outputs of the DNS
+    records are left out.
     """
     template = copy.deepcopy(template)
     for output in ["MailDns1", "MailDns2", "MailDns3"]:
@@ -74,8 +76,8 @@ def for_emulator(template, gateways):
     for function in functions(template):
         properties = template["Resources"][function]["Properties"]
         environment = properties.setdefault("Environment", {}).setdefault("Variables", {})
-        environment["AWS_ENDPOINT_URL"] = gateways[function]
-        added = [beyond_the_emulator(statement) for statement in policy(template, function, "calls")]
+        environment["AWS_ENDPOINT_URL"] = proxies[function]
+        added = [simplified_for_emulator(statement) for statement in policy(template, function, "calls")]
         if added := [statement for statement in added if statement]:
             document = {"Version": "2012-10-17", "Statement": added}
             role = template["Resources"][f"{function}Role"]["Properties"]

@@ -1,5 +1,5 @@
-//! The alarms: each rings by what is measured. An alarm is read out of the template and judged by lines of a log, as
-//! CloudWatch would.
+//! The alarms: each fires by the metric it watches. The tests read an alarm from the template and evaluate it over log
+//! lines, as CloudWatch does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
-use domain::{DeliveryState, FailureCode, FormFactor, HoldReason, Iccid, NetworkName, Sim, SimState, SubscriptionId};
+use domain::{DeliveryState, FailureCode, FormFactor, HoldReason, Sim, SimState, SubscriptionId};
 use edge::{ClockAndRng, Metric, Settings};
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Context, LambdaEvent};
@@ -18,17 +18,18 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use store::{Saved, Store};
 use sweep_swaps::{SweepSwaps, Swept};
+use tests::stock::free_sim;
 use tests::{FREE_CARD, FaultyProxy, MeteringProxy, ProxyFault, TestStack, card, esim, line};
 use tracing::subscriber::{DefaultGuard, set_default};
 
-use crate::mail::refused;
+use crate::mail::rejection;
 use crate::tidy::{of_type, property};
 
 /// The stack's name, which is a part of the metrics' namespace.
 const STACK: &str = "test";
 
-/// What this thread logs: a deployed function's lines, metrics among them. It sees a whole stack in a test of one thread, as
-/// `#[tokio::test]` alone makes it.
+/// The log lines of this thread, as a deployed function writes them, including metrics. In a test with one thread,
+/// which is what `#[tokio::test]` alone makes, these are the lines of the whole stack.
 pub(crate) struct Logged {
     lines: Lines,
     _while: DefaultGuard,
@@ -49,8 +50,8 @@ impl Write for Lines {
 }
 
 impl Logged {
-    /// From now on, until it is dropped.
-    pub(crate) fn begin() -> Self {
+    /// Records log lines until it is dropped.
+    pub(crate) fn start() -> Self {
         let lines = Lines::default();
         let to = lines.clone();
         let logs = edge::logs("info", format!("simswap/{STACK}"), move || to.clone());
@@ -60,7 +61,7 @@ impl Logged {
         }
     }
 
-    /// What was logged since the last time.
+    /// Returns the lines since the last call.
     pub(crate) fn take(&self) -> Vec<Value> {
         let bytes = std::mem::take(&mut *self.lines.0.lock().unwrap());
         let text = String::from_utf8(bytes).unwrap();
@@ -68,7 +69,7 @@ impl Logged {
     }
 }
 
-/// An alarm that looks at metrics of ours: at one, or at the sum of several.
+/// An alarm on our own metrics: on one of them, or on the sum of several.
 #[derive(Debug)]
 struct Alarm {
     metrics: Vec<Series>,
@@ -82,8 +83,8 @@ struct Series {
     statistic: String,
 }
 
-/// The alarms that ring as soon as one period has too much of something. `SwapsOverdue` takes a quarter of an hour, and the
-/// one of callbacks from anybody rings when nothing is measured.
+/// The alarms that fire as soon as the value of one period is too large. Left out are `SwapsOverdue`, which takes a
+/// quarter of an hour, and the alarm on callbacks from any sender, which fires when nothing is measured.
 fn alarms() -> BTreeMap<String, Alarm> {
     of_type("AWS::CloudWatch::Alarm")
         .into_iter()
@@ -129,16 +130,16 @@ impl Alarm {
         }
     }
 
-    /// Whether it rings when these lines come within one period.
-    fn rings(&self, lines: &[Value]) -> bool {
+    /// Whether the alarm fires when these lines are written within one period.
+    fn fires(&self, lines: &[Value]) -> bool {
         let measured = self.metrics.iter().filter_map(|one| one.measured(lines));
         measured.reduce(|sum, one| sum + one) >= Some(self.threshold)
     }
 }
 
 impl Series {
-    /// The statistic of what the lines say of this metric; nothing, if they say nothing. A metric of the same name with other
-    /// dimensions, or with more or fewer, is another one.
+    /// The statistic of this metric over the lines; `None` if no line has the metric. A metric of the same name with
+    /// other dimensions is another metric.
     fn measured(&self, lines: &[Value]) -> Option<f64> {
         let mut values: Vec<_> = lines.iter().filter_map(|line| self.in_line(line)).collect();
         values.sort_by(f64::total_cmp);
@@ -147,46 +148,46 @@ impl Series {
             "Sum" => Some(values.iter().sum()),
             "Maximum" => values.last().copied(),
             "p95" => values.get((values.len() - 1) * 95 / 100).copied(),
-            other => panic!("{other} is not known here"),
+            other => panic!("{other} is not a statistic that the alarms use"),
         }
     }
 
     fn in_line(&self, line: &Value) -> Option<f64> {
-        let told = line["_aws"]["CloudWatchMetrics"].as_array()?.iter().find(|told| {
-            let named = told["Metrics"].as_array().into_iter().flatten();
-            let mut sets = told["Dimensions"].as_array().into_iter().flatten();
-            told["Namespace"] == format!("simswap/{STACK}")
-                && named.into_iter().any(|metric| metric["Name"] == self.name)
+        let directive = line["_aws"]["CloudWatchMetrics"].as_array()?.iter().find(|directive| {
+            let metrics = directive["Metrics"].as_array().into_iter().flatten();
+            let mut sets = directive["Dimensions"].as_array().into_iter().flatten();
+            directive["Namespace"] == format!("simswap/{STACK}")
+                && metrics.into_iter().any(|metric| metric["Name"] == self.name)
                 && sets.any(|set| self.has(line, set))
         });
-        told.and(line[&self.name].as_f64())
+        directive.and(line[&self.name].as_f64())
     }
 
     fn has(&self, line: &Value, set: &Value) -> bool {
         let names = set.as_array().into_iter().flatten();
         let names: BTreeSet<_> = names.filter_map(Value::as_str).collect();
         let values = |name: &&str| line[*name].as_str().unwrap_or_default().to_owned();
-        let told = names.iter().map(|name| ((*name).to_owned(), values(name)));
-        told.collect::<BTreeMap<_, _>>() == self.dimensions
+        let given = names.iter().map(|name| ((*name).to_owned(), values(name)));
+        given.collect::<BTreeMap<_, _>>() == self.dimensions
     }
 }
 
-/// The alarms that ring when these lines come within one period of each.
-pub(crate) fn ringing(lines: &[Value]) -> Vec<String> {
+/// The alarms that fire when these lines are written within one period of each.
+pub(crate) fn firing(lines: &[Value]) -> Vec<String> {
     let alarms = alarms().into_iter();
-    let ringing = alarms.filter(|(_, alarm)| alarm.rings(lines));
-    ringing.map(|(name, _)| name).collect()
+    let firing = alarms.filter(|(_, alarm)| alarm.fires(lines));
+    firing.map(|(name, _)| name).collect()
 }
 
 #[test]
-fn each_alarm_rings_by_its_metric_and_by_no_other() {
+fn each_alarm_fires_by_its_metric_alone() {
     let mut rung = BTreeSet::new();
     let mut check = |record: &dyn Fn(), expected: &[&str]| {
-        let logged = Logged::begin();
+        let logged = Logged::start();
         record();
         let lines = logged.take();
         assert!(!lines.is_empty());
-        assert_eq!(ringing(&lines), expected, "{lines:?}");
+        assert_eq!(firing(&lines), expected, "{lines:?}");
         rung.extend(expected.iter().map(|name| (*name).to_owned()));
     };
     let times = |count: u32, metric: Metric| (0..count).for_each(|_| metric.record());
@@ -252,22 +253,22 @@ fn each_alarm_rings_by_its_metric_and_by_no_other() {
     assert_eq!(rung, alarms().into_keys().collect());
 }
 
-/// Until this alarm rings by what the stack has logged so far.
-async fn rings(logged: &Logged, lines: &mut Vec<Value>, alarm: &str) {
+/// Waits until this alarm fires for what the stack has logged so far.
+async fn await_alarm(logged: &Logged, lines: &mut Vec<Value>, alarm: &str) {
     for _ in 0..2000 {
         lines.extend(logged.take());
-        if ringing(lines).iter().any(|name| name == alarm) {
+        if firing(lines).iter().any(|name| name == alarm) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("{alarm} does not ring: {lines:?}");
+    panic!("{alarm} does not fire: {lines:?}");
 }
 
 #[tokio::test]
-async fn what_goes_wrong_at_peers_and_at_ses_rings_its_alarm() {
+async fn failures_of_the_peers_and_of_ses_fire_their_alarms() {
     let (network, ses) = (FaultyProxy::new().await, FaultyProxy::new().await);
-    let world = TestStack::with(&[
+    let service = TestStack::with(&[
         ("NETWORK_URL", network.url.as_str()),
         ("AWS_ENDPOINT_URL_SES", ses.url.as_str()),
         ("RETRY_AFTER", "1ms"),
@@ -278,87 +279,74 @@ async fn what_goes_wrong_at_peers_and_at_ses_rings_its_alarm() {
         ("CALL_REST", "1ms"),
     ])
     .await;
-    network.connect(&world.stack.endpoints.network);
-    ses.connect(&world.stack.endpoints.ses);
-    let (logged, mut lines) = (Logged::begin(), Vec::new());
+    network.connect(&service.stack.endpoints.network);
+    ses.connect(&service.stack.endpoints.ses);
+    let (logged, mut lines) = (Logged::start(), Vec::new());
 
-    network.plan("POST", ProxyFault::Answer(401, "{}".to_owned()));
-    ses.plan("POST", refused("Throttling"));
-    let first = world.begin(&esim(line::ANNA)).await;
-    rings(&logged, &mut lines, "PeerRefusesUs").await;
-    world.await_waiting(&first).await;
-    rings(&logged, &mut lines, "MailsHeld").await;
+    network.plan("POST", ProxyFault::Respond(401, "{}".to_owned()));
+    ses.plan("POST", rejection("Throttling"));
+    let first = service.start_swap(&esim(line::ANNA)).await;
+    await_alarm(&logged, &mut lines, "PeerRefusesUs").await;
+    service.await_waiting(&first).await;
+    await_alarm(&logged, &mut lines, "MailsHeld").await;
 
-    ses.plan("POST", refused("MessageRejected"));
-    let second = world.begin(&esim(line::BRAM)).await;
-    rings(&logged, &mut lines, "MailsFail").await;
-    let admin = world.admin();
-    world.manage(&admin, "CancelActivation", &second, "").await;
+    ses.plan("POST", rejection("MessageRejected"));
+    let second = service.start_swap(&esim(line::BRAM)).await;
+    await_alarm(&logged, &mut lines, "MailsFail").await;
+    let admin = service.admin();
+    service.manage(&admin, "CancelActivation", &second, "").await;
 
-    // Nobody settles the order: it is given up, and the line goes on. Then the network carries it out.
-    network.cut();
-    world.manage(&admin, "CancelActivation", &first, "").await;
-    rings(&logged, &mut lines, "PeerDown").await;
-    rings(&logged, &mut lines, "SwapsUnsettled").await;
-    network.connect(&world.stack.endpoints.network);
-    let other = world.begin(&card(line::ANNA, FREE_CARD)).await;
-    world.await_status(&other, "DONE").await;
-    let order = world.record(&first).await.order_number;
+    // The order never settles: the swap is given up, and the line is free. Then the network completes the order.
+    network.disconnect();
+    service.manage(&admin, "CancelActivation", &first, "").await;
+    await_alarm(&logged, &mut lines, "PeerDown").await;
+    await_alarm(&logged, &mut lines, "SwapsUnsettled").await;
+    network.connect(&service.stack.endpoints.network);
+    let other = service.start_swap(&card(line::ANNA, FREE_CARD)).await;
+    service.await_status(&other, "DONE").await;
+    let order = service.record(&first).await.order_number;
     let order = json!({"id": order, "externalId": first, "state": "completed"});
     let event = json!({"eventId": "late", "event": {"serviceOrder": order}});
     let listener = "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent";
-    let taken = world.send("POST", listener, &[], event.to_string()).await;
-    assert_eq!(taken.status, 201, "{taken:?}");
-    rings(&logged, &mut lines, "SwapsDisputed").await;
+    let response = service.send("POST", listener, &[], event.to_string()).await;
+    assert_eq!(response.status, 201, "{response:?}");
+    await_alarm(&logged, &mut lines, "SwapsDisputed").await;
 
     for _ in 0..5 {
-        network.plan("POST", ProxyFault::Answer(422, "{}".to_owned()));
-        let id = world.begin(&card(line::BRAM, "8931086000000001029")).await;
-        world.await_status(&id, "ERROR").await;
+        network.plan("POST", ProxyFault::Respond(422, "{}".to_owned()));
+        let id = service.start_swap(&card(line::BRAM, "8931086000000001029")).await;
+        service.await_status(&id, "ERROR").await;
     }
-    rings(&logged, &mut lines, "SwapsFail").await;
+    await_alarm(&logged, &mut lines, "SwapsFail").await;
 
-    // It has waited for the network for two hours.
-    network.cut();
-    let id = world.begin(&card(line::CARLA, "8931086000000001037")).await;
+    // The swap has waited for the network for two hours.
+    network.disconnect();
+    let id = service.start_swap(&card(line::CARLA, "8931086000000001037")).await;
     loop {
         let id = domain::ActivationId::parse(&id).unwrap();
-        let stored = world.stack.store.swap(&id).await.unwrap().unwrap();
+        let stored = service.stack.store.swap(&id).await.unwrap().unwrap();
         let mut waited = stored.activation.clone();
         waited.moved_at -= SignedDuration::from_hours(2);
         waited.version += 1;
         let orders = waited.phase == domain::Phase::Ordering;
-        if orders && world.stack.store.save(&stored, &waited).await.unwrap() == Saved::Written {
+        if orders && service.stack.store.save(&stored, &waited).await.unwrap() == Saved::Written {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    rings(&logged, &mut lines, "SwapsStuck").await;
+    await_alarm(&logged, &mut lines, "SwapsStuck").await;
 }
 
-/// A free SIM of a network of its own.
+/// A free SIM of the network TELIA, which the sample data does not use.
 fn sim(number: u32, form_factor: FormFactor, free_from: Timestamp) -> Sim {
     Sim {
-        iccid: Iccid::parse(&format!("8946010000000{number:06}")).unwrap(),
-        imsi: None,
-        network: NetworkName::parse("TELIA").unwrap(),
-        reseller: None,
-        form_factor,
         auto_assign: true,
-        state: SimState::Free,
         free_from,
-        holder: None,
-        pin1: None,
-        pin2: None,
-        puk1: None,
-        puk2: None,
-        supplier_code: None,
-        tag: None,
-        codes_shown: false,
+        ..free_sim("TELIA", &format!("8946010000000{number:06}"), form_factor)
     }
 }
 
-/// The ground of the AWS clients.
+/// The configuration of the AWS clients.
 fn aws() -> SdkConfig {
     let credentials = Credentials::new("local", "local", None, None, "local");
     SdkConfig::builder()
@@ -371,15 +359,15 @@ fn aws() -> SdkConfig {
         .build()
 }
 
-/// A store of this world whose calls a meter counts.
-fn store_behind(meter: &MeteringProxy, world: &TestStack) -> Store {
+/// A store on this service's table whose calls `meter` counts.
+fn store_behind(meter: &MeteringProxy, service: &TestStack) -> Store {
     let aws = aws();
     let dynamodb = aws_sdk_dynamodb::config::Builder::from(&aws);
     let dynamodb = dynamodb.endpoint_url(&meter.url).build();
     Store::new(
         aws_sdk_dynamodb::Client::from_conf(dynamodb),
         aws_sdk_kms::Config::new(&aws),
-        &world.stack.endpoints.table,
+        &service.stack.endpoints.table,
         "no key",
     )
 }
@@ -390,7 +378,7 @@ fn sweeper(store: Store, clock: &Arc<AtomicI64>, stock_low: &'static str) -> Swe
     let now = move || Timestamp::from_millisecond(clock.load(Ordering::Relaxed)).unwrap();
     let lambda = aws_sdk_lambda::config::Builder::from(&aws()).endpoint_url("http://127.0.0.1:9");
     let settings = Settings::new(move |name| match name {
-        "FULFIL_SWAP" | "DELIVER_ESIM" => Some("nobody".to_owned()),
+        "FULFIL_SWAP" | "DELIVER_ESIM" => Some("unused".to_owned()),
         "STOCK_LOW" => Some(stock_low.to_owned()),
         _ => None,
     });
@@ -403,8 +391,8 @@ async fn sweep(sweeper: &SweepSwaps) -> Swept {
     sweeper.handle(event).await.unwrap()
 }
 
-/// The pools that a warning names, with their count.
-fn named(lines: &[Value]) -> BTreeMap<String, u64> {
+/// The pools that a warning names, with the number of their SIMs.
+fn pool_counts(lines: &[Value]) -> BTreeMap<String, u64> {
     let warnings = lines.iter().filter(|line| line["level"] == "WARN");
     let pools = warnings.map(|line| {
         assert_eq!(line["message"], "a pool of free SIMs runs low");
@@ -416,12 +404,12 @@ fn named(lines: &[Value]) -> BTreeMap<String, u64> {
 
 #[tokio::test]
 async fn the_sweep_counts_the_free_sims_every_five_minutes() {
-    let (world, meter) = TestStack::metered().await;
-    let logged = Logged::begin();
+    let (service, meter) = TestStack::metered().await;
+    let logged = Logged::start();
     let at: Timestamp = "2026-11-22T14:04:59Z".parse().unwrap();
     let clock = Arc::new(AtomicI64::new(at.as_millisecond()));
-    let store = store_behind(&meter, &world);
-    // A pool of eleven, and one of which a SIM of two still rests.
+    let store = store_behind(&meter, &service);
+    // A pool of eleven SIMs, and a pool of two, one of which is still cooling down.
     for number in 0..11 {
         let card = sim(number, FormFactor::Nano, at);
         store.add_sim(&card).await.unwrap();
@@ -438,7 +426,7 @@ async fn the_sweep_counts_the_free_sims_every_five_minutes() {
         assert_eq!(sweep(&sweeper).await, Swept::default());
         let bill = meter.bill();
         let lines = logged.take();
-        (bill.calls.len(), bill.reads, ringing(&lines), named(&lines))
+        (bill.calls.len(), bill.reads, firing(&lines), pool_counts(&lines))
     };
     let quiet = (2, 1.0, Vec::new(), BTreeMap::new());
     let low = |pools: &[(&str, u64)]| {
@@ -449,50 +437,50 @@ async fn the_sweep_counts_the_free_sims_every_five_minutes() {
     let tens = [("KPN#R-10#card", 10), ("TELENOR#R-20#card", 10)];
     let with = |one| [tens[0], tens[1], ("TELIA##esim", one)];
     assert_eq!(minute(1).await, low(&with(1)), "14:05");
-    assert_eq!(minute(59).await, quiet, "once in this minute");
+    assert_eq!(minute(59).await, quiet, "one count in this minute");
     assert_eq!(minute(1).await, quiet);
     assert_eq!(minute(4 * 60).await, low(&with(2)), "14:10");
 }
 
 #[tokio::test]
-async fn a_stock_that_is_full_or_not_counted_rings_nothing() {
-    let (world, meter) = TestStack::metered().await;
-    let logged = Logged::begin();
+async fn a_full_or_uncounted_stock_fires_no_alarm() {
+    let (service, meter) = TestStack::metered().await;
+    let logged = Logged::start();
     let at: Timestamp = "2026-11-22T14:05:00Z".parse().unwrap();
     let clock = Arc::new(AtomicI64::new(at.as_millisecond()));
-    let store = store_behind(&meter, &world);
+    let store = store_behind(&meter, &service);
     let measured = |lines: &[Value]| {
         let lows = lines.iter().filter_map(|line| line["PoolsLow"].as_u64());
-        (lows.collect::<Vec<_>>(), ringing(lines))
+        (lows.collect::<Vec<_>>(), firing(lines))
     };
 
-    // The sample's smallest pools have ten.
+    // The smallest pools of the sample data have ten SIMs.
     sweep(&sweeper(store.clone(), &clock, "10")).await;
     assert_eq!(measured(&logged.take()), (vec![0], Vec::new()));
     sweep(&sweeper(store.clone(), &clock, "0")).await;
     assert_eq!(measured(&logged.take()), (Vec::new(), Vec::new()));
 
-    // A count that fails is told, and the sweep goes on.
+    // A count that fails is logged, and the sweep continues.
     let request = json!({
-        "TableName": world.stack.endpoints.table,
+        "TableName": service.stack.endpoints.table,
         "GlobalSecondaryIndexUpdates": [{"Delete": {"IndexName": "free"}}],
     });
     let request = serde_json::from_value(request).unwrap();
-    world.stack.database.update_table(request).unwrap();
+    service.stack.database.update_table(request).unwrap();
     let swept = sweep(&sweeper(store, &clock, "10")).await;
     assert_eq!(swept, Swept::default());
     let lines = logged.take();
     assert_eq!(measured(&lines), (Vec::new(), Vec::new()));
     let errors = lines.iter().filter(|line| line["level"] == "ERROR");
     let errors: Vec<_> = errors.map(|line| line["message"].as_str()).collect();
-    assert_eq!(errors, [Some("the free SIMs are not counted")]);
+    assert_eq!(errors, [Some("counting the free SIMs failed")]);
 }
 
 #[tokio::test]
-async fn a_pool_is_known_from_its_first_import_on_even_when_it_is_empty() {
-    let (world, meter) = TestStack::metered().await;
-    let store = store_behind(&meter, &world);
-    let named = async || {
+async fn a_pool_exists_from_its_first_import_even_when_it_is_empty() {
+    let (service, meter) = TestStack::metered().await;
+    let store = store_behind(&meter, &service);
+    let pool_names = async || {
         let pools = store.pools().await.unwrap();
         let names = pools.iter().map(ToString::to_string);
         names.collect::<Vec<_>>()
@@ -503,10 +491,10 @@ async fn a_pool_is_known_from_its_first_import_on_even_when_it_is_empty() {
         "TELENOR#R-20#card",
         "TELENOR#R-20#esim",
     ];
-    assert_eq!(named().await, sample);
+    assert_eq!(pool_names().await, sample);
     meter.bill();
 
-    // Only what can be assigned is in a pool.
+    // Only SIMs that can be assigned automatically belong to a pool.
     let by_number = Sim {
         auto_assign: false,
         ..sim(100, FormFactor::Nano, Timestamp::UNIX_EPOCH)
@@ -517,7 +505,7 @@ async fn a_pool_is_known_from_its_first_import_on_even_when_it_is_empty() {
     };
     store.add_sims(&[&by_number, &used]).await.unwrap();
     assert_eq!(meter.bill().calls, ["TransactWriteItems"]);
-    assert_eq!(named().await, sample);
+    assert_eq!(pool_names().await, sample);
 
     let cards: Vec<_> = (0..20)
         .map(|number| sim(number, FormFactor::Nano, Timestamp::UNIX_EPOCH))
@@ -527,19 +515,19 @@ async fn a_pool_is_known_from_its_first_import_on_even_when_it_is_empty() {
     store.add_sims(&first.iter().collect::<Vec<_>>()).await.unwrap();
     let bill = meter.bill();
     assert_eq!(bill.calls, ["UpdateItem", "TransactWriteItems"]);
-    // Of a SIM two units in the table, and one in the index of free ones.
+    // A SIM takes two units in the table, and one in the index of free SIMs.
     assert_eq!(bill.writes, 1.0 + 10.0 * 3.0);
     store.add_sims(&second.iter().collect::<Vec<_>>()).await.unwrap();
     let bill = meter.bill();
-    assert_eq!(bill.calls, ["TransactWriteItems"], "it is known");
+    assert_eq!(bill.calls, ["TransactWriteItems"], "the process knows the pool");
     assert_eq!(bill.writes, 10.0 * 3.0);
-    // Another process does not know, and changes nothing.
-    let other = store_behind(&meter, &world);
+    // Another process does not know the pool, and writing it again changes nothing.
+    let other = store_behind(&meter, &service);
     other.add_sim(&cards[0]).await.unwrap();
-    assert_eq!(named().await.last().unwrap(), "TELIA##card");
-    assert_eq!(named().await.len(), sample.len() + 1);
+    assert_eq!(pool_names().await.last().unwrap(), "TELIA##card");
+    assert_eq!(pool_names().await.len(), sample.len() + 1);
 
-    // Nobody is left in it: it is still there.
+    // The pool still exists when no SIM is left in it.
     let dorte = SubscriptionId::parse(line::DORTE).unwrap();
     let dorte = store.line(&dorte).await.unwrap().unwrap().line;
     for (number, card) in cards.iter().enumerate() {

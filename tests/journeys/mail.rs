@@ -1,4 +1,4 @@
-//! The eSIM's mail as it leaves: what is in it, in which language, and what becomes of it when SES fails.
+//! The eSIM e-mail as SES receives it: its contents, its language, and its fate when SES fails.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use aws_sdk_ses::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use deliver_esim::DeliverEsim;
 use domain::{
-    ActivationCode, ActivationId, Delivery, DeliveryState, DeliveryStep, EmailAddress, FormFactor, Iccid, Language,
-    Line, LineState, Msisdn, NetworkName, Sim, SimState, SmDpAddress, SubscriptionId, next_delivery,
+    ActivationCode, ActivationId, Delivery, DeliveryState, DeliveryStep, EmailAddress, FormFactor, Language, Line, Sim,
+    SimState, SmDpAddress, next_delivery,
 };
 use edge::{ClockAndRng, Settings, records_of};
 use jiff::{SignedDuration, Timestamp};
@@ -15,10 +15,11 @@ use lambda_runtime::{Context, LambdaEvent};
 use mail_events::MailEvents;
 use mail_parser::{Message, MessageParser, MimeHeaders};
 use serde_json::{Value, json};
+use tests::stock::{active_line, free_sim};
 use tests::{FaultyProxy, ProxyFault, TestStack, esim, line};
 
 /// The text that a phone's camera reads from the PNG.
-fn camera(png: &[u8]) -> String {
+fn read_qr_code(png: &[u8]) -> String {
     let mut decoder = png::Decoder::new(std::io::Cursor::new(png));
     decoder.set_transformations(png::Transformations::EXPAND);
     let mut reader = decoder.read_info().unwrap();
@@ -32,43 +33,20 @@ fn camera(png: &[u8]) -> String {
 }
 
 /// A line of KPN, C-100 and R-10 whose customer reads French.
-async fn add_french_line(world: &TestStack) -> &'static str {
+async fn add_french_line(service: &TestStack) -> &'static str {
     const ID: &str = "FRANCOISE";
-    let line = Line {
-        id: SubscriptionId::parse(ID).unwrap(),
-        phone: Msisdn::parse("+31612345699").unwrap(),
-        customer: "C-100".to_owned(),
+    let sim = Sim {
         reseller: Some("R-10".to_owned()),
-        network: NetworkName::parse("KPN").unwrap(),
-        current_sim: Iccid::parse("8931086000000000999").unwrap(),
+        state: SimState::Activated,
+        ..free_sim("KPN", "8931086000000000999", FormFactor::Nano)
+    };
+    let line = Line {
+        customer: "C-100".to_owned(),
         email: Some(EmailAddress::parse("francoise@example.com").unwrap()),
         language: Language::Fr,
-        state: LineState::Active,
-        porting: false,
-        locked: false,
-        open_swap: None,
-        kept_card: None,
-        kept_esim: None,
+        ..active_line(ID, "+31612345699", &sim)
     };
-    let sim = Sim {
-        iccid: line.current_sim.clone(),
-        imsi: None,
-        network: line.network.clone(),
-        reseller: line.reseller.clone(),
-        form_factor: FormFactor::Nano,
-        auto_assign: false,
-        state: SimState::Activated,
-        free_from: Timestamp::UNIX_EPOCH,
-        holder: None,
-        pin1: None,
-        pin2: None,
-        puk1: None,
-        puk2: None,
-        supplier_code: None,
-        tag: None,
-        codes_shown: false,
-    };
-    world.stack.store.add_line(&line, sim).await.unwrap();
+    service.stack.store.add_line(&line, sim).await.unwrap();
     ID
 }
 
@@ -77,9 +55,9 @@ fn header<'a>(mail: &'a Message<'_>, name: &'static str) -> &'a str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_mail_holds_the_code_in_the_customer_s_language() {
-    let world = TestStack::new().await;
-    let french = add_french_line(&world).await;
+async fn the_mail_has_the_code_in_the_customers_language() {
+    let service = TestStack::new().await;
+    let french = add_french_line(&service).await;
     for (line, language, subject, number) in [
         (line::ANNA, "nl", "Je eSIM staat klaar", "06-12345601"),
         (line::BRAM, "en", "Your eSIM is ready", "06-12345602"),
@@ -90,19 +68,19 @@ async fn the_mail_holds_the_code_in_the_customer_s_language() {
         let to = format!("{language}@example.com");
         let mut body = esim(line);
         body["email"] = json!(to);
-        let id = world.begin(&body).await;
-        let raw = world.await_mail(&id).await;
+        let id = service.start_swap(&body).await;
+        let raw = service.await_mail(&id).await;
         let mail = MessageParser::default().parse(&raw).unwrap();
 
-        // The QR code, inline and attached, is the code in both texts, and the one that the phone needs.
+        // The QR code, inline and attached, holds the same code as both texts, and the phone installs with it.
         let images: Vec<_> = mail
             .parts
             .iter()
             .filter(|part| part.is_content_type("image", "png"))
             .collect();
         assert_eq!(images.len(), 2);
-        let code = camera(images[0].contents());
-        assert_eq!(camera(images[1].contents()), code);
+        let code = read_qr_code(images[0].contents());
+        assert_eq!(read_qr_code(images[1].contents()), code);
         assert_eq!(images[1].attachment_name(), Some("esim-qr.png"));
         let matching_id = code.strip_prefix("LPA:1$smdp.example.test$").unwrap();
         let matching_id = matching_id.strip_suffix("$$1").unwrap();
@@ -127,14 +105,14 @@ async fn the_mail_holds_the_code_in_the_customer_s_language() {
         }
         assert_eq!(mail.subject(), Some(subject));
 
-        // SES was told one recipient and which swap it is about.
-        let listed = world.send("GET", "/local/mail", &[], "").await.json();
+        // SES got one recipient, and a tag with the swap's id.
+        let listed = service.send("GET", "/local/mail", &[], "").await.json();
         let entry = &listed[0];
         assert_eq!(
             (&entry["to"], &entry["activationId"], &entry["subject"]),
             (&json!(to), &json!(id), &json!(mail.subject().unwrap()))
         );
-        let shown = world
+        let shown = service
             .send(
                 "GET",
                 &format!("/local/mail/{}", entry["id"].as_str().unwrap()),
@@ -145,39 +123,38 @@ async fn the_mail_holds_the_code_in_the_customer_s_language() {
         assert_eq!(shown.headers["content-type"], "message/rfc822");
         assert_eq!(shown.body.as_bytes(), raw);
 
-        assert_eq!(world.install(&code, "8E9!#").await.status, 200);
-        world.await_status(&id, "DONE").await;
+        assert_eq!(service.install(&code, "8E9!#").await.status, 200);
+        service.await_status(&id, "DONE").await;
     }
 }
 
-/// A world whose SES is reached over a wire, and reports nothing unless there is a configuration set.
-async fn wired(configuration_set: &str) -> (TestStack, FaultyProxy) {
-    wired_with(configuration_set, "1ms").await
+/// A service that reaches SES through a proxy. SES publishes no events unless there is a configuration set.
+async fn with_ses_proxy(configuration_set: &str) -> (TestStack, FaultyProxy) {
+    with_ses_proxy_and(configuration_set, "1ms").await
 }
 
-async fn wired_with(configuration_set: &str, retry_after: &str) -> (TestStack, FaultyProxy) {
-    let wire = FaultyProxy::new().await;
-    let world = TestStack::with(&[
-        ("AWS_ENDPOINT_URL_SES", &wire.url),
+async fn with_ses_proxy_and(configuration_set: &str, retry_after: &str) -> (TestStack, FaultyProxy) {
+    let proxy = FaultyProxy::new().await;
+    let service = TestStack::with(&[
+        ("AWS_ENDPOINT_URL_SES", &proxy.url),
         ("MAIL_CONFIGURATION_SET", configuration_set),
         ("MAIL_DOUBT", "1s"),
         ("MAIL_RETRY_AFTER", retry_after),
-        // No slow machine outlives it: only what is planned is lost.
+        // The lease outlasts any delay of a slow machine, so only the planned requests are lost.
         ("LEASE", "60s"),
     ])
     .await;
-    wire.connect(&world.stack.endpoints.ses);
-    (world, wire)
+    proxy.connect(&service.stack.endpoints.ses);
+    (service, proxy)
 }
 
-/// SES's way to say no.
-/// SES refuses a mail by this code.
-pub(crate) fn refused(code: &str) -> ProxyFault {
-    refused_with(400, code, "no")
+/// SES rejects a mail with this code.
+pub(crate) fn rejection(code: &str) -> ProxyFault {
+    rejection_with(400, code, "no")
 }
 
-fn refused_with(status: u16, code: &str, message: &str) -> ProxyFault {
-    ProxyFault::Answer(
+fn rejection_with(status: u16, code: &str, message: &str) -> ProxyFault {
+    ProxyFault::Respond(
         status,
         format!(
             "<ErrorResponse xmlns=\"http://ses.amazonaws.com/doc/2010-12-01/\"><Error><Type>Sender</Type>\
@@ -186,47 +163,47 @@ fn refused_with(status: u16, code: &str, message: &str) -> ProxyFault {
     )
 }
 
-/// The activation code of a swap, whether its mail came or not.
-async fn code_of(world: &TestStack, id: &str) -> String {
-    let store = &world.stack.store;
+/// The activation code of a swap, whether its mail arrived or not.
+async fn code_of(service: &TestStack, id: &str) -> String {
+    let store = &service.stack.store;
     let swap = store.swap(&ActivationId::parse(id).unwrap()).await;
     let matching_id = store.matching_id(&swap.unwrap().unwrap()).await.unwrap();
     let address = SmDpAddress::parse("smdp.example.test").unwrap();
     ActivationCode::new(address, matching_id, true).expose()
 }
 
-async fn maybe_mail_of(world: &TestStack, id: &str) -> Option<Delivery> {
+async fn find_delivery(service: &TestStack, id: &str) -> Option<Delivery> {
     let id = ActivationId::parse(id).unwrap();
-    world.stack.store.delivery(&id, 1).await.unwrap()
+    service.stack.store.delivery(&id, 1).await.unwrap()
 }
 
-async fn mail_of(world: &TestStack, id: &str) -> Delivery {
-    maybe_mail_of(world, id).await.unwrap()
+async fn delivery_of(service: &TestStack, id: &str) -> Delivery {
+    find_delivery(service, id).await.unwrap()
 }
 
-/// The swap's mail as soon as it was held so often.
-async fn await_holds(world: &TestStack, id: &str, holds: u32) -> Delivery {
+/// The swap's mail as soon as it has been held this often.
+async fn await_holds(service: &TestStack, id: &str, holds: u32) -> Delivery {
     for _ in 0..2000 {
-        if let Some(mail) = maybe_mail_of(world, id).await
+        if let Some(mail) = find_delivery(service, id).await
             && mail.holds >= holds
         {
             return mail;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("its mail is not held");
+    panic!("the mail is not held");
 }
 
-/// Ready when nothing is left to be done for the swap's mail.
-async fn await_rest(world: &TestStack, id: &str) {
+/// Waits until the swap's mail needs no further step.
+async fn await_settled(service: &TestStack, id: &str) {
     for _ in 0..2000 {
-        let mail = mail_of(world, id).await;
+        let mail = delivery_of(service, id).await;
         if next_delivery(&mail, Timestamp::now()) == DeliveryStep::Rest {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("its mail does not rest");
+    panic!("the mail still needs a step");
 }
 
 fn delivery(seen: &Value) -> &str {
@@ -234,123 +211,125 @@ fn delivery(seen: &Value) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mail_in_doubt_is_sent_once_more_and_no_more() {
-    let (world, wire) = wired("").await;
-    // What SES has of the first, and of the second; what is shown in the end.
+async fn an_ambiguous_mail_is_sent_once_more_and_no_more() {
+    let (service, proxy) = with_ses_proxy("").await;
+    // The faults of the first and the second attempt, the mails that SES accepts, and the delivery state in the end.
     for (first, second, mails, shown) in [
-        (ProxyFault::LoseAnswer, None, 2, "sent"),
+        (ProxyFault::LoseResponse, None, 2, "sent"),
         (ProxyFault::LoseRequest, None, 1, "sent"),
-        (ProxyFault::Answer(500, String::new()), None, 1, "sent"),
-        (ProxyFault::LoseAnswer, Some(ProxyFault::LoseAnswer), 2, "ambiguous"),
+        (ProxyFault::Respond(500, String::new()), None, 1, "sent"),
+        (ProxyFault::LoseResponse, Some(ProxyFault::LoseResponse), 2, "ambiguous"),
         (
             ProxyFault::LoseRequest,
-            Some(refused("MessageRejected")),
+            Some(rejection("MessageRejected")),
             0,
             "ambiguous",
         ),
     ] {
         let case = format!("{first:?} {second:?}");
-        let calls = wire.count("POST");
-        wire.plan("POST", first);
+        let calls = proxy.count("POST");
+        proxy.plan("POST", first);
         if let Some(second) = second {
-            wire.plan("POST", second);
+            proxy.plan("POST", second);
         }
-        let id = world.begin(&esim(line::ANNA)).await;
-        world.await_activation(&id, |seen| delivery(seen) == "ambiguous").await;
-        await_rest(&world, &id).await;
-        assert_eq!(delivery(&world.activation(&id).await), shown, "{case}");
-        assert_eq!(wire.count("POST"), calls + 2, "{case}");
-        assert_eq!(world.mails(&id).len(), mails, "{case}");
-        assert!(wire.is_spent(), "{case}");
+        let id = service.start_swap(&esim(line::ANNA)).await;
+        service
+            .await_activation(&id, |seen| delivery(seen) == "ambiguous")
+            .await;
+        await_settled(&service, &id).await;
+        assert_eq!(delivery(&service.activation(&id).await), shown, "{case}");
+        assert_eq!(proxy.count("POST"), calls + 2, "{case}");
+        assert_eq!(service.mails(&id).len(), mails, "{case}");
+        assert!(proxy.is_spent(), "{case}");
 
-        // Whichever of them is in the mail box, it has the same code.
-        let codes: Vec<String> = world
+        // Whichever attempt succeeded, the mail has the same code.
+        let codes: Vec<String> = service
             .mails(&id)
             .iter()
             .map(|mail| tests::activation_code(mail))
             .collect();
-        let code = code_of(&world, &id).await;
+        let code = code_of(&service, &id).await;
         assert!(codes.iter().all(|mailed| *mailed == code), "{case}");
-        assert_eq!(world.install(&code, "8E9!#").await.status, 200);
-        world.await_status(&id, "DONE").await;
-        assert_eq!(wire.count("POST"), calls + 2, "{case}");
+        assert_eq!(service.install(&code, "8E9!#").await.status, 200);
+        service.await_status(&id, "DONE").await;
+        assert_eq!(proxy.count("POST"), calls + 2, "{case}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_ses_reports_no_mail_stays_in_doubt() {
-    let (world, wire) = wired("simswap").await;
-    // It took the first, and says so before a second is sent; or it never heard of two, and a third is sent; or it never
-    // heard of three, and there are no more.
+async fn ses_events_settle_ambiguous_mails() {
+    let (service, proxy) = with_ses_proxy("simswap").await;
+    // SES accepted the first attempt, and its event arrives before a second attempt. Or SES received neither of two
+    // attempts, and a third succeeds. Or SES received none of three, and there are no more.
     for (line, faults, mails, calls, shown) in [
-        (line::ANNA, vec![ProxyFault::LoseAnswer], 1, 1, "delivered"),
+        (line::ANNA, vec![ProxyFault::LoseResponse], 1, 1, "delivered"),
         (line::BRAM, vec![ProxyFault::LoseRequest; 2], 1, 3, "delivered"),
         (line::CARLA, vec![ProxyFault::LoseRequest; 3], 0, 3, "failed"),
     ] {
-        let before = wire.count("POST");
+        let before = proxy.count("POST");
         for fault in faults {
-            wire.plan("POST", fault);
+            proxy.plan("POST", fault);
         }
-        let id = world.begin(&esim(line)).await;
-        world.await_activation(&id, |seen| delivery(seen) == shown).await;
-        await_rest(&world, &id).await;
-        assert_eq!((world.mails(&id).len(), wire.count("POST") - before), (mails, calls));
+        let id = service.start_swap(&esim(line)).await;
+        service.await_activation(&id, |seen| delivery(seen) == shown).await;
+        await_settled(&service, &id).await;
+        assert_eq!((service.mails(&id).len(), proxy.count("POST") - before), (mails, calls));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_answer_is_waited_for() {
-    let (world, wire) = wired("").await;
+async fn a_slow_response_of_ses_is_awaited() {
+    let (service, proxy) = with_ses_proxy("").await;
     // Longer than any attempt of the SDK's other clients may take.
-    wire.plan("POST", ProxyFault::Late(Duration::from_secs(4)));
-    let id = world.begin(&esim(line::ANNA)).await;
-    let known = world
+    proxy.plan("POST", ProxyFault::Late(Duration::from_secs(4)));
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let known = service
         .await_activation(&id, |seen| !["", "pending"].contains(&delivery(seen)))
         .await;
     assert_eq!(delivery(&known), "sent");
-    assert_eq!((world.mails(&id).len(), wire.count("POST")), (1, 1));
+    assert_eq!((service.mails(&id).len(), proxy.count("POST")), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_speaks_of_the_account_is_waited_out() {
-    let (world, wire) = wired("").await;
+async fn errors_of_the_ses_account_are_retried_later() {
+    let (service, proxy) = with_ses_proxy("").await;
     let not_verified = "Email address is not verified. The following identities failed the check in region \
                         EU-CENTRAL-1: esim@simswap.example";
-    for (line, reason, answer) in [
+    for (line, reason, response) in [
         (
             line::ANNA,
             "throttled",
-            refused_with(400, "Throttling", "Maximum sending rate exceeded."),
+            rejection_with(400, "Throttling", "Maximum sending rate exceeded."),
         ),
         (
             line::BRAM,
             "quota",
-            refused_with(400, "Throttling", "Daily message quota exceeded."),
+            rejection_with(400, "Throttling", "Daily message quota exceeded."),
         ),
-        (line::CARLA, "paused", refused("AccountSendingPausedException")),
+        (line::CARLA, "paused", rejection("AccountSendingPausedException")),
         (
             line::DORTE,
             "unverified",
-            refused_with(400, "MessageRejected", not_verified),
+            rejection_with(400, "MessageRejected", not_verified),
         ),
         (
-            add_french_line(&world).await,
+            add_french_line(&service).await,
             "unreachable",
-            ProxyFault::Answer(404, "<html>".to_owned()),
+            ProxyFault::Respond(404, "<html>".to_owned()),
         ),
     ] {
-        let before = wire.count("POST");
+        let before = proxy.count("POST");
         for _ in 0..8 {
-            wire.plan("POST", answer.clone());
+            proxy.plan("POST", response.clone());
         }
-        let id = world.begin(&esim(line)).await;
-        let known = world
+        let id = service.start_swap(&esim(line)).await;
+        let known = service
             .await_activation(&id, |seen| !["", "pending"].contains(&delivery(seen)))
             .await;
         assert_eq!(delivery(&known), "sent", "{reason}");
-        let calls = wire.count("POST") - before;
-        assert_eq!((world.mails(&id).len(), calls), (1, 9), "{reason}");
-        let mail = mail_of(&world, &id).await;
+        let calls = proxy.count("POST") - before;
+        assert_eq!((service.mails(&id).len(), calls), (1, 9), "{reason}");
+        let mail = delivery_of(&service, &id).await;
         assert_eq!((mail.holds, mail.refusals), (8, 0), "{reason}");
         let noted = mail.timeline.iter().map(|event| (event.what.clone(), event.count));
         let expected = [(format!("SES: {reason}"), 8), ("sent".to_owned(), 1)];
@@ -359,34 +338,34 @@ async fn what_speaks_of_the_account_is_waited_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ses_out_of_reach_is_waited_out() {
-    // Nobody listens there: there is no connection on which a mail could have been sent.
+async fn an_unreachable_ses_is_retried_later() {
+    // Nothing listens at this port, so no mail can have been sent on the connection.
     let nowhere = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     };
-    let world = TestStack::with(&[("AWS_ENDPOINT_URL_SES", &nowhere), ("MAIL_RETRY_AFTER", "1ms")]).await;
-    let id = world.begin(&esim(line::ANNA)).await;
-    let mail = await_holds(&world, &id, 8).await;
+    let service = TestStack::with(&[("AWS_ENDPOINT_URL_SES", &nowhere), ("MAIL_RETRY_AFTER", "1ms")]).await;
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let mail = await_holds(&service, &id, 8).await;
     assert_eq!((mail.refusals, mail.doubts), (0, 0));
 }
 
-/// Lambda's word on an invocation.
+/// The Lambda context of an invocation.
 fn invocation() -> Context {
     let mut context = Context::default();
     context.request_id = "by-a-test".to_owned();
     context
 }
 
-/// A function beside the stack's own, so many hours later, as a sandbox of its own.
-fn sandbox(world: &TestStack, wire: &FaultyProxy, hours: i64, mails_a_second: &'static str) -> DeliverEsim {
+/// A function beside the stack's own, as a process of its own, whose clock is this many hours ahead.
+fn sandbox(service: &TestStack, proxy: &FaultyProxy, hours: i64, mails_a_second: &'static str) -> DeliverEsim {
     let ses = aws_sdk_ses::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static("eu-central-1"))
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .credentials_provider(Credentials::new("local", "local", None, None, "local"))
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-        .endpoint_url(&wire.url)
+        .endpoint_url(&proxy.url)
         .build();
     let settings = Settings::new(move |name| {
         let value = match name {
@@ -399,35 +378,35 @@ fn sandbox(world: &TestStack, wire: &FaultyProxy, hours: i64, mails_a_second: &'
     });
     let later = SignedDuration::from_hours(hours);
     let clock = ClockAndRng::new(move || Timestamp::now() + later, || 7);
-    DeliverEsim::new(world.stack.store.clone(), &ses, clock, &settings).unwrap()
+    DeliverEsim::new(service.stack.store.clone(), &ses, clock, &settings).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_is_sent_at_the_accounts_rate() {
-    // The stack's own function holds each of them for half an hour at least.
-    let (world, wire) = wired_with("", "1h").await;
+    // The stack's own function holds each mail for at least half an hour.
+    let (service, proxy) = with_ses_proxy_and("", "1h").await;
     let mut ids = Vec::new();
     for line in [line::ANNA, line::BRAM, line::CARLA, line::DORTE] {
-        wire.plan("POST", refused("Throttling"));
-        ids.push(world.begin(&esim(line)).await);
+        proxy.plan("POST", rejection("Throttling"));
+        ids.push(service.start_swap(&esim(line)).await);
     }
     for id in &ids {
-        await_holds(&world, id, 1).await;
+        await_holds(&service, id, 1).await;
     }
     let rows: Vec<String> = ids.iter().map(|id| format!("A#{id}")).collect();
     let batch = records_of(rows.iter().map(|row| (row.as_str(), "delivery#0001")));
-    let sent = |of: &[String]| of.iter().filter(|id| !world.mails(id).is_empty()).count();
-    // At most so many in a thousand seconds; the last one sends as many as there are, one after another.
+    let sent = |of: &[String]| of.iter().filter(|id| !service.mails(id).is_empty()).count();
+    // At most this many mails in a thousand seconds; the last function sends all that are left, one after another.
     for (rate, expected) in [("0.001", 1), ("0.001", 2), ("1000", 4)] {
         let event = LambdaEvent::new(serde_json::from_str(&batch).unwrap(), invocation());
-        let response = sandbox(&world, &wire, 2, rate).handle(event).await;
+        let response = sandbox(&service, &proxy, 2, rate).handle(event).await;
         assert!(response.batch_item_failures.is_empty());
         assert_eq!(sent(&ids), expected, "{rate}");
         for id in &ids {
-            let mail = mail_of(&world, id).await;
-            // What was not sent is not claimed, and the sweeper finds it.
+            let mail = delivery_of(&service, id).await;
+            // A mail that was not sent is not claimed, and the sweeper finds it.
             let left = (mail.state, mail.due_at.is_some());
-            let is_sent = !world.mails(id).is_empty();
+            let is_sent = !service.mails(id).is_empty();
             let state = if is_sent {
                 DeliveryState::Sent
             } else {
@@ -436,12 +415,12 @@ async fn a_batch_is_sent_at_the_accounts_rate() {
             assert_eq!(left, (state, !is_sent));
         }
     }
-    assert_eq!(wire.count("POST"), 8);
+    assert_eq!(proxy.count("POST"), 8);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bounce_for_now_is_no_bounce_of_a_delivered_mail() {
-    let (world, _wire) = wired("").await;
+async fn a_transient_bounce_does_not_change_a_delivered_mail() {
+    let (service, _wire) = with_ses_proxy("").await;
     let bounce = |kind: &str| json!({"eventType": "Bounce", "bounce": {"bounceType": kind}});
     let delivery_event = || json!({"eventType": "Delivery", "delivery": {}});
     for (line, events) in [
@@ -482,17 +461,17 @@ async fn a_bounce_for_now_is_no_bounce_of_a_delivered_mail() {
             vec![(json!({"eventType": "Bounce", "bounce": null}), "bounced")],
         ),
     ] {
-        let id = world.begin(&esim(line)).await;
-        world.await_activation(&id, |seen| delivery(seen) == "sent").await;
+        let id = service.start_swap(&esim(line)).await;
+        service.await_activation(&id, |seen| delivery(seen) == "sent").await;
         let settings = Settings::new(|_| None);
-        let store = world.stack.store.clone();
+        let store = service.stack.store.clone();
         let function = MailEvents::new(store, ClockAndRng::real(), &settings).unwrap();
         for (mut event, shown) in events {
             event["mail"] = json!({"messageId": "m", "tags": {"activation": [id], "attempt": ["1-1"]}});
             let sns = json!({"Records": [{"Sns": {"Message": event.to_string()}}]});
-            let told = LambdaEvent::new(serde_json::from_value(sns).unwrap(), invocation());
-            function.handle(told).await.unwrap();
-            let seen = world.activation(&id).await;
+            let notification = LambdaEvent::new(serde_json::from_value(sns).unwrap(), invocation());
+            function.handle(notification).await.unwrap();
+            let seen = service.activation(&id).await;
             assert_eq!(delivery(&seen), shown, "{event}");
         }
     }
@@ -500,25 +479,28 @@ async fn a_bounce_for_now_is_no_bounce_of_a_delivered_mail() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_out_of_office_reply_changes_nothing() {
-    let world = TestStack::new().await;
+    let service = TestStack::new().await;
     let mut body = esim(line::ANNA);
     body["email"] = json!("ooto@simulator.amazonses.com");
-    let away = world.begin(&body).await;
-    world.await_mail(&away).await;
-    // SES tells of the mails in their order: when the second is delivered, all is told of the first.
-    let here = world.begin(&esim(line::BRAM)).await;
+    let away = service.start_swap(&body).await;
+    service.await_mail(&away).await;
+    // SES publishes the events of the mails in order: when the second mail is delivered, all events of the first have
+    // arrived.
+    let here = service.start_swap(&esim(line::BRAM)).await;
     for id in [here, away] {
-        world.await_activation(&id, |seen| delivery(seen) == "delivered").await;
+        service
+            .await_activation(&id, |seen| delivery(seen) == "delivered")
+            .await;
     }
 }
 
 #[test]
-fn the_template_subscribes_to_what_is_acted_on() {
+fn the_template_subscribes_to_the_events_that_have_an_effect() {
     let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/template.yaml");
     let template = std::fs::read_to_string(template).unwrap();
     let (_, list) = template.split_once("MatchingEventTypes: [").unwrap();
     let subscribed: Vec<_> = list.split(']').next().unwrap().split(", ").collect();
-    // All event types of SES: as they are subscribed to, and as they are told.
+    // All event types of SES: their names in a subscription, and their names in an event.
     let types = [
         ("SEND", "Send"),
         ("REJECT", "Reject"),
@@ -531,9 +513,9 @@ fn the_template_subscribes_to_what_is_acted_on() {
         ("DELIVERY_DELAY", "DeliveryDelay"),
         ("SUBSCRIPTION", "Subscription"),
     ];
-    for (name, told) in types {
-        let acts = mail_events::acts_on(told);
-        assert_eq!(subscribed.contains(&name), acts, "{name}");
+    for (name, event_type) in types {
+        let has_effect = mail_events::acts_on(event_type);
+        assert_eq!(subscribed.contains(&name), has_effect, "{name}");
     }
     assert!(
         subscribed
@@ -543,7 +525,7 @@ fn the_template_subscribes_to_what_is_acted_on() {
 }
 
 #[test]
-fn a_batch_has_half_of_its_functions_time() {
+fn a_batch_has_half_of_the_functions_timeout() {
     let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/template.yaml");
     let template = std::fs::read_to_string(template).unwrap();
     let (_, function) = template.split_once("\n  DeliverEsim:\n").unwrap();
@@ -553,32 +535,32 @@ fn a_batch_has_half_of_its_functions_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mail_that_is_refused_for_now_is_sent_later_and_once() {
-    let (world, wire) = wired("").await;
-    wire.plan("POST", refused("MalformedQueryString"));
-    wire.plan("POST", refused("ValidationError"));
-    let id = world.begin(&esim(line::ANNA)).await;
-    world.await_activation(&id, |seen| delivery(seen) == "sent").await;
-    assert_eq!((world.mails(&id).len(), wire.count("POST")), (1, 3));
+async fn a_mail_with_a_transient_rejection_is_sent_later_and_once() {
+    let (service, proxy) = with_ses_proxy("").await;
+    proxy.plan("POST", rejection("MalformedQueryString"));
+    proxy.plan("POST", rejection("ValidationError"));
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    service.await_activation(&id, |seen| delivery(seen) == "sent").await;
+    assert_eq!((service.mails(&id).len(), proxy.count("POST")), (1, 3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mail_that_is_refused_is_not_sent() {
-    let (world, wire) = wired("").await;
+async fn a_rejected_mail_is_not_sent() {
+    let (service, proxy) = with_ses_proxy("").await;
     for (codes, line) in [
         (&["MessageRejected"][..], line::ANNA),
         (&["InvalidParameterValue"], line::BRAM),
         (&["MalformedQueryString"; 6], line::CARLA),
     ] {
-        let calls = wire.count("POST");
+        let calls = proxy.count("POST");
         for code in codes {
-            wire.plan("POST", refused(code));
+            proxy.plan("POST", rejection(code));
         }
-        let id = world.begin(&esim(line)).await;
-        let failed = world.await_activation(&id, |seen| delivery(seen) == "failed").await;
-        // The eSIM is there all the same.
+        let id = service.start_swap(&esim(line)).await;
+        let failed = service.await_activation(&id, |seen| delivery(seen) == "failed").await;
+        // The eSIM is ready all the same.
         assert_eq!(failed["status"], "BUSY");
-        assert!(world.mails(&id).is_empty());
-        assert_eq!(wire.count("POST") - calls, codes.len());
+        assert!(service.mails(&id).is_empty());
+        assert_eq!(proxy.count("POST") - calls, codes.len());
     }
 }

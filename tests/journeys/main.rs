@@ -1,8 +1,9 @@
-//! Journeys: real HTTP in, the answer, the mail, the peers' books and the table out. Each has a stack of its own.
+//! Journeys: real HTTP requests in; responses, mails, the peers' databases and the table out. Each test has a stack of
+//! its own.
 
 #![allow(
     clippy::unwrap_used,
-    reason = "all of it is tests: what panics here is a test that failed"
+    reason = "everything here is a test, and a panic is a failed test"
 )]
 
 mod account;
@@ -18,7 +19,7 @@ mod query;
 mod roles;
 mod scale;
 mod secrets;
-mod seeds;
+mod source_apis;
 mod stock;
 mod submit;
 mod swap;

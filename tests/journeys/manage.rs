@@ -1,4 +1,4 @@
-//! Cancel and resend: who may, until when, and what is left of a swap that was cancelled.
+//! Cancel and resend: who may send the request, until when, and the state after a cancelled swap.
 
 use serde_json::{Value, json};
 use tests::{FREE_CARD, FaultyProxy, ProxyFault, TestResponse, TestStack, activation_code, card, esim, line};
@@ -6,141 +6,141 @@ use tests::{FREE_CARD, FaultyProxy, ProxyFault, TestResponse, TestStack, activat
 const CANCEL: &str = "CancelActivation";
 const RESEND: &str = "ResendEsim";
 
-async fn cancel(world: &TestStack, id: &str) -> TestResponse {
-    world.manage(&world.owner("C-100"), CANCEL, id, "").await
+async fn cancel(service: &TestStack, id: &str) -> TestResponse {
+    service.manage(&service.owner("C-100"), CANCEL, id, "").await
 }
 
-async fn resend(world: &TestStack, id: &str, body: &str) -> TestResponse {
-    world.manage(&world.owner("C-100"), RESEND, id, body).await
+async fn resend(service: &TestStack, id: &str, body: &str) -> TestResponse {
+    service.manage(&service.owner("C-100"), RESEND, id, body).await
 }
 
-fn assert_refused(answer: &TestResponse, status: u16, code: &str) {
-    let (found, found_code, _) = answer.refusal();
-    assert_eq!((found, found_code.as_str()), (status, code), "{answer:?}");
+fn assert_rejected(response: &TestResponse, status: u16, code: &str) {
+    let (found, found_code, _) = response.error();
+    assert_eq!((found, found_code.as_str()), (status, code), "{response:?}");
 }
 
-/// A world whose network is reached over a wire.
-async fn with_wired_network(settings: &[(&str, &str)]) -> (TestStack, FaultyProxy) {
-    let wire = FaultyProxy::new().await;
+/// A service that reaches its network through a proxy.
+async fn with_proxied_network(settings: &[(&str, &str)]) -> (TestStack, FaultyProxy) {
+    let proxy = FaultyProxy::new().await;
     let mut settings = settings.to_vec();
-    settings.push(("NETWORK_URL", wire.url.as_str()));
-    let world = TestStack::with(&settings).await;
-    wire.connect(&world.stack.endpoints.network);
-    (world, wire)
+    settings.push(("NETWORK_URL", proxy.url.as_str()));
+    let service = TestStack::with(&settings).await;
+    proxy.connect(&service.stack.endpoints.network);
+    (service, proxy)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_swap_leaves_everything_as_it_was() {
-    let world = TestStack::new().await;
-    let id = world.begin(&esim(line::ANNA)).await;
-    let code = world.await_waiting(&id).await;
-    let first = cancel(&world, &id).await;
+    let service = TestStack::new().await;
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let code = service.await_waiting(&id).await;
+    let first = cancel(&service, &id).await;
     assert_eq!(first.status, 200, "{first:?}");
     let seen = first.json();
     assert_eq!(seen["status"], "ERROR");
     assert_eq!(seen["info"]["failure"]["code"], "cancelled");
     assert_eq!(
-        cancel(&world, &id).await.body,
+        cancel(&service, &id).await.body,
         first.body,
-        "a second one answers as the first"
+        "a second cancel gets the same response"
     );
 
-    let record = world.record(&id).await;
-    let anna = world.line(line::ANNA).await;
+    let record = service.record(&id).await;
+    let anna = service.line(line::ANNA).await;
     assert_eq!((anna.open_swap, &anna.current_sim), (None, &record.old_sim));
-    let sim = world.sim(record.new_sim.as_str()).await;
+    let sim = service.sim(record.new_sim.as_str()).await;
     assert_eq!((sim.state.as_str(), sim.holder), ("FREE", None));
     assert!(
         record.timeline.iter().any(|event| event.what == "OWNER test cancels"),
         "{:?}",
         record.timeline
     );
-    // Nobody can install it any more, and the line can be swapped again.
-    assert_eq!(world.install(&code, "8E9!#").await.status, 404);
-    let again = world.begin(&esim(line::ANNA)).await;
-    world.await_waiting(&again).await;
+    // No phone can install the profile, and the line can be swapped again.
+    assert_eq!(service.install(&code, "8E9!#").await.status, 404);
+    let again = service.start_swap(&esim(line::ANNA)).await;
+    service.await_waiting(&again).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_swap_that_nobody_outside_knows_of_is_cancelled_at_once() {
-    // Nothing wakes it: the stream is off, and the sweeper gives the stream a minute.
-    let world = TestStack::start(local::stack::Options {
+async fn a_swap_without_orders_is_cancelled_at_once() {
+    // Nothing wakes the swap: the stream is off, and the sweeper gives the stream a minute.
+    let service = TestStack::start(local::stack::Options {
         stream_batch: None,
         settings: [("LEASE".to_owned(), "60s".to_owned())].into(),
         ..TestStack::options()
     })
     .await;
-    let id = world.begin(&card(line::ANNA, FREE_CARD)).await;
-    let answer = world.manage(&world.admin(), CANCEL, &id, "").await;
-    // It ends when the sweeper comes; until then it is shown as it is.
-    assert_eq!(answer.json()["status"], "INIT");
-    assert_eq!(answer.json()["info"]["failure"]["code"], "cancelled");
+    let id = service.start_swap(&card(line::ANNA, FREE_CARD)).await;
+    let response = service.manage(&service.admin(), CANCEL, &id, "").await;
+    // The swap ends at the next sweep; until then, its status does not change.
+    assert_eq!(response.json()["status"], "INIT");
+    assert_eq!(response.json()["info"]["failure"]["code"], "cancelled");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn too_late() {
-    let world = TestStack::new().await;
-    let physical = world.begin(&card(line::BRAM, FREE_CARD)).await;
-    world.await_status(&physical, "DONE").await;
-    assert_refused(&cancel(&world, &physical).await, 409, "TooLate");
+async fn a_cancel_can_be_too_late() {
+    let service = TestStack::new().await;
+    let physical = service.start_swap(&card(line::BRAM, FREE_CARD)).await;
+    service.await_status(&physical, "DONE").await;
+    assert_rejected(&cancel(&service, &physical).await, 409, "TooLate");
 
-    let id = world.begin(&esim(line::ANNA)).await;
-    let code = world.await_waiting(&id).await;
-    assert_eq!(world.install(&code, "8E9!#").await.status, 200);
-    world.await_status(&id, "DONE").await;
-    for answer in [cancel(&world, &id).await, resend(&world, &id, "").await] {
-        assert_refused(&answer, 409, "TooLate");
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let code = service.await_waiting(&id).await;
+    assert_eq!(service.install(&code, "8E9!#").await.status, 200);
+    service.await_status(&id, "DONE").await;
+    for response in [cancel(&service, &id).await, resend(&service, &id, "").await] {
+        assert_rejected(&response, 409, "TooLate");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_free_before_both_peers_have_settled() {
-    let (world, wire) = with_wired_network(&[("CANCEL_WAIT", "1ms"), ("ASK_AFTER", "20ms")]).await;
-    let id = world.begin(&esim(line::ANNA)).await;
-    world.await_waiting(&id).await;
-    wire.cut();
-    let answer = cancel(&world, &id).await;
-    assert_eq!(answer.status, 200);
-    let seen = answer.json();
+    let (service, proxy) = with_proxied_network(&[("CANCEL_WAIT", "1ms"), ("ASK_AFTER", "20ms")]).await;
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    service.await_waiting(&id).await;
+    proxy.disconnect();
+    let response = cancel(&service, &id).await;
+    assert_eq!(response.status, 200);
+    let seen = response.json();
     assert_eq!(
         (&seen["status"], &seen["info"]["failure"]["code"]),
         (&json!("BUSY"), &json!("cancelled"))
     );
-    let record = world.record(&id).await;
-    let sim = world.sim(record.new_sim.as_str()).await;
+    let record = service.record(&id).await;
+    let sim = service.sim(record.new_sim.as_str()).await;
     assert_eq!(sim.state.as_str(), "BUSY");
-    assert!(world.line(line::ANNA).await.open_swap.is_some());
-    wire.connect(&world.stack.endpoints.network);
-    let seen = world.await_status(&id, "ERROR").await;
+    assert!(service.line(line::ANNA).await.open_swap.is_some());
+    proxy.connect(&service.stack.endpoints.network);
+    let seen = service.await_status(&id, "ERROR").await;
     assert_eq!(seen["info"]["failure"]["code"], "cancelled");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_resend_is_one_more_mail_to_an_address_that_may_be_corrected() {
-    let world = TestStack::new().await;
-    let id = world.begin(&esim(line::ANNA)).await;
-    let code = world.await_waiting(&id).await;
-    let answer = resend(&world, &id, r#"{"email":"other@example.com"}"#).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let seen = answer.json();
+async fn a_resend_is_another_mail_and_can_correct_the_address() {
+    let service = TestStack::new().await;
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let code = service.await_waiting(&id).await;
+    let response = resend(&service, &id, r#"{"email":"other@example.com"}"#).await;
+    assert_eq!(response.status, 200, "{response:?}");
+    let seen = response.json();
     assert_eq!(
         (&seen["status"], &seen["info"]["delivery"]),
         (&json!("BUSY"), &json!("pending"))
     );
-    world.await_waiting(&id).await;
-    let mails = world.mails(&id);
+    service.await_waiting(&id).await;
+    let mails = service.mails(&id);
     assert_eq!(mails.len(), 2);
     assert_eq!(activation_code(&mails[0]), code);
     assert!(String::from_utf8_lossy(&mails[0]).contains("other@example.com"));
 
-    // A listing shows the newest mail as a query by id does.
-    let listed = world
-        .query(&world.admin(), &format!("subscriptionId={}", line::ANNA))
+    // A listing shows the newest mail, as a query by id does.
+    let listed = service
+        .query(&service.admin(), &format!("subscriptionId={}", line::ANNA))
         .await;
-    assert_eq!(listed.json()["results"][0], world.activation(&id).await);
+    assert_eq!(listed.json()["results"][0], service.activation(&id).await);
 
-    let soon = resend(&world, &id, "").await;
-    assert_refused(&soon, 429, "TooManyRequests");
+    let soon = resend(&service, &id, "").await;
+    assert_rejected(&soon, 429, "TooManyRequests");
     let wait: u32 = soon.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
 }
@@ -148,48 +148,48 @@ async fn a_resend_is_one_more_mail_to_an_address_that_may_be_corrected() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_corrected_address_stops_the_mail_to_the_wrong_one() {
     let ses = FaultyProxy::new().await;
-    let world = TestStack::with(&[
+    let service = TestStack::with(&[
         ("AWS_ENDPOINT_URL_SES", ses.url.as_str()),
         ("MAIL_RETRY_AFTER", "300ms"),
     ])
     .await;
-    ses.connect(&world.stack.endpoints.ses);
+    ses.connect(&service.stack.endpoints.ses);
     let throttled = "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code></Error></ErrorResponse>";
-    ses.plan("POST /", ProxyFault::Answer(400, throttled.to_owned()));
-    let id = world.begin(&esim(line::ANNA)).await;
-    world.await_status(&id, "BUSY").await;
+    ses.plan("POST /", ProxyFault::Respond(400, throttled.to_owned()));
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    service.await_status(&id, "BUSY").await;
     while !ses.is_spent() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert_eq!(
-        resend(&world, &id, r#"{"email":"right@example.com"}"#).await.status,
+        resend(&service, &id, r#"{"email":"right@example.com"}"#).await.status,
         200
     );
-    world.await_waiting(&id).await;
+    service.await_waiting(&id).await;
     let first = domain::ActivationId::parse(&id).unwrap();
-    // The first one is given up when its time comes.
+    // The first mail is given up when it is due.
     loop {
-        let mail = world.stack.store.delivery(&first, 1).await.unwrap().unwrap();
+        let mail = service.stack.store.delivery(&first, 1).await.unwrap().unwrap();
         if mail.state == domain::DeliveryState::Failed {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    let sent = world.mails(&id);
+    let sent = service.mails(&id);
     assert_eq!(sent.len(), 1);
     assert!(String::from_utf8_lossy(&sent[0]).contains("right@example.com"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_refused_changes_nothing() {
-    let world = TestStack::new().await;
-    let id = world.begin(&esim(line::ANNA)).await;
-    world.await_waiting(&id).await;
-    let physical = world.begin(&card(line::BRAM, FREE_CARD)).await;
-    world.await_status(&physical, "DONE").await;
-    let before = world.table();
-    let owner = world.owner("C-100");
-    let faults = |answer: &TestResponse| answer.refusal();
+async fn a_rejected_request_changes_nothing() {
+    let service = TestStack::new().await;
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    service.await_waiting(&id).await;
+    let physical = service.start_swap(&card(line::BRAM, FREE_CARD)).await;
+    service.await_status(&physical, "DONE").await;
+    let before = service.table();
+    let owner = service.owner("C-100");
+    let faults = |response: &TestResponse| response.error();
     let of = |code: &str, field: &str| vec![(code.to_owned(), field.to_owned())];
 
     for operation in [CANCEL, RESEND] {
@@ -203,19 +203,19 @@ async fn what_is_refused_changes_nothing() {
         ] {
             let bearer = format!("Bearer {owner}");
             let path = format!("/api/{operation}{query}");
-            let answer = world.send("POST", &path, &[("authorization", &bearer)], "").await;
-            let (status, code, fields) = faults(&answer);
+            let response = service.send("POST", &path, &[("authorization", &bearer)], "").await;
+            let (status, code, fields) = faults(&response);
             assert_eq!((status, code.as_str(), fields), expected, "{path}");
         }
-        let missing = world.manage(&owner, operation, "NONE", "").await;
-        let foreign = world.manage(&world.owner("C-200"), operation, &id, "").await;
+        let missing = service.manage(&owner, operation, "NONE", "").await;
+        let foreign = service.manage(&service.owner("C-200"), operation, &id, "").await;
         assert_eq!((foreign.status, foreign.body), (missing.status, missing.body));
-        let nobody = world
-            .manage(&world.token("GUEST", None, None), operation, &id, "")
+        let forbidden = service
+            .manage(&service.token("GUEST", None, None), operation, &id, "")
             .await;
-        assert_refused(&nobody, 403, "Forbidden");
+        assert_rejected(&forbidden, 403, "Forbidden");
         assert_eq!(
-            world
+            service
                 .send("POST", &format!("/api/{operation}?id={id}"), &[], "")
                 .await
                 .status,
@@ -228,36 +228,36 @@ async fn what_is_refused_changes_nothing() {
         ("[]", 400, "SerializationException"),
         ("{", 400, "SerializationException"),
     ] {
-        assert_refused(&world.manage(&owner, RESEND, &id, body).await, status, code);
+        assert_rejected(&service.manage(&owner, RESEND, &id, body).await, status, code);
     }
-    let both = world.manage(&owner, RESEND, "%23", r#"{"email":"no"}"#).await;
+    let both = service.manage(&owner, RESEND, "%23", r#"{"email":"no"}"#).await;
     let fields: Vec<_> = faults(&both).2.into_iter().map(|(_, field)| field).collect();
-    assert_eq!(fields, ["id", "email"], "all faults at once");
+    assert_eq!(fields, ["id", "email"], "all errors at once");
     let long = json!({"email": format!("{}@example.com", "a".repeat(300))}).to_string();
-    assert_refused(&world.manage(&owner, RESEND, &id, &long).await, 400, "MaximumLength");
-    let of_card = world.manage(&owner, RESEND, &physical, "").await;
+    assert_rejected(&service.manage(&owner, RESEND, &id, &long).await, 400, "MaximumLength");
+    let of_card = service.manage(&owner, RESEND, &physical, "").await;
     assert_eq!(faults(&of_card).2, of("InvalidValue", "id"));
-    assert_eq!(world.table(), before);
+    assert_eq!(service.table(), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_completed_that_comes_first_wins() {
-    // The network cannot be told to cancel, and has completed by the time it can be asked.
-    let (world, wire) = with_wired_network(&[("CANCEL_WAIT", "10s"), ("ASK_AFTER", "20ms")]).await;
-    let id = world.begin(&esim(line::ANNA)).await;
-    world.await_waiting(&id).await;
-    wire.cut();
-    let number = world.record(&id).await.order_number.unwrap();
+async fn a_completion_before_the_cancel_wins() {
+    // The network cannot be reached with a cancel, and has completed the order before it can be polled.
+    let (service, proxy) = with_proxied_network(&[("CANCEL_WAIT", "10s"), ("ASK_AFTER", "20ms")]).await;
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    service.await_waiting(&id).await;
+    proxy.disconnect();
+    let number = service.record(&id).await.order_number.unwrap();
     let completed: Value = json!({
         "eventId": "e-1", "eventTime": "2026-11-22T12:00:00Z", "eventType": "ServiceOrderStateChangeEvent",
         "event": {"serviceOrder": {"id": number, "externalId": id, "state": "completed"}},
     });
     let path = "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent";
-    let (cancelled, _) = tokio::join!(cancel(&world, &id), async {
-        while world.record(&id).await.phase != domain::Phase::Ending {
+    let (cancelled, _) = tokio::join!(cancel(&service, &id), async {
+        while service.record(&id).await.phase != domain::Phase::Ending {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        world
+        service
             .send(
                 "POST",
                 path,
@@ -266,6 +266,6 @@ async fn a_completed_that_comes_first_wins() {
             )
             .await
     });
-    assert_refused(&cancelled, 409, "TooLate");
-    assert_eq!(world.activation(&id).await["status"], "DONE");
+    assert_rejected(&cancelled, 409, "TooLate");
+    assert_eq!(service.activation(&id).await["status"], "DONE");
 }

@@ -1,19 +1,18 @@
-//! Once and no more: callers at the same time, and callers who ask again, with an Idempotency-Key and without.
+//! Idempotency: concurrent callers, and repeated requests with an Idempotency-Key and without.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use domain::{
-    EmailAddress, FormFactor, Iccid, Language, Line, LineState, Msisdn, NetworkName, Sim, SimState, SubscriptionId,
-};
+use domain::{FormFactor, Line, Sim, SimState};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tests::stock::{active_line, free_sim};
 use tests::{FREE_CARD, TestResponse, TestStack, activation_code, card, esim, line};
 
 const ANNA_S_PHONE: &str = "06-12345601";
 const REPLAYED: &str = "idempotency-replayed";
 
-/// The same swap, its line named by its number.
+/// The same request with the line's phone number instead of its id.
 fn by_phone(body: &Value, phone: &str) -> Value {
     let mut body = body.clone();
     body.as_object_mut().unwrap().remove("subscriptionId");
@@ -27,29 +26,29 @@ fn with(body: &Value, field: &str, value: &str) -> Value {
     body
 }
 
-fn id(answer: &TestResponse) -> String {
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json()["id"].as_str().unwrap().to_owned()
+fn id(response: &TestResponse) -> String {
+    assert_eq!(response.status, 200, "{response:?}");
+    response.json()["id"].as_str().unwrap().to_owned()
 }
 
-fn is_replay(answer: &TestResponse) -> bool {
-    answer.headers.contains_key(REPLAYED)
+fn is_replay(response: &TestResponse) -> bool {
+    response.headers.contains_key(REPLAYED)
 }
 
-fn check_conflict(answer: &TestResponse, open: &str) {
-    assert_eq!(answer.status, 409, "{answer:?}");
-    let status = &answer.json()["responseStatus"];
+fn check_conflict(response: &TestResponse, open: &str) {
+    assert_eq!(response.status, 409, "{response:?}");
+    let status = &response.json()["responseStatus"];
     assert_eq!(status["errorCode"], "SwapInProgress");
     assert_eq!(status["errors"].as_array().unwrap().len(), 1);
     assert_eq!(status["errors"][0]["errorCode"], "SwapInProgress");
     assert_eq!(status["errors"][0]["meta"], json!({"activationId": open}));
 }
 
-async fn keyed(world: &TestStack, token: &str, key: &str, body: &Value) -> TestResponse {
-    world.submit_with(token, &[("Idempotency-Key", key)], body).await
+async fn keyed(service: &TestStack, token: &str, key: &str, body: &Value) -> TestResponse {
+    service.submit_with(token, &[("Idempotency-Key", key)], body).await
 }
 
-/// The first answer again: every byte of the body, and the header that says so.
+/// Asserts that a replay has every byte of the first body, and the header that marks it.
 fn check_replay(replay: &TestResponse, first: &TestResponse) {
     assert_eq!(replay.status, 200, "{replay:?}");
     assert_eq!(replay.body, first.body);
@@ -59,10 +58,10 @@ fn check_replay(replay: &TestResponse, first: &TestResponse) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_callers_on_one_line_get_one_swap() {
-    // A machine at its limit must not make a claim's lease end, for then the profile is rightly ordered anew.
-    let world = Arc::new(TestStack::with(&[("LEASE", "60s")]).await);
-    let owner = world.owner("C-100");
-    // Four in a row: the same by id and by phone, and two others.
+    // The lease must not expire on a slow machine, because then the function rightly orders the profile again.
+    let service = Arc::new(TestStack::with(&[("LEASE", "60s")]).await);
+    let owner = service.owner("C-100");
+    // Four requests in turn: the same by id and by phone number, and two others.
     let requests = (0..100).map(|n| {
         let body = match n % 4 {
             0 | 1 => esim(line::ANNA),
@@ -74,53 +73,53 @@ async fn a_hundred_callers_on_one_line_get_one_swap() {
         };
         (owner.as_str(), Vec::new(), body)
     });
-    let answers = world.submit_at_once(requests).await;
+    let responses = service.submit_at_once(requests).await;
 
-    let firsts = answers.iter().filter(|a| a.status == 200 && !is_replay(a));
+    let firsts = responses.iter().filter(|a| a.status == 200 && !is_replay(a));
     let firsts: Vec<_> = firsts.collect();
     assert_eq!(firsts.len(), 1, "{firsts:?}");
     let open = id(firsts[0]);
     let winner = firsts[0].json()["referenceNumber"].clone();
-    for answer in &answers {
-        match answer.status {
+    for response in &responses {
+        match response.status {
             200 => {
-                assert_eq!(id(answer), open);
-                assert_eq!(answer.json()["referenceNumber"], winner);
+                assert_eq!(id(response), open);
+                assert_eq!(response.json()["referenceNumber"], winner);
             }
-            _ => check_conflict(answer, &open),
+            _ => check_conflict(response, &open),
         }
     }
-    let replays = answers.iter().filter(|a| is_replay(a)).count();
+    let replays = responses.iter().filter(|a| is_replay(a)).count();
     assert_eq!(replays, if winner == "" { 49 } else { 0 });
 
-    // One SIM, one order at each peer, one mail; and still so when all is over.
-    let record = world.record(&open).await;
-    assert_eq!(world.sims(SimState::Busy), [record.new_sim.as_str()]);
-    let mail = world.await_mail(&open).await;
-    world.await_status(&open, "BUSY").await;
-    let installed = world.install(&activation_code(&mail), "8E9!#").await;
+    // One SIM, one order at each peer and one mail, and the same when the swap is done.
+    let record = service.record(&open).await;
+    assert_eq!(service.sims(SimState::Busy), [record.new_sim.as_str()]);
+    let mail = service.await_mail(&open).await;
+    service.await_status(&open, "BUSY").await;
+    let installed = service.install(&activation_code(&mail), "8E9!#").await;
     assert_eq!(installed.status, 200, "{installed:?}");
-    world.await_status(&open, "DONE").await;
-    let (smdp, carrier) = (&world.stack.smdp, &world.stack.carrier);
+    service.await_status(&open, "DONE").await;
+    let (smdp, network) = (&service.stack.smdp, &service.stack.network);
     let profile_orders = smdp.as_ref().unwrap().orders_of(&record.new_sim);
-    let line_orders = carrier.as_ref().unwrap().orders_of(&open);
+    let line_orders = network.as_ref().unwrap().orders_of(&open);
     let orders = (profile_orders.unwrap(), line_orders.unwrap());
-    assert_eq!(orders, (1, 1), "{:?}", world.record(&open).await.timeline);
-    assert_eq!(world.stack.mailbox.list().len(), 1);
-    assert_eq!(world.sims(SimState::Busy), Vec::<String>::new());
-    let all = world.query(&world.admin(), "").await;
+    assert_eq!(orders, (1, 1), "{:?}", service.record(&open).await.timeline);
+    assert_eq!(service.stack.mailbox.list().len(), 1);
+    assert_eq!(service.sims(SimState::Busy), Vec::<String>::new());
+    let all = service.query(&service.admin(), "").await;
     assert_eq!(all.json()["total"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_key_the_same_request_gets_the_open_swap_as_it_is() {
-    let world = TestStack::new().await;
-    let owner = world.owner("C-100");
+    let service = TestStack::new().await;
+    let owner = service.owner("C-100");
     let body = esim(line::ANNA);
-    let first = world.submit(&owner, &body).await;
+    let first = service.submit(&owner, &body).await;
     let open = id(&first);
-    let mail = world.await_mail(&open).await;
-    world
+    let mail = service.await_mail(&open).await;
+    service
         .await_activation(&open, |a| a["status"] == "BUSY" && a["info"]["delivery"] == "delivered")
         .await;
     for again in [
@@ -131,10 +130,14 @@ async fn without_a_key_the_same_request_gets_the_open_swap_as_it_is() {
         with(&body, "referenceNumber", ""),
         with(&body, "somethingUnknown", "x"),
     ] {
-        let answer = world.submit(&owner, &again).await;
-        assert_eq!((answer.status, is_replay(&answer)), (200, true), "{again} {answer:?}");
-        let seen = world.query(&owner, &format!("id={open}")).await.json();
-        assert_eq!(answer.json(), seen["results"][0]);
+        let response = service.submit(&owner, &again).await;
+        assert_eq!(
+            (response.status, is_replay(&response)),
+            (200, true),
+            "{again} {response:?}"
+        );
+        let seen = service.query(&owner, &format!("id={open}")).await.json();
+        assert_eq!(response.json(), seen["results"][0]);
     }
     for other in [
         with(&body, "email", "other@example.com"),
@@ -143,30 +146,30 @@ async fn without_a_key_the_same_request_gets_the_open_swap_as_it_is() {
         with(&body, "newSimCardNumber", FREE_CARD),
         card(line::ANNA, FREE_CARD),
     ] {
-        check_conflict(&world.submit(&owner, &other).await, &open);
+        check_conflict(&service.submit(&owner, &other).await, &open);
     }
-    // The same words of another caller are another request.
-    let subject = world
+    // The same body from another caller is another request.
+    let subject = service
         .stack
         .tokens
         .issue("OWNER", Some("C-100"), None, "somebody else", 60, Timestamp::now());
-    for other in [world.reseller("R-10"), world.admin(), subject] {
-        check_conflict(&world.submit(&other, &body).await, &open);
+    for other in [service.reseller("R-10"), service.admin(), subject] {
+        check_conflict(&service.submit(&other, &body).await, &open);
     }
-    // When it is over, the same words begin a new one.
-    world.install(&activation_code(&mail), "8E9!#").await;
-    world.await_status(&open, "DONE").await;
-    let next = world.submit(&owner, &body).await;
+    // After the swap, the same body starts a new one.
+    service.install(&activation_code(&mail), "8E9!#").await;
+    service.await_status(&open, "DONE").await;
+    let next = service.submit(&owner, &body).await;
     assert!(!is_replay(&next));
     assert_ne!(id(&next), open);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_gives_the_first_answer_before_during_and_after_the_swap() {
-    let world = TestStack::new().await;
-    let owner = world.owner("C-100");
+async fn a_key_replays_the_first_response_during_and_after_the_swap() {
+    let service = TestStack::new().await;
+    let owner = service.owner("C-100");
     let body = esim(line::ANNA);
-    let first = keyed(&world, &owner, "k-1", &body).await;
+    let first = keyed(&service, &owner, "k-1", &body).await;
     let swap = id(&first);
     assert!(!is_replay(&first));
     let spellings = [
@@ -185,41 +188,41 @@ async fn a_key_gives_the_first_answer_before_during_and_after_the_swap() {
     for moment in ["INIT", "BUSY", "DONE"] {
         match moment {
             "BUSY" => {
-                world.await_status(&swap, "BUSY").await;
-                mail = world.await_mail(&swap).await;
+                service.await_status(&swap, "BUSY").await;
+                mail = service.await_mail(&swap).await;
             }
             "DONE" => {
-                world.install(&activation_code(&mail), "8E9!#").await;
-                world.await_status(&swap, "DONE").await;
+                service.install(&activation_code(&mail), "8E9!#").await;
+                service.await_status(&swap, "DONE").await;
             }
             _ => {}
         }
         for (key, again) in &spellings {
-            check_replay(&keyed(&world, &owner, key, again).await, &first);
+            check_replay(&keyed(&service, &owner, key, again).await, &first);
         }
         for other in &others {
-            let answer = keyed(&world, &owner, "k-1", other).await;
+            let response = keyed(&service, &owner, "k-1", other).await;
             let expected = (422, "IdempotencyMismatch".to_owned(), Vec::new());
-            assert_eq!(answer.refusal(), expected, "{moment} {other}");
+            assert_eq!(response.error(), expected, "{moment} {other}");
         }
     }
-    assert_eq!(world.query(&owner, "").await.json()["total"], 1);
+    assert_eq!(service.query(&owner, "").await.json()["total"], 1);
 
-    // Another caller's key of that name is another key, and another key is another request.
-    let of_reseller = keyed(&world, &world.reseller("R-10"), "k-1", &esim(line::CARLA)).await;
+    // The same key from another caller is another key, and the same body with another key is another request.
+    let of_reseller = keyed(&service, &service.reseller("R-10"), "k-1", &esim(line::CARLA)).await;
     assert!(!is_replay(&of_reseller));
     assert_ne!(id(&of_reseller), swap);
-    let second = keyed(&world, &owner, "k-2", &body).await;
+    let second = keyed(&service, &owner, "k-2", &body).await;
     assert!(!is_replay(&second));
     assert_ne!(id(&second), swap);
-    check_conflict(&keyed(&world, &owner, "k-3", &body).await, &id(&second));
-    check_replay(&keyed(&world, &owner, "k-1", &body).await, &first);
+    check_conflict(&keyed(&service, &owner, "k-3", &body).await, &id(&second));
+    check_replay(&keyed(&service, &owner, "k-1", &body).await, &first);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_callers_with_one_key_get_one_answer() {
-    let world = Arc::new(TestStack::new().await);
-    let owner = world.owner("C-100");
+async fn a_hundred_callers_with_one_key_get_one_response() {
+    let service = Arc::new(TestStack::new().await);
+    let owner = service.owner("C-100");
     let body = esim(line::ANNA);
     let requests = (0..100).map(|n| {
         let (key, body) = match n % 4 {
@@ -230,31 +233,31 @@ async fn a_hundred_callers_with_one_key_get_one_answer() {
         };
         (owner.as_str(), vec![("Idempotency-Key", key.to_owned())], body)
     });
-    let answers = world.submit_at_once(requests).await;
-    for answer in &answers {
-        assert_eq!((answer.status, &answer.body), (200, &answers[0].body));
+    let responses = service.submit_at_once(requests).await;
+    for response in &responses {
+        assert_eq!((response.status, &response.body), (200, &responses[0].body));
     }
-    assert_eq!(answers.iter().filter(|a| is_replay(a)).count(), 99);
+    assert_eq!(responses.iter().filter(|a| is_replay(a)).count(), 99);
 
-    // A key each: one is taken, and nobody gets its answer but its owner.
+    // A key for each caller: one request succeeds, and only its own caller gets its response.
     let body = esim(line::BRAM);
     let requests = (0..20).map(|n| {
         let header = vec![("Idempotency-Key", format!("k-{n}"))];
         (owner.as_str(), header, body.clone())
     });
-    let answers = world.submit_at_once(requests).await;
-    let taken: Vec<_> = answers.iter().filter(|a| a.status == 200).collect();
-    assert_eq!(taken.len(), 1);
-    for refused in answers.iter().filter(|a| a.status != 200) {
-        check_conflict(refused, &id(taken[0]));
+    let responses = service.submit_at_once(requests).await;
+    let accepted: Vec<_> = responses.iter().filter(|a| a.status == 200).collect();
+    assert_eq!(accepted.len(), 1);
+    for rejected in responses.iter().filter(|a| a.status != 200) {
+        check_conflict(rejected, &id(accepted[0]));
     }
-    assert_eq!(world.query(&owner, "").await.json()["total"], 2);
+    assert_eq!(service.query(&owner, "").await.json()["total"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refusal_leaves_the_key_free() {
-    let world = TestStack::new().await;
-    let owner = world.owner("C-100");
+async fn a_rejected_request_leaves_the_key_free() {
+    let service = TestStack::new().await;
+    let owner = service.owner("C-100");
     let good = card(line::ANNA, FREE_CARD);
     for (bad, status) in [
         (json!({}), 400),
@@ -262,21 +265,21 @@ async fn a_refusal_leaves_the_key_free() {
         (card(line::HANNA, FREE_CARD), 403),
         (card(line::ANNA, "8931086000000009999"), 404),
     ] {
-        let refused = keyed(&world, &owner, "k", &bad).await;
-        assert_eq!(refused.status, status, "{refused:?}");
+        let rejected = keyed(&service, &owner, "k", &bad).await;
+        assert_eq!(rejected.status, status, "{rejected:?}");
     }
-    let taken = keyed(&world, &owner, "k", &good).await;
-    assert!(!is_replay(&taken));
-    check_replay(&keyed(&world, &owner, "k", &good).await, &taken);
-    // The line comes before the key.
+    let accepted = keyed(&service, &owner, "k", &good).await;
+    assert!(!is_replay(&accepted));
+    check_replay(&keyed(&service, &owner, "k", &good).await, &accepted);
+    // The line is checked before the key.
     let unknown = card("65a1b2c3d4e5f60718293aff", FREE_CARD);
-    assert_eq!(keyed(&world, &owner, "k", &unknown).await.status, 404);
+    assert_eq!(keyed(&service, &owner, "k", &unknown).await.status, 404);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_have_1_to_255_characters() {
-    let world = TestStack::new().await;
-    let owner = world.owner("C-100");
+    let service = TestStack::new().await;
+    let owner = service.owner("C-100");
     let longest = "k".repeat(255);
     let too_long = "k".repeat(256);
     let body = esim(line::ANNA);
@@ -286,149 +289,121 @@ async fn keys_have_1_to_255_characters() {
         ("", "InvalidValue"),
         ("\"\"", "InvalidValue"),
     ] {
-        let refused = keyed(&world, &owner, key, &body).await;
+        let rejected = keyed(&service, &owner, key, &body).await;
         let fault = (code.to_owned(), "Idempotency-Key".to_owned());
         let expected = (400, code.to_owned(), vec![fault]);
-        assert_eq!(refused.refusal(), expected, "{key}");
+        assert_eq!(rejected.error(), expected, "{key}");
     }
-    let refused = keyed(&world, &owner, &too_long, &body).await;
-    let meta = &refused.json()["responseStatus"]["errors"][0]["meta"];
+    let rejected = keyed(&service, &owner, &too_long, &body).await;
+    let meta = &rejected.json()["responseStatus"]["errors"][0]["meta"];
     let expected = json!({
         "MinLength": "1", "MaxLength": "255", "TotalLength": "256",
         "PropertyName": "Idempotency-Key", "PropertyValue": too_long,
     });
     assert_eq!(*meta, expected);
-    let first = keyed(&world, &owner, &longest, &body).await;
+    let first = keyed(&service, &owner, &longest, &body).await;
     assert!(!is_replay(&first));
     let quoted = format!("\"{longest}\"");
-    check_replay(&keyed(&world, &owner, &quoted, &body).await, &first);
+    check_replay(&keyed(&service, &owner, &quoted, &body).await, &first);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_code_is_masked_where_it_is_told_to_be_and_when_its_time_is_over() {
+async fn the_code_is_masked_by_configuration_and_after_its_time() {
     const MASK: &str = "##########";
     let masked = TestStack::with(&[("CONFIRMATION_CODE_ECHO", "masked")]).await;
     let erased = TestStack::with(&[("CODE_KEPT", "1ms")]).await;
-    for (world, shown_at_first) in [(masked, MASK), (erased, "8E9!#")] {
-        let owner = world.owner("C-100");
+    for (service, shown_at_first) in [(masked, MASK), (erased, "8E9!#")] {
+        let owner = service.owner("C-100");
         let body = esim(line::ANNA);
-        let first = keyed(&world, &owner, "k", &body).await;
+        let first = keyed(&service, &owner, "k", &body).await;
         let swap = id(&first);
         assert_eq!(first.json()["info"]["confirmationCode"], shown_at_first);
-        check_replay(&keyed(&world, &owner, "k", &body).await, &first);
-        let open = world.submit(&owner, &body).await;
+        check_replay(&keyed(&service, &owner, "k", &body).await, &first);
+        let open = service.submit(&owner, &body).await;
         assert_eq!(open.json()["info"]["confirmationCode"], shown_at_first);
 
-        let code = activation_code(&world.await_mail(&swap).await);
-        world.await_status(&swap, "BUSY").await;
-        assert_eq!(world.install(&code, "8E9!#").await.status, 200);
-        let done = world.await_status(&swap, "DONE").await;
-        // The clock of the answer is in milliseconds: a first look may come within the same one.
+        let code = activation_code(&service.await_mail(&swap).await);
+        service.await_status(&swap, "BUSY").await;
+        assert_eq!(service.install(&code, "8E9!#").await.status, 200);
+        let done = service.await_status(&swap, "DONE").await;
+        // The response has milliseconds, so the first query may come within the same one.
         let done = match done["info"]["confirmationCode"] == MASK {
             true => done,
-            false => world.activation(&swap).await,
+            false => service.activation(&swap).await,
         };
         assert_eq!(done["info"]["confirmationCode"], MASK);
-        let replay = keyed(&world, &owner, "k", &body).await;
+        let replay = keyed(&service, &owner, "k", &body).await;
         assert!(is_replay(&replay));
         assert_eq!(replay.body, first.body.replace("8E9!#", MASK));
-        // What was asked is compared all the same.
+        // The request is compared all the same.
         let other = with(&body, "confirmationCode", "other");
-        assert_eq!(keyed(&world, &owner, "k", &other).await.status, 422);
+        assert_eq!(keyed(&service, &owner, "k", &other).await.status, 422);
     }
 }
 
-/// A line of R-30 on the network TELIA, of which the sample data has none, with its SIM.
-async fn add_line(world: &TestStack, number: usize) -> String {
+/// A line of R-30 on the network TELIA, which the sample data does not use, with its SIM.
+async fn add_line(service: &TestStack, number: usize) -> String {
     let id = format!("telia-{number}");
+    let sim = sim(&format!("8946010000000000{number:03}"), FormFactor::Nano);
     let line = Line {
-        id: SubscriptionId::parse(&id).unwrap(),
-        phone: Msisdn::parse(&format!("+46700000{number:03}")).unwrap(),
         customer: "C-400".to_owned(),
         reseller: Some("R-30".to_owned()),
-        network: NetworkName::parse("TELIA").unwrap(),
-        current_sim: Iccid::parse(&format!("8946010000000000{number:03}")).unwrap(),
-        email: Some(EmailAddress::parse("customer@example.com").unwrap()),
-        language: Language::En,
-        state: LineState::Active,
-        porting: false,
-        locked: false,
-        open_swap: None,
-        kept_card: None,
-        kept_esim: None,
+        ..active_line(&id, &format!("+46700000{number:03}"), &sim)
     };
-    let sim = sim(line.current_sim.as_str(), FormFactor::Nano);
-    world.stack.store.add_line(&line, sim).await.unwrap();
+    service.stack.store.add_line(&line, sim).await.unwrap();
     id
 }
 
-/// A free SIM of anybody on TELIA.
+/// A free SIM of any reseller on TELIA.
 fn sim(iccid: &str, form_factor: FormFactor) -> Sim {
-    Sim {
-        iccid: Iccid::parse(iccid).unwrap(),
-        imsi: None,
-        network: NetworkName::parse("TELIA").unwrap(),
-        reseller: None,
-        form_factor,
-        auto_assign: false,
-        state: SimState::Free,
-        free_from: Timestamp::UNIX_EPOCH,
-        holder: None,
-        pin1: None,
-        pin2: None,
-        puk1: None,
-        puk2: None,
-        supplier_code: None,
-        tag: None,
-        codes_shown: false,
-    }
+    free_sim("TELIA", iccid, form_factor)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lines_that_ask_at_once_never_share_a_sim() {
+async fn concurrent_requests_never_share_a_sim() {
     const LINES: usize = 24;
     const ESIMS: usize = 20;
     const CARD: &str = "8946010000000009001";
-    let world = Arc::new(TestStack::new().await);
+    let service = Arc::new(TestStack::new().await);
     let mut lines = Vec::new();
     for number in 0..LINES {
-        lines.push(add_line(&world, number).await);
+        lines.push(add_line(&service, number).await);
     }
     let card_in_stock = sim(CARD, FormFactor::Nano);
-    world.stack.store.add_sim(&card_in_stock).await.unwrap();
+    service.stack.store.add_sim(&card_in_stock).await.unwrap();
     for number in 0..ESIMS {
         let iccid = format!("8946010000000008{number:03}");
         let profile = sim(&iccid, FormFactor::Esim);
-        world.stack.store.add_sim(&profile).await.unwrap();
+        service.stack.store.add_sim(&profile).await.unwrap();
     }
-    let owner = world.owner("C-400");
+    let owner = service.owner("C-400");
     let not_found = |field: &str| {
         let code = || "NotFound".to_owned();
         (404, code(), vec![(code(), field.to_owned())])
     };
 
-    // All want the one card.
+    // All lines request the same card.
     let requests = lines.iter().map(|line| (owner.as_str(), Vec::new(), card(line, CARD)));
-    let answers = world.submit_at_once(requests).await;
-    let winners: Vec<_> = answers.iter().filter(|a| a.status == 200).collect();
+    let responses = service.submit_at_once(requests).await;
+    let winners: Vec<_> = responses.iter().filter(|a| a.status == 200).collect();
     assert_eq!(winners.len(), 1, "{winners:?}");
-    for refused in answers.iter().filter(|a| a.status != 200) {
-        assert_eq!(refused.refusal(), not_found("newSimCardNumber"));
+    for rejected in responses.iter().filter(|a| a.status != 200) {
+        assert_eq!(rejected.error(), not_found("newSimCardNumber"));
     }
     let won = winners[0].json()["subscriptionId"].clone();
     lines.retain(|line| won != line.as_str());
 
-    // The others want an eSIM each, and there are too few.
+    // The other lines request an eSIM each, and there are too few.
     let requests = lines.iter().map(|line| (owner.as_str(), Vec::new(), esim(line)));
-    let answers = world.submit_at_once(requests).await;
+    let responses = service.submit_at_once(requests).await;
     let mut sims = BTreeSet::new();
-    for answer in answers.iter().filter(|a| a.status == 200) {
-        sims.insert(world.record(&id(answer)).await.new_sim.to_string());
+    for response in responses.iter().filter(|a| a.status == 200) {
+        sims.insert(service.record(&id(response)).await.new_sim.to_string());
     }
     assert_eq!(sims.len(), ESIMS);
-    let refused: Vec<_> = answers.iter().filter(|a| a.status != 200).collect();
-    assert_eq!(refused.len(), lines.len() - ESIMS);
-    for refused in refused {
-        assert_eq!(refused.refusal(), not_found("eSim"));
+    let rejected: Vec<_> = responses.iter().filter(|a| a.status != 200).collect();
+    assert_eq!(rejected.len(), lines.len() - ESIMS);
+    for rejected in rejected {
+        assert_eq!(rejected.error(), not_found("eSim"));
     }
 }

@@ -1,4 +1,5 @@
-//! Swaps with a foreign SM-DP+ and a foreign network on a bad day. Each row of a table is a line of its own with SIMs of its own.
+//! Swaps with a foreign SM-DP+ and a foreign network that misbehave. Each row of a table uses a line and SIMs of its
+//! own.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,13 +12,15 @@ use jiff::{SignedDuration, Timestamp};
 use local::dynoxide::AttributeValue;
 use local::stack::Options;
 use serde_json::{Value, json};
-use tests::foreign::{Act, Call, ForeignNetwork, ForeignSmdp, Manners, Reply, failed};
-use tests::stock::{CARDS_APART, CUSTOMER, card_apart, iccid, line_id, load_apart, load_lines, load_sims, phone};
+use tests::foreign::{Act, Behaviour, Call, ForeignNetwork, ForeignSmdp, Reply, failed};
+use tests::stock::{
+    CUSTOMER, SEPARATE_CARDS, iccid, line_id, load_lines, load_separate, load_sims, phone, separate_card,
+};
 use tests::{FREE_CARD, TestStack, activation_code, card, line};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-/// Waits that keep a test short. The lease is one that no slow machine outlives.
+/// Waits that keep a test short. The lease outlasts any delay of a slow machine.
 const QUICK: [(&str, &str); 5] = [
     ("RETRY_AFTER", "10ms"),
     ("ASK_AFTER", "100ms"),
@@ -25,25 +28,25 @@ const QUICK: [(&str, &str); 5] = [
     ("LEASE", "20s"),
     ("CANCEL_WAIT", "1ms"),
 ];
-/// Nobody asks: what happens is told, or never known.
-const TOLD: [(&str, &str); 2] = [("ASK_AFTER", "1h"), ("ASK_AT_MOST", "1h")];
-/// Peers are left this long to settle.
-const IMPATIENT: [(&str, &str); 1] = [("SETTLE_WITHIN", "3s")];
-/// Time to order, for peers that never take one.
-const GIVES_UP: [(&str, &str); 1] = [("ORDER_WITHIN", "4s")];
-/// How long SIMs rest, by the two reasons, and in hours.
-const RESTS: [(&str, &str); 2] = [("CALL_REST", "3h"), ("SIM_REST", "24h")];
+/// The functions never poll: they learn of an event by a callback, or not at all.
+const EVENTS_ONLY: [(&str, &str); 2] = [("ASK_AFTER", "1h"), ("ASK_AT_MOST", "1h")];
+/// Peers get this long to settle.
+const SHORT_SETTLE: [(&str, &str); 1] = [("SETTLE_WITHIN", "3s")];
+/// The time to order, for peers that never accept an order.
+const SHORT_ORDER: [(&str, &str); 1] = [("ORDER_WITHIN", "4s")];
+/// How long SIMs cool down, for each of the two reasons; below in hours.
+const COOLDOWNS: [(&str, &str); 2] = [("CALL_REST", "3h"), ("SIM_REST", "24h")];
 const CALL_REST: i64 = 3;
 const SIM_REST: i64 = 24;
 const CODE: &str = "8E9!#";
-/// What is to happen soon has happened by then.
+/// The limit for what should happen soon.
 const SOON: Duration = Duration::from_secs(30);
-/// Rows of a table under way at once.
-const AT_ONCE: usize = 6;
+/// How many rows of a table run at the same time.
+const CONCURRENCY: usize = 6;
 
-/// A stack between two foreign peers.
+/// A service between two foreign peers.
 struct Scene {
-    world: TestStack,
+    service: TestStack,
     network: ForeignNetwork,
     smdp: ForeignSmdp,
     next: AtomicUsize,
@@ -62,26 +65,26 @@ impl Scene {
 
     async fn start(lines: usize, options: Options) -> Arc<Self> {
         let (network, smdp) = (ForeignNetwork::start().await, ForeignSmdp::start().await);
-        let world = TestStack::start(Options {
+        let service = TestStack::start(Options {
             smdp_url: Some(smdp.url().to_owned()),
             network_url: Some(network.url().to_owned()),
             ..options
         })
         .await;
-        smdp.connect(&world.stack.endpoints.callbacks);
-        load_apart(&world, lines).await;
+        smdp.connect(&service.stack.endpoints.callbacks);
+        load_separate(&service, lines).await;
         Arc::new(Self {
-            world,
+            service,
             network,
             smdp,
             next: AtomicUsize::new(0),
         })
     }
 
-    /// A line that nobody has used.
+    /// A line that no other row uses.
     fn case(self: &Arc<Self>) -> Case {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let cards = std::array::from_fn(|card| card_apart(number, card).to_string());
+        let cards = std::array::from_fn(|card| separate_card(number, card).to_string());
         Case {
             line: line_id(number),
             phone: phone(number),
@@ -92,14 +95,14 @@ impl Scene {
         }
     }
 
-    /// Nothing that the product sent broke a standard.
-    fn assert_standard(&self) {
-        let faults = [self.network.faults(), self.smdp.faults()].concat();
+    /// Asserts that every request to the peers complied with its standard.
+    fn assert_compliant(&self) {
+        let faults = [self.network.violations(), self.smdp.violations()].concat();
         assert!(faults.is_empty(), "{faults:#?}");
     }
 }
 
-/// A line with its eSIM and its cards, and its share of both peers.
+/// A line with its eSIM and its cards, and the part of both peers that serves it.
 #[derive(Clone)]
 struct Case {
     scene: Arc<Scene>,
@@ -107,12 +110,12 @@ struct Case {
     phone: String,
     esim: String,
     email: String,
-    cards: [String; CARDS_APART],
+    cards: [String; SEPARATE_CARDS],
 }
 
 impl Case {
-    fn world(&self) -> &TestStack {
-        &self.scene.world
+    fn service(&self) -> &TestStack {
+        &self.scene.service
     }
 
     fn network(&self) -> &ForeignNetwork {
@@ -123,47 +126,47 @@ impl Case {
         &self.scene.smdp
     }
 
-    /// What both peers do with the calls about this line.
+    /// Sets how both peers treat the calls about this line.
     fn rule(&self, rule: impl Fn(&Call) -> Act + Clone + Send + Sync + 'static) {
         self.network().rule(&self.phone, rule.clone());
         self.smdp().rule(&self.esim, rule);
     }
 
-    fn manners(&self, change: impl FnOnce(&mut Manners)) {
-        let mut manners = Manners::default();
-        change(&mut manners);
-        self.network().behave(&self.phone, manners);
+    fn behaviour(&self, change: impl FnOnce(&mut Behaviour)) {
+        let mut behaviour = Behaviour::default();
+        change(&mut behaviour);
+        self.network().behave(&self.phone, behaviour);
     }
 
-    /// From now on both peers comply.
+    /// Both peers comply from here on.
     fn comply(&self) {
         self.network().comply(&self.phone);
         self.smdp().comply(&self.esim);
     }
 
-    async fn begin_card(&self, number: usize) -> String {
+    async fn start_card_swap(&self, number: usize) -> String {
         let card = card(&self.line, &self.cards[number]);
-        self.world().begin(&card).await
+        self.service().start_swap(&card).await
     }
 
-    async fn begin_esim(&self) -> String {
+    async fn start_esim_swap(&self) -> String {
         let body = json!({"subscriptionId": self.line, "eSim": true, "email": self.email, "confirmationCode": CODE});
-        self.world().begin(&body).await
+        self.service().start_swap(&body).await
     }
 
-    /// An eSIM swap whose mail has come.
-    async fn begin_mailed(&self) -> String {
-        let id = self.begin_esim().await;
-        self.mail(&id).await;
+    /// Starts an eSIM swap and waits for its mail.
+    async fn start_mailed_swap(&self) -> String {
+        let id = self.start_esim_swap().await;
+        self.await_mail(&id).await;
         id
     }
 
-    /// The first mail of a swap.
-    async fn mail(&self, id: &str) -> Vec<u8> {
-        let mail = until(|| async { self.world().mails(id).pop() }).await;
+    /// The first mail of a swap, as soon as there is one.
+    async fn await_mail(&self, id: &str) -> Vec<u8> {
+        let mail = until(|| async { self.service().mails(id).pop() }).await;
         match mail {
             Some(mail) => mail,
-            None => panic!("no mail comes: {}", self.tale(id).await),
+            None => panic!("no mail: {}", self.describe(id).await),
         }
     }
 
@@ -172,48 +175,48 @@ impl Case {
     }
 
     async fn cancel(&self, id: &str) {
-        let world = self.world();
-        let answer = world.manage(&world.admin(), "CancelActivation", id, "").await;
-        assert_eq!(answer.status, 200, "{answer:?}");
+        let service = self.service();
+        let response = service.manage(&service.admin(), "CancelActivation", id, "").await;
+        assert_eq!(response.status, 200, "{response:?}");
     }
 
-    /// What is known of a swap.
-    async fn tale(&self, id: &str) -> String {
-        let a = self.world().record(id).await;
+    /// The state of a swap for a panic message.
+    async fn describe(&self, id: &str) -> String {
+        let a = self.service().record(id).await;
         let happened: Vec<_> = a.timeline.iter().map(|event| event.what.as_str()).collect();
-        let (phase, failure) = (a.phase, a.failure.map(|failure| failure.code()));
+        let (phase, failure) = (a.phase, a.failure.map(|failure| failure.as_str()));
         let order = self.network().state(id);
         format!("{phase:?} {failure:?} {happened:?}, order {order:?}")
     }
 
-    /// The swap's record as soon as it fits.
+    /// The swap's record as soon as it satisfies `fits`.
     async fn record(&self, id: &str, fits: impl Fn(&Activation) -> bool) -> Activation {
         let record = until(|| async {
-            let record = self.world().record(id).await;
+            let record = self.service().record(id).await;
             fits(&record).then_some(record)
         })
         .await;
         match record {
             Some(record) => record,
-            None => panic!("it stays {}", self.tale(id).await),
+            None => panic!("the swap stays {}", self.describe(id).await),
         }
     }
 
-    async fn ended(&self, id: &str) -> Activation {
+    async fn await_end(&self, id: &str) -> Activation {
         self.record(id, |record| !record.phase.is_open()).await
     }
 
-    /// The order with this external id, as soon as there is one.
-    async fn ordered(&self, id: &str) {
+    /// Waits until the network has an order with this external id.
+    async fn await_order(&self, id: &str) {
         let found = until(|| async { (!self.network().state(id).is_empty()).then_some(()) }).await;
-        assert!(found.is_some(), "no order: {}", self.tale(id).await);
+        assert!(found.is_some(), "no order: {}", self.describe(id).await);
     }
 
-    /// The swap ends in DONE, and never was in ERROR; table and peers agree.
-    async fn done(&self, id: &str) -> Activation {
-        let record = self.ended(id).await;
-        assert_eq!(record.phase, Phase::Done, "{}", self.tale(id).await);
-        assert!(record.failure.is_none(), "{}", self.tale(id).await);
+    /// Asserts that the swap ends in DONE without ever being in ERROR, and that the table and the peers agree.
+    async fn await_done(&self, id: &str) -> Activation {
+        let record = self.await_end(id).await;
+        assert_eq!(record.phase, Phase::Done, "{}", self.describe(id).await);
+        assert!(record.failure.is_none(), "{}", self.describe(id).await);
         assert_eq!(self.network().orders(id).len(), 1);
         let new = record.new_sim.as_str();
         self.assert_moved_to(new).await;
@@ -226,25 +229,25 @@ impl Case {
     }
 
     async fn assert_moved_to(&self, sim: &str) {
-        let line = self.world().line(&self.line).await;
+        let line = self.service().line(&self.line).await;
         assert_eq!((line.open_swap, line.current_sim.as_str()), (None, sim));
-        let sim = self.world().sim(sim).await;
+        let sim = self.service().sim(sim).await;
         assert_eq!(sim.state.as_str(), "ACTIVATED");
     }
 
-    /// A card swap to DONE.
+    /// Brings a card swap to DONE.
     async fn card_to_done(&self) {
-        let id = self.begin_card(0).await;
-        self.done(&id).await;
-        assert!(self.world().mails(&id).is_empty());
+        let id = self.start_card_swap(0).await;
+        self.await_done(&id).await;
+        assert!(self.service().mails(&id).is_empty());
     }
 
-    /// An eSIM swap to DONE, with one mail.
+    /// Brings an eSIM swap to DONE, with one mail.
     async fn esim_to_done(&self) -> String {
-        let id = self.begin_mailed().await;
+        let id = self.start_mailed_swap().await;
         self.install().await;
-        self.done(&id).await;
-        assert_eq!(self.world().mails(&id).len(), 1);
+        self.await_done(&id).await;
+        assert_eq!(self.service().mails(&id).len(), 1);
         assert_eq!(self.smdp().state(&self.esim), "Installed");
         id
     }
@@ -257,27 +260,28 @@ impl Case {
         }
     }
 
-    /// The swap ends in ERROR for this reason, and the line is free on its old SIM. Gives the new SIM.
-    async fn failed(&self, id: &str, code: &str) -> Sim {
-        let record = self.ended(id).await;
-        let seen = record.failure.map(|failure| failure.code());
+    /// Asserts that the swap ends in ERROR with this code and that the line is free on its old SIM. Returns the new
+    /// SIM.
+    async fn await_error(&self, id: &str, code: &str) -> Sim {
+        let record = self.await_end(id).await;
+        let seen = record.failure.map(|failure| failure.as_str());
         assert_eq!(
             (record.phase, seen),
             (Phase::Error, Some(code)),
             "{}",
-            self.tale(id).await
+            self.describe(id).await
         );
         self.assert_moved_to(record.old_sim.as_str()).await;
-        self.world().sim(record.new_sim.as_str()).await
+        self.service().sim(record.new_sim.as_str()).await
     }
 
-    /// The swap was left as it was: the SIM is used up, and the line takes another.
-    async fn unsettled(&self, id: &str) {
-        let sim = self.failed(id, "unsettled").await;
+    /// Asserts that the peers did not settle the swap: the SIM is disabled, and the line gets another.
+    async fn assert_unsettled(&self, id: &str) {
+        let sim = self.await_error(id, "unsettled").await;
         assert_eq!(sim.state.as_str(), "DISABLED");
         self.comply();
-        let next = self.begin_card(CARDS_APART - 1).await;
-        self.done(&next).await;
+        let next = self.start_card_swap(SEPARATE_CARDS - 1).await;
+        self.await_done(&next).await;
     }
 
     fn calls(&self, what: &str) -> Vec<Call> {
@@ -291,7 +295,7 @@ impl Case {
     }
 }
 
-/// What `look` finds, if it finds it soon.
+/// The result of `look`, if there is one soon.
 async fn until<T, F: Future<Output = Option<T>>>(look: impl Fn() -> F) -> Option<T> {
     within(SOON, look).await
 }
@@ -307,7 +311,7 @@ async fn within<T, F: Future<Output = Option<T>>>(limit: Duration, look: impl Fn
     None
 }
 
-/// Rows that run at once on one stack.
+/// Rows that run at the same time on one service.
 struct Table {
     scene: Arc<Scene>,
     rows: Vec<(String, JoinHandle<()>)>,
@@ -319,7 +323,7 @@ impl Table {
         Self {
             scene,
             rows: Vec::new(),
-            running: Arc::new(Semaphore::new(AT_ONCE)),
+            running: Arc::new(Semaphore::new(CONCURRENCY)),
         }
     }
 
@@ -336,7 +340,7 @@ impl Table {
         self.rows.push((name.into(), row));
     }
 
-    /// All rows hold.
+    /// Waits for all rows, and fails if one failed.
     async fn finish(self) {
         let mut broken = Vec::new();
         for (name, row) in self.rows {
@@ -345,7 +349,7 @@ impl Table {
             }
         }
         assert!(broken.is_empty(), "{broken:#?}");
-        self.scene.assert_standard();
+        self.scene.assert_compliant();
     }
 }
 
@@ -355,14 +359,14 @@ fn message(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_default()
 }
 
-/// These operations meet this the first `times` times.
+/// The peer does `act` in the first `times` calls of these operations, and complies otherwise.
 fn at_first(
     what: &'static [&'static str],
     times: usize,
     act: Act,
 ) -> impl Fn(&Call) -> Act + Clone + Send + Sync + 'static {
     move |call| {
-        if what.contains(&call.what) && call.nth <= times {
+        if what.contains(&call.operation) && call.nth <= times {
             act.clone()
         } else {
             Act::Comply
@@ -377,19 +381,19 @@ fn always(what: &'static [&'static str], act: Act) -> impl Fn(&Call) -> Act + Cl
 fn retry_after(status: u16, value: &str) -> Act {
     let mut reply = Reply::text(status, "later");
     reply.headers = vec![("Retry-After", value.to_owned())];
-    Act::Answer(reply)
+    Act::Respond(reply)
 }
 
-fn refused(subject: &str, reason: &str) -> Act {
+fn rejection(subject: &str, reason: &str) -> Act {
     Act::json(200, &failed(subject, reason))
 }
 
-/// An answer that cannot be read, carried out or not.
+/// Responses that cannot be parsed, whether the call was executed or not.
 fn unreadable() -> Vec<(&'static str, Act)> {
-    let text = |status, body| Act::Answer(Reply::text(status, body));
+    let text = |status, body| Act::Respond(Reply::text(status, body));
     vec![
         ("HTML with 200", text(200, "<html>Please log in</html>")),
-        ("half of it", text(200, r#"{"id": "70000"#)),
+        ("half of a body", text(200, r#"{"id": "70000"#)),
         ("another object with 200", text(200, r#"{"ok": true}"#)),
         ("a redirect", text(302, "")),
         ("closed", Act::Close),
@@ -397,12 +401,12 @@ fn unreadable() -> Vec<(&'static str, Act)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_speaks_of_us_is_tried_again() {
+async fn a_response_about_our_own_failure_is_retried() {
     let mut table = Table::new(Scene::new(90, &[&QUICK]).await);
     let statuses = [401, 403, 404, 405, 407, 408, 415, 429, 500, 503];
     let mut acts: Vec<_> = statuses.map(|status| (status.to_string(), Act::status(status))).into();
     let html = Reply::text(401, "<html>401</html>");
-    acts.push(("HTML with 401".to_owned(), Act::Answer(html)));
+    acts.push(("HTML with 401".to_owned(), Act::Respond(html)));
     acts.push(("429 with Retry-After".to_owned(), retry_after(429, "0")));
     acts.extend(unreadable().into_iter().map(|(name, act)| (name.to_owned(), act)));
     for (name, act) in acts {
@@ -411,12 +415,13 @@ async fn an_answer_that_speaks_of_us_is_tried_again() {
             table.row(format!("network: {name}, eSIM {esim}"), move |case| async move {
                 let looks = at_first(&["get"], 1, act.clone());
                 let works = at_first(&["place", "search", "start"], 2, act);
-                case.network().rule(
-                    &case.phone,
-                    move |call| {
-                        if call.what == "get" { looks(call) } else { works(call) }
-                    },
-                );
+                case.network().rule(&case.phone, move |call| {
+                    if call.operation == "get" {
+                        looks(call)
+                    } else {
+                        works(call)
+                    }
+                });
                 case.to_done(esim).await;
             });
         }
@@ -426,7 +431,7 @@ async fn an_answer_that_speaks_of_us_is_tried_again() {
             case.esim_to_done().await;
         });
     }
-    // ES2+ knows one status for what it carried out.
+    // ES2+ has only one status code for calls that it executed.
     let success = json!({"header": {"functionExecutionStatus": {"status": "Executed-Success"}}});
     for status in [201, 202, 400, 404, 409, 422] {
         let act = Act::json(status, &success);
@@ -440,19 +445,19 @@ async fn an_answer_that_speaks_of_us_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_refuses_the_order_ends_the_swap() {
+async fn a_response_that_rejects_the_order_ends_the_swap() {
     let mut table = Table::new(Scene::new(20, &[&QUICK]).await);
     for status in [400, 422] {
         for esim in [false, true] {
             table.row(format!("{status}, eSIM {esim}"), move |case| async move {
                 case.rule(always(&["place"], Act::status(status)));
                 let id = match esim {
-                    true => case.begin_esim().await,
-                    false => case.begin_card(0).await,
+                    true => case.start_esim_swap().await,
+                    false => case.start_card_swap(0).await,
                 };
-                case.failed(&id, "networkRejected").await;
+                case.await_error(&id, "networkRejected").await;
                 assert_eq!(case.calls("place").len(), 1);
-                assert!(case.world().mails(&id).is_empty());
+                assert!(case.service().mails(&id).is_empty());
                 assert_eq!(case.smdp().state(&case.esim), "Available");
             });
         }
@@ -462,20 +467,20 @@ async fn an_answer_that_refuses_the_order_ends_the_swap() {
         ("failed", "networkFailed"),
         ("cancelled", "networkCancelled"),
     ] {
-        // The answer to the order says so, or one to a question.
+        // The response to the order rejects it, or a later response to a search does.
         for at_once in [true, false] {
             table.row(format!("{state}, at once {at_once}"), move |case| async move {
-                case.manners(|manners| {
-                    manners.completes = None;
-                    manners.tells = false;
+                case.behaviour(|behaviour| {
+                    behaviour.completes_after = None;
+                    behaviour.sends_events = false;
                     if at_once {
-                        manners.dress = Arc::new(move |order| order["state"] = json!(state));
+                        behaviour.edit_order = Arc::new(move |order| order["state"] = json!(state));
                     }
                 });
-                let id = case.begin_card(0).await;
-                case.ordered(&id).await;
+                let id = case.start_card_swap(0).await;
+                case.await_order(&id).await;
                 case.network().set(&id, state);
-                case.failed(&id, code).await;
+                case.await_error(&id, code).await;
             });
         }
     }
@@ -493,27 +498,27 @@ async fn retry_after_is_honoured() {
         for status in [429, 503] {
             table.row(format!("{what}: {status}"), move |case| async move {
                 let esim = what != "place";
-                case.rule(move |call| match call.what == what && call.nth == 1 {
+                case.rule(move |call| match call.operation == what && call.nth == 1 {
                     true => retry_after(status, "1"),
                     false => Act::Comply,
                 });
                 case.to_done(esim).await;
                 let calls = case.calls(what);
                 let waited = calls[1].at - calls[0].at;
-                // The table keeps milliseconds.
+                // The table stores milliseconds.
                 assert!(waited >= Duration::from_millis(990), "{waited:?}");
             });
         }
     }
     table.row("a date", move |case| async move {
-        case.rule(move |call| match call.what == "place" && call.nth == 1 {
+        case.rule(move |call| match call.operation == "place" && call.nth == 1 {
             true => retry_after(503, &in_two_seconds()),
             false => Act::Comply,
         });
         case.card_to_done().await;
         let calls = case.calls("place");
         let waited = calls[1].at - calls[0].at;
-        // It has whole seconds.
+        // The header has whole seconds.
         assert!(waited >= Duration::from_millis(990), "{waited:?}");
     });
     table.row("nonsense", move |case| async move {
@@ -524,7 +529,7 @@ async fn retry_after_is_honoured() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_changed_is_read_anew() {
+async fn a_changed_token_is_read_again() {
     let token = Arc::new(Mutex::new("old".to_owned()));
     let given = token.clone();
     let secrets = axum::Router::new().fallback(async move || {
@@ -542,7 +547,7 @@ async fn a_token_that_changed_is_read_anew() {
     for (status, esim, before, after) in [
         (401, false, "old", "new"),
         (403, false, "new", "newer"),
-        // It changes while the eSIM waits for its phone.
+        // The token changes while the eSIM waits for its phone.
         (401, true, "newer", "newest"),
     ] {
         let case = scene.case();
@@ -559,21 +564,21 @@ async fn a_token_that_changed_is_read_anew() {
             after.clone_into(&mut token.lock().unwrap());
         };
         let id = if esim {
-            let id = case.begin_mailed().await;
+            let id = case.start_mailed_swap().await;
             change();
             case.install().await;
             id
         } else {
             change();
-            case.begin_card(0).await
+            case.start_card_swap(0).await
         };
-        case.done(&id).await;
+        case.await_done(&id).await;
     }
-    scene.assert_standard();
+    scene.assert_compliant();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_that_no_search_shows_is_asked_by_its_id() {
+async fn an_order_missing_in_searches_is_looked_up_by_its_id() {
     let mut table = Table::new(Scene::new(40, &[&QUICK]).await);
     let foreign = json!([{"id": "1", "externalId": "of-another", "state": "completed"}]);
     for (name, act) in [
@@ -590,9 +595,9 @@ async fn an_order_that_no_search_shows_is_asked_by_its_id() {
         for esim in [false, true] {
             let act = act.clone();
             table.row(format!("events lost; {name}, eSIM {esim}"), move |case| async move {
-                case.manners(|manners| {
-                    manners.tells = false;
-                    manners.completes = Some(Duration::from_millis(300));
+                case.behaviour(|behaviour| {
+                    behaviour.sends_events = false;
+                    behaviour.completes_after = Some(Duration::from_millis(300));
                 });
                 case.rule(always(&["search"], act));
                 case.to_done(esim).await;
@@ -601,13 +606,13 @@ async fn an_order_that_no_search_shows_is_asked_by_its_id() {
     }
     for (name, act) in [("[]", Act::json(200, &json!([]))), ("404", Act::status(404))] {
         for esim in [false, true] {
-            // The network has it, and says so by 409.
+            // The network has the order, and reports it with status code 409.
             let act = act.clone();
             table.row(
-                format!("answer lost; at first {name}, eSIM {esim}"),
+                format!("response lost; at first {name}, eSIM {esim}"),
                 move |case| async move {
-                    case.rule(move |call| match (call.what, call.nth) {
-                        ("place", 1) => Act::LoseAnswer,
+                    case.rule(move |call| match (call.operation, call.nth) {
+                        ("place", 1) => Act::LoseResponse,
                         ("search", 1..=3) => act.clone(),
                         _ => Act::Comply,
                     });
@@ -615,10 +620,10 @@ async fn an_order_that_no_search_shows_is_asked_by_its_id() {
                 },
             );
         }
-        table.row(format!("answer lost; {name}; an event tells"), move |case| async move {
-            case.manners(|manners| manners.completes = Some(Duration::from_millis(500)));
-            case.rule(move |call| match (call.what, call.nth) {
-                ("place", 1) => Act::LoseAnswer,
+        table.row(format!("response lost; {name}; an event"), move |case| async move {
+            case.behaviour(|behaviour| behaviour.completes_after = Some(Duration::from_millis(500)));
+            case.rule(move |call| match (call.operation, call.nth) {
+                ("place", 1) => Act::LoseResponse,
                 ("search", _) => act.clone(),
                 _ => Act::Comply,
             });
@@ -631,25 +636,25 @@ async fn an_order_that_no_search_shows_is_asked_by_its_id() {
         ("an installed eSIM", Some(true)),
     ] {
         table.row(format!("{name}: 404 once"), move |case| async move {
-            case.manners(|manners| {
-                manners.tells = false;
-                manners.completes = Some(Duration::from_millis(300));
+            case.behaviour(|behaviour| {
+                behaviour.sends_events = false;
+                behaviour.completes_after = Some(Duration::from_millis(300));
             });
-            case.rule(move |call| match (call.what, call.nth) {
+            case.rule(move |call| match (call.operation, call.nth) {
                 ("search", _) => Act::json(200, &json!([])),
                 ("get", 1) => Act::status(404),
                 _ => Act::Comply,
             });
             case.to_done(waits.is_some()).await;
         });
-        table.row(format!("{name}: it is gone"), move |case| async move {
-            case.manners(|manners| {
-                manners.tells = false;
-                manners.completes = None;
+        table.row(format!("{name}: the order is gone"), move |case| async move {
+            case.behaviour(|behaviour| {
+                behaviour.sends_events = false;
+                behaviour.completes_after = None;
             });
             let id = match waits {
-                None => case.begin_card(0).await,
-                Some(_) => case.begin_mailed().await,
+                None => case.start_card_swap(0).await,
+                Some(_) => case.start_mailed_swap().await,
             };
             case.record(&id, |record| record.order_number.is_some()).await;
             if waits == Some(true) {
@@ -657,10 +662,10 @@ async fn an_order_that_no_search_shows_is_asked_by_its_id() {
                 case.record(&id, |record| record.phase == Phase::Started).await;
             }
             case.network().forget(&id);
-            let sim = case.failed(&id, "networkFailed").await;
+            let sim = case.await_error(&id, "networkFailed").await;
             let on_phone = waits == Some(true);
             assert_eq!(sim.state.as_str() == "DISABLED", on_phone);
-            // Once is not enough.
+            // One failed lookup is not enough.
             assert!(case.calls("get").len() >= 2);
         });
     }
@@ -669,13 +674,13 @@ async fn an_order_that_no_search_shows_is_asked_by_its_id() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_swap_does_not_wait_for_ever() {
-    let mut table = Table::new(Scene::new(30, &[&QUICK, &IMPATIENT]).await);
+    let mut table = Table::new(Scene::new(30, &[&QUICK, &SHORT_SETTLE]).await);
     for (subject, reason) in [("8.2.6", "3.10"), ("8.8.5", "4.10"), ("8.2.1", "1.2"), ("9.9", "9.9")] {
         table.row(format!("cancelOrder: {subject}/{reason}"), move |case| async move {
-            case.rule(always(&["cancelOrder"], refused(subject, reason)));
-            let id = case.begin_mailed().await;
+            case.rule(always(&["cancelOrder"], rejection(subject, reason)));
+            let id = case.start_mailed_swap().await;
             case.cancel(&id).await;
-            case.unsettled(&id).await;
+            case.assert_unsettled(&id).await;
             assert_eq!(case.network().state(&id), "cancelled");
         });
     }
@@ -687,74 +692,71 @@ async fn a_swap_does_not_wait_for_ever() {
         let there = act.clone();
         table.row(format!("cancelOrder: {name}"), move |case| async move {
             case.rule(always(&["cancelOrder"], act));
-            let id = case.begin_mailed().await;
+            let id = case.start_mailed_swap().await;
             case.cancel(&id).await;
-            case.unsettled(&id).await;
+            case.assert_unsettled(&id).await;
         });
         table.row(
             format!("the network after the install: {name}"),
             move |case| async move {
-                let id = case.begin_mailed().await;
+                let id = case.start_mailed_swap().await;
                 case.rule(always(&["start", "get", "search", "cancel"], there));
                 case.install().await;
-                case.unsettled(&id).await;
+                case.assert_unsettled(&id).await;
             },
         );
     }
     for status in [409, 422, 400, 404] {
         table.row(format!("PATCH: {status}"), move |case| async move {
             case.rule(always(&["start"], Act::status(status)));
-            // Asked to cancel, this network does not either.
-            case.manners(|manners| manners.cancel_to = "held");
-            let id = case.begin_mailed().await;
+            // This network does not cancel an order either.
+            case.behaviour(|behaviour| behaviour.cancel_to = "held");
+            let id = case.start_mailed_swap().await;
             case.install().await;
-            let ended = case.ended(&id).await;
-            let code = ended.failure.map_or("", |failure| failure.code());
+            let ended = case.await_end(&id).await;
+            let code = ended.failure.map_or("", |failure| failure.as_str());
             match status {
-                409 | 404 => case.unsettled(&id).await,
-                // Whether that refuses the start or speaks of us, it ends.
+                409 | 404 => case.assert_unsettled(&id).await,
+                // The swap ends, whether the response rejects the start or a failure is ours.
                 _ => assert!(["unsettled", "networkRejected"].contains(&code), "{code}"),
             }
-            assert_eq!(case.world().sim(&case.esim).await.state.as_str(), "DISABLED");
+            assert_eq!(case.service().sim(&case.esim).await.state.as_str(), "DISABLED");
         });
     }
     table.row("cancelServiceOrder: 409", move |case| async move {
         case.rule(always(&["cancel"], Act::status(409)));
-        let id = case.begin_mailed().await;
+        let id = case.start_mailed_swap().await;
         case.cancel(&id).await;
-        case.unsettled(&id).await;
+        case.assert_unsettled(&id).await;
     });
     for state in ["assessingCancellation", "pendingCancellation"] {
         table.row(state, move |case| async move {
-            case.manners(|manners| manners.cancel_to = state);
-            let id = case.begin_mailed().await;
+            case.behaviour(|behaviour| behaviour.cancel_to = state);
+            let id = case.start_mailed_swap().await;
             case.cancel(&id).await;
-            case.unsettled(&id).await;
-            assert_eq!(case.calls("cancel").len(), 1, "it is cancelled again");
+            case.assert_unsettled(&id).await;
+            assert_eq!(case.calls("cancel").len(), 1, "one cancel is enough");
         });
     }
-    for (name, shown) in [
-        ("inProgress without end", None),
-        ("a state that nobody knows", Some("parked")),
-    ] {
+    for (name, shown) in [("inProgress for ever", None), ("an unknown state", Some("parked"))] {
         for esim in [false, true] {
             table.row(format!("{name}, eSIM {esim}"), move |case| async move {
-                case.manners(|manners| {
-                    manners.completes = None;
-                    manners.dress = Arc::new(move |order| {
+                case.behaviour(|behaviour| {
+                    behaviour.completes_after = None;
+                    behaviour.edit_order = Arc::new(move |order| {
                         if let Some(shown) = shown.filter(|_| order["state"] == "inProgress") {
                             order["state"] = json!(shown);
                         }
                     });
                 });
                 let id = if esim {
-                    let id = case.begin_mailed().await;
+                    let id = case.start_mailed_swap().await;
                     case.install().await;
                     id
                 } else {
-                    case.begin_card(0).await
+                    case.start_card_swap(0).await
                 };
-                case.unsettled(&id).await;
+                case.assert_unsettled(&id).await;
                 assert_eq!(case.network().orders(&id).len(), 1);
             });
         }
@@ -763,21 +765,21 @@ async fn a_swap_does_not_wait_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancel_that_the_network_considers_is_waited_for() {
+async fn a_pending_cancel_at_the_network_is_awaited() {
     let mut table = Table::new(Scene::new(4, &[&QUICK]).await);
     for state in ["assessingCancellation", "pendingCancellation"] {
         for to in ["cancelled", "held"] {
             table.row(format!("{state}, then {to}"), move |case| async move {
-                case.manners(|manners| manners.cancel_to = state);
-                let id = case.begin_mailed().await;
+                case.behaviour(|behaviour| behaviour.cancel_to = state);
+                let id = case.start_mailed_swap().await;
                 case.cancel(&id).await;
                 let looked = || async { (case.calls("get").len() + case.calls("search").len() > 4).then_some(()) };
-                assert!(until(looked).await.is_some(), "{}", case.tale(&id).await);
-                assert_eq!(case.calls("cancel").len(), 1, "it is cancelled again");
+                assert!(until(looked).await.is_some(), "{}", case.describe(&id).await);
+                assert_eq!(case.calls("cancel").len(), 1, "one cancel is enough");
                 case.comply();
-                // The network did not cancel it after all: then it is asked again.
+                // The network did not cancel the order after all, so the function sends another cancel.
                 case.network().set(&id, to);
-                case.failed(&id, "cancelled").await;
+                case.await_error(&id, "cancelled").await;
                 assert_eq!(case.network().state(&id), "cancelled");
                 let asked = if to == "held" { 2 } else { 1 };
                 assert_eq!(case.calls("cancel").len(), asked);
@@ -787,7 +789,7 @@ async fn a_cancel_that_the_network_considers_is_waited_for() {
     table.finish().await;
 }
 
-/// Says the same of an order in other words.
+/// Rewrites an order in an equivalent spelling.
 type Spelling = Arc<dyn Fn(&mut Value) + Send + Sync>;
 
 fn spellings() -> Vec<(&'static str, Spelling)> {
@@ -870,11 +872,11 @@ fn spellings() -> Vec<(&'static str, Spelling)> {
         ("numbers for ids", numbers),
         ("unknown fields", unknown),
         ("no externalId", no_external_id),
-        ("nothing that may be absent", bare),
-        ("other types of what is not used", foreign_types),
+        ("without the optional fields", bare),
+        ("other types in unused fields", foreign_types),
         ("Completed", states(titled)),
         ("COMPLETED", states(str::to_uppercase)),
-        ("completed and a space", states(|state| format!(" {state} "))),
+        ("spaces around the state", states(|state| format!(" {state} "))),
         ("milliseconds", dates(|at| json!(at.as_millisecond()))),
         (
             "milliseconds in digits",
@@ -904,26 +906,26 @@ fn spellings() -> Vec<(&'static str, Spelling)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_is_read_in_every_spelling_where_it_is_asked() {
+async fn an_order_in_a_response_is_read_in_every_spelling() {
     let mut table = Table::new(Scene::new(60, &[&QUICK]).await);
     for (name, change) in spellings() {
         for esim in [false, true] {
             let dress = change.clone();
             table.row(format!("{name}, eSIM {esim}"), move |case| async move {
-                case.manners(|manners| {
-                    manners.tells = false;
-                    manners.completes = Some(Duration::from_millis(200));
-                    manners.dress = dress;
+                case.behaviour(|behaviour| {
+                    behaviour.sends_events = false;
+                    behaviour.completes_after = Some(Duration::from_millis(200));
+                    behaviour.edit_order = dress;
                 });
                 case.to_done(esim).await;
             });
         }
     }
-    // The first answer is lost, so that the order has to be found in a list.
+    // The first response is lost, so the function has to find the order in a list.
     type EditText = fn(&mut String);
     let lists: [(&str, EditText); 5] = [
         ("a byte order mark", |list| list.insert(0, '\u{feff}')),
-        ("foreign orders that cannot be read", |list| {
+        ("foreign orders that cannot be parsed", |list| {
             let foreign = r#"[{"id":null,"state":7,"serviceOrderItem":"x"},{"id":{"a":1}},{"externalId":5},"#;
             list.replace_range(..1, foreign);
         }),
@@ -938,15 +940,15 @@ async fn an_order_is_read_in_every_spelling_where_it_is_asked() {
     ];
     for (name, edit) in lists {
         table.row(format!("a list with {name}"), move |case| async move {
-            case.rule(move |call| match (call.what, call.nth) {
-                ("place", 1) => Act::LoseAnswer,
+            case.rule(move |call| match (call.operation, call.nth) {
+                ("place", 1) => Act::LoseResponse,
                 ("search", _) => Act::edit(edit),
                 _ => Act::Comply,
             });
             case.card_to_done().await;
         });
     }
-    table.row("a byte order mark before every answer", move |case| async move {
+    table.row("a byte order mark before every response", move |case| async move {
         case.rule(|_| Act::edit(|body| body.insert(0, '\u{feff}')));
         case.esim_to_done().await;
     });
@@ -954,16 +956,16 @@ async fn an_order_is_read_in_every_spelling_where_it_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_is_read_in_every_spelling_where_it_is_told() {
-    let mut table = Table::new(Scene::new(60, &[&QUICK, &TOLD]).await);
+async fn an_order_in_an_event_is_read_in_every_spelling() {
+    let mut table = Table::new(Scene::new(60, &[&QUICK, &EVENTS_ONLY]).await);
     for (name, change) in spellings() {
         for esim in [false, true] {
             let dress = change.clone();
             table.row(format!("{name}, eSIM {esim}"), move |case| async move {
-                case.manners(|manners| {
-                    // Late enough that it does not overtake the answer.
-                    manners.completes = Some(Duration::from_millis(700));
-                    manners.dress = dress;
+                case.behaviour(|behaviour| {
+                    // Late enough not to overtake the response.
+                    behaviour.completes_after = Some(Duration::from_millis(700));
+                    behaviour.edit_order = dress;
                 });
                 case.to_done(esim).await;
             });
@@ -999,7 +1001,7 @@ async fn an_event_is_read_in_every_shape() {
             event["event"]["serviceOrder"]["externalId"] = Value::Null;
             event.to_string()
         }),
-        ("id and state alone", |event| {
+        ("only id and state", |event| {
             let order = order(&event);
             json!({"event": {"serviceOrder": {"id": order["id"], "state": order["state"]}}}).to_string()
         }),
@@ -1010,19 +1012,19 @@ async fn an_event_is_read_in_every_shape() {
             json!({"eventId": "1", "eventType": "ServiceOrderStateChangeEvent", "serviceOrder": order(&event)})
                 .to_string()
         }),
-        ("the order for the body", |event| order(&event).to_string()),
+        ("the order as the body", |event| order(&event).to_string()),
         ("the order in a resource", |event| {
             let mut shaped = without(event.clone(), &["event"]);
             shaped["event"] = json!({"resource": order(&event), "serviceOrder": order(&event)});
             shaped.to_string()
         }),
-        ("an id alone in an object", |event| {
+        ("only an id in an object", |event| {
             json!({"eventId": "1", "event": {"serviceOrder": {"id": order(&event)["id"]}}}).to_string()
         }),
-        ("an id alone", |event| {
+        ("only an id", |event| {
             json!({"eventId": "1", "event": {"serviceOrder": order(&event)["id"]}}).to_string()
         }),
-        ("an id alone, a number", |event| {
+        ("only an id, as a number", |event| {
             let id: u64 = order(&event)["id"].as_str().unwrap().parse().unwrap();
             json!({"eventId": 1, "event": {"serviceOrder": id}}).to_string()
         }),
@@ -1054,32 +1056,32 @@ async fn an_event_is_read_in_every_shape() {
             event["event"]["serviceOrder"]["state"] = json!("COMPLETED");
             event.to_string()
         }),
-        ("partial, and one item", |mut event| {
+        ("partial with one item", |mut event| {
             event["event"]["serviceOrder"]["state"] = json!("Partial");
             event.to_string()
         }),
     ];
-    let mut table = Table::new(Scene::new(22, &[&QUICK, &TOLD]).await);
+    let mut table = Table::new(Scene::new(22, &[&QUICK, &EVENTS_ONLY]).await);
     for (name, shape) in shapes {
         table.row(name, move |case| async move {
-            case.manners(|manners| {
-                manners.tells = false;
-                manners.completes = None;
+            case.behaviour(|behaviour| {
+                behaviour.sends_events = false;
+                behaviour.completes_after = None;
             });
-            let id = case.begin_card(0).await;
+            let id = case.start_card_swap(0).await;
             case.record(&id, |record| record.order_number.is_some()).await;
             case.network().set(&id, "completed");
             let event = case.network().event(&id);
             let status = case.network().notify_order(&shape(event)).await;
             assert_eq!(status, 201);
-            case.done(&id).await;
+            case.await_done(&id).await;
         });
     }
     table.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_of_the_smdp_is_read_in_every_spelling() {
+async fn a_response_of_the_smdp_is_read_in_every_spelling() {
     const STATUS: &str = "/header/functionExecutionStatus";
     type Change = fn(&mut Value);
     let changes: [(&str, Change); 13] = [
@@ -1114,7 +1116,7 @@ async fn an_answer_of_the_smdp_is_read_in_every_spelling() {
                 body[name] = Value::Null;
             }
         }),
-        ("nothing that may be absent", |body| {
+        ("without the optional fields", |body| {
             body.as_object_mut().unwrap().retain(|name, _| name == "header");
         }),
         ("unknown fields", |body| {
@@ -1138,13 +1140,13 @@ async fn an_answer_of_the_smdp_is_read_in_every_spelling() {
     let mut table = Table::new(Scene::new(20, &[&QUICK]).await);
     for (name, change) in changes {
         table.row(name, move |case| async move {
-            case.smdp().dress(&case.esim, Arc::new(change));
+            case.smdp().edit_responses(&case.esim, Arc::new(change));
             case.esim_to_done().await;
             assert_eq!(case.calls("downloadOrder").len(), 1);
             assert_eq!(case.calls("confirmOrder").len(), 1);
         });
     }
-    // A refusal of which nothing can be known is for now.
+    // A rejection without a known code is transient.
     for (name, data) in [
         ("none", None),
         ("{}", Some(json!({}))),
@@ -1241,11 +1243,11 @@ async fn a_report_of_the_smdp_is_read_in_every_spelling() {
     let mut table = Table::new(Scene::new(40, &[&QUICK]).await);
     for (name, change) in changes {
         table.row(name, move |case| async move {
-            let id = case.begin_mailed().await;
+            let id = case.start_mailed_swap().await;
             case.smdp().set(&case.esim, "Installed");
             let status = case.smdp().notify_progress(&case.esim, 4, change).await;
             assert_eq!(status, 204);
-            case.done(&id).await;
+            case.await_done(&id).await;
         });
     }
     type Text = fn(String) -> String;
@@ -1255,24 +1257,24 @@ async fn a_report_of_the_smdp_is_read_in_every_spelling() {
     ];
     for (name, text) in texts {
         table.row(name, move |case| async move {
-            let id = case.begin_mailed().await;
+            let id = case.start_mailed_swap().await;
             case.smdp().set(&case.esim, "Installed");
             let body = text(case.smdp().progress(&case.esim, 4).to_string());
             let status = case.smdp().notify("handleDownloadProgressInfo", &body).await;
             assert_eq!(status, 204);
-            case.done(&id).await;
+            case.await_done(&id).await;
         });
     }
     table.row(
         "a failure with statusCodeData {} is none that we know",
         move |case| async move {
-            let id = case.begin_mailed().await;
+            let id = case.start_mailed_swap().await;
             let failure = |body: &mut Value| {
                 body["notificationPointStatus"] = json!({"status": "Failed", "statusCodeData": {}});
             };
             assert_eq!(case.smdp().notify_progress(&case.esim, 2, failure).await, 204);
             case.install().await;
-            case.done(&id).await;
+            case.await_done(&id).await;
         },
     );
     table.finish().await;
@@ -1297,7 +1299,7 @@ async fn the_address_of_the_smdp_is_the_one_in_the_code() {
         (json!(null), "smdp.example.test"),
     ] {
         table.row(format!("{given}"), move |case| async move {
-            case.smdp().dress(
+            case.smdp().edit_responses(
                 &case.esim,
                 Arc::new(move |body| {
                     if body.get("smdpAddress").is_some() {
@@ -1305,8 +1307,8 @@ async fn the_address_of_the_smdp_is_the_one_in_the_code() {
                     }
                 }),
             );
-            let id = case.begin_esim().await;
-            let code = activation_code(&case.mail(&id).await).to_lowercase();
+            let id = case.start_esim_swap().await;
+            let code = activation_code(&case.await_mail(&id).await).to_lowercase();
             assert_eq!(code.split('$').nth(1), Some(expected), "{code}");
         });
     }
@@ -1322,7 +1324,7 @@ async fn the_address_of_the_smdp_is_the_one_in_the_code() {
         "smdp_foreign.example/with/a path",
     ] {
         table.row(format!("{given:?} is none"), move |case| async move {
-            case.smdp().dress(
+            case.smdp().edit_responses(
                 &case.esim,
                 Arc::new(move |body| {
                     if body.get("smdpAddress").is_some() {
@@ -1330,9 +1332,9 @@ async fn the_address_of_the_smdp_is_the_one_in_the_code() {
                     }
                 }),
             );
-            let id = case.begin_esim().await;
-            case.failed(&id, "profileRefused").await;
-            assert!(case.world().mails(&id).is_empty());
+            let id = case.start_esim_swap().await;
+            case.await_error(&id, "profileRefused").await;
+            assert!(case.service().mails(&id).is_empty());
             assert_eq!(case.smdp().state(&case.esim), "Available");
         });
     }
@@ -1340,41 +1342,41 @@ async fn the_address_of_the_smdp_is_the_one_in_the_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancel_waits_for_the_call_that_hangs() {
+async fn a_cancel_waits_for_an_interrupted_call() {
     let settings = [("LEASE", "2s")];
     let mut table = Table::new(Scene::new(8, &[&QUICK, &settings]).await);
     let (closed, hangs) = (Duration::from_millis(1300), Duration::from_secs(3));
     for (name, what, act) in [
         ("the order", "place", Act::Late(hangs)),
-        ("the order's answer", "place", Act::AnswerLate(hangs)),
+        ("the response to the order", "place", Act::RespondLate(hangs)),
         (
             "the order, and the connection is closed",
             "place",
-            Act::CarryOutLater(closed, hangs),
+            Act::ExecuteLater(closed, hangs),
         ),
         ("downloadOrder", "downloadOrder", Act::Late(hangs)),
         ("confirmOrder", "confirmOrder", Act::Late(hangs)),
     ] {
         table.row(name, move |case| async move {
-            case.rule(move |call| match call.what == what && call.nth == 1 {
+            case.rule(move |call| match call.operation == what && call.nth == 1 {
                 true => act.clone(),
                 false => Act::Comply,
             });
-            let id = case.begin_esim().await;
-            let heard = || async { case.calls(what).pop() };
-            let heard = until(heard).await.expect("the call comes");
+            let id = case.start_esim_swap().await;
+            let received = || async { case.calls(what).pop() };
+            let received = until(received).await.expect("the call arrives");
             case.cancel(&id).await;
-            case.failed(&id, "cancelled").await;
-            // What was given up is carried out by now.
-            tokio::time::sleep((hangs * 2).saturating_sub(heard.at.elapsed())).await;
+            case.await_error(&id, "cancelled").await;
+            // The abandoned call is executed by this time.
+            tokio::time::sleep((hangs * 2).saturating_sub(received.at.elapsed())).await;
             let settled = || async {
                 let ordered = ["", "cancelled"].contains(&case.network().state(&id).as_str());
                 let taken_back = case.smdp().state(&case.esim) == "Available";
                 (ordered && taken_back).then_some(())
             };
-            let left = (case.network().state(&id), case.smdp().state(&case.esim));
-            assert!(until(settled).await.is_some(), "left at the peers: {left:?}");
-            assert!(case.world().mails(&id).is_empty());
+            let leftover = (case.network().state(&id), case.smdp().state(&case.esim));
+            assert!(until(settled).await.is_some(), "remains at the peers: {leftover:?}");
+            assert!(case.service().mails(&id).is_empty());
         });
     }
     table.finish().await;
@@ -1383,61 +1385,64 @@ async fn a_cancel_waits_for_the_call_that_hangs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_that_starts_early_keeps_the_mail() {
     let mut table = Table::new(Scene::new(3, &[&QUICK]).await);
-    for told in [false, true] {
-        table.row(format!("told by an event {told}"), move |case| async move {
-            if !told {
+    for with_event in [false, true] {
+        table.row(format!("with an event: {with_event}"), move |case| async move {
+            if !with_event {
                 let starts = |body: &mut String| *body = body.replace("held", "inProgress");
                 case.rule(always(&["place"], Act::edit(starts)));
             }
-            let id = case.begin_esim().await;
-            case.ordered(&id).await;
+            let id = case.start_esim_swap().await;
+            case.await_order(&id).await;
             case.network().set(&id, "inProgress");
-            if told {
+            if with_event {
                 case.record(&id, |record| record.order_number.is_some()).await;
                 let event = case.network().event(&id).to_string();
                 assert_eq!(case.network().notify_order(&event).await, 201);
             }
-            case.mail(&id).await;
-            let world = case.world();
-            // 429 while the first mail is on its way.
+            case.await_mail(&id).await;
+            let service = case.service();
+            // The resend gets 429 while the first mail is on its way.
             let resent = || async {
-                let answer = world.manage(&world.admin(), "ResendEsim", &id, "").await;
-                (answer.status != 429).then_some(answer)
+                let response = service.manage(&service.admin(), "ResendEsim", &id, "").await;
+                (response.status != 429).then_some(response)
             };
-            let answer = until(resent).await.expect("the first mail goes out");
-            assert_eq!(answer.status, 200, "{answer:?}");
+            let response = until(resent).await.expect("the first mail is sent");
+            assert_eq!(response.status, 200, "{response:?}");
             case.install().await;
-            assert_eq!(case.network().set_and_tell(&id, "completed").await, 201);
-            case.done(&id).await;
-            assert_eq!(world.mails(&id).len(), 2);
-            let late = world.manage(&world.admin(), "ResendEsim", &id, "").await;
+            assert_eq!(case.network().set_and_notify(&id, "completed").await, 201);
+            case.await_done(&id).await;
+            assert_eq!(service.mails(&id).len(), 2);
+            let late = service.manage(&service.admin(), "ResendEsim", &id, "").await;
             assert_eq!(late.status, 409, "{late:?}");
         });
     }
-    table.row("it only says so, and waits for us", move |case| async move {
-        let starts = |body: &mut String| *body = body.replace("held", "inProgress");
-        case.rule(always(&["place"], Act::edit(starts)));
-        let id = case.begin_esim().await;
-        case.ordered(&id).await;
-        case.mail(&id).await;
-        case.install().await;
-        case.done(&id).await;
-        assert_eq!(case.calls("start").len(), 1);
-    });
+    table.row(
+        "the response says inProgress, and the order is held",
+        move |case| async move {
+            let starts = |body: &mut String| *body = body.replace("held", "inProgress");
+            case.rule(always(&["place"], Act::edit(starts)));
+            let id = case.start_esim_swap().await;
+            case.await_order(&id).await;
+            case.await_mail(&id).await;
+            case.install().await;
+            case.await_done(&id).await;
+            assert_eq!(case.calls("start").len(), 1);
+        },
+    );
     table.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_overtakes_the_answer_counts() {
-    let mut table = Table::new(Scene::new(8, &[&QUICK, &TOLD]).await);
+async fn an_event_that_overtakes_the_response_counts() {
+    let mut table = Table::new(Scene::new(8, &[&QUICK, &EVENTS_ONLY]).await);
     let late = Duration::from_millis(800);
     for (what, esim) in [("place", false), ("start", true)] {
         table.row(
-            format!("completed before the answer to {what}"),
+            format!("completed before the response to {what}"),
             move |case| async move {
                 case.rule(always(
                     if esim { &["start"] } else { &["place"] },
-                    Act::AnswerLate(late),
+                    Act::RespondLate(late),
                 ));
                 case.to_done(esim).await;
             },
@@ -1450,27 +1455,27 @@ async fn an_event_that_overtakes_the_answer_counts() {
         ("failed", true, "networkFailed"),
     ] {
         table.row(
-            format!("{state} before the answer to the order, eSIM {esim}"),
+            format!("{state} before the response to the order, eSIM {esim}"),
             move |case| async move {
-                case.rule(always(&["place"], Act::AnswerLate(late)));
-                case.manners(|manners| {
-                    manners.completes = None;
-                    // The answer tells how the order stood when it was taken.
-                    manners.dress =
+                case.rule(always(&["place"], Act::RespondLate(late)));
+                case.behaviour(|behaviour| {
+                    behaviour.completes_after = None;
+                    // The response has the order's state at the time when the network accepted it.
+                    behaviour.edit_order =
                         Arc::new(move |order| order["state"] = json!(if esim { "held" } else { "inProgress" }));
                 });
                 let id = match esim {
-                    true => case.begin_esim().await,
-                    false => case.begin_card(0).await,
+                    true => case.start_esim_swap().await,
+                    false => case.start_card_swap(0).await,
                 };
-                case.ordered(&id).await;
+                case.await_order(&id).await;
                 case.network().set(&id, state);
                 let mut event = case.network().event(&id);
                 event["event"]["serviceOrder"]["state"] = json!(state);
                 assert_eq!(case.network().notify_order(&event.to_string()).await, 201);
-                // Whoever asks after that is told the truth.
-                case.manners(|manners| manners.completes = None);
-                case.failed(&id, code).await;
+                // Later lookups return the current state.
+                case.behaviour(|behaviour| behaviour.completes_after = None);
+                case.await_error(&id, code).await;
             },
         );
     }
@@ -1478,7 +1483,7 @@ async fn an_event_that_overtakes_the_answer_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn any_number_of_failed_tries_is_none_too_many() {
+async fn any_number_of_failed_attempts_is_allowed() {
     let mut table = Table::new(Scene::new(30, &[&QUICK]).await);
     for times in [9, 20] {
         for what in ["place", "start", "downloadOrder", "confirmOrder"] {
@@ -1488,7 +1493,7 @@ async fn any_number_of_failed_tries_is_none_too_many() {
                 ("silence", Act::Close),
             ] {
                 table.row(format!("{what}: {times} times {name}"), move |case| async move {
-                    case.rule(move |call| match call.what == what && call.nth <= times {
+                    case.rule(move |call| match call.operation == what && call.nth <= times {
                         true => act.clone(),
                         false => Act::Comply,
                     });
@@ -1504,32 +1509,32 @@ async fn any_number_of_failed_tries_is_none_too_many() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_swap_that_cannot_be_ordered_in_time_is_unavailable() {
     let settings = [("CALL_REST", "1s")];
-    let mut table = Table::new(Scene::new(10, &[&QUICK, &GIVES_UP, &settings]).await);
+    let mut table = Table::new(Scene::new(10, &[&QUICK, &SHORT_ORDER, &settings]).await);
     for (what, name, act) in [
         ("place", "503", Act::status(503)),
         ("place", "401", Act::status(401)),
         ("place", "404", Act::status(404)),
         ("downloadOrder", "503", Act::status(503)),
         ("confirmOrder", "403", Act::status(403)),
-        ("confirmOrder", "8.9/5.1", refused("8.9", "5.1")),
+        ("confirmOrder", "8.9/5.1", rejection("8.9", "5.1")),
     ] {
         table.row(format!("{what}: {name} for ever"), move |case| async move {
-            case.rule(move |call| match call.what == what {
+            case.rule(move |call| match call.operation == what {
                 true => act.clone(),
                 false => Act::Comply,
             });
-            let id = case.begin_esim().await;
-            leaves(&case, &id, "unavailable", Left::Rests(SIM_REST)).await;
-            assert!(case.world().mails(&id).is_empty());
+            let id = case.start_esim_swap().await;
+            assert_leaves(&case, &id, "unavailable", Left::Rests(SIM_REST)).await;
+            assert!(case.service().mails(&id).is_empty());
         });
     }
     table.finish().await;
 }
 
-/// The swap and the line say that the network and the table disagree.
-async fn disputed(case: &Case, id: &str, line: &str) {
+/// Asserts that the swap and the line show that the network and the table disagree.
+async fn assert_disputed(case: &Case, id: &str, line: &str) {
     let flagged = || async {
-        let rows = case.world().rows();
+        let rows = case.service().rows();
         let row = |pk: String| {
             let pk = AttributeValue::S(pk);
             rows.iter()
@@ -1544,44 +1549,44 @@ async fn disputed(case: &Case, id: &str, line: &str) {
         both.then_some(())
     };
     let flagged = until(flagged).await;
-    assert!(flagged.is_some(), "not disputed: {}", case.tale(id).await);
+    assert!(flagged.is_some(), "not disputed: {}", case.describe(id).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_completion_after_the_end_is_the_truth() {
+async fn a_completion_after_the_end_counts() {
     async fn to_error(case: &Case, number: usize) -> String {
-        case.manners(|manners| manners.completes = None);
-        let id = case.begin_card(number).await;
+        case.behaviour(|behaviour| behaviour.completes_after = None);
+        let id = case.start_card_swap(number).await;
         case.record(&id, |record| record.order_number.is_some()).await;
-        assert_eq!(case.network().set_and_tell(&id, "failed").await, 201);
-        case.failed(&id, "networkFailed").await;
+        assert_eq!(case.network().set_and_notify(&id, "failed").await, 201);
+        case.await_error(&id, "networkFailed").await;
         case.comply();
         id
     }
     async fn complete(case: &Case, id: &str) {
-        assert_eq!(case.network().set_and_tell(id, "completed").await, 201);
+        assert_eq!(case.network().set_and_notify(id, "completed").await, 201);
     }
     async fn becomes_done(case: &Case, id: &str) {
         let record = case.record(id, |record| record.phase == Phase::Done).await;
-        case.done(id).await;
-        let seen = case.world().activation(id).await;
+        case.await_done(id).await;
+        let seen = case.service().activation(id).await;
         assert_eq!(seen["status"], "DONE", "{seen}");
         assert!(seen["info"].get("failure").is_none(), "{seen}");
         assert!(seen["activatedDate"].is_string(), "{seen}");
-        // The old SIM is where it is after any other swap.
-        let old = case.world().sim(record.old_sim.as_str()).await;
+        // The old SIM is in the same state as after any other swap.
+        let old = case.service().sim(record.old_sim.as_str()).await;
         assert_eq!(old.state.as_str(), "DISABLED");
     }
-    let mut table = Table::new(Scene::new(10, &[&QUICK, &IMPATIENT]).await);
+    let mut table = Table::new(Scene::new(10, &[&QUICK, &SHORT_SETTLE]).await);
     table.row("failed, then completed", |case| async move {
         let id = to_error(&case, 0).await;
         complete(&case, &id).await;
         becomes_done(&case, &id).await;
-        // Told again, it changes nothing; the line takes another swap.
+        // A repeated event changes nothing, and the line can be swapped again.
         complete(&case, &id).await;
         becomes_done(&case, &id).await;
-        let next = case.begin_card(1).await;
-        case.done(&next).await;
+        let next = case.start_card_swap(1).await;
+        case.await_done(&next).await;
     });
     table.row("without externalId", |case| async move {
         let id = to_error(&case, 0).await;
@@ -1595,48 +1600,48 @@ async fn a_completion_after_the_end_is_the_truth() {
         becomes_done(&case, &id).await;
     });
     table.row("unsettled, then completed", |case| async move {
-        case.manners(|manners| manners.completes = None);
-        let id = case.begin_card(0).await;
-        case.failed(&id, "unsettled").await;
+        case.behaviour(|behaviour| behaviour.completes_after = None);
+        let id = case.start_card_swap(0).await;
+        case.await_error(&id, "unsettled").await;
         complete(&case, &id).await;
         becomes_done(&case, &id).await;
     });
     table.row("an installed eSIM, unsettled, then completed", |case| async move {
-        case.manners(|manners| manners.completes = None);
-        let id = case.begin_mailed().await;
+        case.behaviour(|behaviour| behaviour.completes_after = None);
+        let id = case.start_mailed_swap().await;
         case.install().await;
-        case.failed(&id, "unsettled").await;
+        case.await_error(&id, "unsettled").await;
         complete(&case, &id).await;
         becomes_done(&case, &id).await;
     });
     table.row("cancelled, then completed", |case| async move {
-        let id = case.begin_mailed().await;
+        let id = case.start_mailed_swap().await;
         case.cancel(&id).await;
-        case.failed(&id, "cancelled").await;
+        case.await_error(&id, "cancelled").await;
         complete(&case, &id).await;
         becomes_done(&case, &id).await;
     });
     table.row("the line has another SIM", |case| async move {
         let id = to_error(&case, 0).await;
-        let next = case.begin_card(1).await;
-        case.done(&next).await;
+        let next = case.start_card_swap(1).await;
+        case.await_done(&next).await;
         complete(&case, &id).await;
-        disputed(&case, &id, &case.line).await;
+        assert_disputed(&case, &id, &case.line).await;
         case.assert_moved_to(&case.cards[1]).await;
-        let sim = case.world().sim(&case.cards[0]).await;
+        let sim = case.service().sim(&case.cards[0]).await;
         assert!(sim.state.as_str() != "ACTIVATED" && sim.holder.is_none(), "{sim:?}");
-        assert_eq!(case.world().record(&id).await.phase, Phase::Error);
+        assert_eq!(case.service().record(&id).await.phase, Phase::Error);
     });
     table.row("the line has another swap", |case| async move {
         let id = to_error(&case, 0).await;
-        case.manners(|manners| manners.completes = None);
-        let next = case.begin_card(1).await;
+        case.behaviour(|behaviour| behaviour.completes_after = None);
+        let next = case.start_card_swap(1).await;
         case.record(&next, |record| record.order_number.is_some()).await;
         complete(&case, &id).await;
-        disputed(&case, &id, &case.line).await;
-        let line = case.world().line(&case.line).await;
+        assert_disputed(&case, &id, &case.line).await;
+        let line = case.service().line(&case.line).await;
         assert_eq!(line.open_swap.unwrap().as_str(), next);
-        assert_eq!(case.world().record(&id).await.phase, Phase::Error);
+        assert_eq!(case.service().record(&id).await.phase, Phase::Error);
     });
     table.finish().await;
 }
@@ -1645,88 +1650,88 @@ async fn a_completion_after_the_end_is_the_truth() {
 async fn a_completion_for_a_card_of_another_line_is_disputed() {
     let scene = Scene::new(1, &[&QUICK]).await;
     let mut case = scene.case();
-    let world = case.world();
-    let (anna, bram) = (world.line(line::ANNA).await, world.line(line::BRAM).await);
+    let service = case.service();
+    let (anna, bram) = (service.line(line::ANNA).await, service.line(line::BRAM).await);
     for phone in [anna.phone.as_e164(), bram.phone.as_e164()] {
-        let never = Manners {
-            completes: None,
-            ..Manners::default()
+        let never = Behaviour {
+            completes_after: None,
+            ..Behaviour::default()
         };
         scene.network.behave(phone, never);
     }
-    let id = scene.world.begin(&card(line::ANNA, FREE_CARD)).await;
+    let id = scene.service.start_swap(&card(line::ANNA, FREE_CARD)).await;
     case.record(&id, |record| record.order_number.is_some()).await;
-    assert_eq!(scene.network.set_and_tell(&id, "failed").await, 201);
-    let ended = case.ended(&id).await;
+    assert_eq!(scene.network.set_and_notify(&id, "failed").await, 201);
+    let ended = case.await_end(&id).await;
     assert_eq!(ended.phase, Phase::Error);
-    let taken = scene.world.begin(&card(line::BRAM, FREE_CARD)).await;
-    assert_eq!(scene.network.set_and_tell(&id, "completed").await, 201);
+    let taken = scene.service.start_swap(&card(line::BRAM, FREE_CARD)).await;
+    assert_eq!(scene.network.set_and_notify(&id, "completed").await, 201);
     case.line = line::ANNA.to_owned();
-    disputed(&case, &id, line::ANNA).await;
-    let holder = scene.world.sim(FREE_CARD).await.holder;
+    assert_disputed(&case, &id, line::ANNA).await;
+    let holder = scene.service.sim(FREE_CARD).await.holder;
     let of_bram = ActivationId::parse(&taken).unwrap();
     assert_eq!(holder, Some(domain::Holder::Swap(of_bram)));
-    assert_eq!(scene.world.line(line::ANNA).await.current_sim, anna.current_sim);
+    assert_eq!(scene.service.line(line::ANNA).await.current_sim, anna.current_sim);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_that_is_carried_out_after_the_end_is_the_truth() {
+async fn an_order_that_is_executed_after_the_end_counts() {
     let settings = [("CALL_REST", "500ms")];
-    let scene = Scene::new(1, &[&QUICK, &GIVES_UP, &settings]).await;
+    let scene = Scene::new(1, &[&QUICK, &SHORT_ORDER, &settings]).await;
     let case = scene.case();
-    // Silence, until the network carries out what it got first.
+    // The network does not respond until it executes what it received first.
     let carried_out = Duration::from_secs(9);
-    case.rule(move |call| match (call.what, call.nth) {
-        ("place", 1) => Act::CarryOutLater(Duration::ZERO, carried_out),
+    case.rule(move |call| match (call.operation, call.nth) {
+        ("place", 1) => Act::ExecuteLater(Duration::ZERO, carried_out),
         ("place", _) => Act::Close,
         _ => Act::Comply,
     });
-    let id = case.begin_card(0).await;
-    case.failed(&id, "unavailable").await;
+    let id = case.start_card_swap(0).await;
+    case.await_error(&id, "unavailable").await;
     assert_eq!(case.network().state(&id), "", "the test was too slow");
     case.record(&id, |record| record.phase == Phase::Done).await;
-    case.done(&id).await;
+    case.await_done(&id).await;
 }
 
-/// What a swap that failed leaves of its new SIM.
+/// The state of the new SIM after a swap that failed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Left {
     /// Free at once.
     Free,
     /// Free after this many hours.
     Rests(i64),
-    /// Used up.
+    /// Disabled.
     Disabled,
 }
 
-fn left(sim: &Sim, ended: Timestamp) -> Left {
+fn leftover(sim: &Sim, ended: Timestamp) -> Left {
     let rest = sim.free_from.duration_since(ended);
     assert_eq!(sim.holder, None, "{sim:?}");
     match sim.state.as_str() {
         "DISABLED" => Left::Disabled,
         "FREE" if rest <= SignedDuration::ZERO => Left::Free,
         "FREE" => Left::Rests((rest.as_secs() + 1800) / 3600),
-        other => panic!("it is {other}"),
+        other => panic!("the SIM is {other}"),
     }
 }
 
-/// A swap that fails leaves this of its SIM.
-async fn leaves(case: &Case, id: &str, code: &str, expected: Left) {
-    let sim = case.failed(id, code).await;
-    let ended = case.world().record(id).await.ended_at.unwrap();
-    assert_eq!(left(&sim, ended), expected, "{}", case.tale(id).await);
+/// Asserts that a failed swap leaves its new SIM in this state.
+async fn assert_leaves(case: &Case, id: &str, code: &str, expected: Left) {
+    let sim = case.await_error(id, code).await;
+    let ended = case.service().record(id).await.ended_at.unwrap();
+    assert_eq!(leftover(&sim, ended), expected, "{}", case.describe(id).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_becomes_of_the_new_sim() {
-    let mut table = Table::new(Scene::new(30, &[&QUICK, &IMPATIENT, &RESTS]).await);
+async fn the_state_of_the_new_sim_after_a_failure() {
+    let mut table = Table::new(Scene::new(30, &[&QUICK, &SHORT_SETTLE, &COOLDOWNS]).await);
     for status in [400, 422] {
         table.row(
-            format!("a card whose order is refused by {status}"),
+            format!("a card whose order is rejected with {status}"),
             move |case| async move {
                 case.rule(always(&["place"], Act::status(status)));
-                let id = case.begin_card(0).await;
-                leaves(&case, &id, "networkRejected", Left::Free).await;
+                let id = case.start_card_swap(0).await;
+                assert_leaves(&case, &id, "networkRejected", Left::Free).await;
             },
         );
     }
@@ -1736,109 +1741,109 @@ async fn what_becomes_of_the_new_sim() {
         ("cancelled", "networkCancelled"),
     ] {
         table.row(format!("a card whose order {state}"), move |case| async move {
-            case.manners(|manners| manners.completes = None);
-            let id = case.begin_card(0).await;
+            case.behaviour(|behaviour| behaviour.completes_after = None);
+            let id = case.start_card_swap(0).await;
             case.record(&id, |record| record.order_number.is_some()).await;
-            assert_eq!(case.network().set_and_tell(&id, state).await, 201);
-            leaves(&case, &id, code, Left::Free).await;
-            // It is: another swap takes it.
+            assert_eq!(case.network().set_and_notify(&id, state).await, 201);
+            assert_leaves(&case, &id, code, Left::Free).await;
+            // The SIM is free: another swap gets it.
             case.comply();
-            let next = case.begin_card(0).await;
-            case.done(&next).await;
+            let next = case.start_card_swap(0).await;
+            case.await_done(&next).await;
         });
     }
     table.row("a card whose order is gone", move |case| async move {
-        case.manners(|manners| manners.completes = None);
-        let id = case.begin_card(0).await;
+        case.behaviour(|behaviour| behaviour.completes_after = None);
+        let id = case.start_card_swap(0).await;
         case.record(&id, |record| record.order_number.is_some()).await;
         case.network().forget(&id);
-        leaves(&case, &id, "networkFailed", Left::Rests(CALL_REST)).await;
+        assert_leaves(&case, &id, "networkFailed", Left::Rests(CALL_REST)).await;
     });
     table.row("a card, unsettled", move |case| async move {
-        case.manners(|manners| manners.completes = None);
-        let id = case.begin_card(0).await;
-        leaves(&case, &id, "unsettled", Left::Disabled).await;
+        case.behaviour(|behaviour| behaviour.completes_after = None);
+        let id = case.start_card_swap(0).await;
+        assert_leaves(&case, &id, "unsettled", Left::Disabled).await;
     });
     table.row("an eSIM that is cancelled", move |case| async move {
-        let id = case.begin_mailed().await;
+        let id = case.start_mailed_swap().await;
         case.cancel(&id).await;
-        leaves(&case, &id, "cancelled", Left::Rests(SIM_REST)).await;
+        assert_leaves(&case, &id, "cancelled", Left::Rests(SIM_REST)).await;
     });
-    table.row("an eSIM whose order is refused", move |case| async move {
+    table.row("an eSIM whose order is rejected", move |case| async move {
         case.rule(always(&["place"], Act::status(400)));
-        let id = case.begin_esim().await;
-        leaves(&case, &id, "networkRejected", Left::Rests(SIM_REST)).await;
+        let id = case.start_esim_swap().await;
+        assert_leaves(&case, &id, "networkRejected", Left::Rests(SIM_REST)).await;
     });
     table.row("an eSIM whose order ended while it waited", move |case| async move {
-        let id = case.begin_mailed().await;
-        assert_eq!(case.network().set_and_tell(&id, "failed").await, 201);
-        leaves(&case, &id, "networkFailed", Left::Rests(SIM_REST)).await;
+        let id = case.start_mailed_swap().await;
+        assert_eq!(case.network().set_and_notify(&id, "failed").await, 201);
+        assert_leaves(&case, &id, "networkFailed", Left::Rests(SIM_REST)).await;
     });
     table.row("an eSIM that cannot be confirmed", move |case| async move {
-        case.rule(always(&["confirmOrder"], refused("8.2.6", "3.10")));
-        let id = case.begin_esim().await;
-        leaves(&case, &id, "profileRefused", Left::Rests(SIM_REST)).await;
+        case.rule(always(&["confirmOrder"], rejection("8.2.6", "3.10")));
+        let id = case.start_esim_swap().await;
+        assert_leaves(&case, &id, "profileRefused", Left::Rests(SIM_REST)).await;
         assert_eq!(case.smdp().state(&case.esim), "Available");
     });
-    table.row("an eSIM that is another's at the SM-DP+", move |case| async move {
-        case.rule(always(&["downloadOrder"], refused("8.2.1", "3.3")));
-        let id = case.begin_esim().await;
-        leaves(&case, &id, "profileRefused", Left::Disabled).await;
+    table.row("an eSIM with another owner at the SM-DP+", move |case| async move {
+        case.rule(always(&["downloadOrder"], rejection("8.2.1", "3.3")));
+        let id = case.start_esim_swap().await;
+        assert_leaves(&case, &id, "profileRefused", Left::Disabled).await;
     });
     table.row("an eSIM that a phone may have", move |case| async move {
-        let id = case.begin_mailed().await;
-        // The report is lost; the SM-DP+ refuses to cancel with 8.2.1/3.3.
+        let id = case.start_mailed_swap().await;
+        // The report is lost; the SM-DP+ rejects the cancel with 8.2.1/3.3.
         case.smdp().set(&case.esim, "Downloaded");
         case.cancel(&id).await;
-        leaves(&case, &id, "cancelled", Left::Disabled).await;
+        assert_leaves(&case, &id, "cancelled", Left::Disabled).await;
     });
     table.row("an eSIM that a phone has downloaded", move |case| async move {
-        let id = case.begin_mailed().await;
+        let id = case.start_mailed_swap().await;
         case.smdp().set(&case.esim, "Downloaded");
         assert_eq!(case.smdp().notify_progress(&case.esim, 3, |_| {}).await, 204);
         case.cancel(&id).await;
-        leaves(&case, &id, "cancelled", Left::Disabled).await;
+        assert_leaves(&case, &id, "cancelled", Left::Disabled).await;
     });
     table.row("an eSIM that a phone has installed", move |case| async move {
-        case.manners(|manners| manners.completes = None);
-        let id = case.begin_mailed().await;
+        case.behaviour(|behaviour| behaviour.completes_after = None);
+        let id = case.start_mailed_swap().await;
         case.install().await;
         case.record(&id, |record| record.phase == Phase::Started).await;
-        assert_eq!(case.network().set_and_tell(&id, "failed").await, 201);
-        leaves(&case, &id, "networkFailed", Left::Disabled).await;
+        assert_eq!(case.network().set_and_notify(&id, "failed").await, 201);
+        assert_leaves(&case, &id, "networkFailed", Left::Disabled).await;
     });
-    table.row("an eSIM that the SM-DP+ does not take back", move |case| async move {
-        case.rule(always(&["cancelOrder"], refused("8.2.6", "3.10")));
-        let id = case.begin_mailed().await;
+    table.row("an eSIM that the SM-DP+ does not release", move |case| async move {
+        case.rule(always(&["cancelOrder"], rejection("8.2.6", "3.10")));
+        let id = case.start_mailed_swap().await;
         case.cancel(&id).await;
-        leaves(&case, &id, "unsettled", Left::Disabled).await;
+        assert_leaves(&case, &id, "unsettled", Left::Disabled).await;
     });
     table.row("an eSIM that the SM-DP+ does not know", move |case| async move {
-        case.rule(always(&["cancelOrder"], refused("8.2.1", "3.9")));
-        let id = case.begin_mailed().await;
+        case.rule(always(&["cancelOrder"], rejection("8.2.1", "3.9")));
+        let id = case.start_mailed_swap().await;
         case.cancel(&id).await;
-        leaves(&case, &id, "cancelled", Left::Rests(SIM_REST)).await;
+        assert_leaves(&case, &id, "cancelled", Left::Rests(SIM_REST)).await;
     });
     table.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_becomes_of_a_sim_that_could_not_be_ordered() {
-    let mut table = Table::new(Scene::new(10, &[&QUICK, &GIVES_UP, &RESTS]).await);
+async fn the_state_of_a_sim_that_could_not_be_ordered() {
+    let mut table = Table::new(Scene::new(10, &[&QUICK, &SHORT_ORDER, &COOLDOWNS]).await);
     for (name, act) in [
         ("503", Act::status(503)),
         ("401", Act::status(401)),
         ("silence", Act::Close),
     ] {
         table.row(
-            format!("a card whose order meets {name} for ever"),
+            format!("a card whose order always meets {name}"),
             move |case| async move {
                 case.rule(always(&["place"], act));
-                let id = case.begin_card(0).await;
-                leaves(&case, &id, "unavailable", Left::Rests(CALL_REST)).await;
+                let id = case.start_card_swap(0).await;
+                assert_leaves(&case, &id, "unavailable", Left::Rests(CALL_REST)).await;
                 let again = case
-                    .world()
-                    .submit(&case.world().admin(), &card(&case.line, &case.cards[0]))
+                    .service()
+                    .submit(&case.service().admin(), &card(&case.line, &case.cards[0]))
                     .await;
                 assert_eq!(again.status, 404, "{again:?}");
             },
@@ -1848,8 +1853,8 @@ async fn what_becomes_of_a_sim_that_could_not_be_ordered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_becomes_of_a_sim_that_nobody_tried_to_order() {
-    // The sweeper is the first to look, and they are cancelled by then.
+async fn the_state_of_a_sim_that_was_never_ordered() {
+    // The sweeper is the first to wake the swaps, and they are cancelled by then.
     let settings = [("LEASE", "1s"), ("CANCEL_WAIT", "1ms"), ("CALL_REST", "3h")];
     let options = Options {
         stream_batch: None,
@@ -1860,11 +1865,11 @@ async fn what_becomes_of_a_sim_that_nobody_tried_to_order() {
     for esim in [false, true] {
         table.row(format!("never tried, eSIM {esim}"), move |case| async move {
             let id = match esim {
-                true => case.begin_esim().await,
-                false => case.begin_card(0).await,
+                true => case.start_esim_swap().await,
+                false => case.start_card_swap(0).await,
             };
             case.cancel(&id).await;
-            leaves(&case, &id, "cancelled", Left::Free).await;
+            assert_leaves(&case, &id, "cancelled", Left::Free).await;
             let calls = case.calls("place").len() + case.calls("downloadOrder").len();
             assert_eq!(calls, 0);
         });
@@ -1873,62 +1878,64 @@ async fn what_becomes_of_a_sim_that_nobody_tried_to_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_card_serves_again_after_its_rest() {
+async fn a_card_is_free_again_after_its_cooldown() {
     let settings = [("CALL_REST", "1s")];
-    let scene = Scene::new(1, &[&QUICK, &GIVES_UP, &settings]).await;
+    let scene = Scene::new(1, &[&QUICK, &SHORT_ORDER, &settings]).await;
     let case = scene.case();
     case.rule(always(&["place"], Act::status(503)));
-    let id = case.begin_card(0).await;
-    case.failed(&id, "unavailable").await;
+    let id = case.start_card_swap(0).await;
+    case.await_error(&id, "unavailable").await;
     case.comply();
-    let world = case.world();
+    let service = case.service();
     let taken = until(|| async {
-        let answer = world.submit(&world.admin(), &card(&case.line, &case.cards[0])).await;
-        (answer.status == 200).then(|| answer.json()["id"].as_str().unwrap().to_owned())
+        let response = service
+            .submit(&service.admin(), &card(&case.line, &case.cards[0]))
+            .await;
+        (response.status == 200).then(|| response.json()["id"].as_str().unwrap().to_owned())
     })
     .await;
-    case.done(&taken.expect("it has rested")).await;
+    case.await_done(&taken.expect("the card is free again")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_repeat_counts_from_done() {
+async fn the_repeat_window_starts_at_done() {
     let settings = [("REPEAT_WITHIN", "3s")];
-    let mut table = Table::new(Scene::new(2, &[&QUICK, &TOLD, &settings]).await);
+    let mut table = Table::new(Scene::new(2, &[&QUICK, &EVENTS_ONLY, &settings]).await);
     for (word, esim) in [("autoAssign", false), ("eSim", true)] {
         table.row(word, move |case| async move {
-            let world = case.world();
-            let token = world.owner(CUSTOMER);
+            let service = case.service();
+            let token = service.owner(CUSTOMER);
             let change = || async {
                 let bearer = format!("Bearer {token}");
                 let path = format!("/mvno/{}/changesim/{word}", case.line);
-                let answer = world.send("POST", &path, &[("authorization", &bearer)], "").await;
-                assert_eq!(answer.status, 200, "{answer:?}");
-                answer.json()["mvnoSim"]["simNumber"].as_str().unwrap().to_owned()
+                let response = service.send("POST", &path, &[("authorization", &bearer)], "").await;
+                assert_eq!(response.status, 200, "{response:?}");
+                response.json()["mvnoSim"]["simNumber"].as_str().unwrap().to_owned()
             };
             let swaps = || async {
-                let page = world
+                let page = service
                     .query(&token, &format!("subscriptionId={}", case.line))
                     .await
                     .json();
                 page["results"].as_array().unwrap().clone()
             };
-            case.manners(|manners| manners.completes = None);
+            case.behaviour(|behaviour| behaviour.completes_after = None);
             let sim = change().await;
             let id = swaps().await[0]["id"].as_str().unwrap().to_owned();
             if esim {
-                case.mail(&id).await;
+                case.await_mail(&id).await;
                 case.install().await;
                 case.record(&id, |record| record.phase == Phase::Started).await;
             } else {
                 case.record(&id, |record| record.order_number.is_some()).await;
             }
             let completed = Timestamp::now();
-            // The network tells of it when a repeat that counts from its own date would be none any more.
+            // The network sends the event when a repeat window from its own date would be over.
             tokio::time::sleep(Duration::from_secs(4)).await;
             case.network().set_since(&id, "completed", completed);
             let event = case.network().event(&id);
             assert_eq!(case.network().notify_order(&event.to_string()).await, 201);
-            case.done(&id).await;
+            case.await_done(&id).await;
             assert_eq!(change().await, sim);
             assert_eq!(swaps().await.len(), 1);
         });
@@ -1937,26 +1944,29 @@ async fn a_repeat_counts_from_done() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_codes_of_the_smdp_mean() {
+async fn the_meaning_of_the_codes_of_the_smdp() {
     let mut table = Table::new(Scene::new(60, &[&QUICK]).await);
-    // Ours already.
+    // The profile is already ours.
     for what in ["downloadOrder", "confirmOrder"] {
         for (name, act) in [
-            ("its answer is lost", Act::LoseAnswer),
-            ("503 though it is done", Act::Replace(Reply::text(503, ""))),
+            ("its response is lost", Act::LoseResponse),
+            ("503 although it is executed", Act::Replace(Reply::text(503, ""))),
         ] {
             table.row(format!("a repeated {what}: {name}"), move |case| async move {
-                case.rule(move |call| match call.what == what && call.nth == 1 {
+                case.rule(move |call| match call.operation == what && call.nth == 1 {
                     true => act.clone(),
                     false => Act::Comply,
                 });
                 case.esim_to_done().await;
-                assert!(case.calls("cancelOrder").is_empty(), "it is ordered anew");
+                assert!(
+                    case.calls("cancelOrder").is_empty(),
+                    "the profile is ordered again instead"
+                );
                 assert_eq!(case.calls(what).len(), 2);
             });
         }
     }
-    // For now.
+    // Transient.
     for (subject, reason) in [
         ("8.2.5", "3.7"),
         ("8.9", "5.1"),
@@ -1968,8 +1978,8 @@ async fn what_the_codes_of_the_smdp_mean() {
     ] {
         for what in ["downloadOrder", "confirmOrder"] {
             table.row(format!("{what}: {subject}/{reason} for now"), move |case| async move {
-                case.rule(move |call| match call.what == what && call.nth <= 3 {
-                    true => refused(subject, reason),
+                case.rule(move |call| match call.operation == what && call.nth <= 3 {
+                    true => rejection(subject, reason),
                     false => Act::Comply,
                 });
                 case.esim_to_done().await;
@@ -1997,26 +2007,26 @@ async fn what_the_codes_of_the_smdp_mean() {
                     } else {
                         &["confirmOrder"]
                     },
-                    refused(subject, reason),
+                    rejection(subject, reason),
                 ));
-                let id = case.begin_esim().await;
-                let sim = case.failed(&id, "profileRefused").await;
+                let id = case.start_esim_swap().await;
+                let sim = case.await_error(&id, "profileRefused").await;
                 assert_eq!(
                     sim.state.as_str() == "DISABLED",
                     (what, reason) == ("downloadOrder", "3.3")
                 );
                 assert!(case.calls("place").is_empty());
-                assert!(case.world().mails(&id).is_empty());
+                assert!(case.service().mails(&id).is_empty());
             },
         );
     }
-    // Another profile, or another matching id, than the one that was ordered.
+    // A profile or a matching id that is not the one that was ordered.
     for (name, field, value) in [
         ("another ICCID", "iccid", "8931086000000009999F"),
         ("another matching id", "matchingId", "AAAAA-BBBBB-CCCCC"),
     ] {
-        table.row(format!("{name} in an answer"), move |case| async move {
-            case.smdp().dress(
+        table.row(format!("{name} in a response"), move |case| async move {
+            case.smdp().edit_responses(
                 &case.esim,
                 Arc::new(move |body| {
                     if body.get(field).is_some() {
@@ -2024,9 +2034,9 @@ async fn what_the_codes_of_the_smdp_mean() {
                     }
                 }),
             );
-            let id = case.begin_esim().await;
-            case.failed(&id, "profileRefused").await;
-            assert!(case.world().mails(&id).is_empty());
+            let id = case.start_esim_swap().await;
+            case.await_error(&id, "profileRefused").await;
+            assert!(case.service().mails(&id).is_empty());
         });
     }
     table.finish().await;
@@ -2037,44 +2047,44 @@ async fn a_report_from_a_clock_an_hour_slow_counts() {
     let mut table = Table::new(Scene::new(6, &[&QUICK]).await);
     for (minutes, counts) in [(59, true), (61, false), (-59, true), (-600, true)] {
         table.row(format!("{minutes} min before"), move |case| async move {
-            let id = case.begin_mailed().await;
-            let since = case.world().record(&id).await.ordering_since.unwrap();
+            let id = case.start_mailed_swap().await;
+            let since = case.service().record(&id).await.ordering_since.unwrap();
             let dated = since - SignedDuration::from_mins(minutes);
             let dated = move |body: &mut Value| body["timestamp"] = json!(format!("{dated:.0}"));
             case.smdp().set(&case.esim, "Installed");
             assert_eq!(case.smdp().notify_progress(&case.esim, 4, dated).await, 204);
             if !counts {
-                assert_eq!(case.world().record(&id).await.profile, Some(ProfileState::Released));
+                assert_eq!(case.service().record(&id).await.profile, Some(ProfileState::Released));
                 assert_eq!(case.smdp().notify_progress(&case.esim, 4, |_| {}).await, 204);
             }
-            case.done(&id).await;
+            case.await_done(&id).await;
         });
     }
     table.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failed_try_stands_in_the_timeline_once() {
+async fn a_failed_attempt_is_in_the_timeline_once() {
     let scene = Scene::new(3, &[&QUICK]).await;
     for (what, esim) in [("place", false), ("start", true), ("downloadOrder", true)] {
         let case = scene.case();
-        case.rule(move |call| match call.what == what && call.nth <= 5 {
+        case.rule(move |call| match call.operation == what && call.nth <= 5 {
             true => Act::status(503),
             false => Act::Comply,
         });
         let id = if esim {
             case.esim_to_done().await
         } else {
-            let id = case.begin_card(0).await;
-            case.done(&id).await;
+            let id = case.start_card_swap(0).await;
+            case.await_done(&id).await;
             id
         };
-        let shown = local::show::swap(&case.world().stack.store, &id).await.unwrap();
+        let shown = operator::show::swap(&case.service().stack.store, &id).await.unwrap();
         assert_eq!(shown.matches("503").count(), 1, "{what}: {shown}");
     }
 }
 
-/// As the local stack is started, with its own settings and sweeps.
+/// A service with the settings and sweeps of the local stack.
 async fn local_stack(lines: usize) -> Arc<Scene> {
     let options = Options {
         sweep_every: Duration::from_secs(1),
@@ -2084,39 +2094,39 @@ async fn local_stack(lines: usize) -> Arc<Scene> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_the_local_stack_a_bad_network_makes_swaps_late_and_never_wrong() {
+async fn on_the_local_stack_a_bad_network_delays_swaps_but_never_corrupts_them() {
     async fn to_done(case: &Case, esim: bool) {
         let limit = Duration::from_secs(120);
         let id = match esim {
-            true => case.begin_esim().await,
-            false => case.begin_card(0).await,
+            true => case.start_esim_swap().await,
+            false => case.start_card_swap(0).await,
         };
         if esim {
-            let mail = within(limit, || async { case.world().mails(&id).pop() }).await;
-            assert!(mail.is_some(), "no mail: {}", case.tale(&id).await);
+            let mail = within(limit, || async { case.service().mails(&id).pop() }).await;
+            assert!(mail.is_some(), "no mail: {}", case.describe(&id).await);
             case.install().await;
         }
         let ended = within(limit, || async {
-            let record = case.world().record(&id).await;
+            let record = case.service().record(&id).await;
             (!record.phase.is_open()).then_some(())
         })
         .await;
-        assert!(ended.is_some(), "it stays {}", case.tale(&id).await);
-        case.done(&id).await;
-        assert_eq!(case.world().mails(&id).len(), usize::from(esim));
+        assert!(ended.is_some(), "the swap stays {}", case.describe(&id).await);
+        case.await_done(&id).await;
+        assert_eq!(case.service().mails(&id).len(), usize::from(esim));
     }
     let mut table = Table::new(local_stack(12).await);
     for esim in [false, true] {
         for status in [401, 403] {
             table.row(
-                format!("credentials are wrong for a while: {status}, eSIM {esim}"),
+                format!("credentials are rejected for a while: {status}, eSIM {esim}"),
                 move |case| async move {
                     let begun = Instant::now();
                     let at_start = Mutex::new(None);
                     case.network().rule(&case.phone, move |call| {
                         let a_while = Duration::from_secs(12);
                         let mut wrong = begun.elapsed() < a_while;
-                        if call.what == "start" {
+                        if call.operation == "start" {
                             let first = *at_start.lock().unwrap().get_or_insert(call.at);
                             wrong = first.elapsed() < a_while;
                         }
@@ -2127,11 +2137,11 @@ async fn on_the_local_stack_a_bad_network_makes_swaps_late_and_never_wrong() {
             );
         }
         table.row(
-            format!("the search knows nothing, and events are lost, eSIM {esim}"),
+            format!("the search finds nothing, and events are lost, eSIM {esim}"),
             move |case| async move {
-                case.manners(|manners| {
-                    manners.tells = false;
-                    manners.completes = Some(Duration::from_secs(3));
+                case.behaviour(|behaviour| {
+                    behaviour.sends_events = false;
+                    behaviour.completes_after = Some(Duration::from_secs(3));
                 });
                 case.rule(always(&["search"], Act::json(200, &json!([]))));
                 to_done(&case, esim).await;
@@ -2139,11 +2149,11 @@ async fn on_the_local_stack_a_bad_network_makes_swaps_late_and_never_wrong() {
         );
         let late = Duration::from_secs(11);
         for (name, act) in [
-            ("carried out at once", Act::AnswerLate(late)),
-            ("carried out then", Act::Late(late)),
+            ("executed at once", Act::RespondLate(late)),
+            ("executed late", Act::Late(late)),
         ] {
             table.row(
-                format!("everything is answered 11 s late, {name}, eSIM {esim}"),
+                format!("every response is 11 s late, {name}, eSIM {esim}"),
                 move |case| async move {
                     case.network().rule(&case.phone, move |_| act.clone());
                     to_done(&case, esim).await;
@@ -2151,8 +2161,8 @@ async fn on_the_local_stack_a_bad_network_makes_swaps_late_and_never_wrong() {
             );
         }
     }
-    table.row("the SM-DP+ answers 11 s late", |case| async move {
-        let late = Act::AnswerLate(Duration::from_secs(11));
+    table.row("the SM-DP+ responds 11 s late", |case| async move {
+        let late = Act::RespondLate(Duration::from_secs(11));
         case.smdp().rule(&case.esim, move |_| late.clone());
         to_done(&case, true).await;
     });
@@ -2160,39 +2170,39 @@ async fn on_the_local_stack_a_bad_network_makes_swaps_late_and_never_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "how long it takes is asked of it")]
+#[expect(clippy::print_stdout, reason = "the test reports how long it takes")]
 async fn four_hundred_submits_are_all_ordered() {
     const SWAPS: usize = 400;
-    // In files, as the local stack is: the engine in memory is slower with every write.
+    // With files, like the local stack: the engine in memory slows down with every write.
     let data = tempfile::tempdir().unwrap();
-    let world = TestStack::start(Options {
+    let service = TestStack::start(Options {
         data_dir: Some(data.path().to_owned()),
         sweep_every: Duration::from_secs(1),
-        // A mail whose sender fell behind is settled by SES's report, as deployed, and not by another one.
+        // As deployed, an SES event settles a mail whose sender was too slow, and no second mail is sent.
         settings: [("MAIL_DOUBT".to_owned(), "10m".to_owned())].into(),
         ..TestStack::options()
     })
     .await;
-    load_lines(&world, SWAPS).await;
-    load_sims(&world, FormFactor::Esim, SWAPS).await;
-    let token = world.owner(CUSTOMER);
+    load_lines(&service, SWAPS).await;
+    load_sims(&service, FormFactor::Esim, SWAPS).await;
+    let token = service.owner(CUSTOMER);
     let again = AtomicUsize::new(0);
     let begun = Instant::now();
     let ids: Vec<_> = stream::iter(0..SWAPS)
         .map(|number| {
-            let (world, token, again) = (&world, &token, &again);
+            let (service, token, again) = (&service, &token, &again);
             async move {
                 let body = json!({
                     "subscriptionId": line_id(number), "eSim": true,
                     "email": format!("c{number}@example.com"), "confirmationCode": CODE,
                 });
                 loop {
-                    let answer = world.submit(token, &body).await;
-                    if answer.status == 200 {
-                        return answer.json()["id"].as_str().unwrap().to_owned();
+                    let response = service.submit(token, &body).await;
+                    if response.status == 200 {
+                        return response.json()["id"].as_str().unwrap().to_owned();
                     }
-                    // What a client does whom a machine out of breath asks to come again.
-                    assert_eq!(answer.status, 503, "{answer:?}");
+                    // A client sends a request again when the API responds that it is overloaded.
+                    assert_eq!(response.status, 503, "{response:?}");
                     again.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
@@ -2205,16 +2215,16 @@ async fn four_hundred_submits_are_all_ordered() {
     let mut unmailed: Vec<_> = ids.iter().collect();
     while !unmailed.is_empty() {
         let waited = begun.elapsed();
-        let left = unmailed.len();
-        assert!(waited < Duration::from_secs(1800), "{left} wait");
+        let leftover = unmailed.len();
+        assert!(waited < Duration::from_secs(1800), "{leftover} wait");
         tokio::time::sleep(Duration::from_secs(1)).await;
-        unmailed.retain(|id| world.mails(id).is_empty());
-        // One that has failed gets no mail.
+        unmailed.retain(|id| service.mails(id).is_empty());
+        // A swap that failed sends no mail.
         if let Some(id) = unmailed.first() {
             let read = ActivationId::parse(id).unwrap();
-            if let Ok(Some(swap)) = world.stack.store.swap(&read).await {
+            if let Ok(Some(swap)) = service.stack.store.swap(&read).await {
                 let failure = swap.activation.failure;
-                assert_eq!(failure, None, "{id}, and {left} wait");
+                assert_eq!(failure, None, "{id}, and {leftover} wait");
             }
         }
     }
@@ -2222,14 +2232,14 @@ async fn four_hundred_submits_are_all_ordered() {
         "{SWAPS} swaps: submitted in {submitted:?} ({again:?} times again), ordered and mailed in {:?}",
         begun.elapsed()
     );
-    let (smdp, carrier) = (
-        world.stack.smdp.as_ref().unwrap(),
-        world.stack.carrier.as_ref().unwrap(),
+    let (smdp, network) = (
+        service.stack.smdp.as_ref().unwrap(),
+        service.stack.network.as_ref().unwrap(),
     );
     for id in &ids {
-        assert_eq!(world.mails(id).len(), 1, "{id}");
-        assert_eq!(carrier.orders_of(id).unwrap(), 1, "{id}");
-        let record = world.record(id).await;
+        assert_eq!(service.mails(id).len(), 1, "{id}");
+        assert_eq!(network.orders_of(id).unwrap(), 1, "{id}");
+        let record = service.record(id).await;
         assert_eq!((record.phase, record.failure), (Phase::Ordered, None), "{id}");
         let esim: Iccid = record.new_sim;
         assert_eq!(smdp.orders_of(&esim).unwrap(), 1, "{id}");

@@ -1,4 +1,4 @@
-//! `GET /api/QueryActivation`: every parameter, who sees what, and listings longer than a page.
+//! `GET /api/QueryActivation`: every parameter, who sees which swaps, and listings longer than a page.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use local::dynoxide::types::{AttributeValue, Item};
 use serde_json::{Value, json};
 use tests::{FREE_CARD, FaultyProxy, TestStack, card, esim, line};
 
-/// A swap as it is put straight into the table.
+/// A swap that a test writes directly into the table.
 #[derive(Clone)]
 struct Past {
     id: String,
@@ -31,37 +31,37 @@ fn past(id: &str, created: &str, line: &'static str, status: &'static str, refer
     }
 }
 
-/// Number, customer and reseller of a sample line.
+/// The phone number, customer and reseller of a sample line.
 fn owner_of(line: &str) -> (&'static str, &'static str, &'static str) {
     match line {
         line::ANNA => ("+31612345601", "C-100", "R-10"),
         line::BRAM => ("+31612345602", "C-100", "R-10"),
         line::CARLA => ("+31612345603", "C-200", "R-10"),
         line::DORTE => ("+4520123401", "C-300", "R-20"),
-        _ => panic!("no line of these tests"),
+        _ => panic!("these tests do not use the line"),
     }
 }
 
-/// A row as the store writes it: that of a swap to a card, from its call on the way to DONE.
-async fn template(world: &TestStack) -> Item {
-    let id = world.begin(&card(line::ANNA, FREE_CARD)).await;
-    world.await_status(&id, "DONE").await;
+/// A row as the store writes it: a card swap between its submission and DONE.
+async fn template(service: &TestStack) -> Item {
+    let id = service.start_swap(&card(line::ANNA, FREE_CARD)).await;
+    service.await_status(&id, "DONE").await;
     let text = |text: &str| AttributeValue::S(text.to_owned());
     let key = HashMap::from([
         ("pk".to_owned(), text(&format!("A#{id}"))),
         ("sk".to_owned(), text("activation")),
     ]);
-    let database = &world.stack.database;
+    let database = &service.stack.database;
     let found = database.get_item(GetItemRequest {
-        table_name: world.stack.endpoints.table.clone(),
+        table_name: service.stack.endpoints.table.clone(),
         key: key.clone(),
         ..GetItemRequest::default()
     });
     let row = found.unwrap().item.unwrap();
-    // It is no part of what is asked for.
+    // The attribute is no part of the row that the tests copy.
     database
         .delete_item(local::dynoxide::actions::delete_item::DeleteItemRequest {
-            table_name: world.stack.endpoints.table.clone(),
+            table_name: service.stack.endpoints.table.clone(),
             key,
             ..Default::default()
         })
@@ -69,8 +69,8 @@ async fn template(world: &TestStack) -> Item {
     row
 }
 
-/// Puts swaps into the table without a word to the functions.
-fn import(world: &TestStack, template: &Item, swaps: &[Past]) {
+/// Writes swaps directly into the table, without the functions.
+fn import(service: &TestStack, template: &Item, swaps: &[Past]) {
     let rows = swaps.iter().map(|swap| {
         let (phone, customer, reseller) = owner_of(swap.line);
         let phase = match swap.status {
@@ -103,15 +103,15 @@ fn import(world: &TestStack, template: &Item, swaps: &[Past]) {
         row
     });
     let options = ImportOptions::default();
-    let table = &world.stack.endpoints.table;
-    world
+    let table = &service.stack.endpoints.table;
+    service
         .stack
         .database
         .import_items(table, rows.collect(), options)
         .unwrap();
 }
 
-/// A few swaps around the night in which the clocks of Amsterdam go forward: 30 March 2025 has 23 hours.
+/// A few swaps around 30 March 2025, which has 23 hours in Amsterdam because daylight saving time starts.
 fn few() -> Vec<Past> {
     vec![
         past("a1", "2025-03-29T22:59:59.999Z", line::ANNA, "DONE", "R1"),
@@ -131,20 +131,20 @@ fn ids(page: &Value) -> Vec<String> {
         .collect()
 }
 
-/// A page: 200.
-async fn page(world: &TestStack, token: &str, query: &str) -> Value {
-    let answer = world.query(token, query).await;
-    assert_eq!(answer.status, 200, "{query}: {answer:?}");
-    answer.json()
+/// A page of a query that must succeed.
+async fn page(service: &TestStack, token: &str, query: &str) -> Value {
+    let response = service.query(token, query).await;
+    assert_eq!(response.status, 200, "{query}: {response:?}");
+    response.json()
 }
 
-/// All swaps that `next` leads to, page by page; the totals of all pages are the same, and no page is longer than asked.
-async fn walk(world: &TestStack, token: &str, query: &str, take: usize) -> (Vec<String>, Value) {
-    let first = page(world, token, &format!("{query}&take={take}")).await;
+/// All swaps on all pages that `next` leads to. Every page must have the same total, and at most `take` swaps.
+async fn walk(service: &TestStack, token: &str, query: &str, take: usize) -> (Vec<String>, Value) {
+    let first = page(service, token, &format!("{query}&take={take}")).await;
     let (mut found, mut meta) = (ids(&first), first["meta"].clone());
     while let Some(next) = meta["next"].as_str() {
         let query = format!("{query}&take={take}&cursor={next}");
-        let page = page(world, token, &query).await;
+        let page = page(service, token, &query).await;
         assert!(ids(&page).len() <= take);
         assert_eq!((&page["total"], &page["offset"]), (&first["total"], &json!(0)));
         assert_eq!(page["meta"]["totalIsLowerBound"], first["meta"]["totalIsLowerBound"]);
@@ -156,11 +156,11 @@ async fn walk(world: &TestStack, token: &str, query: &str, take: usize) -> (Vec<
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_each_parameter_finds() {
-    let world = TestStack::new().await;
-    let template = template(&world).await;
-    import(&world, &template, &few());
+    let service = TestStack::new().await;
+    let template = template(&service).await;
+    import(&service, &template, &few());
     let all = "d1 c1 b1 a3 a2 a1";
-    // The query, what matches in the order of the page, and what of it the page shows when that is not all.
+    // The query, the matching swaps in order, and the part of them on the first page if there are more.
     for (query, matches, shown) in [
         ("", all, None),
         ("orderByDesc=createdAt", all, None),
@@ -240,7 +240,7 @@ async fn what_each_parameter_finds() {
             None,
         ),
     ] {
-        let page = page(&world, &world.admin(), query).await;
+        let page = page(&service, &service.admin(), query).await;
         let fields: Vec<&str> = page.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(fields, ["offset", "total", "results", "meta"], "{query}");
         assert_eq!(ids(&page).join(" "), shown.unwrap_or(matches), "{query}");
@@ -252,19 +252,20 @@ async fn what_each_parameter_finds() {
         let skip = skip.split('&').find_map(|pair| pair.strip_prefix("skip="));
         assert_eq!(page["offset"], skip.unwrap_or("0").parse::<u64>().unwrap(), "{query}");
     }
-    let found = page(&world, &world.admin(), "id=a3").await;
+    let found = page(&service, &service.admin(), "id=a3").await;
     assert_eq!(found["results"][0]["createdAt"], "2025-03-30T23:59:59.999+02:00");
-    let found = page(&world, &world.admin(), "id=a1").await;
+    let found = page(&service, &service.admin(), "id=a1").await;
     assert_eq!(found["results"][0]["createdAt"], "2025-03-29T23:59:59.999+01:00");
 }
 
-/// The indexes of customers and resellers tell how swaps ended, the others do not; whether one is INIT or BUSY is in its row.
+/// The indexes of customers and resellers have the final states, the other indexes do not. Whether a swap is INIT or
+/// BUSY is only in its row.
 #[tokio::test]
-async fn a_status_is_found_whoever_asks() {
-    let world = TestStack::new().await;
-    let template = template(&world).await;
-    import(&world, &template, &few());
-    let tokens = [world.admin(), world.owner("C-100"), world.reseller("R-10")];
+async fn a_status_filter_works_for_every_caller() {
+    let service = TestStack::new().await;
+    let template = template(&service).await;
+    import(&service, &template, &few());
+    let tokens = [service.admin(), service.owner("C-100"), service.reseller("R-10")];
     for (query, of_customer, of_reseller, of_all) in [
         ("status=INIT", "b1", "b1", "b1"),
         ("status=BUSY", "a3", "a3", "a3"),
@@ -275,7 +276,7 @@ async fn a_status_is_found_whoever_asks() {
         ("status=DONE&statusIn=BUSY", "", "", ""),
     ] {
         for (token, expected) in tokens.iter().zip([of_all, of_customer, of_reseller]) {
-            let page = page(&world, token, query).await;
+            let page = page(&service, token, query).await;
             assert_eq!(ids(&page).join(" "), expected, "{query}");
             assert_eq!(page["total"], expected.split_whitespace().count(), "{query}");
         }
@@ -283,8 +284,8 @@ async fn a_status_is_found_whoever_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_malformed_is_refused_by_name() {
-    let world = TestStack::new().await;
+async fn a_malformed_parameter_is_rejected_by_name() {
+    let service = TestStack::new().await;
     for (query, fields) in [
         ("colour=red", "colour"),
         ("Colour=", "Colour"),
@@ -322,9 +323,9 @@ async fn what_is_malformed_is_refused_by_name() {
         ("id=a&ID=b", "id"),
         ("take=0&skip=1001&colour=red&status=NEW", "take skip colour status"),
     ] {
-        let answer = world.query(&world.admin(), query).await;
-        let (status, code, faults) = answer.refusal();
-        assert_eq!((status, code.as_str()), (400, "InvalidValue"), "{query}: {answer:?}");
+        let response = service.query(&service.admin(), query).await;
+        let (status, code, faults) = response.error();
+        assert_eq!((status, code.as_str()), (400, "InvalidValue"), "{query}: {response:?}");
         let mut named: Vec<&str> = faults.iter().map(|(_, field)| field.as_str()).collect();
         let mut expected: Vec<&str> = fields.split(' ').collect();
         named.sort_unstable();
@@ -332,31 +333,36 @@ async fn what_is_malformed_is_refused_by_name() {
         assert_eq!(named, expected, "{query}");
         assert!(faults.iter().all(|(code, _)| code == "InvalidValue"));
     }
-    let too_far = world.query(&world.admin(), "skip=1001").await;
+    let too_far = service.query(&service.admin(), "skip=1001").await;
     assert_eq!(too_far.status, 400);
     assert!(too_far.body.contains("cursor"), "{too_far:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stranger_s_long_listing_is_like_none() {
-    let world = TestStack::new().await;
-    let template = template(&world).await;
-    import(&world, &template, &many(2002));
-    let stranger = world.owner("C-300");
+async fn a_strangers_long_listing_looks_empty() {
+    let service = TestStack::new().await;
+    let template = template(&service).await;
+    import(&service, &template, &many(2002));
+    let stranger = service.owner("C-300");
     for query in ["", "&orderBy=createdAt", "&status=ERROR", "&skip=1000", "&take=1"] {
         let line = format!("subscriptionId={}{query}", line::ANNA);
-        let foreign = world.query(&stranger, &line).await;
-        let missing = world.query(&stranger, &format!("subscriptionId=nosuch{query}")).await;
+        let foreign = service.query(&stranger, &line).await;
+        let missing = service.query(&stranger, &format!("subscriptionId=nosuch{query}")).await;
         assert_eq!(foreign.timeless(), missing.timeless(), "{query}");
     }
-    let own = page(&world, &world.owner("C-100"), &format!("subscriptionId={}", line::ANNA)).await;
+    let own = page(
+        &service,
+        &service.owner("C-100"),
+        &format!("subscriptionId={}", line::ANNA),
+    )
+    .await;
     assert_eq!(
         (&own["total"], &own["meta"]["totalIsLowerBound"]),
         (&json!(1000), &json!(true))
     );
 }
 
-/// Swaps of C-100, three at a time in the same millisecond, newest last.
+/// Swaps of C-100, three in each millisecond, newest last.
 fn many(count: usize) -> Vec<Past> {
     let first: Timestamp = "2024-05-01T08:00:00.123Z".parse().unwrap();
     (0..count)
@@ -376,16 +382,16 @@ fn ids_of(swaps: &[Past], fits: impl Fn(&Past) -> bool) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_walk_by_cursor_meets_each_swap_once() {
-    let world = TestStack::new().await;
-    let template = template(&world).await;
+async fn following_next_returns_each_swap_once() {
+    let service = TestStack::new().await;
+    let template = template(&service).await;
     let swaps = many(130);
-    import(&world, &template, &swaps);
-    import(&world, &template, &few()[4..]);
+    import(&service, &template, &swaps);
+    import(&service, &template, &few()[4..]);
     let everything = ids_of(&swaps, |_| true);
     let of_anna = ids_of(&swaps, |swap| swap.line == line::ANNA);
     let errors = ids_of(&swaps, |swap| swap.status == "ERROR");
-    let (owner, anna) = (world.owner("C-100"), format!("subscriptionId={}", line::ANNA));
+    let (owner, anna) = (service.owner("C-100"), format!("subscriptionId={}", line::ANNA));
     for (query, expected) in [
         ("", &everything),
         (&anna, &of_anna),
@@ -395,62 +401,62 @@ async fn a_walk_by_cursor_meets_each_swap_once() {
         ("createdAtTo=2024-04-30", &Vec::new()),
     ] {
         for take in [7, 100] {
-            let (found, total) = walk(&world, &owner, &format!("{query}&orderBy=createdAt"), take).await;
+            let (found, total) = walk(&service, &owner, &format!("{query}&orderBy=createdAt"), take).await;
             assert_eq!(&found, expected, "{query} {take}");
             assert_eq!(total, expected.len());
-            let (mut found, total) = walk(&world, &owner, query, take).await;
+            let (mut found, total) = walk(&service, &owner, query, take).await;
             found.reverse();
             assert_eq!(&found, expected, "{query} {take}");
             assert_eq!(total, expected.len());
         }
     }
-    let (found, _) = walk(&world, &world.admin(), "", 50).await;
+    let (found, _) = walk(&service, &service.admin(), "", 50).await;
     assert_eq!(found.len(), 132);
 
-    // What is asked meanwhile does not come between.
-    let first = page(&world, &owner, "take=100").await;
+    // Swaps submitted between two pages do not appear on later pages.
+    let first = page(&service, &owner, "take=100").await;
     import(
-        &world,
+        &service,
         &template,
         &[past("new", "2026-01-01T00:00:00Z", line::ANNA, "DONE", "")],
     );
     let next = first["meta"]["next"].as_str().unwrap();
-    let second = page(&world, &owner, &format!("take=30&cursor={next}")).await;
+    let second = page(&service, &owner, &format!("take=30&cursor={next}")).await;
     let newest_first: Vec<String> = everything.into_iter().rev().collect();
     assert_eq!(ids(&second), newest_first[100..130]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cursor_serves_one_caller_and_one_question() {
-    let world = TestStack::new().await;
-    let template = template(&world).await;
-    import(&world, &template, &few());
-    let owner = world.owner("C-100");
-    let first = page(&world, &owner, "statusIn=DONE,BUSY,ERROR&take=1").await;
+async fn a_cursor_is_valid_for_one_caller_and_one_query() {
+    let service = TestStack::new().await;
+    let template = template(&service).await;
+    import(&service, &template, &few());
+    let owner = service.owner("C-100");
+    let first = page(&service, &owner, "statusIn=DONE,BUSY,ERROR&take=1").await;
     let cursor = first["meta"]["next"].as_str().unwrap();
     let question = "statusIn=DONE,BUSY,ERROR";
-    let next = page(&world, &owner, &format!("{question}&take=5&cursor={cursor}")).await;
+    let next = page(&service, &owner, &format!("{question}&take=5&cursor={cursor}")).await;
     assert_eq!(ids(&next), ["a2", "a1"]);
-    let again = page(&world, &owner, &format!("CURSOR={cursor}&{question}")).await;
+    let again = page(&service, &owner, &format!("CURSOR={cursor}&{question}")).await;
     assert_eq!(ids(&again), ["a2", "a1"]);
 
-    let refused = async |token: &str, query: &str| {
-        let answer = world.query(token, query).await;
+    let check_rejected = async |token: &str, query: &str| {
+        let response = service.query(token, query).await;
         let cursor = vec![("InvalidValue".to_owned(), "cursor".to_owned())];
-        assert_eq!(answer.refusal(), (400, "InvalidValue".to_owned(), cursor), "{query}");
+        assert_eq!(response.error(), (400, "InvalidValue".to_owned(), cursor), "{query}");
     };
     let now = Timestamp::now();
-    let other_subject = world
+    let other_subject = service
         .stack
         .tokens
         .issue("OWNER", Some("C-100"), None, "another", 60, now);
     for token in [
-        &world.owner("C-200"),
-        &world.reseller("R-10"),
-        &world.admin(),
+        &service.owner("C-200"),
+        &service.reseller("R-10"),
+        &service.admin(),
         &other_subject,
     ] {
-        refused(token, &format!("{question}&cursor={cursor}")).await;
+        check_rejected(token, &format!("{question}&cursor={cursor}")).await;
     }
     for other in [
         "",
@@ -458,7 +464,7 @@ async fn a_cursor_serves_one_caller_and_one_question() {
         "statusIn=DONE,BUSY",
         "subscriptionId=65a1b2c3d4e5f60718293a01",
     ] {
-        refused(&owner, &format!("{other}&cursor={cursor}")).await;
+        check_rejected(&owner, &format!("{other}&cursor={cursor}")).await;
     }
     for more in [
         "orderBy=createdAt",
@@ -466,82 +472,84 @@ async fn a_cursor_serves_one_caller_and_one_question() {
         "createdAtFrom=2025-01-01",
         "phoneNumber=06-12345601",
     ] {
-        refused(&owner, &format!("{question}&{more}&cursor={cursor}")).await;
+        check_rejected(&owner, &format!("{question}&{more}&cursor={cursor}")).await;
     }
     for place in (0..cursor.len()).step_by(5) {
         let mut altered = cursor.as_bytes().to_vec();
         altered[place] = if altered[place] == b'A' { b'B' } else { b'A' };
         let altered = String::from_utf8(altered).unwrap();
-        refused(&owner, &format!("{question}&cursor={altered}")).await;
+        check_rejected(&owner, &format!("{question}&cursor={altered}")).await;
     }
     for altered in [&cursor[1..], &cursor[..cursor.len() - 4], &format!("{cursor}AAAA")] {
-        refused(&owner, &format!("{question}&cursor={altered}")).await;
+        check_rejected(&owner, &format!("{question}&cursor={altered}")).await;
     }
-    let skipping = world.query(&owner, &format!("{question}&skip=1&cursor={cursor}")).await;
+    let skipping = service
+        .query(&owner, &format!("{question}&skip=1&cursor={cursor}"))
+        .await;
     assert_eq!(skipping.status, 400);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_total_is_exact_up_to_a_thousand() {
-    let world = TestStack::new().await;
-    let template = template(&world).await;
+    let service = TestStack::new().await;
+    let template = template(&service).await;
     let swaps = many(1500);
     let (old, new) = swaps.split_at(500);
-    import(&world, &template, new);
-    let owner = world.owner("C-100");
-    let first = page(&world, &owner, "").await;
+    import(&service, &template, new);
+    let owner = service.owner("C-100");
+    let first = page(&service, &owner, "").await;
     assert_eq!(
         (&first["total"], &first["meta"]["totalIsLowerBound"]),
         (&json!(1000), &Value::Null)
     );
-    let far = page(&world, &owner, "skip=975").await;
+    let far = page(&service, &owner, "skip=975").await;
     assert_eq!((ids(&far).len(), &far["meta"]), (25, &json!({})));
 
-    import(&world, &template, &old[499..]);
-    let first = page(&world, &owner, "").await;
+    import(&service, &template, &old[499..]);
+    let first = page(&service, &owner, "").await;
     assert_eq!(
         (&first["total"], &first["meta"]["totalIsLowerBound"]),
         (&json!(1000), &json!(true))
     );
-    import(&world, &template, &old[..499]);
-    let far = page(&world, &owner, "skip=1000&take=2").await;
+    import(&service, &template, &old[..499]);
+    let far = page(&service, &owner, "skip=1000&take=2").await;
     assert_eq!(
         (ids(&far), &far["offset"]),
         (vec!["m0499".to_owned(), "m0498".to_owned()], &json!(1000))
     );
-    let (found, total) = walk(&world, &owner, "", 100).await;
+    let (found, total) = walk(&service, &owner, "", 100).await;
     assert_eq!((found.len(), total), (1500, json!(1000)));
 
-    // The two that match are behind the first thousand: the first page is empty, and leads to them.
-    let rare = page(&world, &owner, "referenceNumber=rare").await;
+    // The two matching swaps are behind the first thousand: the first page is empty, and `next` leads to them.
+    let rare = page(&service, &owner, "referenceNumber=rare").await;
     assert_eq!(
         (ids(&rare).len(), &rare["total"], &rare["meta"]["totalIsLowerBound"]),
         (0, &json!(0), &json!(true))
     );
-    let (found, _) = walk(&world, &owner, "referenceNumber=rare", 25).await;
+    let (found, _) = walk(&service, &owner, "referenceNumber=rare", 25).await;
     assert_eq!(found, ["m0001", "m0000"]);
-    let (found, _) = walk(&world, &owner, "referenceNumber=rare&orderBy=createdAt", 1).await;
+    let (found, _) = walk(&service, &owner, "referenceNumber=rare&orderBy=createdAt", 1).await;
     assert_eq!(found, ["m0000", "m0001"]);
-    let (found, _) = walk(&world, &owner, "status=ERROR", 100).await;
+    let (found, _) = walk(&service, &owner, "status=ERROR", 100).await;
     assert_eq!(found.len(), 300);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_by_id_is_one_read_of_one_unit() {
     let table = FaultyProxy::new().await;
-    let world = TestStack::with(&[
+    let service = TestStack::with(&[
         ("AWS_ENDPOINT_URL_DYNAMODB", &table.url),
         ("CONFIRMATION_CODE_ECHO", "masked"),
     ])
     .await;
-    table.connect(&world.stack.endpoints.dynamodb);
-    let id = world.begin(&esim(line::ANNA)).await;
-    let code = world.await_waiting(&id).await;
-    assert_eq!(world.install(&code, "8E9!#").await.status, 200);
-    world.await_status(&id, "DONE").await;
+    table.connect(&service.stack.endpoints.dynamodb);
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let code = service.await_waiting(&id).await;
+    assert_eq!(service.install(&code, "8E9!#").await.status, 200);
+    service.await_status(&id, "DONE").await;
 
-    let (own, foreign) = (world.owner("C-100"), world.owner("C-300"));
-    // The stream's last records and SES's reports make calls of their own: only when they are through do ours count.
+    let (own, foreign) = (service.owner("C-100"), service.owner("C-300"));
+    // The last change records and SES events cause calls of their own: count ours only when those are done.
     let mut calls = table.count("POST");
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -551,17 +559,17 @@ async fn a_query_by_id_is_one_read_of_one_unit() {
         }
         calls = now;
     }
-    let rows = world.table();
+    let rows = service.table();
     for (token, id) in [(&own, id.as_str()), (&foreign, &id), (&own, "nosuch"), (&own, &id)] {
-        assert_eq!(world.query(token, &format!("id={id}")).await.status, 200);
+        assert_eq!(service.query(token, &format!("id={id}")).await.status, 200);
     }
     assert_eq!(table.count("POST") - calls, 4);
-    assert_eq!(world.table(), rows);
+    assert_eq!(service.table(), rows);
 
-    // What that one call reads: the swap and its mail, at the end of their life.
+    // The call reads the swap and its mail, at the end of their lives.
     let pk = AttributeValue::S(format!("A#{id}"));
-    let read = world.stack.database.query(QueryRequest {
-        table_name: world.stack.endpoints.table.clone(),
+    let read = service.stack.database.query(QueryRequest {
+        table_name: service.stack.endpoints.table.clone(),
         key_condition_expression: Some("pk = :pk".to_owned()),
         expression_attribute_values: Some(HashMap::from([(":pk".to_owned(), pk)])),
         consistent_read: Some(true),

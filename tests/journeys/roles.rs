@@ -1,20 +1,18 @@
-//! Who may do what: every caller asks everything of every line, and one rule says what has to come of it. What else can be wrong with a request is in the other journeys.
+//! Authorization: every kind of caller sends every request about every kind of line, and one rule gives the expected
+//! response. Other errors in requests are tested in the other journeys.
 
-use domain::{
-    ActivationId, Claim, Delivery, EmailAddress, Fact, FormFactor, Iccid, Language, Line, LineState, Msisdn,
-    NetworkName, Sim, SimState, SmDpAddress, SubscriptionId, apply,
-};
+use domain::{ActivationId, Claim, Delivery, EmailAddress, Fact, FormFactor, Line, Sim, SmDpAddress, apply};
 use edge::Settings;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use store::{Saved, Store};
+use tests::stock::{active_line, free_sim, line_id};
 use tests::{Bill, TestResponse, TestStack};
 
 const OWN: (&str, &str) = ("C-OWN", "R-OWN");
-/// Customer and reseller of a line: the caller's own, of the same reseller but another customer, foreign.
+/// The customer and reseller of a line: the caller's own, another customer's of the same reseller, a stranger's.
 const HOLDERS: [(&str, &str); 3] = [OWN, ("C-OTHER", OWN.1), ("C-FOREIGN", "R-FOREIGN")];
 const ROLES: [&str; 6] = ["OWNER", "RESELLER", "ADMIN", "AUDITOR", "owner", ""];
-/// Customer and reseller in a token: none, empty, those of the first line, and these in each other's place.
+/// The customer and reseller claims in a token: none, empty, those of the first line, and both exchanged.
 const CLAIMS: [(Option<&str>, Option<&str>); 6] = [
     (None, None),
     (Some(""), Some("")),
@@ -24,7 +22,7 @@ const CLAIMS: [(Option<&str>, Option<&str>); 6] = [
     (Some(OWN.1), Some(OWN.0)),
 ];
 
-/// What a token says: role, customer, reseller.
+/// The claims of a token: role, customer, reseller.
 type Claims = (&'static str, Option<&'static str>, Option<&'static str>);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,13 +31,13 @@ enum Outcome {
     Unauthorized,
     /// The role is none of the three, or lacks its claim.
     Forbidden,
-    /// For this caller there is no such line.
+    /// For this caller, the line does not exist.
     Unknown,
     Done,
 }
 
 impl Outcome {
-    /// Nobody may ask anything so.
+    /// Whether the caller may send no request at all.
     fn is_no_caller(self) -> bool {
         matches!(self, Self::Unauthorized | Self::Forbidden)
     }
@@ -61,19 +59,19 @@ fn outcome(claims: Option<Claims>, (customer, reseller): (&str, &str)) -> Outcom
     }
 }
 
-/// What a request is about. Its words take their places in braces in a row of [`REQUESTS`].
+/// The line, card and swap of a request. Their values replace the names in braces in a row of [`REQUESTS`].
 struct Target {
     line: String,
     phone: String,
-    /// A card that the line could take.
+    /// A card that the line can get.
     card: String,
-    /// The line's open swap; of a line without one, of none.
+    /// The line's open swap; an unknown id if the line has none.
     swap: String,
     reference: String,
 }
 
 impl Target {
-    /// What is nowhere; but the card is the other one's.
+    /// Values that do not exist, apart from the other target's card.
     fn missing(other: &Self) -> Self {
         Self {
             line: "ffffffffffffffffffffffff".to_owned(),
@@ -93,18 +91,18 @@ impl Target {
     }
 }
 
-/// How a request refuses what is not there.
+/// The response of a request about something that does not exist.
 #[derive(Clone, Copy)]
 enum Unknown {
     /// The subscription dialect names the field.
     Field(&'static str),
-    /// The account dialect.
+    /// The account dialect has one message.
     Account,
-    /// A query finds nothing.
+    /// A query returns an empty page.
     EmptyPage,
 }
 
-/// What a request needs in order to be done.
+/// The state that a request needs to succeed.
 #[derive(Clone, Copy, PartialEq)]
 enum Needs {
     FreeLine,
@@ -113,7 +111,7 @@ enum Needs {
     MailedSwap,
 }
 
-/// Method, path, body, what it needs, and how it refuses.
+/// Method, path, body, the state that it needs, and its response about something that does not exist.
 type Request = (&'static str, &'static str, &'static str, Needs, Unknown);
 
 const SUBMIT: &str = "/api/SimSwapSubscription";
@@ -155,15 +153,15 @@ const REQUESTS: [Request; 16] = {
     ]
 };
 
-/// The whole refusal: status and body.
-fn refusal(outcome: Outcome, unknown: Unknown) -> (u16, Value) {
+/// The whole error response: status and body.
+fn error_response(outcome: Outcome, unknown: Unknown) -> (u16, Value) {
     let account = |code, message, description| {
         let error = json!({"code": code, "message": message, "description": description});
         (code, json!({"success": false, "error": error}))
     };
     let status = |code, message: &str, errors| json!({"responseStatus": {"errorCode": code, "message": message, "errors": errors}});
     match (outcome, unknown) {
-        (Outcome::Done, _) => panic!("it is not refused"),
+        (Outcome::Done, _) => panic!("the request succeeds"),
         (Outcome::Unauthorized, _) => (401, json!({"message": "Unauthorized"})),
         (Outcome::Forbidden, Unknown::Account) => account(403, "role", "The role may not change SIM cards"),
         (Outcome::Forbidden, _) => {
@@ -172,7 +170,10 @@ fn refusal(outcome: Outcome, unknown: Unknown) -> (u16, Value) {
         }
         (Outcome::Unknown, Unknown::Account) => account(404, "mvnoAccount", "MVNO account not found"),
         (Outcome::Unknown, Unknown::Field(field)) => {
-            let message = format!("What '{field}' names was not found.");
+            let message = match field {
+                "id" => "No activation has this id.".to_owned(),
+                _ => format!("What '{field}' names was not found."),
+            };
             let fault = json!({"errorCode": "NotFound", "fieldName": field, "message": message, "meta": {}});
             (404, status("NotFound", &message, json!([fault])))
         }
@@ -180,7 +181,7 @@ fn refusal(outcome: Outcome, unknown: Unknown) -> (u16, Value) {
     }
 }
 
-/// All tokens, and none. An ADMIN's claims are as good as none, so it has two.
+/// All tokens, and no token. The claims of an ADMIN have no effect, so there are only two such tokens.
 fn callers() -> impl Iterator<Item = Option<Claims>> {
     let claims = |role| {
         let fits = move |claims: &_| role != "ADMIN" || *claims == CLAIMS[0] || *claims == CLAIMS[4];
@@ -190,14 +191,14 @@ fn callers() -> impl Iterator<Item = Option<Claims>> {
     ROLES.into_iter().flat_map(claims).chain([None])
 }
 
-/// An `authorization` header, if the caller has a token.
-fn bearer(world: &TestStack, caller: Option<Claims>) -> Option<String> {
+/// The `authorization` header, if the caller has a token.
+fn bearer(service: &TestStack, caller: Option<Claims>) -> Option<String> {
     let (role, customer, reseller) = caller?;
-    Some(format!("Bearer {}", world.token(role, customer, reseller)))
+    Some(format!("Bearer {}", service.token(role, customer, reseller)))
 }
 
-async fn ask(
-    world: &TestStack,
+async fn send(
+    service: &TestStack,
     bearer: Option<&str>,
     (method, path, body, ..): Request,
     target: &Target,
@@ -207,48 +208,24 @@ async fn ask(
     headers.extend(bearer.map(|bearer| ("authorization", bearer)));
     headers.extend(key.map(|key| ("idempotency-key", key)));
     let (path, body) = (target.fill(path), target.fill(body));
-    world.send(method, &path, &headers, body).await
+    service.send(method, &path, &headers, body).await
 }
 
-/// A line on a network of its own, with a card and an eSIM that are for it alone.
-async fn target(world: &TestStack, number: usize, (customer, reseller): (&str, &str), needs: Needs) -> Target {
-    let iccid = |series: usize| Iccid::parse(&format!("8931{series}{number:014}")).unwrap();
-    let sim = |series, form_factor| Sim {
-        iccid: iccid(series),
-        imsi: None,
-        network: NetworkName::parse(&format!("ROLES-{number}")).unwrap(),
+/// A line on a network of its own, with a card and an eSIM that no other line can get.
+async fn target(service: &TestStack, number: usize, (customer, reseller): (&str, &str), needs: Needs) -> Target {
+    let network = format!("ROLES-{number}");
+    let sim = |series: usize, form_factor| Sim {
         reseller: Some(reseller.to_owned()),
-        form_factor,
         auto_assign: true,
-        state: SimState::Free,
-        free_from: Timestamp::UNIX_EPOCH,
-        holder: None,
-        pin1: None,
-        pin2: None,
-        puk1: None,
-        puk2: None,
-        supplier_code: None,
-        tag: None,
-        codes_shown: false,
+        ..free_sim(&network, &format!("8931{series}{number:014}"), form_factor)
     };
     let (old, card) = (sim(1, FormFactor::Nano), sim(2, FormFactor::Nano));
     let line = Line {
-        id: SubscriptionId::parse(&format!("5ca1e{number:019x}")).unwrap(),
-        phone: Msisdn::parse(&format!("+316{number:08}")).unwrap(),
         customer: customer.to_owned(),
-        reseller: Some(reseller.to_owned()),
-        network: old.network.clone(),
-        current_sim: old.iccid.clone(),
         email: Some(EmailAddress::parse("roles@example.com").unwrap()),
-        language: Language::En,
-        state: LineState::Active,
-        porting: false,
-        locked: false,
-        open_swap: None,
-        kept_card: None,
-        kept_esim: None,
+        ..active_line(&line_id(number), &format!("+316{number:08}"), &old)
     };
-    let store = &world.stack.store;
+    let store = &service.stack.store;
     store.add_line(&line, old).await.unwrap();
     store.add_sim(&card).await.unwrap();
     store.add_sim(&sim(3, FormFactor::Esim)).await.unwrap();
@@ -262,16 +239,16 @@ async fn target(world: &TestStack, number: usize, (customer, reseller): (&str, &
     if needs != Needs::FreeLine {
         let mut swap = tests::esim(&target.line);
         swap["referenceNumber"] = json!(target.reference);
-        target.swap = world.begin(&swap).await;
+        target.swap = service.start_swap(&swap).await;
     }
     if needs == Needs::MailedSwap {
-        order(store, &target.swap).await;
+        record_order(store, &target.swap).await;
     }
     target
 }
 
-/// Writes that a swap is ordered, as nobody does while the stream is off.
-async fn order(store: &Store, id: &str) {
+/// Records that a swap is ordered, which nothing else does while the stream is off.
+async fn record_order(store: &Store, id: &str) {
     let deadlines = Settings::new(|_| None).deadlines().unwrap();
     let id = ActivationId::parse(id).unwrap();
     let before = store.swap(&id).await.unwrap().unwrap();
@@ -296,16 +273,16 @@ async fn order(store: &Store, id: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_caller_may_not_touch_is_as_if_it_were_not_there_and_stays_as_it_is() {
-    let (world, meter) = TestStack::metered().await;
-    // A swap is open on each line: nobody else is told that either.
+    let (service, meter) = TestStack::metered().await;
+    // Each line has an open swap, whose existence no stranger may learn either.
     let mut targets = Vec::new();
     for (number, holder) in HOLDERS.into_iter().enumerate() {
-        let target = target(&world, number, holder, Needs::OpenSwap).await;
+        let target = target(&service, number, holder, Needs::OpenSwap).await;
         targets.push((holder, target));
     }
-    let before = world.table();
+    let before = service.table();
     for caller in callers() {
-        let bearer = bearer(&world, caller);
+        let bearer = bearer(&service, caller);
         let bearer = bearer.as_deref();
         for (holder, target) in &targets {
             let outcome = outcome(caller, *holder);
@@ -314,35 +291,35 @@ async fn what_a_caller_may_not_touch_is_as_if_it_were_not_there_and_stays_as_it_
             }
             for request in REQUESTS {
                 let cell = format!("{caller:?} {holder:?} {} {}", request.0, request.1);
-                let (status, body) = refusal(outcome, request.4);
+                let (status, body) = error_response(outcome, request.4);
                 for key in [None, Some("k")] {
                     meter.bill();
-                    let answer = ask(&world, bearer, request, target, key).await;
+                    let response = send(&service, bearer, request, target, key).await;
                     let bill = meter.bill();
-                    assert_eq!(answer.status, status, "{cell} {answer:?}");
-                    assert_eq!(answer.body, body.to_string(), "{cell}");
+                    assert_eq!(response.status, status, "{cell} {response:?}");
+                    assert_eq!(response.body, body.to_string(), "{cell}");
                     if outcome.is_no_caller() {
-                        // Nobody without a right reaches the table.
+                        // The request of a caller without any right does not reach the table.
                         assert_eq!(bill, Bill::default(), "{cell}");
                         break;
                     }
                     let missing = Target::missing(target);
-                    let missing = ask(&world, bearer, request, &missing, key).await;
-                    assert_eq!(answer.timeless(), missing.timeless(), "{cell}");
+                    let missing = send(&service, bearer, request, &missing, key).await;
+                    assert_eq!(response.timeless(), missing.timeless(), "{cell}");
                     assert_eq!(bill, meter.bill(), "{cell}");
                 }
             }
         }
-        assert_eq!(world.table(), before, "{caller:?}");
+        assert_eq!(service.table(), before, "{caller:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listing_holds_what_the_caller_sees_and_nothing_else() {
-    let (world, _) = TestStack::metered().await;
+    let (service, _) = TestStack::metered().await;
     let mut targets = Vec::new();
     for (number, holder) in HOLDERS.into_iter().enumerate() {
-        let target = target(&world, number, holder, Needs::OpenSwap).await;
+        let target = target(&service, number, holder, Needs::OpenSwap).await;
         targets.insert(0, (holder, target));
     }
     for caller in callers() {
@@ -352,9 +329,9 @@ async fn a_listing_holds_what_the_caller_sees_and_nothing_else() {
         let sees = |holder| outcome(caller, holder) == Outcome::Done;
         let visible = targets.iter().filter(|(holder, _)| sees(*holder));
         let visible: Vec<_> = visible.map(|(_, target)| &target.swap).collect();
-        let bearer = bearer(&world, caller).unwrap();
+        let bearer = bearer(&service, caller).unwrap();
         let headers = [("authorization", bearer.as_str())];
-        let all = world.send("GET", "/api/QueryActivation", &headers, "");
+        let all = service.send("GET", "/api/QueryActivation", &headers, "");
         let page = all.await.json();
         let listed = page["results"].as_array().unwrap().iter();
         let listed: Vec<_> = listed.map(|swap| swap["id"].as_str().unwrap()).collect();
@@ -364,22 +341,22 @@ async fn a_listing_holds_what_the_caller_sees_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_caller_may_touch_is_done() {
-    let (world, _) = TestStack::metered().await;
+async fn a_permitted_request_succeeds() {
+    let (service, _) = TestStack::metered().await;
     let mut number = 0;
     for caller in callers() {
-        let bearer = bearer(&world, caller);
+        let bearer = bearer(&service, caller);
         for holder in HOLDERS {
             if outcome(caller, holder) != Outcome::Done {
                 continue;
             }
             for request in REQUESTS {
                 number += 1;
-                let target = target(&world, number, holder, request.3).await;
-                let answer = ask(&world, bearer.as_deref(), request, &target, None).await;
+                let target = target(&service, number, holder, request.3).await;
+                let response = send(&service, bearer.as_deref(), request, &target, None).await;
                 let cell = format!("{caller:?} {holder:?} {} {}", request.0, request.1);
-                assert_eq!(answer.status, 200, "{cell} {answer:?}");
-                let body = answer.json();
+                assert_eq!(response.status, 200, "{cell} {response:?}");
+                let body = response.json();
                 match request.4 {
                     Unknown::Field(_) => assert_eq!(body["subscriptionId"], target.line, "{cell}"),
                     Unknown::EmptyPage => {
@@ -388,13 +365,13 @@ async fn what_a_caller_may_touch_is_done() {
                     }
                     Unknown::Account => {
                         let sim = body["mvnoSim"]["simNumber"].as_str().unwrap();
-                        let swap = world.line(&target.line).await.open_swap.unwrap();
-                        assert_eq!(world.record(swap.as_str()).await.new_sim.as_str(), sim);
+                        let swap = service.line(&target.line).await.open_swap.unwrap();
+                        assert_eq!(service.record(swap.as_str()).await.new_sim.as_str(), sim);
                     }
                 }
             }
         }
     }
-    // Two tokens of each role see something: one line, two, all three.
+    // Two tokens of each role see something: one line, two lines, all three.
     assert_eq!(number, 2 * (1 + 2 + 3) * REQUESTS.len());
 }

@@ -1,4 +1,5 @@
-//! Assignment from stock: many lines at once, the last SIM, and what an assignment costs with little stock and with much.
+//! Automatic assignment: many lines at the same time, the last SIM, and the cost of an assignment with a small and a
+//! large stock.
 
 use std::collections::BTreeMap;
 
@@ -9,54 +10,56 @@ use serde_json::json;
 use tests::stock::{CUSTOMER, iccid, line_id, load_lines, load_sims, load_stock, phone};
 use tests::{Bill, TestResponse, TestStack};
 
-/// Requests under way at once.
+/// How many requests are sent at the same time.
 const AT_ONCE: usize = 16;
 
-async fn auto_assign(world: &TestStack, token: &str, line: usize) -> TestResponse {
+async fn auto_assign(service: &TestStack, token: &str, line: usize) -> TestResponse {
     let bearer = format!("Bearer {token}");
     let path = format!("/mvno/{}/changesim/autoAssign", line_id(line));
-    world.send("POST", &path, &[("authorization", &bearer)], "").await
+    service.send("POST", &path, &[("authorization", &bearer)], "").await
 }
 
-/// Lines ask for cards, many at once; each card goes to one line, and lines go without only when no card is left.
+/// Many lines request cards at the same time. Each card goes to one line, and a line gets none only when no card is
+/// left.
 async fn assign(lines: usize, cards: usize) {
-    let (world, meter) = TestStack::metered().await;
-    load_lines(&world, lines).await;
-    load_sims(&world, FormFactor::Nano, cards).await;
-    let token = world.owner(CUSTOMER);
+    let (service, meter) = TestStack::metered().await;
+    load_lines(&service, lines).await;
+    load_sims(&service, FormFactor::Nano, cards).await;
+    let token = service.owner(CUSTOMER);
     meter.bill();
-    let answers: Vec<_> = stream::iter(0..lines)
+    let responses: Vec<_> = stream::iter(0..lines)
         .map(|line| {
-            let (world, token) = (&world, &token);
-            async move { (line, auto_assign(world, token, line).await) }
+            let (service, token) = (&service, &token);
+            async move { (line, auto_assign(service, token, line).await) }
         })
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
     let calls = meter.bill().calls;
     let tries = calls.iter().filter(|call| *call == "TransactWriteItems");
-    // A try in six meets a card that has just gone; lines that fought for the first would try many times each.
+    // One attempt in six meets a card that another line has just got. If all lines tried the first card, each would
+    // need many attempts.
     let tries = tries.count();
     assert!(tries < 2 * lines, "{tries} tries");
 
     let mut holders = BTreeMap::new();
-    let mut refused = 0;
-    for (line, answer) in answers {
-        let body = answer.json();
-        if answer.status == 200 {
+    let mut without = 0;
+    for (line, response) in responses {
+        let body = response.json();
+        if response.status == 200 {
             let card = body["mvnoSim"]["simNumber"].as_str().unwrap().to_owned();
             assert_eq!(holders.insert(card, line_id(line)), None, "{body}");
         } else {
             let error = &body["error"]["message"];
-            assert_eq!((answer.status, error), (404, &json!("sim")));
-            refused += 1;
+            assert_eq!((response.status, error), (404, &json!("sim")));
+            without += 1;
         }
     }
     assert_eq!(holders.len(), lines.min(cards));
-    assert_eq!(refused, lines.saturating_sub(cards));
+    assert_eq!(without, lines.saturating_sub(cards));
 
-    // The table says the same: card, its swap, and that swap's line belong together, and nothing else is held.
-    let rows = world.rows();
+    // The table agrees: card, swap and line refer to each other, and no other card is reserved.
+    let rows = service.rows();
     let text = |row: &Item, name: &str| match row.get(name) {
         Some(AttributeValue::S(text)) => Some(text.clone()),
         _ => None,
@@ -92,41 +95,41 @@ async fn a_thousand_lines_and_nine_hundred_cards_leave_a_hundred_without() {
     assign(1000, 900).await;
 }
 
-/// What one assignment costs in each way to ask for it, with this many SIMs in stock: half cards, half profiles.
+/// The cost of one assignment by each request that makes one, with this many SIMs in stock: half cards, half profiles.
 async fn bills(stock: usize) -> Vec<(&'static str, Bill)> {
-    let (world, meter) = TestStack::metered().await;
-    load_lines(&world, 6).await;
-    load_stock(&world, FormFactor::Nano, stock / 2).await;
-    load_stock(&world, FormFactor::Esim, stock / 2).await;
-    let token = world.owner(CUSTOMER);
+    let (service, meter) = TestStack::metered().await;
+    load_lines(&service, 6).await;
+    load_stock(&service, FormFactor::Nano, stock / 2).await;
+    load_stock(&service, FormFactor::Esim, stock / 2).await;
+    let token = service.owner(CUSTOMER);
     let esim = |name: &str, value: String| json!({name: value, "eSim": true, "email": "scale@example.com", "confirmationCode": "8E9!#"});
-    // The first to need the data key reads it, once a process.
-    let first = world.submit(&token, &esim("subscriptionId", line_id(0))).await;
+    // The first request that needs the data key reads it, once in each process.
+    let first = service.submit(&token, &esim("subscriptionId", line_id(0))).await;
     assert_eq!(first.status, 200, "{first:?}");
     meter.bill();
 
     let mut bills = Vec::new();
-    let mut note = |what, answer: TestResponse| {
-        assert_eq!(answer.status, 200, "{what}: {answer:?}");
+    let mut note = |what, response: TestResponse| {
+        assert_eq!(response.status, 200, "{what}: {response:?}");
         bills.push((what, meter.bill()));
     };
-    note("autoAssign", auto_assign(&world, &token, 1).await);
+    note("autoAssign", auto_assign(&service, &token, 1).await);
     let bearer = format!("Bearer {token}");
     let path = format!("/mvno/{}/changesim/eSim", line_id(2));
-    let answer = world.send("POST", &path, &[("authorization", &bearer)], "").await;
-    note("changesim/eSim", answer);
+    let response = service.send("POST", &path, &[("authorization", &bearer)], "").await;
+    note("changesim/eSim", response);
     let by_id = esim("subscriptionId", line_id(3));
-    note("by id", world.submit(&token, &by_id).await);
+    note("by id", service.submit(&token, &by_id).await);
     let by_phone = esim("phoneNumber", phone(4));
-    note("by phone", world.submit(&token, &by_phone).await);
+    note("by phone", service.submit(&token, &by_phone).await);
     let with_key = esim("subscriptionId", line_id(5));
     let key = [("idempotency-key", "one")];
-    let answer = world.submit_with(&token, &key, &with_key).await;
-    note("with a key", answer);
+    let response = service.submit_with(&token, &key, &with_key).await;
+    note("with a key", response);
     bills
 }
 
-/// `SCALE_STOCK=1000000` takes as many SIMs instead of 5,000.
+/// Set `SCALE_STOCK=1000000` for that many SIMs instead of 5,000.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_assignment_costs_the_same_with_much_stock_as_with_little() {
     let much = std::env::var("SCALE_STOCK").map_or(5000, |much| much.parse().unwrap());
@@ -138,8 +141,8 @@ async fn an_assignment_costs_the_same_with_much_stock_as_with_little() {
     const SIM: &str = "GetItem";
     const STOCK: &str = "Query";
     const SUBMIT: &str = "TransactWriteItems";
-    // A line's, a phone's, a key's or a SIM's row is 1 read unit, a page of stock a half. The swap's row with its four
-    // indexes is 6 write units, the line's 2, the SIM's with its index 3, a key's 2.
+    // Reading the row of a line, a phone number, a key or a SIM takes 1 unit, a page of stock half a unit. Writing the
+    // swap's row with its four indexes takes 6 units, the line's 2, the SIM's with its index 3, and a key's 2.
     let expected: [(&str, &[&str], f64, f64); 5] = [
         ("autoAssign", &[LINE, STOCK, SUBMIT, SIM], 2.5, 12.0),
         ("changesim/eSim", &[LINE, STOCK, SUBMIT, SIM], 2.5, 12.0),

@@ -1,16 +1,17 @@
-//! What an operator loads and looks at: files of SIMs and lines against a stack's table, and rows shown with their secrets masked.
+//! The operator's commands: files of SIMs and lines imported into a stack's table, and rows shown with their secrets
+//! masked.
 
 use std::path::{Path, PathBuf};
 
 use domain::{Holder, LineState, SimState};
-use local::import::{Counts, Kind, Report, import};
-use local::show;
+use operator::import::{Counts, Kind, Report, import};
+use operator::show;
 use tests::{FREE_CARD, TestStack, card, esim, line};
 
 const SIMS: &str = "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN";
 const LINES: &str = "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING";
 
-/// What came of a load: the counts, and the lines that were told as faulty or refused.
+/// The result of an import: the counts, and the lines that were reported as faulty or rejected.
 type Loaded = (Counts, Vec<(u64, String)>);
 
 struct Files(tempfile::TempDir);
@@ -27,28 +28,28 @@ impl Files {
     }
 }
 
-async fn load(world: &TestStack, kind: Kind, path: &Path, skip_faulty: bool) -> Loaded {
-    let mut told = Vec::new();
+async fn load(service: &TestStack, kind: Kind, path: &Path, skip_faulty: bool) -> Loaded {
+    let mut reported = Vec::new();
     let mut report = |report| match report {
-        Report::Faulty(line, reason) | Report::Swap(line, reason) | Report::Refused(line, reason) => {
-            told.push((line, reason))
+        Report::Faulty(line, reason) | Report::Swap(line, reason) | Report::Rejected(line, reason) => {
+            reported.push((line, reason))
         }
         Report::Checked(..) | Report::Written(..) => {}
     };
-    let counts = import(kind, path, skip_faulty, &world.stack.store, &mut report)
+    let counts = import(kind, path, skip_faulty, &service.stack.store, &mut report)
         .await
         .unwrap();
-    (counts, told)
+    (counts, reported)
 }
 
-fn told(lines: &[(u64, &str)]) -> Vec<(u64, String)> {
+fn with_reasons(lines: &[(u64, &str)]) -> Vec<(u64, String)> {
     let owned = lines.iter().map(|(line, reason)| (*line, (*reason).to_owned()));
     owned.collect()
 }
 
 #[tokio::test]
-async fn every_faulty_line_is_told_and_nothing_is_written_unless_they_are_skipped() {
-    let (world, files) = (TestStack::new().await, Files::new());
+async fn every_faulty_line_is_reported_and_nothing_is_written_unless_they_are_skipped() {
+    let (service, files) = (TestStack::new().await, Files::new());
     let path = files.write(
         SIMS,
         &[
@@ -59,7 +60,7 @@ async fn every_faulty_line_is_told_and_nothing_is_written_unless_they_are_skippe
             "8931777000000000004;;;;;nano;;;;",
         ],
     );
-    let faults = told(&[
+    let faults = with_reasons(&[
         (3, "PUK1 must be 8 digits; PUK2 must be 8 digits"),
         (4, "SIM_CARD_NUMBER is on line 2 already"),
         (
@@ -67,24 +68,24 @@ async fn every_faulty_line_is_told_and_nothing_is_written_unless_they_are_skippe
             "FORM_FACTOR must be MINI_MICRO, NANO, MINI_MICRO_NANO or eSIM; NETWORK is empty; AUTO_ASSIGN is empty",
         ),
     ]);
-    let before = world.table();
-    let (counts, seen) = load(&world, Kind::Sims, &path, false).await;
+    let before = service.table();
+    let (counts, seen) = load(&service, Kind::Sims, &path, false).await;
     assert_eq!((counts.faulty, counts.added), (3, 0));
     assert_eq!(seen, faults);
-    assert_eq!(world.table(), before);
+    assert_eq!(service.table(), before);
 
-    let (counts, seen) = load(&world, Kind::Sims, &path, true).await;
-    assert_eq!((counts.faulty, counts.added, counts.refused), (3, 2, 0));
+    let (counts, seen) = load(&service, Kind::Sims, &path, true).await;
+    assert_eq!((counts.faulty, counts.added, counts.rejected), (3, 2, 0));
     assert_eq!(seen, faults);
-    // Two SIMs, and the pool of the one that may be assigned.
-    assert_eq!(world.table().len(), before.len() + 2 + 1);
-    let sim = world.sim("8931777000000000001").await;
+    // Two SIMs, and the pool of the SIM that can be assigned automatically.
+    assert_eq!(service.table().len(), before.len() + 2 + 1);
+    let sim = service.sim("8931777000000000001").await;
     assert_eq!((sim.state, sim.auto_assign), (SimState::Free, true));
 }
 
 #[tokio::test]
 async fn a_repeated_import_of_sims_changes_nothing_whatever_their_state() {
-    let (world, files) = (TestStack::new().await, Files::new());
+    let (service, files) = (TestStack::new().await, Files::new());
     let path = files.write(
         &format!("{SIMS};IMSI;RESELLER"),
         &[
@@ -92,7 +93,7 @@ async fn a_repeated_import_of_sims_changes_nothing_whatever_their_state() {
             "8931777000000000002;;;;;MINI_MICRO;KPN;;;false;;",
         ],
     );
-    let (counts, _) = load(&world, Kind::Sims, &path, false).await;
+    let (counts, _) = load(&service, Kind::Sims, &path, false).await;
     assert_eq!(
         counts,
         Counts {
@@ -100,11 +101,11 @@ async fn a_repeated_import_of_sims_changes_nothing_whatever_their_state() {
             ..Counts::default()
         }
     );
-    // Bare of reseller and IMSI, it serves anybody's line of the network.
-    let id = world.begin(&card(line::ANNA, "8931777000000000002")).await;
-    world.await_status(&id, "DONE").await;
-    let before = world.table();
-    let (counts, _) = load(&world, Kind::Sims, &path, false).await;
+    // Without reseller and IMSI, the SIM serves any line on its network.
+    let id = service.start_swap(&card(line::ANNA, "8931777000000000002")).await;
+    service.await_status(&id, "DONE").await;
+    let before = service.table();
+    let (counts, _) = load(&service, Kind::Sims, &path, false).await;
     assert_eq!(
         counts,
         Counts {
@@ -112,12 +113,12 @@ async fn a_repeated_import_of_sims_changes_nothing_whatever_their_state() {
             ..Counts::default()
         }
     );
-    assert_eq!(world.table(), before);
+    assert_eq!(service.table(), before);
 }
 
 #[tokio::test]
-async fn lines_come_with_their_numbers_and_sims_and_a_repeat_changes_nothing() {
-    let (world, files) = (TestStack::new().await, Files::new());
+async fn lines_are_imported_with_numbers_and_sims_and_a_repeat_changes_nothing() {
+    let (service, files) = (TestStack::new().await, Files::new());
     let in_stock = "8931086000000002019";
     let path = files.write(
         LINES,
@@ -126,7 +127,7 @@ async fn lines_come_with_their_numbers_and_sims_and_a_repeat_changes_nothing() {
             &format!("NEW-2;+31612349902;C-900;;KPN;{in_stock};;;BLOCKED;true"),
         ],
     );
-    let (counts, _) = load(&world, Kind::Subscriptions, &path, false).await;
+    let (counts, _) = load(&service, Kind::Subscriptions, &path, false).await;
     assert_eq!(
         counts,
         Counts {
@@ -135,19 +136,19 @@ async fn lines_come_with_their_numbers_and_sims_and_a_repeat_changes_nothing() {
         }
     );
     for (id, iccid) in [("NEW-1", "8931777000000000011"), ("NEW-2", in_stock)] {
-        let line = world.line(id).await;
+        let line = service.line(id).await;
         assert_eq!(line.current_sim.as_str(), iccid);
-        let sim = world.sim(iccid).await;
+        let sim = service.sim(iccid).await;
         assert_eq!(sim.state, SimState::Activated);
         assert_eq!(sim.holder, Some(Holder::Line(line.id)));
     }
-    // The one of the stock keeps what the stock knew of it, and is nobody else's.
-    let sealed = show::sim(&world.stack.store, in_stock).await.unwrap();
+    // The SIM from stock keeps its stored fields, and belongs to this line alone.
+    let sealed = show::sim(&service.stack.store, in_stock).await.unwrap();
     assert!(sealed.contains("PUK 1"), "{sealed}");
-    let before = world.table();
+    let before = service.table();
     assert!(!before.iter().any(|row| row.contains(in_stock) && row.contains("shelf")));
 
-    let (counts, _) = load(&world, Kind::Subscriptions, &path, false).await;
+    let (counts, _) = load(&service, Kind::Subscriptions, &path, false).await;
     assert_eq!(
         counts,
         Counts {
@@ -155,11 +156,11 @@ async fn lines_come_with_their_numbers_and_sims_and_a_repeat_changes_nothing() {
             ..Counts::default()
         }
     );
-    assert_eq!(world.table(), before);
+    assert_eq!(service.table(), before);
 
-    let id = world.begin(&card("NEW-1", FREE_CARD)).await;
-    world.await_status(&id, "DONE").await;
-    let (counts, _) = load(&world, Kind::Subscriptions, &path, false).await;
+    let id = service.start_swap(&card("NEW-1", FREE_CARD)).await;
+    service.await_status(&id, "DONE").await;
+    let (counts, _) = load(&service, Kind::Subscriptions, &path, false).await;
     assert_eq!(
         counts,
         Counts {
@@ -167,28 +168,28 @@ async fn lines_come_with_their_numbers_and_sims_and_a_repeat_changes_nothing() {
             ..Counts::default()
         }
     );
-    assert_eq!(world.line("NEW-1").await.current_sim.as_str(), FREE_CARD);
+    assert_eq!(service.line("NEW-1").await.current_sim.as_str(), FREE_CARD);
 }
 
 #[tokio::test]
-async fn a_line_is_updated_while_a_swap_is_open_and_what_bars_it_stops_the_swap() {
-    let (world, files) = (TestStack::new().await, Files::new());
-    let id = world.begin(&esim(line::ANNA)).await;
-    let code = world.await_waiting(&id).await;
-    let before = world.line(line::ANNA).await;
-    // The number, the owner, the network and the SIM in the file are other ones: they stay.
+async fn a_line_is_updated_while_a_swap_is_open_and_blocking_it_stops_the_swap() {
+    let (service, files) = (TestStack::new().await, Files::new());
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let code = service.await_waiting(&id).await;
+    let before = service.line(line::ANNA).await;
+    // The phone number, owner, network and SIM in the file differ, and stay as they are.
     let row = format!(
         "{};+31612340000;C-1;R-1;TDC;8931777000000000099;other@example.com;fr;BLOCKED;true",
         line::ANNA
     );
     let path = files.write(LINES, &[&row.replace("BLOCKED;true", "ACTIVE;false")]);
-    let (counts, said) = load(&world, Kind::Subscriptions, &path, false).await;
-    assert_eq!((counts.updated, said), (1, Vec::new()));
-    let after = world.line(line::ANNA).await;
+    let (counts, reported) = load(&service, Kind::Subscriptions, &path, false).await;
+    assert_eq!((counts.updated, reported), (1, Vec::new()));
+    let after = service.line(line::ANNA).await;
     assert_eq!(after.open_swap, before.open_swap);
 
     let path = files.write(LINES, &[&row]);
-    let (counts, said) = load(&world, Kind::Subscriptions, &path, false).await;
+    let (counts, reported) = load(&service, Kind::Subscriptions, &path, false).await;
     assert_eq!(
         counts,
         Counts {
@@ -197,8 +198,8 @@ async fn a_line_is_updated_while_a_swap_is_open_and_what_bars_it_stops_the_swap(
         }
     );
     let stopped = format!("its open swap {id} is stopped");
-    assert_eq!(said, told(&[(2, &stopped)]));
-    let after = world.line(line::ANNA).await;
+    assert_eq!(reported, with_reasons(&[(2, &stopped)]));
+    let after = service.line(line::ANNA).await;
     assert_eq!((after.state, after.porting), (LineState::Blocked, true));
     assert_eq!(after.language.as_str(), "fr");
     assert_eq!(after.email.as_ref().map(|e| e.as_str()), Some("other@example.com"));
@@ -207,10 +208,10 @@ async fn a_line_is_updated_while_a_swap_is_open_and_what_bars_it_stops_the_swap(
         (&before.phone, &before.customer, &before.reseller, &before.network)
     );
     assert_eq!(after.current_sim, before.current_sim);
-    world.await_status(&id, "ERROR").await;
-    assert_eq!(world.install(&code, "8E9!#").await.status, 404);
+    service.await_status(&id, "ERROR").await;
+    assert_eq!(service.install(&code, "8E9!#").await.status, 404);
 
-    // The lock is taken and left only where the file speaks of it, and an empty address is none.
+    // The lock changes only if the file has its column, and an empty address deletes the address.
     let hanna = "+31612345608;C-100;R-10;KPN;8931086000000000062;;nl;ACTIVE;false";
     for (header, end, locked, updated) in [
         (LINES.to_owned(), "", true, 1),
@@ -218,21 +219,21 @@ async fn a_line_is_updated_while_a_swap_is_open_and_what_bars_it_stops_the_swap(
         (format!("{LINES};LOCKED"), ";false", false, 1),
     ] {
         let path = files.write(&header, &[&format!("{};{hanna}{end}", line::HANNA)]);
-        let (counts, _) = load(&world, Kind::Subscriptions, &path, false).await;
+        let (counts, _) = load(&service, Kind::Subscriptions, &path, false).await;
         assert_eq!(counts.updated, updated, "{end:?}");
-        let line = world.line(line::HANNA).await;
+        let line = service.line(line::HANNA).await;
         assert_eq!((line.locked, line.email), (locked, None), "{end:?}");
     }
 }
 
 #[tokio::test]
-async fn what_the_table_refuses_is_told_line_by_line_and_the_rest_is_written() {
-    let (world, files) = (TestStack::new().await, Files::new());
-    let open = world.begin(&esim(line::BRAM)).await;
-    world.await_waiting(&open).await;
-    let reserved = world.record(&open).await.new_sim;
-    let done = world.begin(&card(line::ANNA, FREE_CARD)).await;
-    world.await_status(&done, "DONE").await;
+async fn rejected_rows_are_reported_by_line_and_the_rest_is_written() {
+    let (service, files) = (TestStack::new().await, Files::new());
+    let open = service.start_swap(&esim(line::BRAM)).await;
+    service.await_waiting(&open).await;
+    let reserved = service.record(&open).await.new_sim;
+    let done = service.start_swap(&card(line::ANNA, FREE_CARD)).await;
+    service.await_status(&done, "DONE").await;
     let row = |id: &str, phone: &str, sim: &str| format!("{id};{phone};C-900;;KPN;{sim};;;ACTIVE;false");
     let rows = [
         row("N-1", "+31612349901", FREE_CARD),
@@ -243,13 +244,13 @@ async fn what_the_table_refuses_is_told_line_by_line_and_the_rest_is_written() {
         row("N-6", "+31612349906", "8931777000000000016"),
     ];
     let path = files.write(LINES, &rows.each_ref().map(String::as_str));
-    let before = world.table();
-    let (counts, seen) = load(&world, Kind::Subscriptions, &path, false).await;
+    let before = service.table();
+    let (counts, seen) = load(&service, Kind::Subscriptions, &path, false).await;
     assert_eq!(
         counts,
         Counts {
             added: 1,
-            refused: 5,
+            rejected: 5,
             ..Counts::default()
         }
     );
@@ -258,7 +259,7 @@ async fn what_the_table_refuses_is_told_line_by_line_and_the_rest_is_written() {
     let by_carla = format!("PHONE_NUMBER is the one of line {}", line::CARLA);
     assert_eq!(
         seen,
-        told(&[
+        with_reasons(&[
             (2, &by_anna),
             (3, &by_swap),
             (4, "CURRENT_SIM is DISABLED in stock"),
@@ -266,34 +267,34 @@ async fn what_the_table_refuses_is_told_line_by_line_and_the_rest_is_written() {
             (6, &by_carla),
         ])
     );
-    // A line, a number and a SIM: of the refused ones there is nothing.
-    assert_eq!(world.table().len(), before.len() + 3);
+    // Of the rejected rows, no line, phone number or SIM was written.
+    assert_eq!(service.table().len(), before.len() + 3);
 }
 
 #[tokio::test]
 async fn many_sims_are_loaded_and_a_second_run_finishes_what_a_first_began() {
     const MANY: u64 = 600;
-    let (world, files) = (TestStack::new().await, Files::new());
+    let (service, files) = (TestStack::new().await, Files::new());
     let rows: Vec<_> = (0..MANY)
         .map(|n| format!("89317770000{n:08};12345678;87654321;1234;5678;NANO;TELENOR;;;true"))
         .collect();
     let rows: Vec<_> = rows.iter().map(String::as_str).collect();
-    let before = world.sims(SimState::Free).len();
+    let before = service.sims(SimState::Free).len();
     let part = files.write(SIMS, &rows[100..200]);
-    load(&world, Kind::Sims, &part, false).await;
+    load(&service, Kind::Sims, &part, false).await;
     let whole = files.write(SIMS, &rows);
-    let (counts, seen) = load(&world, Kind::Sims, &whole, false).await;
+    let (counts, seen) = load(&service, Kind::Sims, &whole, false).await;
     assert_eq!((counts.added, counts.unchanged), (MANY - 100, 100));
     assert!(seen.is_empty());
-    assert_eq!(world.sims(SimState::Free).len(), before + MANY as usize);
+    assert_eq!(service.sims(SimState::Free).len(), before + MANY as usize);
 }
 
 #[tokio::test]
 async fn what_is_shown_has_the_timeline_and_no_secret() {
-    let world = TestStack::new().await;
-    let store = &world.stack.store;
-    let id = world.begin(&esim(line::ANNA)).await;
-    let code = world.await_waiting(&id).await;
+    let service = TestStack::new().await;
+    let store = &service.stack.store;
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let code = service.await_waiting(&id).await;
     let matching_id = code.split('$').nth(2).unwrap();
 
     let swap = show::swap(store, &id).await.unwrap();
@@ -311,7 +312,7 @@ async fn what_is_shown_has_the_timeline_and_no_secret() {
     has(&swap, &["confirmation code", "##########"]);
     has(&swap, &["matching id", "##########"]);
     has(&swap, &["WHEN", "WHO", "WHAT"]);
-    let asked = world.record(&id).await.timeline[0].at;
+    let asked = service.record(&id).await.timeline[0].at;
     has(&swap, &[&format!("{asked:.3}"), "ADMIN test", "asked"]);
     assert!(swap.contains("MAIL") && swap.contains("customer@example.com"), "{swap}");
     for secret in ["8E9!#", matching_id] {

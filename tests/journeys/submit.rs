@@ -1,11 +1,11 @@
-//! What `POST /api/SimSwapSubscription` takes and what it refuses: every rule and every error, with nothing written by a refusal.
+//! `POST /api/SimSwapSubscription`: every rule and every error. A rejected request writes nothing.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use domain::{FormFactor, Iccid, NetworkName, Secret, Sim, SimState};
+use domain::{FormFactor, Secret, Sim, SimState};
 use jiff::Timestamp;
 use local::dynoxide::AttributeValue;
 use local::dynoxide::actions::update_item::UpdateItemRequest;
@@ -13,6 +13,7 @@ use local::stack::Options;
 use local::tokens::Tokens;
 use ring::hmac;
 use serde_json::{Value, json};
+use tests::stock::free_sim;
 use tests::{FREE_CARD, FaultyProxy, ProxyFault, TestResponse, TestStack, card, esim, line};
 
 const PATH: &str = "/api/SimSwapSubscription";
@@ -29,42 +30,42 @@ fn with(mut base: Value, changes: Value) -> Value {
     base
 }
 
-/// Status, top code, and each fault as `field code`, in one readable line.
-fn told(answer: &TestResponse) -> String {
-    let (status, code, faults) = answer.refusal();
+/// The status, the top code, and each error as `field code`, in one readable line.
+fn summary(response: &TestResponse) -> String {
+    let (status, code, faults) = response.error();
     let faults: Vec<_> = faults.iter().map(|(code, field)| format!("{field} {code}")).collect();
     format!("{status} {code}: {}", faults.join(", "))
         .trim_end_matches(": ")
         .to_owned()
 }
 
-async fn post(world: &TestStack, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> TestResponse {
-    let bearer = format!("Bearer {}", world.owner("C-100"));
+async fn post(service: &TestStack, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> TestResponse {
+    let bearer = format!("Bearer {}", service.owner("C-100"));
     let mut all = vec![("authorization", bearer.as_str())];
     all.extend(headers);
-    world.send("POST", PATH, &all, body.into()).await
+    service.send("POST", PATH, &all, body.into()).await
 }
 
-/// Changes a line beneath the API; `:yes` is true.
-fn alter(world: &TestStack, line: &str, update: &str) {
+/// Changes a line directly in the table; `:yes` is true.
+fn alter(service: &TestStack, line: &str, update: &str) {
     let text = |text: &str| AttributeValue::S(text.to_owned());
     let key = [("pk", text(&format!("L#{line}"))), ("sk", text("line"))];
     let yes = HashMap::from([(":yes".to_owned(), AttributeValue::BOOL(true))]);
     let request = UpdateItemRequest {
-        table_name: world.stack.endpoints.table.clone(),
+        table_name: service.stack.endpoints.table.clone(),
         key: key.map(|(name, value)| (name.to_owned(), value)).into(),
         update_expression: Some(update.to_owned()),
         expression_attribute_values: update.contains(":yes").then_some(yes),
         ..UpdateItemRequest::default()
     };
-    world.stack.database.update_item(request).unwrap();
+    service.stack.database.update_item(request).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_field_has_its_rule() {
-    let world = TestStack::new().await;
-    let owner = world.owner("C-100");
-    let before = world.table();
+    let service = TestStack::new().await;
+    let owner = service.owner("C-100");
+    let before = service.table();
     let long_email = format!(
         "{}@{}.{}.{}.example",
         "a".repeat(64),
@@ -74,7 +75,7 @@ async fn each_field_has_its_rule() {
     );
     assert_eq!(long_email.len(), 255);
     for (changes, fault) in [
-        // Either names the line.
+        // Either field identifies the line.
         (json!({"subscriptionId": null}), "subscriptionId NotEmpty"),
         (json!({"subscriptionId": ""}), "subscriptionId NotEmpty"),
         (
@@ -101,13 +102,13 @@ async fn each_field_has_its_rule() {
             json!({"phoneNumber": "x", "subscriptionId": null}),
             "phoneNumber InvalidValue",
         ),
-        // A reference of the caller's.
+        // The caller's reference.
         (
             json!({"referenceNumber": "1234567890123456"}),
             "referenceNumber MaximumLength",
         ),
         (json!({"referenceNumber": 7}), "referenceNumber InvalidValue"),
-        // A card's number is checked even where it is not used.
+        // A card's number is checked even if it is not used.
         (
             json!({"newSimCardNumber": "1234567890"}),
             "newSimCardNumber InvalidValue",
@@ -128,7 +129,7 @@ async fn each_field_has_its_rule() {
             json!({"newSimCardNumber": "123456789012345678901"}),
             "newSimCardNumber MaximumLength",
         ),
-        // A card or an eSIM.
+        // Either a card or an eSIM.
         (json!({"eSim": null}), "newSimCardNumber NotEmpty"),
         (json!({"eSim": false}), "newSimCardNumber NotEmpty"),
         (json!({"eSim": null, "esim": false}), "newSimCardNumber NotEmpty"),
@@ -158,7 +159,7 @@ async fn each_field_has_its_rule() {
             json!({"confirmationCode": "SeCrEt-7777"}),
             "confirmationCode MaximumLength",
         ),
-        // All faults at once, in the order of the fields; the first gives the code.
+        // All errors at once, in the order of the fields; the first gives the top code.
         (
             json!({"subscriptionId": "a b", "phoneNumber": "x", "referenceNumber": 7, "newSimCardNumber": "1",
                    "email": "x", "confirmationCode": "SeCrEt-7777"}),
@@ -175,22 +176,22 @@ async fn each_field_has_its_rule() {
         ),
     ] {
         let body = with(esim(line::ANNA), changes);
-        let answer = world.submit(&owner, &body).await;
+        let response = service.submit(&owner, &body).await;
         let first = fault.split(", ").next().unwrap();
         let (_, code) = first.split_once(' ').unwrap();
-        assert_eq!(told(&answer), format!("400 {code}: {fault}"), "{body}");
-        let json = answer.json();
+        assert_eq!(summary(&response), format!("400 {code}: {fault}"), "{body}");
+        let json = response.json();
         let status = &json["responseStatus"];
         assert_eq!(status["message"], status["errors"][0]["message"], "{body}");
         for secret in ["8E9", "8E 9", "8É9", "12345,", "SeCrEt"] {
-            assert!(!answer.body.contains(secret), "{}", answer.body);
+            assert!(!response.body.contains(secret), "{}", response.body);
         }
     }
     let headers = [("Idempotency-Key", "\"\"")];
     let body = with(esim(line::ANNA), json!({"email": "x"}));
-    let answer = world.submit_with(&owner, &headers, &body).await;
+    let response = service.submit_with(&owner, &headers, &body).await;
     assert_eq!(
-        told(&answer),
+        summary(&response),
         "400 InvalidValue: email InvalidValue, Idempotency-Key InvalidValue"
     );
 
@@ -208,7 +209,7 @@ async fn each_field_has_its_rule() {
         ),
     ] {
         let body = with(esim(line::ANNA), json!({field: value}));
-        let answer = world.submit(&owner, &body).await;
+        let response = service.submit(&owner, &body).await;
         let total = value.chars().count();
         let message = format!("'{field}' must be at most {max} characters; it has {total}.");
         let expected = json!({"responseStatus": {
@@ -221,22 +222,24 @@ async fn each_field_has_its_rule() {
                 },
             }],
         }});
-        assert_eq!(answer.json(), expected);
+        assert_eq!(response.json(), expected);
     }
-    assert_eq!(world.table(), before);
+    assert_eq!(service.table(), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spellings_of_one_request() {
-    let world = TestStack::start(Options {
-        // Nothing moves while the spellings are compared.
+    let service = TestStack::start(Options {
+        // No swap makes progress while the spellings are compared.
         network_delay: Duration::from_secs(3600),
         ..TestStack::options()
     })
     .await;
-    let admin = world.admin();
+    let admin = service.admin();
     let anna = |changes| with(json!({"newSimCardNumber": FREE_CARD}), changes);
-    let first = world.submit(&admin, &anna(json!({"subscriptionId": line::ANNA}))).await;
+    let first = service
+        .submit(&admin, &anna(json!({"subscriptionId": line::ANNA})))
+        .await;
     assert_eq!(first.status, 200, "{first:?}");
     assert_eq!(first.json()["phoneNumber"], "06-12345601");
     for changes in [
@@ -252,7 +255,7 @@ async fn spellings_of_one_request() {
         json!({"subscriptionId": line::ANNA, "referenceNumber": "", "email": null}),
         json!({"subscriptionId": line::ANNA, "unknown": {"deep": [1, null]}, "SUBSCRIPTIONID": 7}),
     ] {
-        let again = world.submit(&admin, &anna(changes.clone())).await;
+        let again = service.submit(&admin, &anna(changes.clone())).await;
         assert_eq!(again.status, 200, "{changes} {again:?}");
         assert_eq!(again.json()["id"], first.json()["id"], "{changes}");
         assert_eq!(again.json()["subscriptionId"], line::ANNA);
@@ -260,15 +263,15 @@ async fn spellings_of_one_request() {
 
     let email = "customer@example.com";
     let code = "8E9!#";
-    // What is asked, and how the line's number and `info` show it.
-    for (asked, phone, reference, info) in [
+    // The request, and the line's number and `info` in the response.
+    for (request, phone, reference, info) in [
         (
             json!({"phoneNumber": "06-12345602", "esim": true, "email": email, "confirmationCode": code}),
             "06-12345602",
             "",
             json!({"eSim": true, "email": email, "confirmationCode": code}),
         ),
-        // An eSIM swap, for all that the number names somebody's SIM.
+        // An eSIM swap, although the card number is that of an existing SIM.
         (
             json!({"subscriptionId": line::CARLA, "eSim": true, "esim": true, "email": email, "confirmationCode": "~",
                    "newSimCardNumber": BRAM_S_SIM, "referenceNumber": "é".repeat(15)}),
@@ -276,7 +279,7 @@ async fn spellings_of_one_request() {
             "ééééééééééééééé",
             json!({"eSim": true, "email": email, "confirmationCode": "~", "newSimCardNumber": BRAM_S_SIM}),
         ),
-        // Seed A's card, whose check digit is wrong, with a filler.
+        // The account API's example card, whose check digit is wrong, with a filler.
         (
             json!({"phoneNumber": "0045 20123401", "eSim": false, "newSimCardNumber": "1234567890123456789F",
                    "email": email, "referenceNumber": "R-1"}),
@@ -285,21 +288,21 @@ async fn spellings_of_one_request() {
             json!({"eSim": false, "email": email, "newSimCardNumber": "1234567890123456789"}),
         ),
     ] {
-        let answer = world.submit(&admin, &asked).await;
-        assert_eq!(answer.status, 200, "{asked} {answer:?}");
-        let swap = answer.json();
+        let response = service.submit(&admin, &request).await;
+        assert_eq!(response.status, 200, "{request} {response:?}");
+        let swap = response.json();
         assert_eq!(swap["phoneNumber"], phone);
         assert_eq!(swap["referenceNumber"], reference);
         assert_eq!(swap["info"].to_string(), info.to_string());
-        let kind = world.record(swap["id"].as_str().unwrap()).await.kind;
+        let kind = service.record(swap["id"].as_str().unwrap()).await.kind;
         assert_eq!(kind == domain::SwapKind::Esim, info["eSim"] == true);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_json_and_what_is_too_much() {
-    let world = TestStack::new().await;
-    let before = world.table();
+async fn invalid_json_and_oversized_bodies_are_rejected() {
+    let service = TestStack::new().await;
+    let before = service.table();
     let padded = |length: usize| {
         let body = json!({"subscriptionId": UNKNOWN_LINE, "newSimCardNumber": FREE_CARD}).to_string();
         format!("{body}{}", " ".repeat(length - body.len())).into_bytes()
@@ -309,7 +312,7 @@ async fn what_is_no_json_and_what_is_too_much() {
     let not_json = "400 SerializationException";
     let read = "404 NotFound: subscriptionId NotFound";
     for (what, headers, body, expected) in [
-        ("as large as may be", vec![json_type], padded(10_240), read),
+        ("as large as allowed", vec![json_type], padded(10_240), read),
         ("too large", vec![json_type], padded(10_241), "413 PayloadTooLarge"),
         ("413 before 415", vec![text_type], padded(10_241), "413 PayloadTooLarge"),
         (
@@ -338,7 +341,7 @@ async fn what_is_no_json_and_what_is_too_much() {
             read,
         ),
         ("nothing", vec![json_type], Vec::new(), not_json),
-        ("nothing at all", vec![], Vec::new(), not_json),
+        ("an empty body", vec![], Vec::new(), not_json),
         ("half", vec![json_type], b"{\"eSim\":".to_vec(), not_json),
         ("two", vec![json_type], b"{}{}".to_vec(), not_json),
         ("a list", vec![json_type], b"[]".to_vec(), not_json),
@@ -347,23 +350,23 @@ async fn what_is_no_json_and_what_is_too_much() {
         ("not UTF-8", vec![json_type], b"{\"email\":\"\xff\"}".to_vec(), not_json),
         ("very deep", vec![json_type], b"[".repeat(10_000), not_json),
     ] {
-        let answer = post(&world, &headers, body).await;
-        assert_eq!(told(&answer), expected, "{what}");
-        assert_eq!(answer.headers["content-type"], "application/json; charset=utf-8");
+        let response = post(&service, &headers, body).await;
+        assert_eq!(summary(&response), expected, "{what}");
+        assert_eq!(response.headers["content-type"], "application/json; charset=utf-8");
     }
-    assert_eq!(world.table(), before);
+    assert_eq!(service.table(), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whose_token_is_not_taken() {
-    let world = TestStack::new().await;
-    let before = world.table();
+async fn invalid_tokens_are_rejected() {
+    let service = TestStack::new().await;
+    let before = service.table();
     let body = card(line::ANNA, FREE_CARD).to_string();
-    let good = world.admin();
+    let good = service.admin();
     let [head, claims, signature] = good.split('.').collect::<Vec<_>>()[..] else {
         panic!("three parts");
     };
-    // The same header but for its algorithm.
+    // The same header with another algorithm.
     let header = String::from_utf8(URL_SAFE_NO_PAD.decode(head).unwrap()).unwrap();
     let encoded = |algorithm: &str| {
         let header = header.replace("RS256", algorithm);
@@ -377,7 +380,7 @@ async fn whose_token_is_not_taken() {
     let now = Timestamp::now();
     let stranger = Tokens::open(None).unwrap();
     let stranger = stranger.issue("ADMIN", None, None, "test", 3600, now);
-    let expired = world.stack.tokens.issue("ADMIN", None, None, "test", -1, now);
+    let expired = service.stack.tokens.issue("ADMIN", None, None, "test", -1, now);
     let other_claims = URL_SAFE_NO_PAD.encode(r#"{"role":"ADMIN"}"#);
     for (what, authorization) in [
         ("none", None),
@@ -395,31 +398,31 @@ async fn whose_token_is_not_taken() {
     ] {
         let mut headers = vec![("content-type", "application/json")];
         headers.extend(authorization.as_deref().map(|a| ("authorization", a)));
-        let answer = world.send("POST", PATH, &headers, body.clone()).await;
+        let response = service.send("POST", PATH, &headers, body.clone()).await;
         assert_eq!(
-            (answer.status, answer.body.as_str()),
+            (response.status, response.body.as_str()),
             (401, r#"{"message":"Unauthorized"}"#),
             "{what}"
         );
-        assert!(answer.headers.contains_key("www-authenticate"), "{what}");
+        assert!(response.headers.contains_key("www-authenticate"), "{what}");
     }
-    assert_eq!(world.table(), before);
+    assert_eq!(service.table(), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_s_line_beside_an_own_one_does_not_exist() {
-    let wire = FaultyProxy::new().await;
-    let world = TestStack::with(&[("AWS_ENDPOINT_URL_DYNAMODB", &wire.url)]).await;
-    wire.connect(&world.stack.endpoints.dynamodb);
-    let before = world.table();
-    let owner = world.owner("C-100");
+    let proxy = FaultyProxy::new().await;
+    let service = TestStack::with(&[("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url)]).await;
+    proxy.connect(&service.stack.endpoints.dynamodb);
+    let before = service.table();
+    let owner = service.owner("C-100");
     let key = [("Idempotency-Key", "k")];
     let both = |id: &str, phone: &str| json!({"subscriptionId": id, "phoneNumber": phone});
-    let (anna, carla, nobody) = ("06-12345601", "06-12345603", "06-99999999");
-    // A stranger's line, one that is not there, and the field to blame.
+    let (anna, carla, unknown) = ("06-12345601", "06-12345603", "06-99999999");
+    // A stranger's line, an unknown line, and the field with the error.
     for (foreign, missing, field) in [
         (both(line::CARLA, anna), both(UNKNOWN_LINE, anna), "subscriptionId"),
-        (both(line::ANNA, carla), both(line::ANNA, nobody), "phoneNumber"),
+        (both(line::ANNA, carla), both(line::ANNA, unknown), "phoneNumber"),
     ] {
         for rest in [json!({"newSimCardNumber": FREE_CARD}), esim(line::ANNA)] {
             for headers in [&key[..0], &key] {
@@ -427,56 +430,43 @@ async fn a_stranger_s_line_beside_an_own_one_does_not_exist() {
                 for named in [&foreign, &missing] {
                     let mut body = rest.clone();
                     body.as_object_mut().unwrap().remove("subscriptionId");
-                    let calls = wire.count("POST /");
+                    let calls = proxy.count("POST /");
                     let body = with(body, named.clone());
-                    let answer = world.submit_with(&owner, headers, &body).await;
-                    assert_eq!(told(&answer), format!("404 NotFound: {field} NotFound"));
-                    seen.push((answer.timeless(), wire.count("POST /") - calls));
+                    let response = service.submit_with(&owner, headers, &body).await;
+                    assert_eq!(summary(&response), format!("404 NotFound: {field} NotFound"));
+                    seen.push((response.timeless(), proxy.count("POST /") - calls));
                 }
                 assert_eq!(seen[0], seen[1], "{foreign}");
             }
         }
     }
-    // Two lines that the caller may see both.
+    // Two lines, both of which the caller may see.
     let two = with(card(line::ANNA, FREE_CARD), json!({"phoneNumber": "06-12345602"}));
-    let answer = world.submit(&owner, &two).await;
-    assert_eq!(told(&answer), "400 InvalidValue: phoneNumber InvalidValue");
-    assert_eq!(world.table(), before);
+    let response = service.submit(&owner, &two).await;
+    assert_eq!(summary(&response), "400 InvalidValue: phoneNumber InvalidValue");
+    assert_eq!(service.table(), before);
 }
 
 /// A free card of KPN and R-10.
 fn stock(iccid: &str) -> Sim {
     Sim {
-        iccid: Iccid::parse(iccid).unwrap(),
-        imsi: None,
-        network: NetworkName::parse("KPN").unwrap(),
         reseller: Some("R-10".to_owned()),
-        form_factor: FormFactor::Nano,
-        auto_assign: false,
-        state: SimState::Free,
-        free_from: Timestamp::UNIX_EPOCH,
-        holder: None,
         pin1: Some(Secret::new("1234")),
-        pin2: None,
-        puk1: None,
-        puk2: None,
-        supplier_code: None,
-        tag: None,
-        codes_shown: false,
+        ..free_sim("KPN", iccid, FormFactor::Nano)
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sims_that_cannot_be_had_look_the_same() {
-    let world = TestStack::start(Options {
-        // Bram's swap keeps its card.
+async fn unavailable_sims_look_the_same() {
+    let service = TestStack::start(Options {
+        // Bram's open swap reserves its card.
         network_delay: Duration::from_secs(3600),
         settings: [("ASK_AFTER".to_owned(), "1h".to_owned())].into(),
         ..TestStack::options()
     })
     .await;
-    let owner = world.owner("C-100");
-    let (of_other, resting, worn, of_nobody) = (
+    let owner = service.owner("C-100");
+    let (of_other, cooling_down, disabled, without_reseller) = (
         "8931086000000007001",
         "8931086000000007002",
         "8931086000000007003",
@@ -489,68 +479,68 @@ async fn sims_that_cannot_be_had_look_the_same() {
         },
         Sim {
             free_from: Timestamp::now() + jiff::SignedDuration::from_hours(1),
-            ..stock(resting)
+            ..stock(cooling_down)
         },
         Sim {
             state: SimState::Disabled,
-            ..stock(worn)
+            ..stock(disabled)
         },
         Sim {
             reseller: None,
-            ..stock(of_nobody)
+            ..stock(without_reseller)
         },
     ] {
-        world.stack.store.add_sim(&sim).await.unwrap();
+        service.stack.store.add_sim(&sim).await.unwrap();
     }
-    let taken = world.begin(&card(line::BRAM, FREE_CARD)).await;
-    world.await_status(&taken, "BUSY").await;
+    let other = service.start_swap(&card(line::BRAM, FREE_CARD)).await;
+    service.await_status(&other, "BUSY").await;
 
-    let before = world.table();
+    let before = service.table();
     let mut seen: Option<TestResponse> = None;
     for (what, iccid) in [
         ("unknown", UNKNOWN_SIM),
         ("of an open swap", FREE_CARD),
         ("of another line", BRAM_S_SIM),
-        ("of this very line", ANNA_S_SIM),
+        ("of the same line", ANNA_S_SIM),
         ("of another network", "8945020000000001010"),
         ("of another reseller", of_other),
-        ("resting", resting),
-        ("disabled", worn),
+        ("cooling down", cooling_down),
+        ("disabled", disabled),
         ("an eSIM", "8931086000000002019"),
     ] {
-        let answer = world.submit(&owner, &card(line::ANNA, iccid)).await;
-        assert_eq!(told(&answer), "404 NotFound: newSimCardNumber NotFound", "{what}");
-        let answer = answer.timeless();
-        assert_eq!(*seen.get_or_insert_with(|| answer.clone()), answer, "{what}");
+        let response = service.submit(&owner, &card(line::ANNA, iccid)).await;
+        assert_eq!(summary(&response), "404 NotFound: newSimCardNumber NotFound", "{what}");
+        let response = response.timeless();
+        assert_eq!(*seen.get_or_insert_with(|| response.clone()), response, "{what}");
     }
-    let none_left = world.submit(&world.owner("C-300"), &esim(line::EMIL)).await;
-    assert_eq!(told(&none_left), "404 NotFound: eSim NotFound");
-    assert_eq!(world.table(), before);
+    let none_left = service.submit(&service.owner("C-300"), &esim(line::EMIL)).await;
+    assert_eq!(summary(&none_left), "404 NotFound: eSim NotFound");
+    assert_eq!(service.table(), before);
 
-    let answer = world.submit(&owner, &card(line::ANNA, of_nobody)).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+    let response = service.submit(&owner, &card(line::ANNA, without_reseller)).await;
+    assert_eq!(response.status, 200, "{response:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_reason_is_told() {
-    let world = TestStack::start(Options {
+async fn the_first_reason_is_reported() {
+    let service = TestStack::start(Options {
         network_delay: Duration::from_secs(3600),
         settings: [("ASK_AFTER".to_owned(), "1h".to_owned())].into(),
         ..TestStack::options()
     })
     .await;
-    let owner = world.owner("C-100");
+    let owner = service.owner("C-100");
     let key = [("Idempotency-Key", "k")];
     let used = card(line::ANNA, FREE_CARD);
-    let first = world.submit_with(&owner, &key, &used).await;
+    let first = service.submit_with(&owner, &key, &used).await;
     assert_eq!(first.status, 200, "{first:?}");
     let open = first.json()["id"].as_str().unwrap().to_owned();
-    world.await_status(&open, "BUSY").await;
-    // The open swap stands before all else, and BLOCKED before porting.
-    alter(&world, line::ANNA, "SET locked = :yes, porting = :yes");
-    alter(&world, line::FLEUR, "SET porting = :yes");
-    alter(&world, line::HANNA, "SET porting = :yes");
-    let before = world.table();
+    service.await_status(&open, "BUSY").await;
+    // The open swap comes before all other reasons, and BLOCKED before porting.
+    alter(&service, line::ANNA, "SET locked = :yes, porting = :yes");
+    alter(&service, line::FLEUR, "SET porting = :yes");
+    alter(&service, line::HANNA, "SET porting = :yes");
+    let before = service.table();
     for (what, headers, body, expected) in [
         (
             "fields before line",
@@ -598,59 +588,59 @@ async fn the_first_reason_is_told() {
         ("Blocked, an eSIM", &key[..0], esim(line::FLEUR), "403 Blocked"),
         ("Porting, an eSIM", &key[..0], esim(line::GIJS), "403 Porting"),
     ] {
-        let answer = world.submit_with(&owner, headers, &body).await;
-        assert_eq!(told(&answer), expected, "{what}");
+        let response = service.submit_with(&owner, headers, &body).await;
+        assert_eq!(summary(&response), expected, "{what}");
     }
-    let again = world.submit_with(&owner, &key, &used).await;
+    let again = service.submit_with(&owner, &key, &used).await;
     assert_eq!((again.status, again.body), (200, first.body));
-    assert_eq!(world.table(), before);
+    assert_eq!(service.table(), before);
 
-    alter(&world, line::FLEUR, "SET locked = :yes");
-    let blocked = world.submit(&owner, &card(line::FLEUR, UNKNOWN_SIM)).await;
-    assert_eq!(told(&blocked), "403 Locked");
+    alter(&service, line::FLEUR, "SET locked = :yes");
+    let blocked = service.submit(&owner, &card(line::FLEUR, UNKNOWN_SIM)).await;
+    assert_eq!(summary(&blocked), "403 Locked");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn when_the_table_fails_the_cause_is_not_told() {
-    let wire = FaultyProxy::new().await;
-    let world = TestStack::with(&[("AWS_ENDPOINT_URL_DYNAMODB", &wire.url)]).await;
-    let before = world.table();
-    let owner = world.owner("C-100");
+async fn the_response_does_not_tell_why_the_table_failed() {
+    let proxy = FaultyProxy::new().await;
+    let service = TestStack::with(&[("AWS_ENDPOINT_URL_DYNAMODB", &proxy.url)]).await;
+    let before = service.table();
+    let owner = service.owner("C-100");
     let check = async |what: &str, status, code: &str, message: &str| {
         let body = card(line::ANNA, FREE_CARD);
-        let answer = world.submit(&owner, &body).await;
+        let response = service.submit(&owner, &body).await;
         let expected = json!({"responseStatus": {"errorCode": code, "message": message, "errors": []}});
-        assert_eq!((answer.status, answer.json()), (status, expected), "{what}");
-        let retry = answer.headers.get("retry-after").map(|v| v.to_str().unwrap());
+        assert_eq!((response.status, response.json()), (status, expected), "{what}");
+        let retry = response.headers.get("retry-after").map(|v| v.to_str().unwrap());
         assert_eq!(retry, (status == 503).then_some("1"), "{what}");
     };
     let later = "The service is not available now. Try again in a moment.";
     let never = "Something went wrong on our side.";
 
     check("out of reach", 503, "Unavailable", later).await;
-    wire.connect(&world.stack.endpoints.dynamodb);
-    let answers = |status: u16, code: &str, times: usize| {
+    proxy.connect(&service.stack.endpoints.dynamodb);
+    let responses = |status: u16, code: &str, times: usize| {
         let body = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "a cause"});
         for _ in 0..times {
-            wire.plan("POST /", ProxyFault::Answer(status, body.to_string()));
+            proxy.plan("POST /", ProxyFault::Respond(status, body.to_string()));
         }
     };
-    // What may pass is tried three times by the SDK.
+    // The SDK attempts a call that may succeed three times.
     for (status, code) in [
         (400, "ProvisionedThroughputExceededException"),
         (400, "ThrottlingException"),
         (500, "InternalServerError"),
     ] {
-        answers(status, code, 3);
+        responses(status, code, 3);
         check(code, 503, "Unavailable", later).await;
-        assert!(wire.is_spent(), "{code}");
+        assert!(proxy.is_spent(), "{code}");
     }
     for (status, code) in [(400, "ResourceNotFoundException"), (400, "AccessDeniedException")] {
-        answers(status, code, 1);
+        responses(status, code, 1);
         check(code, 500, "InternalError", never).await;
-        assert!(wire.is_spent(), "{code}");
+        assert!(proxy.is_spent(), "{code}");
     }
-    assert_eq!(world.table(), before);
-    alter(&world, line::ANNA, "REMOVE phone");
-    check("a row that nobody can read", 500, "InternalError", never).await;
+    assert_eq!(service.table(), before);
+    alter(&service, line::ANNA, "REMOVE phone");
+    check("an unreadable row", 500, "InternalError", never).await;
 }

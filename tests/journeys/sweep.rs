@@ -1,11 +1,11 @@
-//! What the sweeper alone brings about, a record that nobody can read, SES's reports, and the erasing of codes.
+//! The sweeper without the stream, an unreadable record in the stream, SES events, and the erasing of codes.
 
 use std::time::Duration;
 
 use domain::{ActivationId, DeliveryState, Phase};
 use local::dynoxide::actions::put_item::PutItemRequest;
-use local::import::{Counts, Kind, import};
 use local::stack::Options;
+use operator::import::{Counts, Kind, import};
 use serde_json::json;
 use tests::{FREE_CARD, TestStack, card, esim, line};
 
@@ -22,41 +22,44 @@ async fn without_stream(settings: &[(&str, &str)]) -> TestStack {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sweeper_alone_brings_swaps_to_their_end() {
-    let world = without_stream(&[("LEASE", "1s")]).await;
-    let physical = world.begin(&card(line::BRAM, FREE_CARD)).await;
-    let id = world.begin(&esim(line::ANNA)).await;
-    let code = world.await_waiting(&id).await;
-    assert_eq!(world.install(&code, "8E9!#").await.status, 200);
+async fn the_sweeper_alone_completes_swaps() {
+    let service = without_stream(&[("LEASE", "1s")]).await;
+    let physical = service.start_swap(&card(line::BRAM, FREE_CARD)).await;
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let code = service.await_waiting(&id).await;
+    assert_eq!(service.install(&code, "8E9!#").await.status, 200);
     for id in [&id, &physical] {
-        world.await_status(id, "DONE").await;
+        service.await_status(id, "DONE").await;
     }
-    assert_eq!(world.mails(&id).len(), 1);
+    assert_eq!(service.mails(&id).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sweeper_alone_ends_what_is_not_installed_in_time() {
-    let world = without_stream(&[("LEASE", "1s"), ("INSTALL_WITHIN", "3s"), ("ASK_AFTER", "500ms")]).await;
-    let id = world.begin(&esim(line::ANNA)).await;
-    let seen = world.await_status(&id, "ERROR").await;
+async fn the_sweeper_alone_expires_swaps_that_are_not_installed() {
+    let service = without_stream(&[("LEASE", "1s"), ("INSTALL_WITHIN", "3s"), ("ASK_AFTER", "500ms")]).await;
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let seen = service.await_status(&id, "ERROR").await;
     assert_eq!(seen["info"]["failure"]["code"], "expired");
-    let record = world.record(&id).await;
-    let sim = world.sim(record.new_sim.as_str()).await;
+    let record = service.record(&id).await;
+    let sim = service.sim(record.new_sim.as_str()).await;
     assert_eq!((sim.state.as_str(), sim.holder), ("FREE", None));
-    assert!(world.line(line::ANNA).await.open_swap.is_none());
+    assert!(service.line(line::ANNA).await.open_swap.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_confirmation_code_is_erased_in_time() {
-    let world = TestStack::with(&[("CODE_KEPT", "1s")]).await;
-    let id = world.begin(&esim(line::ANNA)).await;
+    let service = TestStack::with(&[("CODE_KEPT", "1s")]).await;
+    let id = service.start_swap(&esim(line::ANNA)).await;
     assert_eq!(
-        world.manage(&world.admin(), "CancelActivation", &id, "").await.status,
+        service
+            .manage(&service.admin(), "CancelActivation", &id, "")
+            .await
+            .status,
         200
     );
     let key = ActivationId::parse(&id).unwrap();
     loop {
-        let swap = world.stack.store.swap(&key).await.unwrap().unwrap();
+        let swap = service.stack.store.swap(&key).await.unwrap().unwrap();
         if swap.secrets == store::SwapSecrets::default() {
             assert_eq!(swap.activation.phase, Phase::Error);
             assert!(!swap.activation.is_anonymous());
@@ -64,11 +67,11 @@ async fn a_confirmation_code_is_erased_in_time() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(world.activation(&id).await["info"]["confirmationCode"], "##########");
+    assert_eq!(service.activation(&id).await["info"]["confirmationCode"], "##########");
 }
 
-/// Lines `swept-<n>` on the network SWEPT, each with its SIM and a card that is free.
-async fn load_lines(world: &TestStack, count: usize) {
+/// Adds the lines `swept-<n>` on the network SWEPT, each with its SIM and a free card.
+async fn load_lines(service: &TestStack, count: usize) {
     let mut sims = "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN".to_owned();
     let mut lines = "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING".to_owned();
     for number in 0..count {
@@ -80,13 +83,13 @@ async fn load_lines(world: &TestStack, count: usize) {
     for (kind, text) in [(Kind::Sims, sims), (Kind::Subscriptions, lines)] {
         let path = directory.path().join("file.csv");
         std::fs::write(&path, text).unwrap();
-        let store = &world.stack.store;
-        let told = import(kind, &path, false, store, &mut |_| {}).await;
+        let store = &service.stack.store;
+        let imported = import(kind, &path, false, store, &mut |_| {}).await;
         let expected = Counts {
             added: count as u64,
             ..Counts::default()
         };
-        assert_eq!(told.unwrap(), expected);
+        assert_eq!(imported.unwrap(), expected);
     }
 }
 
@@ -104,15 +107,15 @@ async fn one_record_of_a_hundred_that_cannot_be_read_holds_back_no_other() {
         sweep_every,
         ..TestStack::options()
     };
-    // Nothing wakes them: in the stream are then a hundred records of swaps, one with nothing in its row.
-    let world = TestStack::start(stack(None, Duration::from_secs(3600))).await;
-    load_lines(&world, SWAPS).await;
+    // Nothing wakes the swaps. Then the stream gets a hundred change records, one of a row without attributes.
+    let service = TestStack::start(stack(None, Duration::from_secs(3600))).await;
+    load_lines(&service, SWAPS).await;
     let text = |text: &str| serde_json::from_value(json!({"S": text})).unwrap();
     let mut ids = Vec::new();
     for number in 0..SWAPS {
         if number == SWAPS / 2 {
             let poison = PutItemRequest {
-                table_name: world.stack.endpoints.table.clone(),
+                table_name: service.stack.endpoints.table.clone(),
                 item: [
                     ("pk".to_owned(), text("A#POISON")),
                     ("sk".to_owned(), text("activation")),
@@ -120,32 +123,32 @@ async fn one_record_of_a_hundred_that_cannot_be_read_holds_back_no_other() {
                 .into(),
                 ..PutItemRequest::default()
             };
-            world.stack.database.put_item(poison).unwrap();
+            service.stack.database.put_item(poison).unwrap();
         }
-        let asked = card(&format!("swept-{number}"), &free_card(number));
-        ids.push(world.begin(&asked).await);
+        let request = card(&format!("swept-{number}"), &free_card(number));
+        ids.push(service.start_swap(&request).await);
     }
-    world.stack.stop().await;
+    service.stack.stop().await;
 
-    // One batch of all of them. A hundred at once may be too slow for a lease: then the sweeper goes on.
-    let world = TestStack::start(stack(Some(SWAPS + 1), Duration::from_secs(1))).await;
+    // One batch has all of them. A hundred at once may outlast a lease: then the sweeper continues.
+    let service = TestStack::start(stack(Some(SWAPS + 1), Duration::from_secs(1))).await;
     for id in &ids {
-        world.await_status(id, "DONE").await;
+        service.await_status(id, "DONE").await;
     }
     for _ in 0..1000 {
-        if !world.stack.dead_letters.list().is_empty() {
+        if !service.stack.dead_letters.list().is_empty() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let dead = world.stack.dead_letters.list();
+    let dead = service.stack.dead_letters.list();
     assert_eq!(dead.len(), 1, "{dead:?}");
     assert_eq!(dead[0]["dynamodb"]["Keys"]["pk"]["S"], "A#POISON");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ses_tells_what_became_of_a_mail() {
-    let world = TestStack::new().await;
+async fn ses_events_set_the_delivery_state() {
+    let service = TestStack::new().await;
     for (line, to, expected) in [
         (line::ANNA, "anna@example.com", DeliveryState::Delivered),
         (line::BRAM, "bounce@simulator.amazonses.com", DeliveryState::Bounced),
@@ -157,23 +160,23 @@ async fn ses_tells_what_became_of_a_mail() {
     ] {
         let mut body = esim(line);
         body["email"] = json!(to);
-        let id = world.begin(&body).await;
+        let id = service.start_swap(&body).await;
         let shown = expected.as_str();
-        world
+        service
             .await_activation(&id, |seen| seen["info"]["delivery"] == shown)
             .await;
         let key = ActivationId::parse(&id).unwrap();
         if to.starts_with("complaint") {
             let complains = async || {
-                let mail = world.stack.store.delivery(&key, 1).await.unwrap().unwrap();
+                let mail = service.stack.store.delivery(&key, 1).await.unwrap().unwrap();
                 mail.timeline.iter().any(|event| event.what == "SES: complaint")
             };
             while !complains().await {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
-        let mail = world.stack.store.delivery(&key, 1).await.unwrap().unwrap();
+        let mail = service.stack.store.delivery(&key, 1).await.unwrap().unwrap();
         assert_eq!((mail.state, mail.due_at), (expected, None));
-        assert_eq!(world.mails(&id).len(), 1);
+        assert_eq!(service.mails(&id).len(), 1);
     }
 }

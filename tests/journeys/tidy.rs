@@ -1,4 +1,4 @@
-//! Checks that code, template and documents agree where the compiler cannot see it.
+//! Checks that the code, the template and the documents agree where the compiler cannot check it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -35,7 +35,7 @@ fn functions() -> BTreeSet<String> {
         .collect()
 }
 
-/// The template's resources: the text of each, by its name. It is our own file, two spaces a step.
+/// The template's resources: the text of each, by its name. The parser relies on the indentation of two spaces.
 fn resources() -> BTreeMap<String, String> {
     let template = read("infra/template.yaml");
     let (_, part) = template.split_once("\nResources:\n").unwrap();
@@ -61,7 +61,7 @@ pub(crate) fn of_type(kind: &str) -> BTreeMap<String, String> {
     resources
 }
 
-/// What follows `name` in a resource, to the end of its line.
+/// The text after `name` in a resource, to the end of its line.
 pub(crate) fn property<'a>(text: &'a str, name: &str) -> &'a str {
     let (_, after) = text
         .split_once(&format!(" {name}"))
@@ -111,22 +111,26 @@ fn the_template_serves_the_gateways_routes() {
         } else {
             "NetworkStage"
         };
-        assert!(all[stage].contains(&format!("\"{key}\":")), "{key} has a limit");
+        assert!(all[stage].contains(&format!("\"{key}\":")), "{key} has no limit");
     }
 }
 
 #[test]
-fn the_operator_reads_of_every_alarm_and_every_part_of_the_dashboard() {
+fn the_readme_lists_every_alarm_and_every_part_of_the_dashboard() {
     let readme = read("infra/README.md");
     let alarms = of_type("AWS::CloudWatch::Alarm");
     for (name, text) in &alarms {
-        let says = property(text, "AlarmDescription:");
-        assert!(readme.contains(&format!("\n| `{name}` | {says} | ")), "{name}");
+        let description = property(text, "AlarmDescription:");
+        assert!(readme.contains(&format!("\n| `{name}` | {description} | ")), "{name}");
         assert_eq!(property(text, "AlarmName:"), format!("!Sub ${{AWS::StackName}}-{name}"));
     }
     let (_, rows) = readme.split_once("| alarm | says | then |").unwrap();
     let (rows, rest) = rows.split_once("\n\n").unwrap();
-    assert_eq!(rows.lines().count() - 2, alarms.len(), "no alarm that is not there");
+    assert_eq!(
+        rows.lines().count() - 2,
+        alarms.len(),
+        "the table lists an unknown alarm"
+    );
 
     let dashboard = &resources()["Dashboard"];
     let titles = dashboard.split("\"title\": \"").skip(1);
@@ -140,11 +144,11 @@ fn the_operator_reads_of_every_alarm_and_every_part_of_the_dashboard() {
 }
 
 #[tokio::test]
-async fn the_template_makes_the_table_that_the_store_makes() {
-    let world = TestStack::new().await;
-    let request = json!({"TableName": world.stack.endpoints.table});
+async fn the_template_and_the_store_create_the_same_table() {
+    let service = TestStack::new().await;
+    let request = json!({"TableName": service.stack.endpoints.table});
     let request = serde_json::from_value(request).unwrap();
-    let made = world.stack.database.describe_table(request).unwrap();
+    let made = service.stack.database.describe_table(request).unwrap();
     let made = &serde_json::to_value(made).unwrap()["Table"];
     let template = &resources()["Table"];
 
@@ -263,7 +267,59 @@ fn the_description_has_the_routes_that_need_a_token() {
     assert_eq!(described, served);
 }
 
-/// The settings that a function reads when it is made, beside those of its process.
+/// The stream filter of a function in the local stack's code, which writes it as `"{function}", json!(…)`.
+fn local_stream_filter(function: &str) -> Value {
+    let source = read("infra/local/src/stack.rs");
+    let (_, rest) = source.split_once(&format!("\"{function}\",\n")).unwrap();
+    let json = rest.trim_start().strip_prefix("json!(").unwrap();
+    let filter = serde_json::Deserializer::from_str(json).into_iter().next();
+    filter.unwrap().unwrap()
+}
+
+#[test]
+fn the_template_and_the_local_stack_have_the_same_stream_filters() {
+    let all = resources();
+    let mappings = of_type("AWS::Lambda::EventSourceMapping");
+    let deployed = mappings.values().map(|text| {
+        let function = property(&all[property(text, "FunctionName: !Ref")], "CodeUri: ../target/lambda/");
+        assert_eq!(text.matches("- Pattern:").count(), 1, "{function} must have one filter");
+        let pattern = property(text, "- Pattern:").trim_matches('\'');
+        let pattern: Value = serde_json::from_str(pattern).unwrap();
+        assert_eq!(pattern, local_stream_filter(function), "{function}");
+        function
+    });
+    let deployed: BTreeSet<&str> = deployed.collect();
+    assert_eq!(deployed, BTreeSet::from(["deliver-esim", "fulfil-swap"]));
+}
+
+#[test]
+fn the_template_and_the_cost_table_have_the_same_memory_sizes() {
+    let money = read("tests/bench/src/money.rs");
+    let megabytes = |name: &str| -> f64 {
+        let gigabytes = property(&money, &format!("{name}: f64 =")).trim_end_matches(';');
+        gigabytes.parse::<f64>().unwrap() * 1024.0
+    };
+    let programs = read("tests/bench/src/programs.rs");
+    let (_, behind) = programs.split_once("const BEHIND: ").unwrap();
+    let (behind, _) = behind.split_once("];\n").unwrap();
+    let template = read("infra/template.yaml");
+    let (_, globals) = template.split_once("\nGlobals:\n").unwrap();
+    let default = property(globals, "MemorySize:");
+    for text in of_type("AWS::Serverless::Function").values() {
+        let function = property(text, "CodeUri: ../target/lambda/");
+        let deployed = match text.contains(" MemorySize:") {
+            true => property(text, "MemorySize:"),
+            false => default,
+        };
+        let name = match behind.contains(&format!("\"{function}\"")) {
+            true => "MEMORY_BEHIND",
+            false => "MEMORY",
+        };
+        assert_eq!(deployed.parse::<f64>().unwrap(), megabytes(name), "{function}");
+    }
+}
+
+/// The settings that a function reads when it is created, apart from those of its process.
 async fn settings_of(function: &str) -> BTreeSet<String> {
     let read = Arc::new(Mutex::new(BTreeSet::new()));
     let record = read.clone();
@@ -288,35 +344,35 @@ async fn settings_of(function: &str) -> BTreeSet<String> {
         .build();
     let kms = aws_sdk_kms::Config::new(&aws);
     let store = Store::new(aws_sdk_dynamodb::Client::new(&aws), kms, "table", "key");
-    let (clock, fits) = (ClockAndRng::real(), "the settings are complete");
+    let (clock, complete) = (ClockAndRng::real(), "the settings are complete");
     match function {
-        "submit-swap" => drop(SubmitSwap::new(store, clock, &settings).expect(fits)),
-        "change-sim" => drop(ChangeSim::new(store, clock, &settings).expect(fits)),
-        "query-activation" => drop(QueryActivation::new(store, clock, &settings).expect(fits)),
-        "manage-swap" => drop(ManageSwap::new(store, clock, &settings).expect(fits)),
-        "network-events" => drop(NetworkEvents::new(store, clock, &settings).expect(fits)),
-        "mail-events" => drop(MailEvents::new(store, clock, &settings).expect(fits)),
+        "submit-swap" => drop(SubmitSwap::new(store, clock, &settings).expect(complete)),
+        "change-sim" => drop(ChangeSim::new(store, clock, &settings).expect(complete)),
+        "query-activation" => drop(QueryActivation::new(store, clock, &settings).expect(complete)),
+        "manage-swap" => drop(ManageSwap::new(store, clock, &settings).expect(complete)),
+        "network-events" => drop(NetworkEvents::new(store, clock, &settings).expect(complete)),
+        "mail-events" => drop(MailEvents::new(store, clock, &settings).expect(complete)),
         "sweep-swaps" => {
             let lambda = aws_sdk_lambda::Client::new(&aws);
-            drop(SweepSwaps::new(store, lambda, clock, &settings).expect(fits));
+            drop(SweepSwaps::new(store, lambda, clock, &settings).expect(complete));
         }
         "deliver-esim" => {
             let ses = aws_sdk_ses::Config::new(&aws);
-            drop(DeliverEsim::new(store, &ses, clock, &settings).expect(fits));
+            drop(DeliverEsim::new(store, &ses, clock, &settings).expect(complete));
         }
         "fulfil-swap" => {
             let secrets = aws_sdk_secretsmanager::Config::new(&aws);
-            let peers = Peers::read(secrets, &settings).await.expect(fits);
-            drop(FulfilSwap::new(store, peers, clock, &settings).expect(fits));
+            let peers = Peers::read(secrets, &settings).await.expect(complete);
+            drop(FulfilSwap::new(store, peers, clock, &settings).expect(complete));
         }
-        other => panic!("{other} is a function that this test does not know"),
+        other => panic!("this test does not know the function {other}"),
     }
     let read = read.lock().unwrap();
     read.clone()
 }
 
-/// The functions that a cell of the settings table names.
-fn meant(cell: &str) -> BTreeSet<String> {
+/// The functions that a cell of the settings table lists.
+fn functions_in(cell: &str) -> BTreeSet<String> {
     let named = |text: &str| -> BTreeSet<String> {
         let names = text.split(", ").flat_map(|part| part.split(" and "));
         names.map(str::to_owned).collect()
@@ -333,7 +389,7 @@ async fn every_setting_is_read_deployed_and_documented_for_the_same_functions() 
     let mut readers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for function in functions() {
         let mut names = settings_of(&function).await;
-        // What a process reads before its function is made.
+        // The settings that a process reads before it creates its function.
         names.extend(["LOG_LEVEL", "METRIC_NAMESPACE"].map(str::to_owned));
         let main = read(&format!("functions/{function}/src/main.rs"));
         let quoted = main.split("settings.text(\"").skip(1);
@@ -349,7 +405,7 @@ async fn every_setting_is_read_deployed_and_documented_for_the_same_functions() 
     let mut documented = BTreeMap::new();
     for row in table.lines().skip(1) {
         let mut cells = row.trim_matches('|').split(" | ").map(str::trim);
-        let (names, functions) = (cells.next().unwrap(), meant(cells.next().unwrap()));
+        let (names, functions) = (cells.next().unwrap(), functions_in(cells.next().unwrap()));
         for name in names.split(", ") {
             documented.insert(name.trim_matches('`').to_owned(), functions.clone());
         }
@@ -377,13 +433,17 @@ async fn every_setting_is_read_deployed_and_documented_for_the_same_functions() 
     }
     assert!(deployed.len() > 15, "{deployed:?}");
     for (name, functions) in &deployed {
-        assert_eq!(Some(functions), readers.get(name), "{name} is set for whom it concerns");
+        assert_eq!(
+            Some(functions),
+            readers.get(name),
+            "{name} must be set for its readers only"
+        );
     }
 }
 
 #[test]
 fn each_role_may_read_what_its_function_opens_and_no_more() {
-    // By the store's words: the rows that each reads. `K#` are the data keys, without which nothing secret is opened.
+    // The rows that each function of the store reads. `K#` are the data keys, which decrypt every secret.
     let words: [(&[&str], &str); 6] = [
         (
             &[
@@ -397,7 +457,7 @@ fn each_role_may_read_what_its_function_opens_and_no_more() {
         (&["store.line(", "store.finish_late("], "L#*"),
         (&["store.phone("], "P#*"),
         (&["store.sim(", "store.sim_with_secrets("], "S#*"),
-        (&["store.kept_answer("], "I#*"),
+        (&["store.idempotency_record("], "I#*"),
         (
             &[
                 "store.begin(",
@@ -438,12 +498,12 @@ fn each_role_may_read_what_its_function_opens_and_no_more() {
         };
         assert_eq!(allowed, reads, "{function}");
         let opens = role.contains("- Sid: OpenDataKeys\n");
-        assert_eq!(opens, reads.contains("K#"), "{function} opens data keys");
+        assert_eq!(opens, reads.contains("K#"), "{function} may decrypt data keys");
     }
 }
 
 #[test]
-fn each_row_of_what_is_defended_names_a_test_that_there_is() {
+fn each_row_of_security_md_names_an_existing_test() {
     let security = read("SECURITY.md");
     let rows = security.lines().filter(|line| line.starts_with("| "));
     let mut tested = 0;
@@ -460,7 +520,7 @@ fn each_row_of_what_is_defended_names_a_test_that_there_is() {
 }
 
 #[test]
-fn arrows_point_one_way() {
+fn dependencies_point_one_way() {
     let peers_and_mail: [(&str, &[&str]); 2] = [
         ("peers", &["fulfil-swap", "network-events"]),
         ("aws-sdk-ses", &["deliver-esim"]),
@@ -500,7 +560,7 @@ fn each_file_says_in_its_first_line_what_it_holds() {
     assert!(files.len() > 50, "{} files", files.len());
 }
 
-/// Our files with one of these extensions, without what a build or a package manager wrote.
+/// The repository's files with one of these extensions, without the output of builds and package managers.
 fn files_with(extensions: &[&str]) -> Vec<PathBuf> {
     let mut folders = vec![root()];
     let mut files = Vec::new();
@@ -510,8 +570,8 @@ fn files_with(extensions: &[&str]) -> Vec<PathBuf> {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let extension = path.extension().unwrap_or_default().to_string_lossy();
             if path.is_dir() {
-                let foreign = name == "target" || name == "node_modules" || name == "docs";
-                if !foreign && (!name.starts_with('.') || name == ".ci" || name == ".github") {
+                let generated = name == "target" || name == "node_modules" || name == "docs";
+                if !generated && (!name.starts_with('.') || name == ".ci" || name == ".github") {
                     folders.push(path);
                 }
             } else if extensions.contains(&&*extension) {
@@ -531,7 +591,7 @@ fn the_front_page_is_short() {
 #[test]
 fn no_document_is_cited_that_is_not_here() {
     let texts = ["rs", "md", "toml", "yaml", "yml", "py", "js"];
-    // Put together here, so that this file does not cite them.
+    // Joined here, so that this file does not contain the phrases.
     let absent = [
         ["contract", " section"],
         ["contract", ".md"],

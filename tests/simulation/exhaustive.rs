@@ -1,100 +1,101 @@
-//! One swap, cut at every call of every function in turn: by a kill, or by everybody else who may work on it then.
+//! One swap of each kind, interrupted at every call of every function in turn: by a kill, or by something else that
+//! works on the same swap.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::faults::FaultPlan;
 use crate::invariants::Fate;
-use crate::scheduler::{Cut, Plan, Rival, Run, run};
+use crate::scheduler::{Interruption, Plan, Rival, Run, run};
 use crate::stock::{FREE, LINES};
-use crate::workload::{Act, Bar, Request};
+use crate::workload::{Block, PhoneAct, Request};
 
-/// How a swap that nobody disturbs ends.
-struct Story {
+/// A swap, and how it ends if nothing interrupts it.
+struct Scenario {
     request: Request,
-    /// Asked at 80 s, and again at 90.
-    then: Option<Request>,
-    acts: Vec<(u64, Act)>,
+    /// Sent at 80 s, and again at 90 s.
+    follow_up: Option<Request>,
+    phone_acts: Vec<(u64, PhoneAct)>,
     end: &'static str,
 }
 
-fn stories() -> [Story; 6] {
-    let installs = vec![(60_000, Act::Install)];
+fn scenarios() -> [Scenario; 6] {
+    let installs = vec![(60_000, PhoneAct::Install)];
     [
-        Story {
+        Scenario {
             request: Request::esim(&LINES[0], false, 0),
-            then: None,
-            acts: installs.clone(),
+            follow_up: None,
+            phone_acts: installs.clone(),
             end: "esim done",
         },
-        Story {
+        Scenario {
             request: Request::change(&LINES[0], "eSim"),
-            then: Some(Request::query(&LINES[0])),
-            acts: installs,
+            follow_up: Some(Request::query(&LINES[0])),
+            phone_acts: installs,
             end: "esim done",
         },
-        Story {
+        Scenario {
             request: Request::card(&LINES[0], FREE[3].0),
-            then: None,
-            acts: Vec::new(),
+            follow_up: None,
+            phone_acts: Vec::new(),
             end: "physical done",
         },
-        Story {
+        Scenario {
             request: Request::esim(&LINES[0], true, 0),
-            then: Some(Request::manage(&LINES[0], "ResendEsim")),
-            acts: vec![(30_000, Act::Fetch)],
+            follow_up: Some(Request::manage(&LINES[0], "ResendEsim")),
+            phone_acts: vec![(30_000, PhoneAct::Fetch)],
             end: "esim expired",
         },
-        Story {
+        Scenario {
             request: Request::esim(&LINES[0], true, 0),
-            then: Some(Request::manage(&LINES[0], "CancelActivation")),
-            acts: Vec::new(),
+            follow_up: Some(Request::manage(&LINES[0], "CancelActivation")),
+            phone_acts: Vec::new(),
             end: "esim cancelled",
         },
-        Story {
+        Scenario {
             request: Request::change(&LINES[0], "eSim"),
-            then: Some(Request::bar(&LINES[0], Bar::Locked)),
-            acts: Vec::new(),
+            follow_up: Some(Request::block(&LINES[0], Block::Locked)),
+            phone_acts: Vec::new(),
             end: "esim stopped",
         },
     ]
 }
 
-impl Story {
-    /// The caller asks three times, under one key: each call may die.
-    fn plan(&self, at: Option<(u64, Cut)>) -> Plan {
+impl Scenario {
+    /// The caller sends the request three times with one idempotency key, because each attempt may be interrupted.
+    fn plan(&self, interruption: Option<(u64, Interruption)>) -> Plan {
         Plan {
             seed: 1,
-            weather: FaultPlan::CALM,
+            faults: FaultPlan::CALM,
             requests: [(self.request.clone().with_key("one"), vec![1, 10_000, 100_000])]
                 .into_iter()
-                .chain(self.then.clone().map(|then| (then, vec![80_000, 90_000])))
+                .chain(self.follow_up.clone().map(|request| (request, vec![80_000, 90_000])))
                 .collect(),
-            acts: Some(self.acts.clone()),
-            mistake: None,
-            at,
-            told: false,
+            phone_acts: Some(self.phone_acts.clone()),
+            mutant: None,
+            interruption,
+            traced: false,
         }
     }
 }
 
-/// All stories, cut at every exchange by each of these. Gives the plans.
-fn cuts(of: impl Fn(&Request) -> Vec<Cut>) -> Vec<(Plan, &'static str)> {
-    crate::logs::keep();
+/// The plans that interrupt every exchange of every scenario in each of these ways, with the end that each should have.
+fn interruptions(kinds: impl Fn(&Request) -> Vec<Interruption>) -> Vec<(Plan, &'static str)> {
+    crate::logs::capture();
     let mut plans = Vec::new();
-    for story in stories() {
-        let whole = run(story.plan(None));
-        assert_eq!(whole.violations, [""; 0], "undisturbed");
-        assert_eq!(whole.swaps.keys().collect::<Vec<_>>(), [story.end]);
-        for exchange in 0..whole.exchanges {
-            for cut in of(&story.request) {
-                plans.push((story.plan(Some((exchange, cut))), story.end));
+    for scenario in scenarios() {
+        let undisturbed = run(scenario.plan(None));
+        assert_eq!(undisturbed.violations, [""; 0], "violations without an interruption");
+        assert_eq!(undisturbed.swaps.keys().collect::<Vec<_>>(), [scenario.end]);
+        for exchange in 0..undisturbed.exchanges {
+            for interruption in kinds(&scenario.request) {
+                plans.push((scenario.plan(Some((exchange, interruption))), scenario.end));
             }
         }
     }
     plans
 }
 
-/// The functions that the swaps of the stories need between them: all that there are, and an operator's import.
+/// The functions that the scenarios invoke between them: all that exist, and an operator's import.
 const FUNCTIONS: [&str; 10] = [
     "change-sim",
     "deliver-esim",
@@ -108,62 +109,69 @@ const FUNCTIONS: [&str; 10] = [
     "sweep-swaps",
 ];
 
-/// Runs them on all cores, or every `stride`th of them unless all are wanted; then each function was cut, and each of
-/// `others` came in while it waited.
-fn check(
+/// Runs every `stride`th plan on all cores, or every plan with `WHOLE`. With `WHOLE`, also asserts that each function
+/// was interrupted, and that each of `others` ran while it waited.
+fn run_interrupted(
     plans: &[(Plan, &'static str)],
     stride: usize,
     others: &[&'static str],
     fits: impl Fn(&Run, &str) -> bool + Sync,
 ) {
-    let stride = if crate::whole() { 1 } else { stride };
+    let stride = if crate::run_everything() { 1 } else { stride };
     let chosen: Vec<_> = plans.iter().step_by(stride).collect();
     let totals = crate::run_all(0..chosen.len() as u64, |n| chosen[n as usize].0.clone());
-    if let Some((n, what)) = totals.failed.iter().min() {
+    if let Some((n, violation)) = totals.failed.iter().min() {
         let plan = &chosen[*n as usize].0;
-        let told = crate::tell(plan.clone());
-        println!("{}", told.trace.join("\n"));
-        panic!("{:?}: {what} ({} such)", plan.at, totals.failed.len());
+        let traced = crate::run_traced(plan.clone());
+        println!("{}", traced.trace.join("\n"));
+        panic!(
+            "{:?}: {violation} ({} failures)",
+            plan.interruption,
+            totals.failed.len()
+        );
     }
     let mut odd = totals.runs.iter().filter(|(n, run)| !fits(run, chosen[*n as usize].1));
     if let Some((n, run)) = odd.next() {
         let plan = &chosen[*n as usize].0;
-        println!("{}", crate::tell(plan.clone()).trace.join("\n"));
-        panic!("{:?}: it ended as {:?}, with mails {:?}", plan.at, run.swaps, run.mails);
+        println!("{}", crate::run_traced(plan.clone()).trace.join("\n"));
+        panic!(
+            "{:?}: ended as {:?}, with mails {:?}",
+            plan.interruption, run.swaps, run.mails
+        );
     }
-    let mut cut: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut pairs = BTreeSet::new();
     for (_, run) in &totals.runs {
-        let function = run.cut.expect("the exchange comes in every run");
-        *cut.entry(function).or_default() += 1;
-        pairs.extend(run.met.iter().map(|other| (function, *other)));
+        let function = run.interrupted.expect("the exchange comes in every run");
+        *counts.entry(function).or_default() += 1;
+        pairs.extend(run.concurrent.iter().map(|other| (function, *other)));
     }
-    println!("{} of {} cuts: {cut:?}", chosen.len(), plans.len());
+    println!("{} of {} interruptions: {counts:?}", chosen.len(), plans.len());
     if !others.is_empty() {
-        println!("{} pairs of functions met", pairs.len());
+        println!("{} pairs of functions ran concurrently", pairs.len());
     }
-    if crate::whole() {
-        assert_eq!(cut.into_keys().collect::<Vec<_>>(), FUNCTIONS);
+    if crate::run_everything() {
+        assert_eq!(counts.into_keys().collect::<Vec<_>>(), FUNCTIONS);
         for function in FUNCTIONS {
             for other in others {
                 assert!(
                     pairs.contains(&(function, *other)),
-                    "{other} never came in while {function} waited"
+                    "{other} never ran while {function} waited"
                 );
             }
         }
     }
 }
 
-/// A function waits for nothing but its calls, and for time to pass between two of them: whoever is dropped there has
-/// done what he had done before the later one.
+/// A function awaits nothing but its calls and the pauses between them. A kill during a pause leaves the same state as
+/// a kill before the next call.
 #[test]
 fn a_process_may_die_at_every_await() {
-    let plans = cuts(|_| vec![Cut::KilledBefore, Cut::KilledAfter]);
-    check(&plans, 101, &[], |run, end| {
+    let plans = interruptions(|_| vec![Interruption::KillBefore, Interruption::KillAfter]);
+    run_interrupted(&plans, 101, &[], |run, end| {
         run.swaps.len() == 1
             && run.swaps.get(end) == Some(&1)
-            // A mail that was cut off is not needed when another one was asked, or the swap cancelled.
+            // An interrupted mail need not be sent if another mail replaces it, or if the swap is cancelled.
             && run.mails.iter().all(|(_, sent)| *sent <= 2)
             && (end != "esim done" || matches!(run.mails[..], [(_, 1 | 2)]))
     });
@@ -171,10 +179,15 @@ fn a_process_may_die_at_every_await() {
 
 #[test]
 fn everybody_may_come_in_at_every_await() {
-    let plans = cuts(|_| {
-        [Rival::Woken, Rival::Callbacks, Rival::Reports, Rival::Sweep]
+    let plans = interruptions(|_| {
+        [Rival::Wake, Rival::Callbacks, Rival::SesEvents, Rival::Sweep]
             .into_iter()
-            .flat_map(|rival| [Cut::OvertakenBefore(rival.clone()), Cut::OvertakenAfter(rival)])
+            .flat_map(|rival| {
+                [
+                    Interruption::RivalBefore(rival.clone()),
+                    Interruption::RivalAfter(rival),
+                ]
+            })
             .collect()
     });
     let others = [
@@ -184,14 +197,14 @@ fn everybody_may_come_in_at_every_await() {
         "network-events",
         "sweep-swaps",
     ];
-    check(&plans, 401, &others, |run, end| {
+    run_interrupted(&plans, 401, &others, |run, end| {
         run.swaps.len() == 1 && run.swaps.get(end) == Some(&1) && run.mails.iter().all(|(_, sent)| *sent == 1)
     });
 }
 
 #[test]
 fn callers_may_come_in_at_every_await() {
-    let plans = cuts(|request| {
+    let plans = interruptions(|request| {
         let line = &LINES[0];
         [
             request.clone().with_key("one"),
@@ -202,22 +215,25 @@ fn callers_may_come_in_at_every_await() {
             Request::query(line),
             Request::manage(line, "CancelActivation"),
             Request::manage(line, "ResendEsim"),
-            Request::bar(line, Bar::Locked),
-            Request::bar(line, Bar::Blocked),
-            Request::bar(line, Bar::Porting),
-            Request::of_thief(line, 0),
-            Request::of_thief(line, 1),
+            Request::block(line, Block::Locked),
+            Request::block(line, Block::Blocked),
+            Request::block(line, Block::Porting),
+            Request::from_attacker(line, 0),
+            Request::from_attacker(line, 1),
         ]
         .into_iter()
         .flat_map(|caller| {
             let rival = Rival::Caller(Box::new(caller));
-            [Cut::OvertakenBefore(rival.clone()), Cut::OvertakenAfter(rival)]
+            [
+                Interruption::RivalBefore(rival.clone()),
+                Interruption::RivalAfter(rival),
+            ]
         })
         .collect()
     });
     let others = ["change-sim", "import", "manage-swap", "query-activation", "submit-swap"];
-    check(&plans, 901, &others, |run, _| {
-        // A cancel may come before the mail is sent.
+    run_interrupted(&plans, 901, &others, |run, _| {
+        // The swap may be cancelled before the mail is sent.
         let fits = |mail: &(Fate, usize)| matches!(mail, (_, 1) | (Fate::GivenUp, 0));
         run.mails.iter().all(fits)
     });

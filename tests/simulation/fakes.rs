@@ -1,5 +1,5 @@
-//! What stands around the functions: the table's engine, KMS, SES, the SM-DP+ and the network, all in this process and
-//! answering at once. Faults are not here.
+//! Everything that the functions call: the table's engine, KMS, SES, the SM-DP+ and the network, all in this process,
+//! with immediate replies. Faults are injected in `scheduler`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -27,77 +27,78 @@ use crate::transport::{Call, Peer, Reply};
 /// The host name in activation codes.
 pub(crate) const SMDP_ADDRESS: &str = "smdp.example.test";
 
-/// The one master key: what is sealed in one world can be opened in another, so that a stock is sealed once.
+/// The master key, shared by all runs: what one run has encrypted, another can decrypt, so the initial rows are
+/// encrypted once.
 static KMS: LazyLock<Kms> = LazyLock::new(|| Kms::open(None).expect("a key in memory"));
 
-/// A mail that SES took.
+/// A mail that SES accepted.
 #[derive(Debug, Clone)]
 pub(crate) struct Mail {
     /// The tag `activation`.
     pub(crate) activation: String,
-    /// The tag `attempt`: the mail's number, and the attempt's.
+    /// The tag `attempt`: the numbers of the mail and of the attempt.
     pub(crate) attempt: String,
     /// The recipient.
     pub(crate) to: String,
-    /// The message.
+    /// The message as sent.
     pub(crate) raw: Vec<u8>,
 }
 
-/// All of it.
+/// The fakes of one run.
 pub(crate) struct Fakes {
     pub(crate) database: Database,
     pub(crate) smdp: Arc<Smdp>,
-    pub(crate) carrier: Arc<MobileNetwork>,
+    pub(crate) network: Arc<MobileNetwork>,
     smdp_router: Router,
-    carrier_router: Router,
+    network_router: Router,
     kms: Router,
     mails: Mutex<Vec<Mail>>,
 }
 
 impl Fakes {
-    /// An empty table engine, and peers without orders. An order completes `delay` after its start.
-    pub(crate) fn new(ambient: &ClockAndRng, delay: Duration) -> Self {
+    /// An empty table engine, and peers without orders. The network completes an order `delay` after its start.
+    pub(crate) fn new(clock: &ClockAndRng, delay: Duration) -> Self {
         let address = SmDpAddress::parse(SMDP_ADDRESS).expect("it is a host name");
-        let smdp = Smdp::open(None, address, "http://callbacks", ambient.clone());
-        let smdp = Arc::new(smdp.expect("a book in memory"));
-        let carrier = MobileNetwork::open(None, delay, ambient.clone());
-        let carrier = Arc::new(carrier.expect("a book in memory"));
-        let ground = Self {
+        let smdp = Smdp::open(None, address, "http://callbacks", clock.clone());
+        let smdp = Arc::new(smdp.expect("a database in memory"));
+        let network = MobileNetwork::open(None, delay, clock.clone());
+        let network = Arc::new(network.expect("a database in memory"));
+        let fakes = Self {
             database: Database::memory().expect("an engine in memory"),
             smdp_router: smdp.clone().router(),
-            carrier_router: carrier.clone().router(),
+            network_router: network.clone().router(),
             kms: KMS.clone().router(),
             smdp,
-            carrier,
+            network,
             mails: Mutex::default(),
         };
-        let registered = ground.perform(&Call {
+        let registered = fakes.perform(&Call {
             peer: Peer::Network,
             method: "POST".to_owned(),
             path: format!("{}/hub", peers::tmf641::PATH),
             operation: String::new(),
             body: br#"{"callback":"http://callbacks"}"#.to_vec(),
         });
-        assert_eq!(registered.status, 201, "the network takes a registration");
-        ground
+        assert_eq!(registered.status, 201, "the network accepts a registration");
+        fakes
     }
 
-    /// Carries a call out.
+    /// Executes a call.
     pub(crate) fn perform(&self, call: &Call) -> Reply {
         match call.peer {
-            Peer::Table => self
-                .table(call)
+            Peer::DynamoDb => self
+                .dynamodb(call)
                 .unwrap_or_else(|error| Reply::new(error.status_code(), error.to_json())),
-            Peer::Keys => route(&self.kms, call),
-            Peer::Post => self.post(call),
+            Peer::Kms => route(&self.kms, call),
+            Peer::Ses => self.send_raw_email(call),
             Peer::Smdp => route(&self.smdp_router, call),
-            Peer::Network => route(&self.carrier_router, call),
-            // Whoever is invoked runs later: nobody waits for it.
+            Peer::Network => route(&self.network_router, call),
+            // The invocation is asynchronous: the scheduler starts the function later.
             Peer::Lambda => Reply::new(202, ""),
         }
     }
 
-    /// An order as the network's book has it; null if there is none with this id.
+    /// An order in the network's database; null if there is none with this id.
     pub(crate) fn order(&self, id: &str) -> Value {
         let reply = self.perform(&Call {
             peer: Peer::Network,
@@ -112,29 +113,29 @@ impl Fakes {
         }
     }
 
-    /// The mails that SES took, oldest first.
+    /// The mails that SES accepted, oldest first.
     pub(crate) fn mails(&self) -> MutexGuard<'_, Vec<Mail>> {
         self.mails.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn table(&self, call: &Call) -> Result<Reply, DynoxideError> {
+    fn dynamodb(&self, call: &Call) -> Result<Reply, DynoxideError> {
         let body = &call.body;
         let db = &self.database;
         match call.operation.as_str() {
-            "GetItem" => write(&db.get_item(read(body)?)?),
-            "PutItem" => write(&db.put_item(read(body)?)?),
-            "UpdateItem" => write(&db.update_item(read(body)?)?),
-            "Query" => write(&db.query(read(body)?)?),
-            "BatchGetItem" => write(&db.batch_get_item(read(body)?)?),
-            "TransactWriteItems" => write(&db.transact_write_items(read(body)?)?),
-            "CreateTable" => write(&db.create_table(read(body)?)?),
-            "UpdateTimeToLive" => write(&db.update_time_to_live(read(body)?)?),
+            "GetItem" => json_reply(&db.get_item(parse(body)?)?),
+            "PutItem" => json_reply(&db.put_item(parse(body)?)?),
+            "UpdateItem" => json_reply(&db.update_item(parse(body)?)?),
+            "Query" => json_reply(&db.query(parse(body)?)?),
+            "BatchGetItem" => json_reply(&db.batch_get_item(parse(body)?)?),
+            "TransactWriteItems" => json_reply(&db.transact_write_items(parse(body)?)?),
+            "CreateTable" => json_reply(&db.create_table(parse(body)?)?),
+            "UpdateTimeToLive" => json_reply(&db.update_time_to_live(parse(body)?)?),
             other => unreachable!("the functions do not call {other}"),
         }
     }
 
     /// `SendRawEmail`.
-    fn post(&self, call: &Call) -> Reply {
+    fn send_raw_email(&self, call: &Call) -> Reply {
         let form = String::from_utf8_lossy(&call.body).replace('+', " ");
         let form: BTreeMap<_, _> = form
             .split('&')
@@ -161,12 +162,12 @@ impl Fakes {
     }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, DynoxideError> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, DynoxideError> {
     serde_json::from_slice(body).map_err(|error| DynoxideError::SerializationException(error.to_string()))
 }
 
-fn write(answer: &impl Serialize) -> Result<Reply, DynoxideError> {
-    let body = serde_json::to_vec(answer).expect("the engine answers JSON");
+fn json_reply(response: &impl Serialize) -> Result<Reply, DynoxideError> {
+    let body = serde_json::to_vec(response).expect("the engine answers JSON");
     Ok(Reply::new(200, body))
 }
 
@@ -178,11 +179,11 @@ fn route(router: &Router, call: &Call) -> Reply {
         .header("x-amz-target", format!("TrentService.{}", call.operation))
         .body(Body::from(call.body.clone()))
         .expect("it is a request");
-    let answered = async {
+    let reply = async {
         let response = router.clone().call(request).await;
         let (parts, body) = response.unwrap_or_else(|never| match never {}).into_parts();
         let body = to_bytes(body, usize::MAX).await.expect("a body in memory");
         Reply::new(parts.status.as_u16(), body)
     };
-    answered.now_or_never().expect("a simulated peer does not wait")
+    reply.now_or_never().expect("a simulated peer does not wait")
 }

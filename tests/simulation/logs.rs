@@ -1,4 +1,4 @@
-//! What the functions log, as it would stand in the log: kept by thread, one world after another.
+//! What the functions log, in the format of their log: captured by thread, one run after another.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -23,16 +23,16 @@ impl Write for Lines {
     }
 }
 
-/// Keeps what each thread logs from now on.
-pub(crate) fn keep() {
-    static KEPT: Once = Once::new();
-    KEPT.call_once(|| {
+/// Captures the log of every thread.
+pub(crate) fn capture() {
+    static CAPTURE: Once = Once::new();
+    CAPTURE.call_once(|| {
         let logs = edge::logs("debug", "simswap".to_owned(), || Lines);
-        set_global_default(logs).expect("nobody else keeps logs");
+        set_global_default(logs).expect("no other subscriber is set");
     });
 }
 
-/// What was logged since the last time.
+/// What this thread has logged since the last call.
 pub(crate) fn take() -> String {
     let lines = LINES.with_borrow_mut(std::mem::take);
     String::from_utf8_lossy(&lines).into_owned()

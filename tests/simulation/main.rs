@@ -1,9 +1,10 @@
-//! The whole service in one process under a seeded scheduler: real functions, store, SDK and clients; an embedded table,
-//! simulated peers, a virtual clock, and faults on the wire.
+//! The simulation: the whole service in one process under a seeded scheduler. The functions, the store, the AWS SDK and
+//! the peers' clients are real; the table is embedded, the peers are simulated, the clock is virtual, and faults are
+//! injected into calls. `tests/README.md` says how to run it.
 
 #![allow(
     clippy::print_stdout,
-    reason = "what was run, and the trace of what failed, are for a person"
+    reason = "the tests print what they ran, and the trace of a failure"
 )]
 
 mod exhaustive;
@@ -29,22 +30,22 @@ use fastrand::Rng;
 use crate::faults::FaultPlan;
 use crate::invariants::Fate;
 use crate::mutants::Mutant;
-use crate::scheduler::{Cut, Plan, Rival, Run, run};
+use crate::scheduler::{Interruption, Plan, Rival, Run, run};
 use crate::stock::{FREE, LINES};
-use crate::workload::{Bar, Request};
+use crate::workload::{Block, Request};
 
-/// A fifth of a world's time is taking memory and giving it back.
+/// The system allocator would take a fifth of a run's time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A world that is all chance.
-fn any(seed: u64) -> Plan {
+/// A plan in which everything is drawn at random.
+fn random_plan(seed: u64) -> Plan {
     let mut rng = Rng::with_seed(!seed);
-    let weather = FaultPlan::any(&mut rng);
-    let asked = rng.usize(1..=3);
-    let mut requests: Vec<_> = (0..asked)
+    let faults = FaultPlan::random(&mut rng);
+    let count = rng.usize(1..=3);
+    let mut requests: Vec<_> = (0..count)
         .map(|n| {
-            // Now and then when a SIM of an earlier swap has rested.
+            // Some requests come after the SIM of an earlier swap has cooled down.
             let day = u64::from(rng.u8(..6) == 0) * 27 * 3_600_000;
             let first = day + rng.u64(1..1_200_000);
             let mut times = vec![first];
@@ -52,32 +53,34 @@ fn any(seed: u64) -> Plan {
                 let within = [50, 20_000, 4_000_000, 30 * 3_600_000][rng.usize(..4)];
                 times.push(first + rng.u64(..within));
             }
-            (Request::any(&mut rng, n), times)
+            (Request::random(&mut rng, n), times)
         })
         .collect();
-    // In time the line may be swapped again.
+    // Each import that blocks a line is followed by one that lifts the block.
     for (request, times) in requests.clone() {
-        let line = request.bar.and_then(|(id, _)| LINES.iter().find(|line| line.id == id));
+        let line = request
+            .block
+            .and_then(|(id, _)| LINES.iter().find(|line| line.id == id));
         if let Some(line) = line {
             let last = times.iter().max().copied().unwrap_or(0);
             let within = [60_000, 30 * 3_600_000][rng.usize(..2)];
             let lifted = last + rng.u64(1..within);
-            requests.push((Request::bar(line, Bar::Lifted), vec![lifted]));
+            requests.push((Request::block(line, Block::Lifted), vec![lifted]));
         }
     }
     Plan {
         seed,
-        weather,
+        faults,
         requests,
-        acts: None,
-        mistake: None,
-        at: None,
-        told: false,
+        phone_acts: None,
+        mutant: None,
+        interruption: None,
+        traced: false,
     }
 }
 
-/// A world that is as rough as can be: three callers want what only one can have, and nothing goes smoothly.
-fn rough(seed: u64) -> Plan {
+/// The roughest plan: several callers compete for the same line and the same SIMs, and every kind of fault is frequent.
+fn rough_plan(seed: u64) -> Plan {
     let mut rng = Rng::with_seed(!seed);
     let line = &LINES[0];
     let first = rng.u64(1..60_000);
@@ -92,31 +95,31 @@ fn rough(seed: u64) -> Plan {
         (Request::card(&LINES[2], FREE[5].0), vec![soon(&mut rng)]),
     ];
     Plan {
-        weather: FaultPlan::ROUGH,
+        faults: FaultPlan::ROUGH,
         requests,
-        ..any(seed)
+        ..random_plan(seed)
     }
 }
 
-/// A rough world in which operators bar lines, and a thief has a token of the customer's.
-fn robbed(seed: u64) -> Plan {
+/// A rough plan in which operators block lines, and an attacker has the customer's token.
+fn attacked_plan(seed: u64) -> Plan {
     let mut rng = Rng::with_seed(seed ^ 0x7e1e);
-    let mut plan = rough(seed);
+    let mut plan = rough_plan(seed);
     for line in &LINES[..2] {
         let at = [200, 120_000, 3_600_000][rng.usize(..3)];
-        let bar = Bar::ALL[rng.usize(..3)];
+        let block = Block::ALL[rng.usize(..3)];
         plan.requests.extend([
-            (Request::bar(line, bar), vec![1 + rng.u64(..at)]),
-            (Request::bar(line, Bar::Other), vec![1 + rng.u64(..at)]),
-            (Request::bar(line, Bar::Lifted), vec![20 * 3_600_000]),
+            (Request::block(line, block), vec![1 + rng.u64(..at)]),
+            (Request::block(line, Block::LockOmitted), vec![1 + rng.u64(..at)]),
+            (Request::block(line, Block::Lifted), vec![20 * 3_600_000]),
             (Request::card(line, FREE[4].0), vec![rng.u64(1..10_000_000)]),
             (Request::query(line), vec![rng.u64(60_000..600_000)]),
         ]);
-        for what in 0..4 {
+        for kind in 0..4 {
             let times = (0..3).map(|_| rng.u64(60_000..8_000_000)).collect();
-            plan.requests.push((Request::of_thief(line, what), times));
+            plan.requests.push((Request::from_attacker(line, kind), times));
         }
-        // Whoever else comes after a swap that failed.
+        // Further callers come after a swap has failed.
         for n in [7, 8] {
             let esim = Request::esim(line, false, n);
             plan.requests.push((esim, vec![rng.u64(30..40) * 3_600_000]));
@@ -125,24 +128,24 @@ fn robbed(seed: u64) -> Plan {
     plan
 }
 
-/// A line is locked at one call of the submit of its swap, the `seed`th.
-fn locked_meanwhile(seed: u64) -> Plan {
+/// A plan in which a line is locked while its swap is submitted, at the call with the number `seed`.
+fn locked_plan(seed: u64) -> Plan {
     let line = &LINES[0];
-    let lock = Rival::Caller(Box::new(Request::bar(line, Bar::Locked)));
+    let lock = Rival::Caller(Box::new(Request::block(line, Block::Locked)));
     Plan {
-        weather: FaultPlan::CALM,
+        faults: FaultPlan::CALM,
         requests: vec![(Request::esim(line, false, 0), vec![1])],
-        acts: Some(Vec::new()),
-        at: Some((seed, Cut::OvertakenBefore(lock))),
-        ..any(seed)
+        phone_acts: Some(Vec::new()),
+        interruption: Some((seed, Interruption::RivalBefore(lock))),
+        ..random_plan(seed)
     }
 }
 
-/// The same with other faults; callers change their minds, and one line is swapped again half a day later.
-fn rough_with(seed: u64, weather: FaultPlan) -> Plan {
+/// A rough plan with these faults, in which a caller cancels a swap and two lines are swapped again half a day later.
+fn rough_plan_with(seed: u64, faults: FaultPlan) -> Plan {
     const HOURS: u64 = 3_600_000;
     let mut rng = Rng::with_seed(seed);
-    let mut plan = rough(seed);
+    let mut plan = rough_plan(seed);
     let cancel = Request::manage(&LINES[rng.usize(..3)], "CancelActivation");
     let within = [200_000, 2 * HOURS][rng.usize(..2)];
     plan.requests.extend([
@@ -150,23 +153,23 @@ fn rough_with(seed: u64, weather: FaultPlan) -> Plan {
         (Request::card(&LINES[1], FREE[4].0), vec![12 * HOURS]),
         (Request::esim(&LINES[0], rng.bool(), 6), vec![13 * HOURS]),
     ]);
-    Plan { weather, ..plan }
+    Plan { faults, ..plan }
 }
 
-fn setting(name: &str) -> Option<u64> {
+fn env_number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// Whether all is wanted that there is, and not a few of each.
-fn whole() -> bool {
-    setting("WHOLE").is_some()
+/// Whether to run every case rather than a few of each kind.
+fn run_everything() -> bool {
+    env_number("WHOLE").is_some()
 }
 
 #[derive(Default)]
 struct Totals {
     exchanges: u64,
     swaps: BTreeMap<String, usize>,
-    /// By what is known of them, and how often SES took them.
+    /// The number of mails by fate, and by how often SES accepted the mail.
     mails: BTreeMap<(Fate, usize), usize>,
     failed: Vec<(u64, String)>,
     runs: Vec<(u64, Run)>,
@@ -188,7 +191,7 @@ impl Totals {
     }
 }
 
-/// Runs seeds on all cores.
+/// Runs the seeds on all cores.
 fn run_all(seeds: std::ops::Range<u64>, plan: impl Fn(u64) -> Plan + Sync) -> Totals {
     let totals = Mutex::new(Totals::default());
     let next = AtomicU64::new(seeds.start);
@@ -196,39 +199,42 @@ fn run_all(seeds: std::ops::Range<u64>, plan: impl Fn(u64) -> Plan + Sync) -> To
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                logs::keep();
+                logs::capture();
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         break;
                     }
                     let run = run(plan(seed));
-                    totals.lock().expect("no thread panics with it").add(seed, run);
+                    totals
+                        .lock()
+                        .expect("no thread panics while it holds the lock")
+                        .add(seed, run);
                 }
             });
         }
     });
-    totals.into_inner().expect("no thread panics with it")
+    totals.into_inner().expect("no thread panics while it holds the lock")
 }
 
-fn tell(plan: Plan) -> Run {
-    logs::keep();
-    run(Plan { told: true, ..plan })
+fn run_traced(plan: Plan) -> Run {
+    logs::capture();
+    run(Plan { traced: true, ..plan })
 }
 
 #[test]
 fn whatever_happens_nothing_is_lost_and_nothing_happens_twice() {
-    if let Some(seed) = setting("SEED") {
-        let run = tell(any(seed));
+    if let Some(seed) = env_number("SEED") {
+        let run = run_traced(random_plan(seed));
         println!("{}", run.trace.join("\n"));
         println!("{:?} {:?}", run.swaps, run.mails);
         assert!(run.violations.is_empty(), "seed {seed}: {:#?}", run.violations);
         return;
     }
-    let from = setting("FROM").unwrap_or(0);
-    let seeds = setting("SEEDS").unwrap_or(12);
+    let from = env_number("FROM").unwrap_or(0);
+    let seeds = env_number("SEEDS").unwrap_or(12);
     let began = std::time::Instant::now();
-    let mut totals = run_all(from..from + seeds, any);
+    let mut totals = run_all(from..from + seeds, random_plan);
     println!(
         "{seeds} seeds, {} calls, {:?}; swaps: {:?}",
         totals.exchanges,
@@ -239,45 +245,45 @@ fn whatever_happens_nothing_is_lost_and_nothing_happens_twice() {
         println!("{mails} mails, {fate:?}: sent {sent} times");
     }
     totals.failed.sort();
-    for (seed, what) in &totals.failed {
-        println!("seed {seed}: {what}");
+    for (seed, violation) in &totals.failed {
+        println!("seed {seed}: {violation}");
     }
     if let Some((seed, _)) = totals.failed.first() {
-        let run = tell(any(*seed));
+        let run = run_traced(random_plan(*seed));
         println!("{}", run.trace.join("\n"));
         panic!(
-            "seed {seed}: {:?}; again: SEED={seed} cargo test -p tests --test simulation",
+            "seed {seed}: {:?}; run it again with SEED={seed} cargo test -p tests --test simulation whatever",
             run.violations
         );
     }
 }
 
-/// `MISTAKES` names some, `LockForgotten,BodiesLogged`.
+/// `MUTANTS` selects mutants: `LockForgotten,BodiesLogged`.
 #[test]
-fn every_known_mistake_is_seen() {
-    let most = setting("MUTANT_SEEDS").unwrap_or(1000);
+fn every_known_mutant_is_killed() {
+    let most = env_number("MUTANT_SEEDS").unwrap_or(1000);
     let mut missed = Vec::new();
     let only = env::var("MUTANTS").ok();
-    let mistakes: Vec<Mutant> = match &only {
+    let mutants: Vec<Mutant> = match &only {
         Some(names) => {
-            let named = |mistake: &Mutant| names.split(',').any(|n| n == format!("{mistake:?}"));
+            let named = |mutant: &Mutant| names.split(',').any(|n| n == format!("{mutant:?}"));
             Mutant::ALL.into_iter().filter(named).collect()
         }
-        None if whole() => Mutant::ALL.to_vec(),
+        None if run_everything() => Mutant::ALL.to_vec(),
         None => Mutant::FEW.to_vec(),
     };
-    for plan in [rough, robbed, locked_meanwhile] {
-        let without = run_all(0..mistakes.len() as u64, plan);
-        assert_eq!(without.failed, [], "without a mistake");
+    for plan in [rough_plan, attacked_plan, locked_plan] {
+        let without = run_all(0..mutants.len() as u64, plan);
+        assert_eq!(without.failed, [], "violations without a mutant");
     }
-    for mistake in mistakes {
+    for mutant in mutants {
         let planted = |seed| Plan {
-            mistake: Some(mistake),
-            ..match mistake.weather() {
-                Some(weather) => rough_with(seed, weather),
-                None if mistake == Mutant::LockNotConditioned => locked_meanwhile(seed),
-                None if mistake.robs() => robbed(seed),
-                None => rough(seed),
+            mutant: Some(mutant),
+            ..match mutant.fault_plan() {
+                Some(faults) => rough_plan_with(seed, faults),
+                None if mutant == Mutant::LockNotConditioned => locked_plan(seed),
+                None if mutant.needs_attacker() => attacked_plan(seed),
+                None => rough_plan(seed),
             }
         };
         let mut seeds = 0;
@@ -294,40 +300,40 @@ fn every_known_mistake_is_seen() {
             }
         };
         match seen {
-            Some((seed, what)) => println!("{mistake:?}: after {} seeds: {what}", seed + 1),
-            None => missed.push(mistake),
+            Some((seed, violation)) => println!("{mutant:?}: detected after {} seeds: {violation}", seed + 1),
+            None => missed.push(mutant),
         }
     }
-    assert!(missed.is_empty(), "not seen in {most} seeds: {missed:?}");
+    assert!(missed.is_empty(), "not detected within {most} seeds: {missed:?}");
 }
 
-/// `FAULT` names one; `FAULT_SEEDS` are for each.
+/// `FAULT` selects one fault; `FAULT_SEEDS` is the number of seeds for each.
 #[test]
 fn each_fault_of_the_peers_alone_is_survived() {
-    let few = if whole() { 30 } else { 1 };
-    let seeds = setting("FAULT_SEEDS").unwrap_or(few);
+    let few = if run_everything() { 30 } else { 1 };
+    let seeds = env_number("FAULT_SEEDS").unwrap_or(few);
     let only = env::var("FAULT").ok();
     let mut failed = Vec::new();
-    for (name, weather) in FaultPlan::each_alone() {
+    for (name, faults) in FaultPlan::each_fault() {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
         }
-        let plan = |seed| rough_with(seed, weather.clone());
-        if let Some(seed) = setting("SEED") {
-            println!("{}", tell(plan(seed)).trace.join("\n"));
+        let plan = |seed| rough_plan_with(seed, faults.clone());
+        if let Some(seed) = env_number("SEED") {
+            println!("{}", run_traced(plan(seed)).trace.join("\n"));
         }
         let totals = run_all(0..seeds, plan);
         println!("{name}: {} calls; {:?}", totals.exchanges, totals.swaps);
         let count = totals.failed.len();
-        if let Some((seed, what)) = totals.failed.into_iter().min() {
-            println!("VIOLATED in {count} of {seeds}, first in seed {seed}: {what}");
+        if let Some((seed, violation)) = totals.failed.into_iter().min() {
+            println!("VIOLATED in {count} of {seeds}, first in seed {seed}: {violation}");
             failed.push(name);
         }
     }
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-/// A trace without what differs from run to run: sealed bytes, and the order of a row's attributes.
+/// A trace without what differs between two runs of a seed: encrypted bytes, and the order of a row's attributes.
 fn steps(run: &Run) -> Vec<&str> {
     run.trace
         .iter()
@@ -336,9 +342,9 @@ fn steps(run: &Run) -> Vec<&str> {
 }
 
 #[test]
-fn a_seed_is_the_same_world_every_time() {
+fn a_seed_is_the_same_run_every_time() {
     for seed in 0..3 {
-        let (first, second) = (tell(any(seed)), tell(any(seed)));
+        let (first, second) = (run_traced(random_plan(seed)), run_traced(random_plan(seed)));
         assert_eq!(steps(&first), steps(&second), "seed {seed}");
     }
 }

@@ -1,5 +1,5 @@
-//! Known mistakes, put in on the wire: each makes the service behave as if its code had the mistake. They are here to
-//! show that the simulation would see them.
+//! Mutants: planted bugs. Each alters calls and replies so that the service behaves as if its code had the bug. They
+//! show that the invariants would detect such a bug.
 
 use edge::ClockAndRng;
 use memchr::memmem;
@@ -9,131 +9,132 @@ use simulators::Callback;
 use crate::fakes::Fakes;
 use crate::faults::FaultPlan;
 use crate::invariants::{row, swap_of_call};
-use crate::scheduler::EARLIER;
+use crate::scheduler::EARLIER_LIFE;
 use crate::transport::{Call, Peer, Reply};
 
-/// A mistake.
+/// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mutant {
-    /// The line is taken for free because it was when it was read.
+    /// The line is assumed to be free because it was free when it was read.
     LineNotLocked,
-    /// The SIM is taken for free because the index said so.
+    /// The SIM is assumed to be free because the index says so.
     SimNotConditioned,
-    /// The new SIM is not reserved at all.
+    /// The new SIM is not reserved.
     SimNotReserved,
-    /// The answer to a key is not kept.
+    /// The response to an idempotency key is not stored.
     KeyNotKept,
-    /// A peer is called by whoever wants, claimed or not.
+    /// Peers are called without a claim.
     CalledWithoutClaim,
-    /// A mail is marked as sent before it is.
+    /// A mail is marked as sent before it is sent.
     MailMarkedBefore,
-    /// A mail is marked as sent after it is, and not claimed before.
+    /// A mail is marked as sent after it is sent, without a claim before.
     MailMarkedAfter,
-    /// A send is tried again when its answer is lost.
+    /// Sending is retried when SES's response is lost.
     MailRetried,
-    /// A callback is written over whatever was written meanwhile.
+    /// A callback overwrites whatever was written meanwhile.
     CallbackNotConditioned,
-    /// An outcome is written over whatever was written meanwhile.
+    /// An outcome overwrites whatever was written meanwhile.
     OutcomeNotConditioned,
-    /// An end is written whoever wrote it before: the SIM is freed twice, and the lock let go by one who does not have it.
+    /// The end of a swap is written even if another invocation has written it: the SIM is freed twice, and the line is
+    /// released by one that does not hold it.
     EndNotConditioned,
-    /// The old SIM stays with the line.
+    /// The old SIM stays assigned to the line.
     OldSimForgotten,
-    /// The failed swap's SIM stays with it.
+    /// The SIM of a failed swap stays reserved.
     NewSimForgotten,
-    /// The line keeps the lock.
+    /// The line stays marked by an ended swap.
     LockForgotten,
-    /// The order is taken for cancelled before the network says so.
+    /// The order is treated as cancelled before the network says so.
     CancelNotAwaited,
     /// The profile is not cancelled.
     ProfileNotCancelled,
-    /// The network's start is taken for the end.
+    /// The network's start of an order is treated as its completion.
     StartTakenForEnd,
-    /// An order is placed again under another name.
+    /// An order is placed a second time under another name.
     OrderRenamed,
-    /// A callback of an earlier life of that SIM is acted on.
+    /// A callback from an earlier life of the SIM is accepted.
     EarlierLifeActedOn,
-    /// The event of another order is acted on.
+    /// An event about another order is accepted.
     OtherOrderActedOn,
-    /// Bodies of calls are logged.
+    /// The bodies of calls are logged.
     BodiesLogged,
-    /// A confirmation code stands in clear in the table.
+    /// A confirmation code is stored unencrypted.
     CodeInClear,
-    /// 401 to an order is taken for a refusal of the order.
+    /// 401 to an order is treated as a rejection of the order.
     UnauthorizedOrderRefused,
-    /// 401 to a start is taken for a refusal of the order.
+    /// 401 to a start is treated as a rejection of the order.
     UnauthorizedStartRefused,
-    /// 409 to a start is taken for a refusal of the order.
+    /// 409 to a start is treated as a rejection of the order.
     ConflictTakenForRefusal,
-    /// A search that shows nothing ends a swap that the network has started.
+    /// A search without results ends a swap that the network has started.
     EmptySearchEnds,
-    /// So does one that is answered 404.
+    /// A search with status 404 ends a swap that the network has started.
     NotFoundEnds,
-    /// An order that comes after its call was given up is not looked for.
+    /// Nothing searches for an order that the network executes after the call timed out.
     LateOrderForgotten,
-    /// A peer that does not settle is asked for ever.
+    /// A peer that does not settle is polled for ever.
     NeverSettled,
-    /// A refused cancelOrder is taken for done.
+    /// A rejected cancelOrder is treated as executed.
     RefusedCancelTaken,
-    /// Ordering is given up after two hours.
+    /// Ordering fails after two hours.
     OrderingGivenUpEarly,
-    /// Ordering is given up after eight claims that lapsed or failed.
+    /// Ordering fails after eight claims that expired or failed.
     EightTries,
-    /// JSON null makes an answer unreadable.
+    /// JSON null makes a response unreadable.
     NullUnreadable,
-    /// So do capitals.
+    /// Capital letters make a response unreadable.
     CapitalsUnreadable,
-    /// So do ids that are numbers.
+    /// Numeric ids make a response unreadable.
     NumbersUnreadable,
-    /// A foreign order in a list is taken for ours.
+    /// A foreign order in a list is treated as ours.
     ForeignOrderTaken,
     /// An event that does not name the swap is dropped.
     UnnamedEventDropped,
-    /// An event that comes before the answer to the order is forgotten.
+    /// An event that arrives before the response to the order is dropped.
     OvertakingEventForgotten,
     /// `completed` after ERROR is ignored.
     LateCompletionIgnored,
-    /// That the network and the table disagree is not flagged.
+    /// A disagreement between the network and the table is not flagged.
     DisputeNotFlagged,
-    /// The network is asked to cancel again while it assesses a cancel.
+    /// The network is requested to cancel again while it assesses a cancel.
     CancelledAgain,
-    /// `inProgress` before the installation voids the mail.
+    /// `inProgress` before the installation prevents the mail.
     EarlyStartVoidsMail,
-    /// A callback of the first order that is dated before it is refused.
+    /// A callback with a date before the order is rejected.
     EarlyClockRefused,
-    /// A callback whose date cannot be read is refused.
+    /// A callback with an unreadable date is rejected.
     UnreadableDateRefused,
     /// `Retry-After` is ignored.
     RetryAfterIgnored,
-    /// A card is free at once though its order may still be carried out.
+    /// A card becomes free at once, although its order may still be executed.
     CardFreedAtOnce,
-    /// An eSIM that is on a phone is free.
+    /// An eSIM that is on a phone becomes free.
     PhoneProfileFreed,
-    /// Throttling counts as a refusal of the mail.
+    /// Throttling by SES counts as a rejection of the mail.
     ThrottlingCounted,
-    /// A mail is sent as often as SES does not answer.
+    /// A mail is sent again whenever SES's response is lost.
     FourthMail,
-    /// A transient bounce after the delivery is shown.
+    /// A transient bounce after the delivery is shown as a bounce.
     SoftBounceShown,
-    /// A line is barred, and its open swap goes on.
+    /// A line is blocked, and its open swap continues.
     SwapNotStopped,
-    /// A swap is stopped over whatever was written meanwhile.
+    /// Stopping a swap overwrites whatever was written meanwhile.
     StopNotConditioned,
-    /// A swap is begun on a line that was locked after it was read.
+    /// A swap begins on a line that was locked after it was read.
     LockNotConditioned,
-    /// A swap that was stopped is written as one that its caller cancelled.
+    /// A stopped swap is stored as cancelled by its caller.
     StopForgotten,
-    /// A QR code that is enough goes wherever a caller wants.
+    /// A QR code that needs no confirmation code is sent wherever a caller wants.
     QrCodeElsewhere,
-    /// A SIM whose codes were shown is free for everybody.
+    /// A SIM whose codes were shown returns to the pool.
     ShownSimFreed,
-    /// A confirmation code is shown to whoever looks.
+    /// A confirmation code is shown to every caller.
     CodeShownToAll,
-    /// The codes of a barred account are shown.
+    /// The codes of a blocked line are shown.
     BarredCodesShown,
-    /// The matching id stays when the confirmation code is erased.
+    /// The matching id is not deleted with the confirmation code.
     MatchingIdKept,
-    /// An import sets the lock back to what it read.
+    /// An import resets the lock to the value that it has read.
     LockSetBack,
 }
 
@@ -201,7 +202,7 @@ impl Mutant {
         Self::LockSetBack,
     ];
 
-    /// Some that are seen soon.
+    /// Some that are detected within a few seeds.
     pub(crate) const FEW: [Self; 4] = [
         Self::LineNotLocked,
         Self::MailMarkedBefore,
@@ -209,16 +210,16 @@ impl Mutant {
         Self::BodiesLogged,
     ];
 
-    /// The faults in which it shows; `None` if those of any rough simulation do.
-    pub(crate) fn weather(self) -> Option<FaultPlan> {
+    /// The faults with which the invariants detect it; `None` if those of the rough plan suffice.
+    pub(crate) fn fault_plan(self) -> Option<FaultPlan> {
         let fault = match self {
             Self::UnauthorizedOrderRefused => "401 to orders",
             Self::UnauthorizedStartRefused => "401 to starts",
             Self::ConflictTakenForRefusal => "409 to every start",
             Self::EmptySearchEnds => "search empty",
             Self::NotFoundEnds => "search 404",
-            Self::LateOrderForgotten | Self::CardFreedAtOnce => "belated, refused",
-            Self::NeverSettled | Self::RefusedCancelTaken => "cancelOrder refused 8.2.6",
+            Self::LateOrderForgotten | Self::CardFreedAtOnce => "belated, rejected",
+            Self::NeverSettled | Self::RefusedCancelTaken => "cancelOrder rejected 8.2.6",
             Self::OrderingGivenUpEarly => "HTML",
             Self::EightTries => "overload",
             Self::NullUnreadable | Self::CapitalsUnreadable | Self::UnreadableDateRefused => "spelling",
@@ -235,13 +236,13 @@ impl Mutant {
             Self::SoftBounceShown => "soft bounces",
             _ => return None,
         };
-        let mut faults = FaultPlan::each_alone().into_iter();
+        let mut faults = FaultPlan::each_fault().into_iter();
         let found = faults.find(|(name, _)| *name == fault);
-        Some(found.expect("there is such a fault").1)
+        Some(found.expect("a fault with this name").1)
     }
 
-    /// Whether it shows where operators bar lines and a thief has a token.
-    pub(crate) fn robs(self) -> bool {
+    /// Whether it is detected only if operators block lines and an attacker has a token.
+    pub(crate) fn needs_attacker(self) -> bool {
         matches!(
             self,
             Self::SwapNotStopped
@@ -255,7 +256,7 @@ impl Mutant {
         )
     }
 
-    /// A setting that makes it.
+    /// The setting that plants it.
     pub(crate) fn setting(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::LateOrderForgotten => Some(("CALL_REST", "1ms")),
@@ -265,14 +266,14 @@ impl Mutant {
         }
     }
 
-    /// Whether the answer to such a call is always lost, so that it shows.
-    pub(crate) fn loses(self, call: &Call) -> bool {
-        self == Self::FourthMail && call.peer == Peer::Post
+    /// Whether the response to this call is always lost, so that the bug shows.
+    pub(crate) fn loses_response(self, call: &Call) -> bool {
+        self == Self::FourthMail && call.peer == Peer::Ses
     }
 
-    /// What becomes of a call of this function, whose answer will be `lost` or not: it is altered, or this is the answer
-    /// instead.
-    pub(crate) fn alter(self, ground: &Fakes, function: &str, lost: bool, call: &mut Call) -> Option<Reply> {
+    /// Alters a call of this function, or returns the reply that replaces its execution. `response_lost`: the function
+    /// will not receive the reply.
+    pub(crate) fn alter(self, fakes: &Fakes, function: &str, response_lost: bool, call: &mut Call) -> Option<Reply> {
         let transaction = call.operation == "TransactWriteItems";
         let put = call.operation == "PutItem";
         let request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
@@ -282,21 +283,21 @@ impl Mutant {
         let ends = ["REMOVE swap", "REMOVE disputed, swap"];
         let ends = transaction && ends.iter().any(|end| text.contains(end));
         match self {
-            Self::LineNotLocked if submits => each(call, |write| {
-                if of(write, "L#") {
+            Self::LineNotLocked if submits => alter_writes(call, |write| {
+                if writes_to(write, "L#") {
                     let condition = write["ConditionExpression"].as_str().unwrap_or_default();
                     let without = condition.replace("attribute_not_exists(swap) AND ", "");
                     write["ConditionExpression"] = without.into();
                 }
             }),
-            Self::SimNotConditioned if submits => each(call, |write| {
-                if of(write, "S#") {
-                    relax(write);
+            Self::SimNotConditioned if submits => alter_writes(call, |write| {
+                if writes_to(write, "S#") {
+                    relax_condition(write);
                 }
             }),
-            Self::SimNotReserved if submits => omit(call, "S#", ""),
-            Self::KeyNotKept if submits => each(call, |write| {
-                if of(write, "I#") {
+            Self::SimNotReserved if submits => omit_writes(call, "S#", ""),
+            Self::KeyNotKept if submits => alter_writes(call, |write| {
+                if writes_to(write, "I#") {
                     let elsewhere = format!("I#{}", write["Item"]["swap"]["S"]);
                     write["Item"]["pk"] = json!({"S": elsewhere});
                 }
@@ -318,10 +319,10 @@ impl Mutant {
                 }
                 relax_request(call, request);
             }
-            Self::MailRetried if lost && call.peer == Peer::Post => {
-                // The SDK makes three tries.
-                ground.perform(call);
-                ground.perform(call);
+            Self::MailRetried if response_lost && call.peer == Peer::Ses => {
+                // The SDK makes three attempts.
+                fakes.perform(call);
+                fakes.perform(call);
             }
             Self::CallbackNotConditioned if put && function == "network-events" => {
                 relax_request(call, request);
@@ -329,17 +330,17 @@ impl Mutant {
             Self::OutcomeNotConditioned if put && function == "fulfil-swap" => {
                 relax_request(call, request);
             }
-            Self::EndNotConditioned if ends => each(call, relax),
+            Self::EndNotConditioned if ends => alter_writes(call, relax_condition),
             Self::OldSimForgotten if ends => {
-                omit(call, "S#", "\"ConditionExpression\":\"holder = :line\"");
+                omit_writes(call, "S#", "\"ConditionExpression\":\"holder = :line\"");
             }
-            Self::NewSimForgotten if ends => omit(call, "S#", ":from"),
-            Self::LockForgotten if ends => omit(call, "L#", ""),
+            Self::NewSimForgotten if ends => omit_writes(call, "S#", ":from"),
+            Self::LockForgotten if ends => omit_writes(call, "L#", ""),
             Self::CancelNotAwaited if call.peer == Peer::Network && call.method == "GET" => {
-                let id = swap_of_call(ground, call)?;
-                let swap = row(ground, &format!("A#{id}"), "activation")?;
+                let id = swap_of_call(fakes, call)?;
+                let swap = row(fakes, &format!("A#{id}"), "activation")?;
                 if swap["phase"]["S"] == "ending" {
-                    let reply = ground.perform(call);
+                    let reply = fakes.perform(call);
                     let body = String::from_utf8_lossy(&reply.body);
                     let body = body.replace("\"held\"", "\"cancelled\"");
                     return Some(Reply::new(reply.status, body));
@@ -351,7 +352,7 @@ impl Mutant {
                 return Some(Reply::new(200, body.to_string()));
             }
             Self::StartTakenForEnd if call.peer == Peer::Network => {
-                let reply = ground.perform(call);
+                let reply = fakes.perform(call);
                 let body = String::from_utf8_lossy(&reply.body);
                 let body = body.replace("\"inProgress\"", "\"completed\"");
                 return Some(Reply::new(reply.status, body));
@@ -360,7 +361,7 @@ impl Mutant {
                 let mut request = request;
                 let id = request["externalId"].as_str().unwrap_or_default();
                 request["externalId"] = format!("{id}-again").into();
-                ground.perform(&Call {
+                fakes.perform(&Call {
                     body: request.to_string().into_bytes(),
                     ..call.clone()
                 });
@@ -371,14 +372,14 @@ impl Mutant {
             Self::EightTries if put && function == "fulfil-swap" => {
                 let tries = request["Item"]["tries"]["N"].as_str();
                 let tries: u32 = tries.and_then(|tries| tries.parse().ok()).unwrap_or(0);
-                // Claims that lapsed are one line of the timeline: `1000+60000x9 cut off`.
-                let lapsed = request["Item"]["timeline"]["L"].as_array().into_iter().flatten();
-                let mut lapsed = lapsed.filter_map(|line| {
+                // The timeline has one entry for all expired claims: `1000+60000x9 cut off`.
+                let expired = request["Item"]["timeline"]["L"].as_array().into_iter().flatten();
+                let mut expired = expired.filter_map(|line| {
                     let times = line["S"].as_str()?.strip_suffix(" cut off")?;
                     let count = times.rsplit_once('x').map_or("1", |(_, count)| count);
                     count.parse::<u32>().ok()
                 });
-                let tried = tries + lapsed.next().unwrap_or(0);
+                let tried = tries + expired.next().unwrap_or(0);
                 if item("phase") == "ordering" && tried >= 8 {
                     let mut request = request;
                     request["Item"]["phase"] = json!({"S": "ending"});
@@ -390,12 +391,12 @@ impl Mutant {
                 let body = String::from_utf8_lossy(&call.body);
                 call.body = body.replace("disputed", "other").into_bytes();
             }
-            Self::CardFreedAtOnce if ends => each(call, |write| {
-                if of(write, "S#") && write["ExpressionAttributeValues"].get(":from").is_some() {
+            Self::CardFreedAtOnce if ends => alter_writes(call, |write| {
+                if writes_to(write, "S#") && write["ExpressionAttributeValues"].get(":from").is_some() {
                     write["ExpressionAttributeValues"][":from"] = json!({"S": "00000000000000"});
                 }
             }),
-            Self::PhoneProfileFreed if ends => each(call, |write| {
+            Self::PhoneProfileFreed if ends => alter_writes(call, |write| {
                 let values = &mut write["ExpressionAttributeValues"];
                 if values.get(":disabled").is_some() && values.get(":swap").is_some() {
                     values[":disabled"] = json!({"S": "FREE"});
@@ -409,7 +410,7 @@ impl Mutant {
                 call.body = request.to_string().into_bytes();
             }
             Self::EarlyStartVoidsMail if call.operation == "Query" && function == "deliver-esim" => {
-                let reply = ground.perform(call);
+                let reply = fakes.perform(call);
                 let mut found: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
                 for item in found["Items"].as_array_mut().into_iter().flatten() {
                     if item["phase"]["S"] == "started" && item["profile"]["S"] == "released" {
@@ -418,15 +419,15 @@ impl Mutant {
                 }
                 return Some(Reply::new(reply.status, found.to_string()));
             }
-            Self::SwapNotStopped if function == "import" => omit(call, "A#", ""),
-            Self::StopNotConditioned if function == "import" => each(call, relax),
-            Self::LockSetBack if function == "import" => each(call, |write| {
+            Self::SwapNotStopped if function == "import" => omit_writes(call, "A#", ""),
+            Self::StopNotConditioned if function == "import" => alter_writes(call, relax_condition),
+            Self::LockSetBack if function == "import" => alter_writes(call, |write| {
                 let condition = write["ConditionExpression"].as_str().unwrap_or_default();
                 let always = "(locked = :kept OR attribute_exists(locked))";
                 write["ConditionExpression"] = condition.replace("locked = :kept", always).into();
             }),
-            Self::LockNotConditioned if submits => each(call, |write| {
-                if of(write, "L#") {
+            Self::LockNotConditioned if submits => alter_writes(call, |write| {
+                if writes_to(write, "L#") {
                     let condition = write["ConditionExpression"].as_str().unwrap_or_default();
                     write["ConditionExpression"] = condition.replace(" AND locked = :no", "").into();
                 }
@@ -437,38 +438,42 @@ impl Mutant {
                 call.body = body.into_bytes();
             }
             Self::QrCodeElsewhere if call.operation == "Query" && function == "manage-swap" => {
-                return Some(altered(ground.perform(call), |row| {
+                return Some(with_altered_rows(fakes.perform(call), |row| {
                     row["hasCode"] = json!({"BOOL": true});
                 }));
             }
-            Self::ShownSimFreed if ends => each(call, |write| {
-                let kept = write["UpdateExpression"].as_str().unwrap_or_default();
-                if of(write, "S#") && kept.ends_with(", holder = :line") {
+            Self::ShownSimFreed if ends => alter_writes(call, |write| {
+                let update = write["UpdateExpression"].as_str().unwrap_or_default();
+                if writes_to(write, "S#") && update.ends_with(", holder = :line") {
                     let pk = write["Key"]["pk"]["S"].as_str().unwrap_or_default().to_owned();
-                    let Some(sim) = row(ground, &pk, "sim") else {
+                    let Some(sim) = row(fakes, &pk, "sim") else {
                         return;
                     };
                     let text = |name: &str| sim[name]["S"].as_str().unwrap_or_default().to_owned();
                     let kind = if text("form") == "eSIM" { "esim" } else { "card" };
-                    let shelf = format!("{}#{}#{kind}", text("network"), text("reseller"));
-                    let freed = kept.replace("holder = :line", "shelf = :line REMOVE holder");
+                    let pool = format!("{}#{}#{kind}", text("network"), text("reseller"));
+                    let freed = update.replace("holder = :line", "shelf = :line REMOVE holder");
                     write["UpdateExpression"] = freed.into();
-                    write["ExpressionAttributeValues"][":line"] = json!({"S": shelf});
+                    write["ExpressionAttributeValues"][":line"] = json!({"S": pool});
                 }
             }),
             Self::CodeShownToAll if function == "query-activation" => {
                 let reads = ["Query", "GetItem", "BatchGetItem"];
                 if reads.contains(&&*call.operation) && request.get("IndexName").is_none() {
-                    let desk = domain::Caller {
+                    let admin = domain::Caller {
                         subject: "desk".to_owned(),
                         scope: domain::Scope::Admin,
                     };
-                    let desk = json!({"S": store::caller_digest(&desk)});
-                    return Some(altered(ground.perform(call), |row| row["caller"] = desk.clone()));
+                    let admin = json!({"S": store::caller_digest(&admin)});
+                    return Some(with_altered_rows(fakes.perform(call), |row| {
+                        row["caller"] = admin.clone()
+                    }));
                 }
             }
-            Self::BarredCodesShown if function == "change-sim" && call.operation == "GetItem" && of(&request, "L#") => {
-                return Some(altered(ground.perform(call), |row| {
+            Self::BarredCodesShown
+                if function == "change-sim" && call.operation == "GetItem" && writes_to(&request, "L#") =>
+            {
+                return Some(with_altered_rows(fakes.perform(call), |row| {
                     row["state"] = json!({"S": "ACTIVE"});
                     row["locked"] = json!({"BOOL": false});
                     row["porting"] = json!({"BOOL": false});
@@ -477,27 +482,27 @@ impl Mutant {
             Self::MatchingIdKept if function == "fulfil-swap" => {
                 let keep = |write: &mut Value| {
                     let text = |name: &str| write["Item"][name]["S"].as_str().unwrap_or_default();
-                    if !ended(text("phase")) {
+                    if !has_ended(text("phase")) {
                         return;
                     }
-                    let before = row(ground, text("pk"), "activation");
+                    let before = row(fakes, text("pk"), "activation");
                     let kept = before.and_then(|before| before.get("matchingId").cloned());
                     if let Some(kept) = kept {
                         write["Item"]["matchingId"] = kept;
                     }
                 };
                 if transaction {
-                    each(call, keep);
+                    alter_writes(call, keep);
                 } else if put {
                     let mut request = request;
                     keep(&mut request);
                     call.body = request.to_string().into_bytes();
                 }
             }
-            Self::CodeInClear if transaction => each(call, in_clear),
+            Self::CodeInClear if transaction => alter_writes(call, add_code_in_clear),
             Self::CodeInClear if put => {
                 let mut request = request;
-                in_clear(&mut request);
+                add_code_in_clear(&mut request);
                 call.body = request.to_string().into_bytes();
             }
             _ => {}
@@ -505,49 +510,49 @@ impl Mutant {
         None
     }
 
-    /// The reply to a call that the functions hear instead of this one.
-    pub(crate) fn alter_reply(self, ground: &Fakes, call: &Call, reply: &Reply) -> Option<Reply> {
+    /// The reply that the functions receive instead of this one.
+    pub(crate) fn alter_reply(self, fakes: &Fakes, call: &Call, reply: &Reply) -> Option<Reply> {
         let network = call.peer == Peer::Network;
-        let asks = network && call.method == "GET";
+        let polls = network && call.method == "GET";
         let starts = network && call.method == "PATCH";
         let places = network && call.method == "POST" && call.path.ends_with("/serviceOrder");
         match (self, reply.status) {
             (Self::UnauthorizedOrderRefused, 401) if places => Some(Reply::new(400, "{}")),
             // The order is looked up before it is started.
             (Self::UnauthorizedStartRefused, 401) if network => {
-                let swap = swap_of_call(ground, call)?;
-                let swap = row(ground, &format!("A#{swap}"), "activation")?;
+                let swap = swap_of_call(fakes, call)?;
+                let swap = row(fakes, &format!("A#{swap}"), "activation")?;
                 let number = swap["orderNumber"]["S"].as_str()?;
                 let starts = swap["phase"]["S"] == "ordered" && swap["profile"]["S"] == "installed";
-                starts.then(|| rejected(ground.order(number)))
+                starts.then(|| rejected_order(fakes.order(number)))
             }
             (Self::ConflictTakenForRefusal, 409) if starts => {
                 let id = call.path.rsplit('/').next()?;
-                Some(rejected(ground.order(&id.replace("%2D", "-"))))
+                Some(rejected_order(fakes.order(&id.replace("%2D", "-"))))
             }
-            (Self::EmptySearchEnds | Self::NotFoundEnds, _) if asks => {
-                let swap = swap_of_call(ground, call)?;
-                let swap = row(ground, &format!("A#{swap}"), "activation")?;
+            (Self::EmptySearchEnds | Self::NotFoundEnds, _) if polls => {
+                let swap = swap_of_call(fakes, call)?;
+                let swap = row(fakes, &format!("A#{swap}"), "activation")?;
                 let number = swap["orderNumber"]["S"].as_str()?;
-                (swap["phase"]["S"] == "started").then(|| rejected(ground.order(number)))
+                (swap["phase"]["S"] == "started").then(|| rejected_order(fakes.order(number)))
             }
             (Self::RefusedCancelTaken, _) if call.path.ends_with("cancelOrder") => {
                 let status = json!({"status": "Executed-Success"});
                 let body = json!({"header": {"functionExecutionStatus": status}});
                 Some(Reply::new(200, body.to_string()))
             }
-            (Self::CancelledAgain, _) if asks => {
+            (Self::CancelledAgain, _) if polls => {
                 let body = String::from_utf8_lossy(&reply.body);
                 let body = body.replace("\"pendingCancellation\"", "\"held\"");
                 Some(Reply::new(reply.status, body))
             }
-            (Self::ForeignOrderTaken, 200) if asks => {
+            (Self::ForeignOrderTaken, 200) if polls => {
                 let (_, id) = call.path.split_once("externalId=")?;
                 let foreign = json!([{"id": "777", "externalId": id, "state": "completed"}]);
                 Some(Reply::new(200, foreign.to_string()))
             }
             (Self::RetryAfterIgnored, 429) => Some(Reply::new(429, "")),
-            (Self::ThrottlingCounted, 400) if call.peer == Peer::Post => {
+            (Self::ThrottlingCounted, 400) if call.peer == Peer::Ses => {
                 let body = String::from_utf8_lossy(&reply.body);
                 let body = body.replace(">Throttling<", ">MessageRejected<");
                 let body = body.replace("Maximum sending rate exceeded.", "No.");
@@ -557,9 +562,9 @@ impl Mutant {
         }
     }
 
-    /// Whether a reply, as it is spelled, is unreadable for the functions.
+    /// Whether a reply with the peer's spelling is unreadable for the functions.
     pub(crate) fn cannot_read(self, reply: &Reply) -> bool {
-        let has = |what: &str| memmem::find(&reply.body, what.as_bytes()).is_some();
+        let has = |text: &str| memmem::find(&reply.body, text.as_bytes()).is_some();
         let state = |word: &str| has(&format!("\"state\":\"{word}\""));
         match self {
             Self::NullUnreadable => has(":null"),
@@ -571,8 +576,8 @@ impl Mutant {
         }
     }
 
-    /// What SES reports of a mail, as the functions read it.
-    pub(crate) fn alter_report(self, event: &mut Value) {
+    /// Alters an event of SES before the functions receive it.
+    pub(crate) fn alter_ses_event(self, event: &mut Value) {
         let message = &mut event["Records"][0]["Sns"]["Message"];
         if self == Self::SoftBounceShown
             && let Some(text) = message.as_str()
@@ -581,13 +586,13 @@ impl Mutant {
         }
     }
 
-    /// What a callback says when it comes to the functions. Tells whether it is answered and forgotten instead.
-    pub(crate) fn alter_callback(self, ground: &Fakes, callback: &mut Callback, ambient: &ClockAndRng) -> bool {
+    /// Alters a callback before the functions receive it. Returns whether it is accepted and dropped instead.
+    pub(crate) fn alter_callback(self, fakes: &Fakes, callback: &mut Callback, clock: &ClockAndRng) -> bool {
         let text = callback.body.trim_start_matches('\u{feff}');
         let mut body: Value = serde_json::from_str(text).unwrap_or_default();
         let order = &body["event"]["serviceOrder"];
         let id = order["externalId"].as_str().unwrap_or_default();
-        let swap = row(ground, &format!("A#{id}"), "activation");
+        let swap = row(fakes, &format!("A#{id}"), "activation");
         let is_event = order.is_object();
         let dated = body["timestamp"].as_str();
         let dated = dated.and_then(|text| text.parse::<jiff::Timestamp>().ok());
@@ -600,11 +605,11 @@ impl Mutant {
                 return order["state"] == "completed" && swap.is_some_and(|swap| swap["phase"]["S"] == "error");
             }
             Self::UnreadableDateRefused if !is_event && dated.is_none() => body = json!({}),
-            Self::EarlyClockRefused if dated.is_some_and(|dated| dated < ambient.now()) => {
-                body["timestamp"] = EARLIER.into();
+            Self::EarlyClockRefused if dated.is_some_and(|dated| dated < clock.now()) => {
+                body["timestamp"] = EARLIER_LIFE.into();
             }
             Self::EarlierLifeActedOn if body.get("timestamp").is_some() => {
-                body["timestamp"] = ambient.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+                body["timestamp"] = clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
             }
             Self::OtherOrderActedOn => {
                 if let Some(swap) = swap {
@@ -618,8 +623,8 @@ impl Mutant {
     }
 }
 
-/// A reply of the table in which rows are other than they are.
-fn altered(reply: Reply, alter: impl Fn(&mut Value)) -> Reply {
+/// A reply of the table with altered rows.
+fn with_altered_rows(reply: Reply, alter: impl Fn(&mut Value)) -> Reply {
     let mut body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     if body["Item"].is_object() {
         alter(&mut body["Item"]);
@@ -635,18 +640,18 @@ fn altered(reply: Reply, alter: impl Fn(&mut Value)) -> Reply {
     Reply::new(reply.status, body.to_string())
 }
 
-fn ended(phase: &str) -> bool {
+fn has_ended(phase: &str) -> bool {
     ["done", "error"].contains(&phase)
 }
 
-/// An order as the network would answer it after it rejected it.
-fn rejected(mut order: Value) -> Reply {
+/// The reply that the network would give after it rejected the order.
+fn rejected_order(mut order: Value) -> Reply {
     order["state"] = "rejected".into();
     Reply::new(200, order.to_string())
 }
 
 /// Alters each part of a transaction.
-fn each(call: &mut Call, alter: impl Fn(&mut Value)) {
+fn alter_writes(call: &mut Call, alter: impl Fn(&mut Value)) {
     let mut request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
     for part in request["TransactItems"].as_array_mut().into_iter().flatten() {
         for (_, write) in part.as_object_mut().into_iter().flatten() {
@@ -656,40 +661,40 @@ fn each(call: &mut Call, alter: impl Fn(&mut Value)) {
     call.body = request.to_string().into_bytes();
 }
 
-/// Leaves out the parts of a transaction that write to such a row and use such a value.
-fn omit(call: &mut Call, prefix: &str, value: &str) {
+/// Removes the parts of a transaction that write to rows with this prefix and contain this value.
+fn omit_writes(call: &mut Call, prefix: &str, value: &str) {
     let mut request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
     if let Some(parts) = request["TransactItems"].as_array_mut() {
         parts.retain(|part| {
             let write = part.as_object().and_then(|part| part.values().next());
-            !write.is_some_and(|write| of(write, prefix) && write.to_string().contains(value))
+            !write.is_some_and(|write| writes_to(write, prefix) && write.to_string().contains(value))
         });
     }
     call.body = request.to_string().into_bytes();
 }
 
-/// Whether a write is to such a row.
-fn of(write: &Value, prefix: &str) -> bool {
+/// Whether a write is to a row with this prefix.
+fn writes_to(write: &Value, prefix: &str) -> bool {
     [&write["Item"], &write["Key"]]
         .iter()
         .any(|keys| keys["pk"]["S"].as_str().is_some_and(|pk| pk.starts_with(prefix)))
 }
 
-/// Makes a condition always true; the values in it stay used.
-fn relax(write: &mut Value) {
+/// Makes a condition always true, and still uses all its values.
+fn relax_condition(write: &mut Value) {
     let condition = write["ConditionExpression"].as_str().unwrap_or_default();
     let always = format!("({condition}) OR attribute_exists(pk) OR attribute_not_exists(pk)");
     write["ConditionExpression"] = always.into();
 }
 
 fn relax_request(call: &mut Call, mut request: Value) {
-    relax(&mut request);
+    relax_condition(&mut request);
     call.body = request.to_string().into_bytes();
 }
 
-/// A swap's row says what its sealed code is.
-fn in_clear(write: &mut Value) {
+/// Writes the confirmation code into a swap's row unencrypted.
+fn add_code_in_clear(write: &mut Value) {
     if write["Item"].get("code").is_some() {
-        write["Item"]["note"] = json!({"S": crate::workload::code(0)});
+        write["Item"]["note"] = json!({"S": crate::workload::confirmation_code(0)});
     }
 }

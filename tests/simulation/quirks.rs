@@ -1,5 +1,5 @@
-//! How the SM-DP+, the network and SES behave in one simulation where real ones differ from the standard's examples: what
-//! they show, how they spell it, and what they never do. Faults of single calls are in `weather`.
+//! How the SM-DP+, the network and SES behave in one run where real ones differ from the standards' examples: what they
+//! show, how they spell it, and what they never do. Faults of single calls are in `faults`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,35 +8,35 @@ use serde_json::{Value, json};
 
 use crate::transport::{Call, Peer, Reply};
 
-/// How the peers behave. It does not change while a simulation runs, and does not end.
+/// How the peers behave, from the start of a run to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Quirks {
     /// What the network's search shows.
     pub(crate) search: Search,
-    /// How long an answer of the SM-DP+, the network and SES takes, in milliseconds.
-    pub(crate) slow: [u64; 3],
-    /// In thousandths: that a reply or a callback is spelled in another way that means the same.
+    /// How long a reply of the SM-DP+, the network and SES takes, in milliseconds.
+    pub(crate) latencies: [u64; 3],
+    /// The probability, in thousandths, that a reply or a callback is spelled in another way that means the same.
     pub(crate) spelling: u32,
     /// Whether the network's ids are numbers.
-    pub(crate) numbers: bool,
-    /// In thousandths: that an event of the network does not name the swap.
-    pub(crate) unnamed: u32,
+    pub(crate) numeric_ids: bool,
+    /// The probability, in thousandths, that an event of the network does not name the swap.
+    pub(crate) unnamed_events: u32,
     /// By how many seconds the clocks of the SM-DP+ and the network are ahead of ours.
-    pub(crate) clocks: [i64; 2],
+    pub(crate) clock_skews: [i64; 2],
     /// When the network settles a cancel.
-    pub(crate) cancel: Cancelling,
-    /// The codes with which the SM-DP+ refuses every cancelOrder.
-    pub(crate) keeps: Option<(&'static str, &'static str)>,
-    /// Whether the network answers every start of an order with 409.
-    pub(crate) unstartable: bool,
-    /// Whether the network starts a held order by itself.
-    pub(crate) early: Early,
+    pub(crate) cancel: CancelSettlement,
+    /// The codes with which the SM-DP+ rejects every cancelOrder.
+    pub(crate) rejects_cancel: Option<(&'static str, &'static str)>,
+    /// Whether the network rejects every start of an order with 409.
+    pub(crate) rejects_starts: bool,
+    /// Whether the network starts a held order without our request.
+    pub(crate) early_start: EarlyStart,
     /// How long the network works on an order.
-    pub(crate) work: Work,
-    /// In thousandths: that SES reports a transient bounce of a mail that was delivered.
-    pub(crate) soft: u32,
-    /// Whether SES is configured to report, and reports nothing.
-    pub(crate) silent: bool,
+    pub(crate) work_time: WorkTime,
+    /// The probability, in thousandths, that SES reports a transient bounce of a delivered mail.
+    pub(crate) soft_bounces: u32,
+    /// Whether SES is configured to publish events, and publishes none.
+    pub(crate) ses_silent: bool,
 }
 
 /// What the network's search by `externalId` shows.
@@ -44,27 +44,27 @@ pub(crate) struct Quirks {
 pub(crate) enum Search {
     /// Every order.
     All,
-    /// An order only so many milliseconds after it was placed, at most.
+    /// An order appears at most this many milliseconds after it was placed.
     Lags(u64),
-    /// Nothing: `[]`.
+    /// None: `[]`.
     Nothing,
-    /// Nothing: 404.
+    /// None: 404.
     NotFound,
 }
 
 /// When the network settles a cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cancelling {
+pub(crate) enum CancelSettlement {
     AtOnce,
-    /// After so many milliseconds, in which the order is in this state.
+    /// After this many milliseconds; until then the order is in this state.
     After(u64, &'static str),
     /// Never: the order stays in this state.
     Never(&'static str),
 }
 
-/// Whether a held order starts before we ask for it.
+/// Whether a held order starts before we request it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Early {
+pub(crate) enum EarlyStart {
     Never,
     /// The network shows `inProgress` for an order that it holds.
     Shown,
@@ -74,10 +74,10 @@ pub(crate) enum Early {
 
 /// How long the network works on an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Work {
-    /// Minutes.
+pub(crate) enum WorkTime {
+    /// Up to twenty minutes.
     Minutes,
-    /// So many milliseconds.
+    /// This many milliseconds.
     For(u64),
     /// Without end.
     Endless,
@@ -88,25 +88,25 @@ const SETTLING: [&str; 2] = ["assessingCancellation", "pendingCancellation"];
 impl Quirks {
     pub(crate) const NONE: Self = Self {
         search: Search::All,
-        slow: [0; 3],
+        latencies: [0; 3],
         spelling: 0,
-        numbers: false,
-        unnamed: 0,
-        clocks: [0; 2],
-        cancel: Cancelling::AtOnce,
-        keeps: None,
-        unstartable: false,
-        early: Early::Never,
-        work: Work::Minutes,
-        soft: 0,
-        silent: false,
+        numeric_ids: false,
+        unnamed_events: 0,
+        clock_skews: [0; 2],
+        cancel: CancelSettlement::AtOnce,
+        rejects_cancel: None,
+        rejects_starts: false,
+        early_start: EarlyStart::Never,
+        work_time: WorkTime::Minutes,
+        soft_bounces: 0,
+        ses_silent: false,
     };
 
-    /// Each of them now and then.
-    pub(crate) fn any(rng: &mut Rng) -> Self {
+    /// Draws the quirks; most are rare.
+    pub(crate) fn random(rng: &mut Rng) -> Self {
         let mut quirks = Self::NONE;
-        let now_and_then = |rng: &mut Rng| rng.u8(..5) == 0;
-        if now_and_then(rng) {
+        let one_in_five = |rng: &mut Rng| rng.u8(..5) == 0;
+        if one_in_five(rng) {
             quirks.search = [
                 Search::Lags(5_000),
                 Search::Lags(240_000),
@@ -114,45 +114,45 @@ impl Quirks {
                 Search::NotFound,
             ][rng.usize(..4)];
         }
-        if now_and_then(rng) {
-            quirks.slow = [(); 3].map(|()| [0, 4_000, 11_000, 25_000][rng.usize(..4)]);
+        if one_in_five(rng) {
+            quirks.latencies = [(); 3].map(|()| [0, 4_000, 11_000, 25_000][rng.usize(..4)]);
         }
-        if now_and_then(rng) {
+        if one_in_five(rng) {
             quirks.spelling = [100, 500, 900][rng.usize(..3)];
         }
-        quirks.numbers = rng.u8(..8) == 0;
-        if now_and_then(rng) {
-            quirks.unnamed = [200, 1000][rng.usize(..2)];
+        quirks.numeric_ids = rng.u8(..8) == 0;
+        if one_in_five(rng) {
+            quirks.unnamed_events = [200, 1000][rng.usize(..2)];
         }
-        if now_and_then(rng) {
-            quirks.clocks = [(); 2].map(|()| rng.i64(-3_600..=3_600));
+        if one_in_five(rng) {
+            quirks.clock_skews = [(); 2].map(|()| rng.i64(-3_600..=3_600));
         }
         if rng.u8(..8) == 0 {
             let state = SETTLING[rng.usize(..2)];
             quirks.cancel = if rng.bool() {
-                Cancelling::Never(state)
+                CancelSettlement::Never(state)
             } else {
-                Cancelling::After(rng.u64(1_000..7_200_000), state)
+                CancelSettlement::After(rng.u64(1_000..7_200_000), state)
             };
         }
         if rng.u8(..12) == 0 {
-            quirks.keeps = Some([("8.2.6", "3.10"), ("8.8.5", "4.10")][rng.usize(..2)]);
+            quirks.rejects_cancel = Some([("8.2.6", "3.10"), ("8.8.5", "4.10")][rng.usize(..2)]);
         }
-        quirks.unstartable = rng.u8(..24) == 0;
+        quirks.rejects_starts = rng.u8(..24) == 0;
         if rng.u8(..8) == 0 {
-            quirks.early = [Early::Shown, Early::Started][rng.usize(..2)];
+            quirks.early_start = [EarlyStart::Shown, EarlyStart::Started][rng.usize(..2)];
         }
         if rng.u8(..8) == 0 {
-            quirks.work = if rng.bool() {
-                Work::Endless
+            quirks.work_time = if rng.bool() {
+                WorkTime::Endless
             } else {
-                Work::For(rng.u64(1..=60) * 3_600_000)
+                WorkTime::For(rng.u64(1..=60) * 3_600_000)
             };
         }
-        if now_and_then(rng) {
-            quirks.soft = [200, 1000][rng.usize(..2)];
+        if one_in_five(rng) {
+            quirks.soft_bounces = [200, 1000][rng.usize(..2)];
         }
-        quirks.silent = rng.u8(..8) == 0;
+        quirks.ses_silent = rng.u8(..8) == 0;
         quirks
     }
 
@@ -161,55 +161,55 @@ impl Quirks {
         matches!(self.search, Search::Nothing | Search::NotFound)
     }
 
-    /// Whether everything that is asked of the peers is done within hours.
-    pub(crate) fn lets_all_end(&self) -> bool {
-        let cancels = !matches!(self.cancel, Cancelling::Never(_));
+    /// Whether the peers do everything that we request, within hours.
+    pub(crate) fn lets_everything_settle(&self) -> bool {
+        let cancels = !matches!(self.cancel, CancelSettlement::Never(_));
         cancels
             && !self.is_blind()
-            && self.keeps.is_none()
-            && !self.unstartable
-            && self.early != Early::Shown
-            && self.work == Work::Minutes
+            && self.rejects_cancel.is_none()
+            && !self.rejects_starts
+            && self.early_start != EarlyStart::Shown
+            && self.work_time == WorkTime::Minutes
     }
 
-    /// How long the answer to a call takes.
-    pub(crate) fn slowness(&self, peer: Peer) -> u64 {
+    /// How long the reply to a call takes, in milliseconds.
+    pub(crate) fn latency(&self, peer: Peer) -> u64 {
         match peer {
-            Peer::Smdp => self.slow[0],
-            Peer::Network => self.slow[1],
-            Peer::Post => self.slow[2],
-            Peer::Table | Peer::Keys | Peer::Lambda => 0,
+            Peer::Smdp => self.latencies[0],
+            Peer::Network => self.latencies[1],
+            Peer::Ses => self.latencies[2],
+            Peer::DynamoDb | Peer::Kms | Peer::Lambda => 0,
         }
     }
 }
 
-/// What the network shows of its orders, apart from what its book says.
+/// How the orders that the network shows differ from those in its database.
 #[derive(Debug, Default)]
-pub(crate) struct Shown {
-    /// From when the search shows an order, by `externalId`, in milliseconds.
-    from: BTreeMap<String, u64>,
-    /// Ids of orders whose cancel is not settled.
+pub(crate) struct NetworkView {
+    /// When the search begins to show an order, by `externalId`, in milliseconds.
+    visible_from: BTreeMap<String, u64>,
+    /// The ids of orders whose cancel has not settled.
     settling: BTreeSet<String>,
 }
 
-impl Shown {
-    /// An order was placed: the search shows it from then on.
-    pub(crate) fn placed(&mut self, external_id: &str, from: u64) {
-        self.from.entry(external_id.to_owned()).or_insert(from);
+impl NetworkView {
+    /// An order was placed; the search shows it from this time.
+    pub(crate) fn record_order(&mut self, external_id: &str, from: u64) {
+        self.visible_from.entry(external_id.to_owned()).or_insert(from);
     }
 
-    /// A cancel came that is not settled yet. Tells whether it is the first one of its order.
-    pub(crate) fn cancels(&mut self, id: &str) -> bool {
+    /// A cancel arrived that does not settle at once. Returns whether it is the first one of its order.
+    pub(crate) fn record_cancel(&mut self, id: &str) -> bool {
         self.settling.insert(id.to_owned())
     }
 
-    /// A cancel is settled.
-    pub(crate) fn settled(&mut self, id: &str) {
+    /// A cancel has settled.
+    pub(crate) fn record_settlement(&mut self, id: &str) {
         self.settling.remove(id);
     }
 
-    /// A reply of the network's book as the network gives it.
-    pub(crate) fn reply(&self, quirks: &Quirks, call: &Call, reply: &Reply, now: u64) -> Reply {
+    /// A reply as the network shows it, from the reply that its database gives.
+    pub(crate) fn render_reply(&self, quirks: &Quirks, call: &Call, reply: &Reply, now: u64) -> Reply {
         if !(200..300).contains(&reply.status) {
             return reply.clone();
         }
@@ -227,14 +227,14 @@ impl Shown {
                     if let Some(orders) = body.as_array_mut() {
                         orders.retain(|order| {
                             let id = order["externalId"].as_str().unwrap_or_default();
-                            self.from.get(id).is_none_or(|from| *from <= now)
+                            self.visible_from.get(id).is_none_or(|from| *from <= now)
                         });
                     }
                 }
             }
         }
-        for order in orders(&mut body) {
-            self.order(quirks, order);
+        for order in orders_in(&mut body) {
+            self.render_order(quirks, order);
         }
         Reply {
             body: body.to_string().into_bytes(),
@@ -242,14 +242,16 @@ impl Shown {
         }
     }
 
-    fn order(&self, quirks: &Quirks, order: &mut Value) {
+    fn render_order(&self, quirks: &Quirks, order: &mut Value) {
         let id = order["id"].as_str().unwrap_or_default();
         let settling = self.settling.contains(id);
         match quirks.cancel {
-            Cancelling::After(_, state) | Cancelling::Never(state) if settling && order["state"] == "held" => {
+            CancelSettlement::After(_, state) | CancelSettlement::Never(state)
+                if settling && order["state"] == "held" =>
+            {
                 order["state"] = state.into();
             }
-            _ if quirks.early == Early::Shown && order["state"] == "held" => {
+            _ if quirks.early_start == EarlyStart::Shown && order["state"] == "held" => {
                 order["state"] = "inProgress".into();
             }
             _ => {}
@@ -257,8 +259,8 @@ impl Shown {
     }
 }
 
-/// The orders of a reply or an event.
-fn orders(body: &mut Value) -> Vec<&mut Value> {
+/// The orders in a reply or an event.
+fn orders_in(body: &mut Value) -> Vec<&mut Value> {
     match body {
         Value::Array(list) => list.iter_mut().collect(),
         Value::Object(map) if map.contains_key("event") => vec![&mut body["event"]["serviceOrder"]],
@@ -267,8 +269,8 @@ fn orders(body: &mut Value) -> Vec<&mut Value> {
     }
 }
 
-/// The state of the one order in a reply, or of the one in a list.
-pub(crate) fn shown_state(reply: &Reply) -> Option<String> {
+/// The state of the order in a reply, or of the first one in a list.
+pub(crate) fn order_state_shown(reply: &Reply) -> Option<String> {
     let body: Value = serde_json::from_slice(&reply.body).ok()?;
     let order = match &body {
         Value::Array(list) => list.first()?,
@@ -277,8 +279,8 @@ pub(crate) fn shown_state(reply: &Reply) -> Option<String> {
     order["state"].as_str().map(str::to_owned)
 }
 
-/// A call with the network's ids as its book has them.
-pub(crate) fn with_ids_of_book(call: &mut Call) {
+/// Replaces the numeric ids in a call with the ids in the network's database.
+pub(crate) fn restore_order_ids(call: &mut Call) {
     let id = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         digits.then(|| format!("0{text}-2026"))
@@ -298,8 +300,8 @@ pub(crate) fn with_ids_of_book(call: &mut Call) {
     }
 }
 
-/// An id of the book's as a number, or in digits.
-fn as_number(rng: &mut Rng, id: &Value) -> Option<Value> {
+/// An id of the network's database as a number, or as a string of digits.
+fn numeric_id(rng: &mut Rng, id: &Value) -> Option<Value> {
     let (number, _) = id.as_str()?.split_once('-')?;
     let number: u64 = number.parse().ok()?;
     Some(if rng.bool() {
@@ -310,13 +312,13 @@ fn as_number(rng: &mut Rng, id: &Value) -> Option<Value> {
 }
 
 impl Quirks {
-    /// A reply as it is spelled.
+    /// A reply with the peer's spelling.
     pub(crate) fn spell_reply(&self, rng: &mut Rng, call: &Call, reply: Reply) -> Reply {
         if !matches!(call.peer, Peer::Smdp | Peer::Network) {
             return reply;
         }
         let respelled = self.spelling > 0 && rng.u32(..1000) < self.spelling;
-        if !respelled && !self.numbers || !(200..300).contains(&reply.status) {
+        if !respelled && !self.numeric_ids || !(200..300).contains(&reply.status) {
             return reply;
         }
         let Ok(mut body) = serde_json::from_slice::<Value>(&reply.body) else {
@@ -324,29 +326,29 @@ impl Quirks {
         };
         match call.peer {
             Peer::Network => {
-                for order in orders(&mut body) {
+                for order in orders_in(&mut body) {
                     self.spell_order(rng, respelled, order);
                 }
                 if respelled && let Some(list) = body.as_array_mut() {
                     add_foreign_orders(rng, list);
                 }
             }
-            Peer::Smdp if respelled => spell_answer(rng, &mut body),
+            Peer::Smdp if respelled => spell_response(rng, &mut body),
             _ => {}
         }
         Reply {
-            body: text(rng, respelled, &body).into_bytes(),
+            body: to_text(rng, respelled, &body).into_bytes(),
             ..reply
         }
     }
 
-    /// A callback as it is spelled.
+    /// A callback with the peer's spelling.
     pub(crate) fn spell_callback(&self, rng: &mut Rng, body: &mut Value) -> String {
         let respelled = self.spelling > 0 && rng.u32(..1000) < self.spelling;
         if body.get("event").is_some() {
             let order = &mut body["event"]["serviceOrder"];
             self.spell_order(rng, respelled, order);
-            if self.unnamed > 0 && rng.u32(..1000) < self.unnamed {
+            if self.unnamed_events > 0 && rng.u32(..1000) < self.unnamed_events {
                 if rng.bool() {
                     order["externalId"] = Value::Null;
                 } else {
@@ -358,21 +360,21 @@ impl Quirks {
                 body["domain"] = Value::Null;
             }
         } else if respelled {
-            spell_progress(rng, body);
+            spell_progress_callback(rng, body);
         }
-        text(rng, respelled, body)
+        to_text(rng, respelled, body)
     }
 
     fn spell_order(&self, rng: &mut Rng, respelled: bool, order: &mut Value) {
-        if self.numbers
-            && let Some(number) = as_number(rng, &order["id"])
+        if self.numeric_ids
+            && let Some(number) = numeric_id(rng, &order["id"])
         {
             order["id"] = number;
         }
         if !respelled {
             return;
         }
-        spell_letters(rng, &mut order["state"]);
+        change_case(rng, &mut order["state"]);
         for name in ["note", "relatedParty", "requestedStartDate", "@type"] {
             order[name] = Value::Null;
         }
@@ -396,7 +398,7 @@ impl Quirks {
     }
 }
 
-fn text(rng: &mut Rng, respelled: bool, body: &Value) -> String {
+fn to_text(rng: &mut Rng, respelled: bool, body: &Value) -> String {
     let mark = if respelled && rng.u8(..4) == 0 { "\u{feff}" } else { "" };
     format!("{mark}{body}")
 }
@@ -407,7 +409,7 @@ fn remove(object: &mut Value, name: &str) {
     }
 }
 
-/// Orders that are not ours, and what is none at all.
+/// Adds orders that are not ours, and values that are not orders.
 fn add_foreign_orders(rng: &mut Rng, list: &mut Vec<Value>) {
     let foreign = [
         json!({"id": "777", "externalId": "SOMEBODY-ELSE", "state": "completed"}),
@@ -423,7 +425,7 @@ fn add_foreign_orders(rng: &mut Rng, list: &mut Vec<Value>) {
 }
 
 /// `completed` as `Completed` or `COMPLETED`.
-fn spell_letters(rng: &mut Rng, word: &mut Value) {
+fn change_case(rng: &mut Rng, word: &mut Value) {
     let Some(letters) = word.as_str() else {
         return;
     };
@@ -437,7 +439,7 @@ fn spell_letters(rng: &mut Rng, word: &mut Value) {
     };
 }
 
-/// A date in another form, or one that cannot be read.
+/// Another form of a date, or one that cannot be parsed.
 fn spell_date(rng: &mut Rng, date: &mut Value) {
     let Some(text) = date.as_str() else {
         return;
@@ -455,10 +457,10 @@ fn spell_date(rng: &mut Rng, date: &mut Value) {
     };
 }
 
-/// An answer of the SM-DP+.
-fn spell_answer(rng: &mut Rng, body: &mut Value) {
+/// A response of the SM-DP+.
+fn spell_response(rng: &mut Rng, body: &mut Value) {
     let status = &mut body["header"]["functionExecutionStatus"];
-    spell_letters(rng, &mut status["status"]);
+    change_case(rng, &mut status["status"]);
     if status.get("statusCodeData").is_none() {
         status["statusCodeData"] = empty_codes(rng);
     }
@@ -478,7 +480,7 @@ fn spell_answer(rng: &mut Rng, body: &mut Value) {
     }
 }
 
-/// `statusCodeData` where there is nothing to say.
+/// `statusCodeData` without codes.
 fn empty_codes(rng: &mut Rng) -> Value {
     match rng.u8(..3) {
         0 => Value::Null,
@@ -488,7 +490,7 @@ fn empty_codes(rng: &mut Rng) -> Value {
 }
 
 /// A callback of the SM-DP+.
-fn spell_progress(rng: &mut Rng, body: &mut Value) {
+fn spell_progress_callback(rng: &mut Rng, body: &mut Value) {
     match rng.u8(..3) {
         0 => remove(body, "header"),
         1 => body["header"] = Value::Null,
@@ -503,7 +505,7 @@ fn spell_progress(rng: &mut Rng, body: &mut Value) {
     }
     spell_date(rng, &mut body["timestamp"]);
     let status = &mut body["notificationPointStatus"];
-    spell_letters(rng, &mut status["status"]);
+    change_case(rng, &mut status["status"]);
     if status.get("statusCodeData").is_none() {
         status["statusCodeData"] = empty_codes(rng);
     }

@@ -1,5 +1,5 @@
-//! A sandbox: the functions of one process, wired as their `main.rs` wires them, but to the simulated wire, clock and
-//! randomness. Who is invoked when is in `world`.
+//! A sandbox: the functions of one process, assembled as their `main.rs` assembles them, but with the simulated
+//! transport, clock and randomness. When each is invoked is in `scheduler`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -39,13 +39,13 @@ pub(crate) const TABLE: &str = "simswap";
 /// The functions of one process, by name.
 pub(crate) type Sandbox = BTreeMap<&'static str, Handler>;
 
-/// The ground of the AWS clients of one process.
-pub(crate) fn aws(wire: &Transport) -> SdkConfig {
-    let connector = wire.connector();
+/// The configuration of the AWS clients of one process.
+pub(crate) fn aws_config(transport: &Transport) -> SdkConfig {
+    let connector = transport.connector();
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static("eu-central-1"))
-        // Nobody here looks at a signature, and signing is a fifth of a call's cost.
+        // Nothing here checks a signature, and signing is a fifth of a call's cost.
         .auth_scheme_preference([AuthSchemeId::from("noAuth")])
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .timeout_config(edge::timeouts())
@@ -53,23 +53,23 @@ pub(crate) fn aws(wire: &Transport) -> SdkConfig {
         .build()
 }
 
-/// The default bucket of retries is one for all worlds of this process.
+/// The default token bucket of retries would be shared by all runs of this process.
 fn retry_partition() -> RetryPartition {
     RetryPartition::custom("simulation")
         .token_bucket(TokenBucket::default())
         .build()
 }
 
-/// A store of one process.
+/// The store of one process.
 pub(crate) fn store(aws: &SdkConfig) -> Store {
     let partition = retry_partition();
     let dynamodb = aws_sdk_dynamodb::config::Builder::from(aws)
-        .endpoint_url(Peer::Table.url())
+        .endpoint_url(Peer::DynamoDb.url())
         .allow_no_auth()
         .retry_partition(partition.clone())
         .build();
     let kms = aws_sdk_kms::config::Builder::from(aws)
-        .endpoint_url(Peer::Keys.url())
+        .endpoint_url(Peer::Kms.url())
         .allow_no_auth()
         .retry_partition(partition)
         .build();
@@ -81,79 +81,79 @@ pub(crate) fn store(aws: &SdkConfig) -> Store {
     )
 }
 
-/// Until a swap that waits for the peers ends.
+/// When a swap that waits for the peers fails.
 pub(crate) const ORDER_WITHIN: Duration = Duration::from_secs(24 * 3600);
-/// Until an eSIM that is not installed expires.
+/// When an eSIM that is not installed expires.
 pub(crate) const INSTALL_WITHIN: Duration = Duration::from_secs(4 * 3600);
-/// Until a peer that does not settle is given up.
+/// When a peer that does not settle is given up.
 pub(crate) const SETTLE_WITHIN: Duration = Duration::from_secs(6 * 3600);
 
-/// A new process. SES tells of mails if there are `reports`; `other` is a setting that differs from what it should be.
+/// Starts a new process. With `ses_reports`, SES publishes events about mails; `overridden` replaces one setting.
 pub(crate) fn start(
-    wire: &Transport,
-    ambient: &ClockAndRng,
-    reports: bool,
-    other: Option<(&'static str, &'static str)>,
+    transport: &Transport,
+    clock: &ClockAndRng,
+    ses_reports: bool,
+    overridden: Option<(&'static str, &'static str)>,
 ) -> Sandbox {
     let settings = Settings::new(move |name| {
         let value = match name {
-            _ if other.is_some_and(|(other, _)| other == name) => other?.1,
+            _ if overridden.is_some_and(|(other, _)| other == name) => overridden?.1,
             "SMDP_URL" => Peer::Smdp.url(),
             "NETWORK_URL" => Peer::Network.url(),
             "SMDP_ADDRESS" => SMDP_ADDRESS,
             "SMDP_REQUESTER_ID" => "1.2.3",
             "MAIL_FROM" => "Simswap <noreply@example.com>",
             "BRAND" => "Simswap",
-            // Deadlines are the deployed ones, but for those that only make runs longer.
+            // The deadlines are the deployed ones, except for those that would only make runs longer.
             "INSTALL_WITHIN" => "4h",
             "SETTLE_WITHIN" => "6h",
             "ASK_AFTER" => "10m",
             "CALL_REST" => "10m",
-            // An earlier life of an ICCID ends a day before the next one, whatever the clocks.
+            // An earlier life of an ICCID ends a day before the next one, however wrong the clocks are.
             "SIM_REST" => "26h",
             "CODE_KEPT" => "12h",
             "CANCEL_WAIT" => "1s",
             "ALLOW_UNAUTHENTICATED_CALLBACKS" => "true",
             "FULFIL_SWAP" => "fulfil-swap",
             "DELIVER_ESIM" => "deliver-esim",
-            "MAIL_CONFIGURATION_SET" if reports => "simswap",
+            "MAIL_CONFIGURATION_SET" if ses_reports => "simswap",
             _ => return None,
         };
         Some(value.to_owned())
     });
-    let aws = aws(wire);
+    let aws = aws_config(transport);
     let store = store(&aws);
     let ses = aws_sdk_ses::config::Builder::from(&aws)
-        .endpoint_url(Peer::Post.url())
+        .endpoint_url(Peer::Ses.url())
         .allow_no_auth()
         .build();
     let fits = "the settings are complete";
-    let submit = SubmitSwap::new(store.clone(), ambient.clone(), &settings).expect(fits);
-    let change = ChangeSim::new(store.clone(), ambient.clone(), &settings).expect(fits);
-    let query = QueryActivation::new(store.clone(), ambient.clone(), &settings).expect(fits);
-    let network = NetworkEvents::new(store.clone(), ambient.clone(), &settings).expect(fits);
+    let submit = SubmitSwap::new(store.clone(), clock.clone(), &settings).expect(fits);
+    let change = ChangeSim::new(store.clone(), clock.clone(), &settings).expect(fits);
+    let query = QueryActivation::new(store.clone(), clock.clone(), &settings).expect(fits);
+    let network = NetworkEvents::new(store.clone(), clock.clone(), &settings).expect(fits);
     let peers = Peers {
-        smdp: wire.connector(),
-        network: wire.connector(),
+        smdp: transport.connector(),
+        network: transport.connector(),
     };
-    let fulfil = FulfilSwap::new(store.clone(), peers, ambient.clone(), &settings);
-    let manage = ManageSwap::new(store.clone(), ambient.clone(), &settings).expect(fits);
-    let mails = MailEvents::new(store.clone(), ambient.clone(), &settings).expect(fits);
+    let fulfil = FulfilSwap::new(store.clone(), peers, clock.clone(), &settings);
+    let manage = ManageSwap::new(store.clone(), clock.clone(), &settings).expect(fits);
+    let mails = MailEvents::new(store.clone(), clock.clone(), &settings).expect(fits);
     let lambda = aws_sdk_lambda::config::Builder::from(&aws)
         .endpoint_url(Peer::Lambda.url())
         .allow_no_auth()
         .retry_partition(retry_partition())
         .build();
     let lambda = aws_sdk_lambda::Client::from_conf(lambda);
-    let sweep = SweepSwaps::new(store.clone(), lambda, ambient.clone(), &settings);
+    let sweep = SweepSwaps::new(store.clone(), lambda, clock.clone(), &settings);
     let (manage, mails, sweep) = (Arc::new(manage), Arc::new(mails), Arc::new(sweep.expect(fits)));
-    let deliver = DeliverEsim::new(store.clone(), &ses, ambient.clone(), &settings).expect(fits);
-    let (clock, deadlines) = (ambient.clone(), settings.deadlines().expect(fits));
+    let deliver = DeliverEsim::new(store.clone(), &ses, clock.clone(), &settings).expect(fits);
+    let (clock, deadlines) = (clock.clone(), settings.deadlines().expect(fits));
     let (submit, change, query) = (Arc::new(submit), Arc::new(change), Arc::new(query));
     let (network, fulfil, deliver) = (Arc::new(network), Arc::new(fulfil.expect(fits)), Arc::new(deliver));
     BTreeMap::from([
         (
-            // No function, but what an operator runs.
+            // Not a function: the command that an operator runs.
             "import",
             events(move |event: LambdaEvent<Value>| {
                 let (store, clock, deadlines) = (store.clone(), clock.clone(), deadlines.clone());
@@ -226,7 +226,7 @@ pub(crate) fn start(
     ])
 }
 
-/// Imports a line that exists, and answers as functions do.
+/// Imports an existing line, with a response like a function's.
 async fn import(store: &Store, clock: &ClockAndRng, deadlines: &Deadlines, row: &Value) -> Result<Value, StoreError> {
     let id = SubscriptionId::parse(row["line"].as_str().unwrap_or_default());
     let line = store.line(&id.expect("an id")).await?;
@@ -235,7 +235,7 @@ async fn import(store: &Store, clock: &ClockAndRng, deadlines: &Deadlines, row: 
         porting: row["porting"] == true,
         ..line.expect("there is such a line").line
     };
-    // A file without that column leaves the lock as it is.
+    // An import without this column does not change the lock.
     let locked = row["locked"].as_bool();
     let open = store.update_line(&line, locked, deadlines, || clock.now());
     let body = match open.await? {

@@ -1,5 +1,5 @@
-//! What every world begins with: three lines, their SIMs and a few free ones, sealed once a process. Which swaps are asked
-//! is not here.
+//! The initial rows of every run: three lines, their SIMs and a few free ones, encrypted once per process. What is
+//! requested is in `workload`.
 
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -17,10 +17,10 @@ use store::{NewLine, Store};
 use tokio::runtime::Builder;
 
 use crate::fakes::Fakes;
-use crate::sandbox::{TABLE, aws, store};
-use crate::transport::{Call, Desk, Peer, Reply, Transport};
+use crate::sandbox::{TABLE, aws_config, store};
+use crate::transport::{Call, Peer, PendingCalls, Reply, Transport};
 
-/// A line of service: id, number, customer, reseller, network, SIM, contact address.
+/// A line of the initial rows.
 pub(crate) struct StockLine {
     pub(crate) id: &'static str,
     pub(crate) phone: &'static str,
@@ -71,8 +71,8 @@ pub(crate) const FREE: [(&str, &str, &str, bool); 6] = [
     ("1234567890123456789", "TELENOR", "R-20", false),
 ];
 
-/// What stands in the secret fields of every SIM: PINs, PUKs and the supplier's code. Digits alone would be found in a time
-/// now and then, and letters alone in base64.
+/// The secret fields of every SIM: PINs, PUKs and the supplier's code. Digits alone would sometimes occur in a time,
+/// and letters alone in base64.
 pub(crate) const SECRETS: [&str; 5] = [
     "PIN-1-6048",
     "PIN-2-7159",
@@ -81,26 +81,27 @@ pub(crate) const SECRETS: [&str; 5] = [
     "LPA:1$SUPPLIER.EXAMPLE$KP5NQ8RTVX",
 ];
 
-/// What a world's table begins as.
+/// The initial table.
 struct Stock {
-    /// The call that makes the table. It has no stream: who writes what is seen on the wire.
+    /// The call that creates the table. The table has no stream: the simulation derives change records from the calls
+    /// that it sees.
     table: Call,
     rows: Vec<Item>,
 }
 
-/// Made once a process: to seal secrets is the dear part of a world.
+/// Built once per process: encrypting secrets is the expensive part of a run.
 static STOCK: LazyLock<Stock> = LazyLock::new(|| {
     let filled = std::thread::spawn(|| {
         let runtime = Builder::new_current_thread().enable_time().build();
-        runtime.expect("a runtime").block_on(seal())
+        runtime.expect("a runtime").block_on(build())
     });
-    filled.join().expect("the stock is sealed")
+    filled.join().expect("the initial rows are built")
 });
 
-async fn seal() -> Stock {
-    let ground = Arc::new(Fakes::new(&ClockAndRng::real(), Duration::ZERO));
-    let store = observer(&ground);
-    let table = create_table(&ground).await;
+async fn build() -> Stock {
+    let fakes = Arc::new(Fakes::new(&ClockAndRng::real(), Duration::ZERO));
+    let store = observer(&fakes);
+    let table = create_table(&fakes).await;
     for (iccid, network, reseller, esim) in FREE {
         let form = if esim { FormFactor::Esim } else { FormFactor::Nano };
         let sim = sim(iccid, network, reseller, form);
@@ -111,71 +112,71 @@ async fn seal() -> Stock {
         let added = store.add_line(&line.line(), sim).await;
         assert_eq!(added.expect("a line is added"), NewLine::Added);
     }
-    let rows = rows(&ground);
+    let rows = scan(&fakes);
     Stock { table, rows }
 }
 
 /// All rows of the table.
-pub(crate) fn rows(ground: &Fakes) -> Vec<Item> {
+pub(crate) fn scan(fakes: &Fakes) -> Vec<Item> {
     let request = ScanRequest {
         table_name: TABLE.to_owned(),
         ..ScanRequest::default()
     };
-    let page = ground.database.scan(request).expect("the table is read");
-    assert!(page.last_evaluated_key.is_none(), "a world is one page");
+    let page = fakes.database.scan(request).expect("the table is read");
+    assert!(page.last_evaluated_key.is_none(), "the table fits on one page");
     page.items.unwrap_or_default()
 }
 
-/// Makes the table and puts the stock into it.
-pub(crate) fn lay(ground: &Fakes) {
-    let made = ground.perform(&STOCK.table);
-    assert_eq!(made.status, 200, "the table is made");
-    let put = ground
+/// Creates the table and fills it with the initial rows.
+pub(crate) fn load(fakes: &Fakes) {
+    let created = fakes.perform(&STOCK.table);
+    assert_eq!(created.status, 200, "the table is created");
+    let imported = fakes
         .database
         .import_items(TABLE, STOCK.rows.clone(), ImportOptions::default());
-    put.expect("the rows are put");
+    imported.expect("the rows are written");
 }
 
-/// Whether a row is as it was laid.
-pub(crate) fn is_as_laid(row: &Item) -> bool {
+/// Whether a row is still one of the initial rows.
+pub(crate) fn is_unchanged(row: &Item) -> bool {
     STOCK.rows.contains(row)
 }
 
 /// A store that reads without the scheduler.
-pub(crate) fn observer(ground: &Arc<Fakes>) -> Store {
-    let ground = ground.clone();
-    store(&aws(&direct(move |call| ground.perform(call))))
+pub(crate) fn observer(fakes: &Arc<Fakes>) -> Store {
+    let fakes = fakes.clone();
+    store(&aws_config(&direct_transport(move |call| fakes.perform(call))))
 }
 
-fn direct(answer: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Transport {
+fn direct_transport(handler: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Transport {
     Transport {
-        desk: Arc::new(Desk::default()),
-        direct: Arc::new(answer),
+        pending: Arc::new(PendingCalls::default()),
+        direct: Arc::new(handler),
     }
 }
 
-/// Makes the table, and tells by which call, without the stream.
-async fn create_table(ground: &Arc<Fakes>) -> Call {
-    let (kept, engine) = (Arc::new(Mutex::new(None)), ground.clone());
-    let keep = kept.clone();
-    let wire = direct(move |call| {
+/// Creates the table. Returns the call that created it, without the stream.
+async fn create_table(fakes: &Arc<Fakes>) -> Call {
+    let (recorded, engine) = (Arc::new(Mutex::new(None)), fakes.clone());
+    let record = recorded.clone();
+    let transport = direct_transport(move |call| {
         if call.operation == "CreateTable" {
-            *keep.lock().expect("nobody panics with it") = Some(call.clone());
+            *record.lock().expect("no thread panics while it holds the lock") = Some(call.clone());
         }
         engine.perform(call)
     });
-    let config = aws_sdk_dynamodb::config::Builder::from(&aws(&wire))
-        .endpoint_url(Peer::Table.url())
+    let config = aws_sdk_dynamodb::config::Builder::from(&aws_config(&transport))
+        .endpoint_url(Peer::DynamoDb.url())
         .allow_no_auth()
         .build();
     let client = aws_sdk_dynamodb::Client::from_conf(config);
-    let made = store::create_table(&client, TABLE).await;
-    made.expect("the table is made");
-    let mut call = kept
+    let created = store::create_table(&client, TABLE).await;
+    created.expect("the table is created");
+    let mut call = recorded
         .lock()
-        .expect("nobody panics with it")
+        .expect("no thread panics while it holds the lock")
         .take()
-        .expect("a call made it");
+        .expect("a call that creates the table");
     let mut request: Value = serde_json::from_slice(&call.body).expect("it is JSON");
     request["StreamSpecification"] = json!({"StreamEnabled": false});
     call.body = request.to_string().into_bytes();

@@ -1,5 +1,5 @@
-//! The wire under every client of the functions: an HTTP connector that hands each call to the scheduler and waits for
-//! its reply. What becomes of a call is decided in `world`.
+//! The transport under all clients of the functions: an HTTP connector that passes each call to the scheduler and waits
+//! for its reply. What happens to a call is decided in `scheduler`.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,43 +11,38 @@ use aws_smithy_types::body::SdkBody;
 use tokio::sync::{Notify, oneshot};
 
 tokio::task_local! {
-    /// Who calls: the number of the invocation. Without one the caller is the observer, who is answered at once.
+    /// The number of the calling invocation. Without it the caller is the observer, which receives its reply at once.
     pub(crate) static INVOCATION: u64;
 }
 
-/// Who is called.
+/// Whom the functions call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Peer {
-    /// DynamoDB.
-    Table,
-    /// KMS.
-    Keys,
-    /// SES.
-    Post,
-    /// The SM-DP+.
+    DynamoDb,
+    Kms,
+    Ses,
     Smdp,
-    /// The network.
     Network,
-    /// Lambda, for the function that invokes others.
+    /// Lambda, for the sweeper, which invokes other functions.
     Lambda,
 }
 
 impl Peer {
     const ALL: [Self; 6] = [
-        Self::Table,
-        Self::Keys,
-        Self::Post,
+        Self::DynamoDb,
+        Self::Kms,
+        Self::Ses,
         Self::Smdp,
         Self::Network,
         Self::Lambda,
     ];
 
-    /// The base URL under which the functions know it.
+    /// The base URL that the functions are configured with.
     pub(crate) fn url(self) -> &'static str {
         match self {
-            Self::Table => "http://table",
-            Self::Keys => "http://keys",
-            Self::Post => "http://post",
+            Self::DynamoDb => "http://dynamodb",
+            Self::Kms => "http://kms",
+            Self::Ses => "http://ses",
             Self::Smdp => "http://smdp",
             Self::Network => "http://network",
             Self::Lambda => "http://lambda",
@@ -55,19 +50,19 @@ impl Peer {
     }
 }
 
-/// A call as it is on the wire.
+/// A call as an HTTP request.
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) peer: Peer,
     pub(crate) method: String,
     /// Path and query.
     pub(crate) path: String,
-    /// The operation of an AWS service that names it in a header, without the service: `PutItem`.
+    /// The operation of an AWS service that names it in a header, without the service's prefix: `PutItem`.
     pub(crate) operation: String,
     pub(crate) body: Vec<u8>,
 }
 
-/// A reply as it is on the wire.
+/// A reply as an HTTP response.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -92,61 +87,61 @@ impl Reply {
 
 /// Why there is no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broken {
-    /// No connection stood.
-    Refused,
-    /// The connection broke off.
+pub(crate) enum ConnectionFailure {
+    /// The connection could not be opened.
+    NotConnected,
+    /// The connection broke.
     Reset,
-    /// Nothing came in time.
+    /// No reply came in time.
     TimedOut,
 }
 
-impl From<Broken> for ConnectorError {
-    fn from(broken: Broken) -> Self {
-        let kind = match broken {
-            Broken::Refused => std::io::ErrorKind::ConnectionRefused,
-            Broken::Reset => std::io::ErrorKind::ConnectionReset,
-            Broken::TimedOut => std::io::ErrorKind::TimedOut,
+impl From<ConnectionFailure> for ConnectorError {
+    fn from(failure: ConnectionFailure) -> Self {
+        let kind = match failure {
+            ConnectionFailure::NotConnected => std::io::ErrorKind::ConnectionRefused,
+            ConnectionFailure::Reset => std::io::ErrorKind::ConnectionReset,
+            ConnectionFailure::TimedOut => std::io::ErrorKind::TimedOut,
         };
         let cause = Box::new(std::io::Error::from(kind));
-        match broken {
-            Broken::TimedOut => Self::timeout(cause),
-            Broken::Refused | Broken::Reset => Self::io(cause),
+        match failure {
+            ConnectionFailure::TimedOut => Self::timeout(cause),
+            ConnectionFailure::NotConnected | ConnectionFailure::Reset => Self::io(cause),
         }
     }
 }
 
-pub(crate) type Answer = Result<Reply, Broken>;
+pub(crate) type CallResult = Result<Reply, ConnectionFailure>;
 
-/// A call that an invocation waits for.
+/// A call whose invocation waits for the reply.
 pub(crate) struct Exchange {
     pub(crate) invocation: u64,
     pub(crate) call: Call,
-    pub(crate) answer: oneshot::Sender<Answer>,
+    pub(crate) reply_to: oneshot::Sender<CallResult>,
 }
 
-/// Where calls lie until the scheduler looks.
+/// Calls that the scheduler has not collected.
 #[derive(Default)]
-pub(crate) struct Desk {
+pub(crate) struct PendingCalls {
     calls: Mutex<Vec<Exchange>>,
-    /// Rings when there is something to look at.
-    pub(crate) bell: Notify,
+    /// Notified when there is a call to collect, or when an invocation has ended.
+    pub(crate) notify: Notify,
 }
 
-impl Desk {
+impl PendingCalls {
     pub(crate) fn take(&self) -> Vec<Exchange> {
         std::mem::take(&mut self.calls.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// The observer's way: it sees the peers without the scheduler, its faults and its clock.
-pub(crate) type Direct = Arc<dyn Fn(&Call) -> Reply + Send + Sync>;
+/// Replies to the observer's calls, without the scheduler, its faults and its clock.
+pub(crate) type DirectHandler = Arc<dyn Fn(&Call) -> Reply + Send + Sync>;
 
-/// The connector.
+/// The HTTP connector.
 #[derive(Clone)]
 pub(crate) struct Transport {
-    pub(crate) desk: Arc<Desk>,
-    pub(crate) direct: Direct,
+    pub(crate) pending: Arc<PendingCalls>,
+    pub(crate) direct: DirectHandler,
 }
 
 impl Transport {
@@ -161,20 +156,20 @@ impl HttpConnector for Transport {
         let Ok(invocation) = INVOCATION.try_with(|number| *number) else {
             return HttpConnectorFuture::ready(Ok(response((self.direct)(&call))));
         };
-        let (answer, answered) = oneshot::channel();
+        let (reply_to, reply) = oneshot::channel();
         let exchange = Exchange {
             invocation,
             call,
-            answer,
+            reply_to,
         };
-        let mut calls = self.desk.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls = self.pending.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.push(exchange);
-        self.desk.bell.notify_one();
+        self.pending.notify.notify_one();
         HttpConnectorFuture::new(async {
-            match answered.await {
+            match reply.await {
                 Ok(Ok(reply)) => Ok(response(reply)),
-                Ok(Err(broken)) => Err(broken.into()),
-                Err(_) => Err(Broken::Reset.into()),
+                Ok(Err(failure)) => Err(failure.into()),
+                Err(_) => Err(ConnectionFailure::Reset.into()),
             }
         })
     }

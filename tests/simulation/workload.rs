@@ -1,51 +1,51 @@
-//! Callers and customers: what they ask, as API Gateway hands it on, and what their phones do. When they do it is in
-//! `world`.
+//! The workload: what callers and operators request, as API Gateway would pass it on, and what customers' phones do.
+//! The plan of a run says when.
 
 use fastrand::Rng;
 use serde_json::{Value, json};
 
 use crate::stock::{FREE, LINES, StockLine};
 
-/// One request, which may be sent several times.
+/// A request, which may be sent several times.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Request {
-    /// The function.
+    /// The function that handles it.
     pub(crate) function: &'static str,
     /// The caller: role, subject, customer or reseller.
     caller: (&'static str, &'static str, &'static str),
     method: &'static str,
     path: String,
     query: String,
-    /// `accountId` and `newSim` of the "account" dialect.
+    /// `accountId` and `newSim` of the account dialect.
     parameters: Option<[String; 2]>,
     body: Option<Value>,
     pub(crate) key: Option<String>,
-    /// The confirmation code in it.
+    /// The confirmation code in the body.
     pub(crate) code: Option<String>,
-    /// The line whose newest swap it is about, whichever that is when it is sent.
-    pub(crate) about: Option<&'static str>,
-    /// What an operator makes of a line.
-    pub(crate) bar: Option<(&'static str, Bar)>,
+    /// The request is about the newest swap that this line has when the request is sent.
+    pub(crate) target_line: Option<&'static str>,
+    /// An operator's import: the line, and its new state.
+    pub(crate) block: Option<(&'static str, Block)>,
 }
 
-/// How a line is kept on its SIM.
+/// How an import blocks a line, or lifts the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Bar {
+pub(crate) enum Block {
     Locked,
     Blocked,
     Porting,
-    /// Not at all.
+    /// The line is not blocked in any way.
     Lifted,
-    /// Nor by state or porting; the lock is not spoken of.
-    Other,
+    /// The line is ACTIVE and not porting, and the import does not mention the lock.
+    LockOmitted,
 }
 
-impl Bar {
+impl Block {
     pub(crate) const ALL: [Self; 3] = [Self::Locked, Self::Blocked, Self::Porting];
 }
 
-/// Where a thief wants the QR code.
-pub(crate) const THIEF: &str = "thief@mail.example";
+/// Where an attacker wants the QR code sent.
+pub(crate) const ATTACKER_EMAIL: &str = "attacker@mail.example";
 
 const CALLERS: [(&str, &str, &str); 6] = [
     ("OWNER", "anna", "C-100"),
@@ -53,18 +53,18 @@ const CALLERS: [(&str, &str, &str); 6] = [
     ("RESELLER", "shop", "R-10"),
     ("ADMIN", "desk", ""),
     ("OWNER", "stranger", "C-999"),
-    // Has a token of the customer of the first two lines.
-    ("OWNER", "thief", "C-100"),
+    // The attacker has a token of the customer of the first two lines.
+    ("OWNER", "attacker", "C-100"),
 ];
 
-/// What makes a confirmation code findable: the code of request `n`, which nothing else looks like.
-pub(crate) fn code(n: usize) -> String {
+/// The confirmation code in request `n`: a string that nothing else contains, so that it can be searched for.
+pub(crate) fn confirmation_code(n: usize) -> String {
     format!("Zq7KwV{n:04}")
 }
 
 impl Request {
-    /// A request of any kind, the `n`th of its world.
-    pub(crate) fn any(rng: &mut Rng, n: usize) -> Self {
+    /// The request with index `n` of a run, of a random kind.
+    pub(crate) fn random(rng: &mut Rng, n: usize) -> Self {
         let line = &LINES[rng.usize(..LINES.len())];
         let caller = match rng.u8(..10) {
             0..6 => CALLERS[usize::from(line.customer == "C-300")],
@@ -73,37 +73,37 @@ impl Request {
             _ => CALLERS[4],
         };
         let key = rng.bool().then(|| format!("key-{}", rng.u8(..3)));
-        let made = match rng.u8(..17) {
+        let request = match rng.u8(..17) {
             10 | 11 => Self::manage(line, "CancelActivation"),
             12 => Self::manage(line, "ResendEsim"),
-            13 => return Self::bar(line, Bar::ALL[rng.usize(..3)]),
-            14 => return Self::bar(line, Bar::Other),
-            15 | 16 => return Self::of_thief(&LINES[rng.usize(..2)], rng.usize(..4)),
+            13 => return Self::block(line, Block::ALL[rng.usize(..3)]),
+            14 => return Self::block(line, Block::LockOmitted),
+            15 | 16 => return Self::from_attacker(&LINES[rng.usize(..2)], rng.usize(..4)),
             0..5 => Self::esim(line, rng.bool(), n),
             5 | 6 => Self::card(line, FREE[rng.usize(..FREE.len())].0),
             7 | 8 => {
-                let wanted = ["eSim", "autoAssign", FREE[rng.usize(..FREE.len())].0];
-                Self::change(line, wanted[rng.usize(..3)])
+                let new_sims = ["eSim", "autoAssign", FREE[rng.usize(..FREE.len())].0];
+                Self::change(line, new_sims[rng.usize(..3)])
             }
             _ => Self::query(line),
         };
-        Self { caller, key, ..made }
+        Self { caller, key, ..request }
     }
 
-    /// An eSIM swap in the "subscription" dialect.
+    /// An eSIM swap in the subscription dialect.
     pub(crate) fn esim(line: &StockLine, by_phone: bool, n: usize) -> Self {
         let (name, value) = if by_phone {
             ("phoneNumber", line.phone)
         } else {
             ("subscriptionId", line.id)
         };
-        let code = code(n);
-        let email = format!("mail{n}@asked.example");
+        let code = confirmation_code(n);
+        let email = format!("mail{n}@customer.example");
         let body = json!({name: value, "eSim": true, "email": email, "confirmationCode": code});
         Self::submit(line, body, Some(code))
     }
 
-    /// A card swap in the "subscription" dialect.
+    /// A card swap in the subscription dialect.
     pub(crate) fn card(line: &StockLine, iccid: &str) -> Self {
         let body = json!({"subscriptionId": line.id, "newSimCardNumber": iccid});
         Self::submit(line, body, None)
@@ -120,51 +120,51 @@ impl Request {
             body: Some(body),
             key: None,
             code,
-            about: None,
-            bar: None,
+            target_line: None,
+            block: None,
         }
     }
 
-    /// A swap in the "account" dialect.
-    pub(crate) fn change(line: &StockLine, wanted: &str) -> Self {
+    /// A swap in the account dialect.
+    pub(crate) fn change(line: &StockLine, new_sim: &str) -> Self {
         Self {
             function: "change-sim",
             caller: CALLERS[usize::from(line.customer == "C-300")],
             method: "POST",
-            path: format!("/mvno/{}/changesim/{wanted}", line.id),
+            path: format!("/mvno/{}/changesim/{new_sim}", line.id),
             query: String::new(),
-            parameters: Some([line.id.to_owned(), wanted.to_owned()]),
+            parameters: Some([line.id.to_owned(), new_sim.to_owned()]),
             body: None,
             key: None,
             code: None,
-            about: None,
-            bar: None,
+            target_line: None,
+            block: None,
         }
     }
 
-    /// A wish about the newest swap of a line: `CancelActivation` or `ResendEsim`.
-    pub(crate) fn manage(line: &StockLine, wish: &str) -> Self {
+    /// `CancelActivation` or `ResendEsim` for the newest swap of a line.
+    pub(crate) fn manage(line: &StockLine, action: &str) -> Self {
         Self {
             function: "manage-swap",
             caller: CALLERS[usize::from(line.customer == "C-300")],
             method: "POST",
-            path: format!("/api/{wish}"),
+            path: format!("/api/{action}"),
             query: String::new(),
             parameters: None,
             body: None,
             key: None,
             code: None,
-            about: Some(line.id),
-            bar: None,
+            target_line: Some(line.id),
+            block: None,
         }
     }
 
-    /// What a thief with the customer's token asks: the QR code elsewhere, the codes of the SIM in use or of a new one, a
-    /// look at what others gave.
-    pub(crate) fn of_thief(line: &StockLine, what: usize) -> Self {
-        let made = match what {
+    /// A request of an attacker who has the customer's token: for the QR code at another address, for the codes of the
+    /// SIM in use or of a new one, or for what others have entered.
+    pub(crate) fn from_attacker(line: &StockLine, kind: usize) -> Self {
+        let request = match kind {
             0 => Self {
-                body: Some(json!({"email": THIEF})),
+                body: Some(json!({"email": ATTACKER_EMAIL})),
                 ..Self::manage(line, "ResendEsim")
             },
             1 => Self::change(line, line.sim),
@@ -173,45 +173,45 @@ impl Request {
         };
         Self {
             caller: CALLERS[5],
-            ..made
+            ..request
         }
     }
 
-    /// An operator imports the line so.
-    pub(crate) fn bar(line: &StockLine, bar: Bar) -> Self {
+    /// An operator's import that sets this state of the line.
+    pub(crate) fn block(line: &StockLine, block: Block) -> Self {
         Self {
             function: "import",
-            bar: Some((line.id, bar)),
+            block: Some((line.id, block)),
             ..Self::query(line)
         }
     }
 
-    /// Who asks.
+    /// The subject of the caller's token.
     pub(crate) fn caller(&self) -> &'static str {
         self.caller.1
     }
 
-    /// The account whose codes it would see, and whether the service chooses the SIM.
-    pub(crate) fn wants_codes(&self) -> Option<(&str, bool)> {
-        let [account, wanted] = self.parameters.as_ref()?;
-        Some((account, ["eSim", "autoAssign"].contains(&wanted.as_str())))
+    /// The account whose codes the response would show, and whether the service chooses the SIM.
+    pub(crate) fn requested_codes(&self) -> Option<(&str, bool)> {
+        let [account, new_sim] = self.parameters.as_ref()?;
+        Some((account, ["eSim", "autoAssign"].contains(&new_sim.as_str())))
     }
 
-    /// The swap that it would cancel.
-    pub(crate) fn cancels(&self) -> Option<&str> {
-        let cancels = self.path.ends_with("/CancelActivation");
-        self.query.strip_prefix("id=").filter(|_| cancels)
+    /// The swap that the request would cancel.
+    pub(crate) fn cancelled_swap(&self) -> Option<&str> {
+        let is_cancel = self.path.ends_with("/CancelActivation");
+        self.query.strip_prefix("id=").filter(|_| is_cancel)
     }
 
-    /// The same about this swap.
-    pub(crate) fn about(&self, swap: &str) -> Self {
+    /// The same request, about this swap.
+    pub(crate) fn for_swap(&self, swap: &str) -> Self {
         Self {
             query: format!("id={swap}"),
             ..self.clone()
         }
     }
 
-    /// A look at a line's swaps.
+    /// A query of a line's swaps.
     pub(crate) fn query(line: &StockLine) -> Self {
         Self {
             function: "query-activation",
@@ -223,12 +223,12 @@ impl Request {
             body: None,
             key: None,
             code: None,
-            about: None,
-            bar: None,
+            target_line: None,
+            block: None,
         }
     }
 
-    /// The same with an idempotency key.
+    /// The same request, with an idempotency key.
     pub(crate) fn with_key(self, key: &str) -> Self {
         Self {
             key: Some(key.to_owned()),
@@ -236,25 +236,25 @@ impl Request {
         }
     }
 
-    /// What makes two requests with a key one: the caller and the key.
+    /// Requests with the same identity are repeats of each other: the caller and the idempotency key.
     pub(crate) fn identity(&self) -> Option<String> {
         let key = self.key.as_ref()?;
         Some(format!("{:?} {key}", self.caller))
     }
 
-    /// Whether its caller may see none of the lines.
-    pub(crate) fn is_of_stranger(&self) -> bool {
+    /// Whether the caller may see none of the lines.
+    pub(crate) fn is_from_stranger(&self) -> bool {
         self.caller == CALLERS[4]
     }
 
-    /// The event.
+    /// The Lambda event.
     pub(crate) fn event(&self) -> Value {
-        if let Some((line, bar)) = self.bar {
+        if let Some((line, block)) = self.block {
             return json!({
                 "line": line,
-                "state": if bar == Bar::Blocked { "BLOCKED" } else { "ACTIVE" },
-                "porting": bar == Bar::Porting,
-                "locked": (bar != Bar::Other).then_some(bar == Bar::Locked),
+                "state": if block == Block::Blocked { "BLOCKED" } else { "ACTIVE" },
+                "porting": block == Block::Porting,
+                "locked": (block != Block::LockOmitted).then_some(block == Block::Locked),
             });
         }
         let (role, subject, claim) = self.caller;
@@ -270,8 +270,8 @@ impl Request {
         if let Some(key) = &self.key {
             event["headers"]["idempotency-key"] = key.clone().into();
         }
-        if let Some([account, wanted]) = &self.parameters {
-            event["pathParameters"] = json!({"accountId": account, "newSim": wanted});
+        if let Some([account, new_sim]) = &self.parameters {
+            event["pathParameters"] = json!({"accountId": account, "newSim": new_sim});
         }
         if let Some((name, value)) = self.query.split_once('=') {
             event["queryStringParameters"] = json!({name: value});
@@ -279,10 +279,10 @@ impl Request {
         event
     }
 
-    /// In a few words, for the trace.
-    pub(crate) fn told(&self) -> String {
-        if let Some((line, bar)) = self.bar {
-            return format!("import {line} {bar:?}");
+    /// A short description for the trace.
+    pub(crate) fn describe(&self) -> String {
+        if let Some((line, block)) = self.block {
+            return format!("import {line} {block:?}");
         }
         let body = self.body.as_ref().map(Value::to_string);
         let key = self.key.as_deref().unwrap_or("no key");
@@ -297,7 +297,7 @@ impl Request {
     }
 }
 
-/// An event of API Gateway without a caller.
+/// An event of API Gateway without a token.
 pub(crate) fn http_event(method: &str, path: &str, body: Option<&Value>) -> Value {
     json!({
         "version": "2.0",
@@ -328,35 +328,38 @@ pub(crate) fn http_event(method: &str, path: &str, body: Option<&Value>) -> Valu
     })
 }
 
-/// What a phone does when its customer has the mail.
+/// What a customer does with a mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Act {
-    /// Installs with the right code.
+pub(crate) enum PhoneAct {
+    /// Installs the profile with the right confirmation code.
     Install,
-    /// Fetches the profile, and stops there.
+    /// Downloads the profile without installing it.
     Fetch,
-    /// Tries with a wrong code.
+    /// Enters a wrong confirmation code.
     Mistype,
 }
 
-/// A customer's acts with one mail, each so many milliseconds after it came.
-pub(crate) fn acts(rng: &mut Rng) -> Vec<(u64, Act)> {
+/// Draws what a customer does with a mail, in milliseconds after it arrives.
+pub(crate) fn phone_acts(rng: &mut Rng) -> Vec<(u64, PhoneAct)> {
     let minutes = |rng: &mut Rng, most: u64| rng.u64(1_000..=most * 60_000);
     match rng.u8(..12) {
-        0..5 => vec![(minutes(rng, 30), Act::Install)],
+        0..5 => vec![(minutes(rng, 30), PhoneAct::Install)],
         5 => vec![
-            (minutes(rng, 2), Act::Mistype),
-            (minutes(rng, 40) + 120_000, Act::Install),
+            (minutes(rng, 2), PhoneAct::Mistype),
+            (minutes(rng, 40) + 120_000, PhoneAct::Install),
         ],
-        6 => (0..6).map(|_| (minutes(rng, 60), Act::Mistype)).collect(),
+        6 => (0..6).map(|_| (minutes(rng, 60), PhoneAct::Mistype)).collect(),
         7 => vec![
-            (minutes(rng, 10), Act::Fetch),
-            (minutes(rng, 120) + 600_000, Act::Install),
+            (minutes(rng, 10), PhoneAct::Fetch),
+            (minutes(rng, 120) + 600_000, PhoneAct::Install),
         ],
-        8 => vec![(minutes(rng, 60), Act::Fetch)],
-        // Shortly before or after it expires.
-        9 => vec![(225 * 60_000 + minutes(rng, 30), Act::Install)],
-        10 => vec![(minutes(rng, 3), Act::Install), (minutes(rng, 3), Act::Install)],
+        8 => vec![(minutes(rng, 60), PhoneAct::Fetch)],
+        // Shortly before or after the swap expires.
+        9 => vec![(225 * 60_000 + minutes(rng, 30), PhoneAct::Install)],
+        10 => vec![
+            (minutes(rng, 3), PhoneAct::Install),
+            (minutes(rng, 3), PhoneAct::Install),
+        ],
         _ => Vec::new(),
     }
 }

@@ -1,4 +1,5 @@
-//! A foreign SM-DP+ and a foreign network: small servers that share no type with the product. Each complies with its standard unless a test tells it otherwise, and records every call. What is expected of the product is in the journeys.
+//! A foreign SM-DP+ and a foreign network: small servers that share no type with the product. Each complies with its
+//! standard unless a test sets a rule, and records every call. The journeys say what the product must do.
 
 mod network;
 mod smdp;
@@ -8,45 +9,42 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::http::request::Parts;
+use hyper::{Request, Response};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-pub use network::{ForeignNetwork, Manners};
+use crate::http::{self, BoxError, Client};
+pub use network::{Behaviour, ForeignNetwork};
 pub use smdp::{ForeignSmdp, failed};
 
-/// A call that a peer got.
+/// A call that a peer received.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// The operation, by a name of its own: `place`, `search`, `get`, `start`, `cancel`, `hub` at the network; the names of
-    /// ES2+ at the SM-DP+.
-    pub what: &'static str,
-    /// What it is about: a phone number at the network, an ICCID at the SM-DP+; `""` if that is not known.
-    pub of: String,
-    /// Counts the calls of this operation about this subject, from 1.
+    /// The operation: `place`, `search`, `get`, `start`, `cancel` or `hub` at the network; the name of the ES2+
+    /// function at the SM-DP+.
+    pub operation: &'static str,
+    /// The phone number at the network, the ICCID at the SM-DP+; `""` if it is unknown.
+    pub subject: String,
+    /// The number of this call among the calls of this operation about this subject, from 1.
     pub nth: usize,
-    /// When it came.
+    /// When the call arrived.
     pub at: Instant,
-    /// Path and query, below the standard's base path.
+    /// The path and query below the standard's base path.
     pub target: String,
     /// The `Authorization` header.
     pub authorization: Option<String>,
-    /// The body as JSON; `null` if it is none.
+    /// The body as JSON; `null` if it is not JSON.
     pub body: Value,
 }
 
-/// An answer over HTTP.
+/// An HTTP response of a peer.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// The status.
+    /// The status code.
     pub status: u16,
     /// Headers besides the content type.
     pub headers: Vec<(&'static str, String)>,
@@ -60,7 +58,7 @@ impl Reply {
         Self::text(status, &body.to_string())
     }
 
-    /// Any text with this status.
+    /// Text with this status.
     pub fn text(status: u16, body: &str) -> Self {
         Self {
             status,
@@ -73,98 +71,99 @@ impl Reply {
 /// Changes a body.
 pub type Edit<T> = Arc<dyn Fn(&mut T) + Send + Sync>;
 
-/// What a peer does with a call.
+/// How a peer treats a call.
 #[derive(Clone)]
 pub enum Act {
-    /// It carries it out and answers.
+    /// Executes the call and responds.
     Comply,
-    /// It does not carry it out and answers this.
-    Answer(Reply),
-    /// It carries it out and answers this.
+    /// Does not execute the call, and sends this response.
+    Respond(Reply),
+    /// Executes the call and sends this response.
     Replace(Reply),
-    /// It carries it out and changes the text of its answer.
+    /// Executes the call and changes the text of its response.
     Edit(Edit<String>),
-    /// It carries it out after this time, and answers then.
+    /// Executes the call after this time, and responds then.
     Late(Duration),
-    /// It carries it out at once, and answers after this time.
-    AnswerLate(Duration),
-    /// It closes the connection and does not carry it out.
+    /// Executes the call at once, and responds after this time.
+    RespondLate(Duration),
+    /// Closes the connection and does not execute the call.
     Close,
-    /// It carries it out and closes the connection.
-    LoseAnswer,
-    /// It closes the connection after the first time and carries it out after the second, counted from the call.
-    CarryOutLater(Duration, Duration),
+    /// Executes the call and closes the connection.
+    LoseResponse,
+    /// Closes the connection after the first time and executes the call after the second, both counted from the call.
+    ExecuteLater(Duration, Duration),
 }
 
 impl Act {
-    /// Not carried out: a bare status.
+    /// Does not execute the call: a status without a body.
     pub fn status(status: u16) -> Self {
-        Self::Answer(Reply::text(status, ""))
+        Self::Respond(Reply::text(status, ""))
     }
 
-    /// Not carried out: JSON.
+    /// Does not execute the call: a JSON response.
     pub fn json(status: u16, body: &Value) -> Self {
-        Self::Answer(Reply::json(status, body))
+        Self::Respond(Reply::json(status, body))
     }
 
-    /// Carried out, and the text of the answer changed.
+    /// Executes the call and changes the text of the response.
     pub fn edit(edit: impl Fn(&mut String) + Send + Sync + 'static) -> Self {
         Self::Edit(Arc::new(edit))
     }
 }
 
-/// Says what a peer does with a call.
+/// Chooses how a peer treats a call.
 pub type Rule = Arc<dyn Fn(&Call) -> Act + Send + Sync>;
 
-/// Ends a connection without an answer.
+/// Closes the connection without a response.
 #[derive(Debug, thiserror::Error)]
 #[error("the peer closes the connection")]
 struct Closed;
 
-/// What both peers have: their address, their rules, and the calls that came.
-struct Front {
+/// The state that both peers have: the address, the rules, and the received calls.
+struct PeerServer {
     url: String,
     rules: Mutex<HashMap<String, Rule>>,
     calls: Mutex<Vec<Call>>,
-    /// Where requests broke the standard.
-    faults: Mutex<Vec<String>>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    /// The requests that violated the standard.
+    violations: Mutex<Vec<String>>,
+    client: Client,
 }
 
-/// One side of a standard.
+/// A peer's side of a standard.
 trait Peer: Send + Sync + 'static {
     /// The standard's base path.
     const PATH: &'static str;
 
-    fn front(&self) -> &Front;
+    fn server(&self) -> &PeerServer;
 
-    /// Which operation it is, and about what; `None` if the standard has no such operation.
+    /// The operation and the subject of a request; `None` if the standard has no such operation.
     fn read(&self, method: &str, target: &str, body: &Value) -> Option<(&'static str, String)>;
 
-    fn carry_out(self: &Arc<Self>, call: &Call) -> Reply;
+    fn execute(self: &Arc<Self>, call: &Call) -> Reply;
 }
 
-impl Front {
+impl PeerServer {
     async fn listen() -> (TcpListener, Self) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it listens");
-        let front = Self {
-            url: format!("http://{address}"),
+        let (listener, url) = http::listen().await;
+        let server = Self {
+            url,
             rules: Mutex::default(),
             calls: Mutex::default(),
-            faults: Mutex::default(),
-            client: Client::builder(TokioExecutor::new()).build_http(),
+            violations: Mutex::default(),
+            client: Client::new(),
         };
-        (listener, front)
+        (listener, server)
     }
 
-    fn hear(&self, what: &'static str, of: String, target: &str, request: Heard) -> (Call, Act) {
+    fn receive(&self, operation: &'static str, subject: String, target: &str, request: Received) -> (Call, Act) {
         let mut calls = lock(&self.calls);
-        let earlier = calls.iter().filter(|c| c.what == what && c.of == of);
+        let earlier = calls
+            .iter()
+            .filter(|c| c.operation == operation && c.subject == subject);
         let call = Call {
-            what,
+            operation,
             nth: earlier.count() + 1,
-            of,
+            subject,
             at: Instant::now(),
             target: target.to_owned(),
             authorization: request.authorization,
@@ -172,22 +171,25 @@ impl Front {
         };
         calls.push(call.clone());
         drop(calls);
-        let rule = lock(&self.rules).get(&call.of).cloned();
+        let rule = lock(&self.rules).get(&call.subject).cloned();
         let act = rule.map_or(Act::Comply, |rule| rule(&call));
         (call, act)
     }
 
-    fn fault(&self, what: impl fmt::Display) {
-        lock(&self.faults).push(what.to_string());
+    fn report_violation(&self, violation: impl fmt::Display) {
+        lock(&self.violations).push(violation.to_string());
     }
 
-    fn calls(&self, what: &str, of: &str) -> Vec<Call> {
+    fn calls(&self, operation: &str, subject: &str) -> Vec<Call> {
         let calls = lock(&self.calls);
-        let about = calls.iter().filter(|c| c.what == what && c.of == of);
+        let about = calls
+            .iter()
+            .filter(|c| c.operation == operation && c.subject == subject);
         about.cloned().collect()
     }
 
-    /// Sends a callback, again as long as it is asked to; gives the status of the last answer, 0 if there was none.
+    /// Sends a callback, up to 20 times while it gets no response or 503. Returns the last status code, or 0 if there
+    /// was no response.
     async fn send(&self, url: &str, body: Vec<u8>) -> u16 {
         let mut status = 0;
         for _ in 0..20 {
@@ -195,7 +197,7 @@ impl Front {
                 .header("content-type", "application/json")
                 .body(Full::from(body.clone()))
                 .expect("the request is well-formed");
-            let sent = self.client.request(request).await;
+            let sent = self.client.send(request).await;
             status = sent.map_or(0, |response| response.status().as_u16());
             if ![0, 503].contains(&status) {
                 break;
@@ -206,94 +208,81 @@ impl Front {
     }
 }
 
-/// What is kept of a request.
-struct Heard {
+/// The parts of a request that a call records.
+struct Received {
     authorization: Option<String>,
     body: Value,
 }
 
 async fn serve<P: Peer>(listener: TcpListener, peer: Arc<P>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            continue;
-        };
-        let peer = peer.clone();
-        tokio::spawn(async move {
-            let answers = service_fn(|request| answer(peer.clone(), request));
-            // A connection that is closed ends in an error, which is the purpose.
-            let _ = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), answers)
-                .await;
-        });
-    }
+    http::serve(listener, move |parts, body| respond(peer.clone(), parts, body)).await;
 }
 
-async fn answer<P: Peer>(peer: Arc<P>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Closed> {
-    let (parts, body) = request.into_parts();
-    let body = body.collect().await.map_err(|_| Closed)?.to_bytes();
+async fn respond<P: Peer>(peer: Arc<P>, parts: Parts, body: Bytes) -> Result<Response<Bytes>, BoxError> {
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let target = parts.uri.path_and_query().map_or("/", |t| t.as_str());
     let authorization = parts.headers.get("authorization");
     let authorization = authorization.and_then(|value| value.to_str().ok().map(str::to_owned));
     let known = target.strip_prefix(P::PATH).and_then(|target| {
-        let (what, of) = peer.read(parts.method.as_str(), target, &body)?;
-        Some((what, of, target))
+        let (operation, subject) = peer.read(parts.method.as_str(), target, &body)?;
+        Some((operation, subject, target))
     });
     let reply = match known {
         None => {
             let line = format!("{} {target}", parts.method);
-            peer.front().fault(format!("there is no such operation: {line}"));
+            peer.server()
+                .report_violation(format!("there is no such operation: {line}"));
             Reply::text(404, "<html>no such page</html>")
         }
-        Some((what, of, target)) => {
-            let heard = Heard { authorization, body };
-            let (call, act) = peer.front().hear(what, of, target, heard);
-            // A caller who hangs up does not stop what was begun.
+        Some((operation, subject, target)) => {
+            let received = Received { authorization, body };
+            let (call, act) = peer.server().receive(operation, subject, target, received);
+            // A caller that closes the connection does not stop the call.
             let replied = tokio::spawn(async move { perform(&peer, &call, act).await });
             replied.await.map_err(|_| Closed)??
         }
     };
     let mut response = Response::builder()
-        .status(StatusCode::from_u16(reply.status).map_err(|_| Closed)?)
+        .status(reply.status)
         .header("content-type", "application/json;charset=UTF-8");
     for (name, value) in reply.headers {
         response = response.header(name, value);
     }
-    response.body(Full::from(reply.body)).map_err(|_| Closed)
+    Ok(response.body(reply.body.into())?)
 }
 
 async fn perform<P: Peer>(peer: &Arc<P>, call: &Call, act: Act) -> Result<Reply, Closed> {
     match act {
-        Act::Comply => Ok(peer.carry_out(call)),
-        Act::Answer(reply) => Ok(reply),
+        Act::Comply => Ok(peer.execute(call)),
+        Act::Respond(reply) => Ok(reply),
         Act::Replace(reply) => {
-            peer.carry_out(call);
+            peer.execute(call);
             Ok(reply)
         }
         Act::Edit(edit) => {
-            let mut reply = peer.carry_out(call);
+            let mut reply = peer.execute(call);
             edit(&mut reply.body);
             Ok(reply)
         }
         Act::Late(after) => {
             tokio::time::sleep(after).await;
-            Ok(peer.carry_out(call))
+            Ok(peer.execute(call))
         }
-        Act::AnswerLate(after) => {
-            let reply = peer.carry_out(call);
+        Act::RespondLate(after) => {
+            let reply = peer.execute(call);
             tokio::time::sleep(after).await;
             Ok(reply)
         }
         Act::Close => Err(Closed),
-        Act::LoseAnswer => {
-            peer.carry_out(call);
+        Act::LoseResponse => {
+            peer.execute(call);
             Err(Closed)
         }
-        Act::CarryOutLater(closed, carried_out) => {
+        Act::ExecuteLater(closed, carried_out) => {
             let (peer, call) = (peer.clone(), call.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(carried_out).await;
-                peer.carry_out(&call);
+                peer.execute(&call);
             });
             tokio::time::sleep(closed).await;
             Err(Closed)
@@ -305,7 +294,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A date as the standards' examples have it.
+/// A date in the format of the standards' examples.
 fn date(at: Timestamp) -> String {
     format!("{at:.3}")
 }

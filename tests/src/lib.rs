@@ -1,7 +1,9 @@
-//! The world of a journey: a whole stack of its own in memory, callers with tokens, and a phone. What is expected of it is in the journeys.
+//! What the journeys and the benchmark share: a whole stack in memory, callers with tokens, a phone, proxies and
+//! foreign peers. It asserts nothing about the product.
 
 mod faulty_proxy;
 pub mod foreign;
+mod http;
 mod metering_proxy;
 pub mod stock;
 
@@ -10,12 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{ActivationId, Iccid, Line, Sim, SimState, SubscriptionId};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Request};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
 use local::dynoxide::actions::create_table::StreamSpecification;
 use local::dynoxide::actions::scan::ScanRequest;
@@ -24,10 +23,11 @@ use local::dynoxide::{AttributeValue, Item};
 use local::stack::{Options, Stack};
 use serde_json::{Value, json};
 
+use crate::http::Client;
 pub use faulty_proxy::{FaultyProxy, ProxyFault};
 pub use metering_proxy::{Bill, MeteringProxy};
 
-/// Sample lines, by what is special about them.
+/// Sample lines, by their properties.
 pub mod line {
     /// Of C-100 and R-10, Dutch.
     pub const ANNA: &str = "65a1b2c3d4e5f60718293a01";
@@ -37,7 +37,7 @@ pub mod line {
     pub const CARLA: &str = "65a1b2c3d4e5f60718293a03";
     /// Of C-300 and R-20, on TELENOR.
     pub const DORTE: &str = "1234567890abcdef12345678";
-    /// Of C-300 and R-20, on TDC, for which there is no eSIM.
+    /// Of C-300 and R-20, on TDC, which has no eSIMs.
     pub const EMIL: &str = "65a1b2c3d4e5f60718293a05";
     /// BLOCKED.
     pub const FLEUR: &str = "65a1b2c3d4e5f60718293a06";
@@ -50,17 +50,17 @@ pub mod line {
 /// The first free card of KPN and R-10.
 pub const FREE_CARD: &str = "8931086000000001011";
 
-/// A stack with its callers.
+/// A running stack, and requests of its callers.
 pub struct TestStack {
-    /// What is under test.
+    /// The stack under test.
     pub stack: Stack,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client,
 }
 
-/// An answer over HTTP.
+/// An HTTP response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestResponse {
-    /// The status.
+    /// The status code.
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
@@ -74,8 +74,8 @@ impl TestResponse {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
 
-    /// Status, top error code, and each fault's code and field.
-    pub fn refusal(&self) -> (u16, String, Vec<(String, String)>) {
+    /// The status code, the top error code, and the code and field of each error.
+    pub fn error(&self) -> (u16, String, Vec<(String, String)>) {
         let status = &self.json()["responseStatus"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let faults = status["errors"].as_array().cloned().unwrap_or_default();
@@ -83,7 +83,7 @@ impl TestResponse {
         (self.status, text(&status["errorCode"]), faults.collect())
     }
 
-    /// Without what API Gateway and the clock make of each.
+    /// The response without the headers that differ each time: `date` and API Gateway's request id.
     pub fn timeless(mut self) -> Self {
         self.headers.remove("date");
         self.headers.remove("apigw-requestid");
@@ -92,13 +92,13 @@ impl TestResponse {
 }
 
 impl TestStack {
-    /// A fresh stack with the sample data, whose network takes no time.
+    /// A new stack with the sample data, whose network has no delay.
     pub async fn new() -> Self {
         Self::with(&[]).await
     }
 
-    /// A fresh stack with some of the functions' settings changed. Where a wire or a meter is before the table, the
-    /// sweeper rests: only what the test does passes there.
+    /// A new stack with some changed settings of the functions. If a proxy is before the table, the sweeper does not
+    /// run, so only the test's own calls reach the table.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         let watched = settings.iter().any(|(name, _)| *name == "AWS_ENDPOINT_URL_DYNAMODB");
         let settings = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
@@ -112,28 +112,28 @@ impl TestStack {
         Self::start(options).await
     }
 
-    /// A world whose calls to the table are counted. Nothing runs in the background: a swap stays as it was accepted, and
-    /// what the meter counts is the requests' own.
+    /// A new stack whose calls to the table are counted. Nothing runs in the background: a submitted swap makes no
+    /// progress, and all counted calls are those of the test's requests.
     ///
     /// # Panics
-    /// When it does not start.
+    /// When the stack does not start.
     pub async fn metered() -> (Self, MeteringProxy) {
         let meter = MeteringProxy::new().await;
-        // Nothing moves a swap there, so a cancel would wait in vain.
+        // No swap makes progress, so a cancel would wait for nothing.
         let settings = [
             ("AWS_ENDPOINT_URL_DYNAMODB", meter.url.as_str()),
             ("CANCEL_WAIT", "1ms"),
         ];
-        let world = Self::with(&settings).await;
-        meter.connect(&world.stack.endpoints.dynamodb);
-        world.end_stream();
-        (world, meter)
+        let service = Self::with(&settings).await;
+        meter.connect(&service.stack.endpoints.dynamodb);
+        service.end_stream();
+        (service, meter)
     }
 
-    /// Ends the table's stream, which the engine in memory looks through at every write.
+    /// Ends the table's stream, which the engine in memory searches at every write.
     ///
     /// # Panics
-    /// When there is none.
+    /// When there is no stream.
     pub fn end_stream(&self) {
         let no_stream = UpdateTableRequest {
             table_name: self.stack.endpoints.table.clone(),
@@ -164,15 +164,15 @@ impl TestStack {
         }
     }
 
-    /// A stack with these options.
+    /// Starts a stack with these options.
     ///
     /// # Panics
-    /// When it does not start.
+    /// When the stack does not start.
     pub async fn start(options: Options) -> Self {
         let stack = Stack::start(options).await.expect("the stack starts");
         Self {
             stack,
-            client: Client::builder(TokioExecutor::new()).build_http(),
+            client: Client::new(),
         }
     }
 
@@ -191,7 +191,7 @@ impl TestStack {
         self.token("ADMIN", None, None)
     }
 
-    /// A token good for an hour, of the subject `test`.
+    /// A token that is valid for an hour, of the subject `test`.
     pub fn token(&self, role: &str, customer: Option<&str>, reseller: Option<&str>) -> String {
         self.stack
             .tokens
@@ -201,7 +201,7 @@ impl TestStack {
     /// Sends a request to the API.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// When there is no response.
     pub async fn send(
         &self,
         method: &str,
@@ -213,10 +213,10 @@ impl TestStack {
         self.send_to(api, method, path, headers, body).await
     }
 
-    /// The same to any part of the stack.
+    /// Sends a request to the part of the stack with this base URL.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// When there is no response.
     pub async fn send_to(
         &self,
         part: &str,
@@ -232,9 +232,8 @@ impl TestStack {
         let request = request
             .body(Full::new(body.into()))
             .expect("the request is well-formed");
-        let response = self.client.request(request).await.expect("the API answers");
+        let response = self.client.send(request).await.expect("a response");
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.expect("the answer is whole").to_bytes();
         TestResponse {
             status: parts.status.as_u16(),
             headers: parts.headers,
@@ -247,7 +246,7 @@ impl TestStack {
         self.submit_with(token, &[], body).await
     }
 
-    /// The same with more headers.
+    /// `POST /api/SimSwapSubscription` with more headers.
     pub async fn submit_with(&self, token: &str, headers: &[(&str, &str)], body: &Value) -> TestResponse {
         let bearer = format!("Bearer {token}");
         let mut all = vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
@@ -256,37 +255,37 @@ impl TestStack {
             .await
     }
 
-    /// Sends these bodies with their tokens and headers all at once; the answers are in the same order.
+    /// Sends these bodies with their tokens and headers at the same time; the responses are in the same order.
     ///
     /// # Panics
-    /// When one gets no answer.
+    /// When a request gets no response.
     pub async fn submit_at_once<'a>(
         self: &Arc<Self>,
         requests: impl IntoIterator<Item = (&'a str, Vec<(&'static str, String)>, Value)>,
     ) -> Vec<TestResponse> {
         let mut under_way = Vec::new();
         for (token, headers, body) in requests {
-            let (world, token) = (self.clone(), token.to_owned());
+            let (service, token) = (self.clone(), token.to_owned());
             under_way.push(tokio::spawn(async move {
                 let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
-                world.submit_with(&token, &headers, &body).await
+                service.submit_with(&token, &headers, &body).await
             }));
         }
-        let mut answers = Vec::new();
-        for answer in under_way {
-            answers.push(answer.await.expect("there is an answer"));
+        let mut responses = Vec::new();
+        for response in under_way {
+            responses.push(response.await.expect("a response"));
         }
-        answers
+        responses
     }
 
-    /// The id of a swap that an ADMIN asks.
+    /// Submits a swap as an ADMIN and returns its id.
     ///
     /// # Panics
-    /// When it is refused.
-    pub async fn begin(&self, body: &Value) -> String {
-        let answer = self.submit(&self.admin(), body).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.json()["id"].as_str().expect("an id").to_owned()
+    /// When the API rejects the request.
+    pub async fn start_swap(&self, body: &Value) -> String {
+        let response = self.submit(&self.admin(), body).await;
+        assert_eq!(response.status, 200, "{response:?}");
+        response.json()["id"].as_str().expect("an id").to_owned()
     }
 
     /// `POST /api/{operation}?id={id}`: `CancelActivation` or `ResendEsim`.
@@ -313,12 +312,12 @@ impl TestStack {
         .await
     }
 
-    /// The activation as an ADMIN sees it now.
+    /// The activation as an ADMIN sees it.
     pub async fn activation(&self, id: &str) -> Value {
         self.query(&self.admin(), &format!("id={id}")).await.json()["results"][0].clone()
     }
 
-    /// The activation as soon as `fits` says so.
+    /// The activation as soon as it satisfies `fits`.
     ///
     /// # Panics
     /// When that takes more than 20 seconds.
@@ -331,7 +330,7 @@ impl TestStack {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("it stays {seen}");
+        panic!("the activation stays {seen}");
     }
 
     /// The activation as soon as it has this status.
@@ -340,7 +339,7 @@ impl TestStack {
             .await
     }
 
-    /// The raw mail of an activation, as soon as it is there.
+    /// The raw mail of an activation, as soon as there is one.
     ///
     /// # Panics
     /// When that takes more than 20 seconds.
@@ -351,10 +350,10 @@ impl TestStack {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("no mail comes");
+        panic!("no mail");
     }
 
-    /// The raw mails of an activation that are there now, newest first.
+    /// The raw mails of an activation, newest first.
     pub fn mails(&self, activation: &str) -> Vec<Vec<u8>> {
         let listed = self.stack.mailbox.list().into_iter();
         listed
@@ -372,48 +371,48 @@ impl TestStack {
     /// The line's row.
     ///
     /// # Panics
-    /// When it is not there.
+    /// When there is no such line.
     pub async fn line(&self, id: &str) -> Line {
         let id = SubscriptionId::parse(id).expect("a line's id");
         self.stack
             .store
             .line(&id)
             .await
-            .expect("the table answers")
-            .expect("there is such a line")
+            .expect("the table can be read")
+            .expect("the line exists")
             .line
     }
 
     /// The SIM's row, without its secrets.
     ///
     /// # Panics
-    /// When it is not there.
+    /// When there is no such SIM.
     pub async fn sim(&self, iccid: &str) -> Sim {
         let iccid = Iccid::parse(iccid).expect("an ICCID");
         self.stack
             .store
             .sim(&iccid)
             .await
-            .expect("the table answers")
-            .expect("there is such a SIM")
+            .expect("the table can be read")
+            .expect("the SIM exists")
     }
 
-    /// The swap's own record.
+    /// The swap's activation record.
     ///
     /// # Panics
-    /// When it is not there.
+    /// When there is no such swap.
     pub async fn record(&self, id: &str) -> domain::Activation {
         let id = ActivationId::parse(id).expect("an activation's id");
         self.stack
             .store
             .swap(&id)
             .await
-            .expect("the table answers")
-            .expect("there is such a swap")
+            .expect("the table can be read")
+            .expect("the swap exists")
             .activation
     }
 
-    /// The swap's own record as soon as `fits` says so.
+    /// The swap's activation record as soon as it satisfies `fits`.
     ///
     /// # Panics
     /// When that takes more than 20 seconds.
@@ -425,10 +424,10 @@ impl TestStack {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("it stays {:?}", self.record(id).await);
+        panic!("the activation stays {:?}", self.record(id).await);
     }
 
-    /// An eSIM swap that waits for the phone: its mail has arrived, and nothing is left to be done. Gives the activation
+    /// Waits until an eSIM swap waits for the phone: its mail has arrived, and no step is due. Returns the activation
     /// code.
     pub async fn await_waiting(&self, id: &str) -> String {
         let waits = |seen: &Value| seen["status"] == "BUSY" && seen["info"]["delivery"] == "delivered";
@@ -436,7 +435,7 @@ impl TestStack {
         activation_code(&self.await_mail(id).await)
     }
 
-    /// A fingerprint of everything in the table, to show that nothing changed.
+    /// The whole table as sorted text, to show that nothing changed.
     ///
     /// # Panics
     /// When the table cannot be read.
@@ -447,7 +446,7 @@ impl TestStack {
         rows
     }
 
-    /// The SIMs in this state.
+    /// The ICCIDs of the SIMs in this state.
     ///
     /// # Panics
     /// When the table cannot be read.
@@ -461,7 +460,7 @@ impl TestStack {
         sims.map(str::to_owned).collect()
     }
 
-    /// All rows of the table, in no order.
+    /// All rows of the table, in no particular order.
     ///
     /// # Panics
     /// When the table cannot be read.
@@ -484,12 +483,12 @@ impl TestStack {
     }
 }
 
-/// An eSIM swap as the seed asks it.
+/// The body of an eSIM swap, like the example of the subscription API.
 pub fn esim(line: &str) -> Value {
     json!({"subscriptionId": line, "eSim": true, "email": "customer@example.com", "confirmationCode": "8E9!#"})
 }
 
-/// A swap to a card.
+/// The body of a swap to a card.
 pub fn card(line: &str, iccid: &str) -> Value {
     json!({"subscriptionId": line, "newSimCardNumber": iccid})
 }
@@ -497,7 +496,7 @@ pub fn card(line: &str, iccid: &str) -> Value {
 /// The activation code in the plain text of a raw mail.
 ///
 /// # Panics
-/// When there is none.
+/// When there is no activation code.
 pub fn activation_code(mail: &[u8]) -> String {
     let mail = String::from_utf8_lossy(mail).replace("=\r\n", "").replace("=24", "$");
     let start = mail.find("LPA:1$").expect("a code in the mail");

@@ -1,24 +1,24 @@
-//! Refusals in the words of the "account" dialect.
+//! The error codes of the account dialect, and the responses that carry them.
 
 use domain::SwapBlocker;
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Response};
 use serde_json::json;
 
-/// A request that is not done, and changed nothing.
+/// Why a request is rejected. A rejected request changed nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorCode {
-    /// The account is unknown, not the caller's, or no account's name.
+    /// The account does not exist, is not visible to the caller, or its id is malformed.
     Account,
-    /// The SIM is unknown, not free, not for this account, or none is left.
+    /// The SIM does not exist, is not free or not for this account, or no free SIM is left.
     Sim,
-    /// The account takes no swap now.
+    /// The account cannot be swapped in its current state.
     State,
     /// The account is being ported.
     Porting,
-    /// The token's role is none of ours.
+    /// The token has no valid role.
     Role,
-    /// The idempotency key is not one.
+    /// The idempotency key is malformed.
     Key,
     /// The idempotency key was used for another request.
     OtherRequest,
@@ -27,8 +27,8 @@ pub(crate) enum ErrorCode {
 }
 
 impl ErrorCode {
-    pub(crate) fn of(barrier: &SwapBlocker) -> Self {
-        match barrier {
+    pub(crate) fn of(blocker: &SwapBlocker) -> Self {
+        match blocker {
             SwapBlocker::SwapInProgress(_) | SwapBlocker::Locked | SwapBlocker::Blocked => Self::State,
             SwapBlocker::Porting => Self::Porting,
         }

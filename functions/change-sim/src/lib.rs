@@ -1,5 +1,5 @@
-//! `GET` and `POST /mvno/{accountId}/changesim/{newSim}`: swaps the SIM of an account and answers the new one with its PINs
-//! and PUKs. It touches the table and nothing else.
+//! `GET` and `POST /mvno/{accountId}/changesim/{newSim}`: begins a swap of an account's SIM and responds with the new
+//! SIM, its PINs and PUKs. It uses the table only; fulfil-swap calls the peers.
 
 mod error_code;
 
@@ -20,24 +20,24 @@ use tracing::Instrument;
 
 use crate::error_code::ErrorCode;
 
-/// The function with all it needs, built once a process.
+/// The handler with its clients and settings. Built once per process.
 #[derive(Debug)]
 pub struct ChangeSim {
     store: Store,
-    ambient: ClockAndRng,
+    clock: ClockAndRng,
     repeat_within: SignedDuration,
     lease: SignedDuration,
 }
 
-/// Why there is no 200.
+/// Why the response is not a 200.
 enum ChangeSimError {
-    Refused(ErrorCode),
+    Rejected(ErrorCode),
     Store(StoreError),
 }
 
 impl From<ErrorCode> for ChangeSimError {
-    fn from(refusal: ErrorCode) -> Self {
-        Self::Refused(refusal)
+    fn from(code: ErrorCode) -> Self {
+        Self::Rejected(code)
     }
 }
 
@@ -47,14 +47,14 @@ impl From<StoreError> for ChangeSimError {
     }
 }
 
-/// The SIM that is asked for.
+/// The value of `{newSim}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Wanted {
-    /// This card.
+enum RequestedSim {
+    /// The card with this number.
     Card(Iccid),
     /// A free eSIM.
     Esim,
-    /// A free card that is marked for auto-assignment.
+    /// A free card that is marked for automatic assignment.
     AutoAssign,
 }
 
@@ -72,36 +72,36 @@ struct SimView<'a> {
     form_factor: &'a str,
 }
 
-/// How often a request decides anew because the account changed under it.
+/// Attempts at most to begin a swap, each after another writer changed the account.
 const ROUNDS: usize = 3;
 
 impl ChangeSim {
     /// Reads `REPEAT_WITHIN` and `LEASE`.
-    pub fn new(store: Store, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
+    pub fn new(store: Store, clock: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
-            ambient,
+            clock,
             repeat_within: settings.repeat_within()?,
             lease: settings.lease()?,
         })
     }
 
-    /// Answers one call; never fails.
+    /// Handles one request. Every error becomes a response.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        let answered = async {
-            match self.change(&request).await {
+        let response = async {
+            match self.change_sim(&request).await {
                 Ok(response) => response,
-                Err(ChangeSimError::Refused(refusal)) => refusal.into_response(),
+                Err(ChangeSimError::Rejected(code)) => code.into_response(),
                 Err(ChangeSimError::Store(error)) => {
                     log_cause("change of SIM failed", &error);
                     ErrorCode::Internal.into_response()
                 }
             }
         };
-        answered.instrument(span_of_call(&request)).await
+        response.instrument(span_of_call(&request)).await
     }
 
-    async fn change(&self, request: &Request) -> Result<Response<Body>, ChangeSimError> {
+    async fn change_sim(&self, request: &Request) -> Result<Response<Body>, ChangeSimError> {
         let caller = caller(request).map_err(|_| ErrorCode::Role)?;
         if is_prefetch(request.headers()) {
             return Err(ErrorCode::State.into());
@@ -109,79 +109,79 @@ impl ChangeSim {
         let parameters = request.path_parameters();
         let account = parameters
             .first("accountId")
-            .and_then(account)
+            .and_then(parse_account_id)
             .ok_or(ErrorCode::Account)?;
         let key = idempotency_key(request.headers()).map_err(|_| ErrorCode::Key)?;
         let key = key.map(|key| IdempotencyKey::new(&caller, &key));
-        let now = self.ambient.now();
+        let now = self.clock.now();
 
-        let (mut found, kept) = self.find_account(&caller, &account, key.as_ref(), now).await?;
-        // Before anything else is told of the account: whoever has its owner's token may not be its owner.
-        refuse_barred(&found)?;
-        let wanted = parameters
+        let (mut found, record) = self.find_account(&caller, &account, key.as_ref(), now).await?;
+        // Comes before every check that depends on the account's SIM: the token may be in an attacker's hands.
+        require_swappable(&found)?;
+        let new_sim = parameters
             .first("newSim")
-            .and_then(Wanted::parse)
+            .and_then(RequestedSim::parse)
             .ok_or(ErrorCode::Sim)?;
-        let asked = wanted.canonical(&account);
-        if let Some(kept) = &kept {
-            return self.replay(&caller, &found, kept, &asked).await;
+        let canonical = new_sim.canonical(&account);
+        if let Some(record) = &record {
+            return self.replay(&caller, &found, record, &canonical).await;
         }
         for _ in 0..ROUNDS {
-            refuse_barred(&found)?;
-            let barrier = found.line.barrier();
-            if barrier.is_none() && wanted == Wanted::Card(found.line.current_sim.clone()) {
+            require_swappable(&found)?;
+            let blocker = found.line.swap_blocker();
+            if blocker.is_none() && new_sim == RequestedSim::Card(found.line.current_sim.clone()) {
                 let current = &found.line.current_sim;
-                return self.show(&caller, current, &found, None).await;
+                return self.held_sim_response(&caller, current, &found, None).await;
             }
             if key.is_none()
-                && let Some(earlier) = self.repeated(&found, &caller, &asked, now).await?
+                && let Some(earlier) = self.find_repeated(&found, &caller, &canonical, now).await?
             {
                 let swap = self.store.swap(&earlier.id).await?;
                 let swap = swap.ok_or(StoreError::Corrupt("swap"))?.activation;
-                let shown = self.show(&caller, &swap.new_sim, &found, Some(&swap.id));
-                return Ok(replayed(shown.await?));
+                let response = self.held_sim_response(&caller, &swap.new_sim, &found, Some(&swap.id));
+                return Ok(mark_replayed(response.await?));
             }
-            if let Some(barrier) = barrier {
-                return Err(ErrorCode::of(&barrier).into());
+            if let Some(blocker) = blocker {
+                return Err(ErrorCode::of(&blocker).into());
             }
-            if wanted == Wanted::Esim && found.line.email.is_none() {
+            if new_sim == RequestedSim::Esim && found.line.email.is_none() {
                 return Err(ErrorCode::State.into());
             }
-            let ask = SwapRequest {
+            let swap_request = SwapRequest {
                 caller: &caller,
                 line: &found.line,
-                kind: wanted.kind(),
-                sim: wanted.card(),
+                kind: new_sim.kind(),
+                sim: new_sim.card(),
                 shows_codes: true,
-                requested: &wanted.requested(),
+                requested: &new_sim.requested(),
                 code: None,
-                request: &asked,
+                request: &canonical,
                 key: key.as_ref(),
                 lease: self.lease,
                 at: now,
             };
-            match self.store.begin(&ask, || self.ambient.random()).await? {
+            match self.store.begin(&swap_request, || self.clock.random()).await? {
                 Begun::Accepted(activation) => {
                     record_activation(&activation.id);
                     tracing::info!(kind = ?activation.kind, "swap accepted");
                     Metric::SwapAccepted.record();
                     let sim = self.store.sim_with_secrets(&activation.new_sim).await?;
                     let sim = sim.ok_or(StoreError::Corrupt("newSim"))?;
-                    return Ok(shown(&caller, &account, &sim));
+                    return Ok(sim_response(&caller, &account, &sim));
                 }
-                Begun::Replayed(kept) => {
+                Begun::Replayed(record) => {
                     let (line, _) = self.find_account(&caller, &account, None, now).await?;
-                    refuse_barred(&line)?;
-                    return self.replay(&caller, &line, &kept, &asked).await;
+                    require_swappable(&line)?;
+                    return self.replay(&caller, &line, &record, &canonical).await;
                 }
                 Begun::LineChanged(Some(line)) if caller.may_see_line(&line.line) => found = *line,
                 Begun::LineChanged(_) => return Err(ErrorCode::Account.into()),
                 Begun::NoSim => {
-                    // The last SIM may have gone to this very request, sent twice.
-                    let (line, kept) = self.find_account(&caller, &account, key.as_ref(), now).await?;
-                    if let Some(kept) = kept {
-                        refuse_barred(&line)?;
-                        return self.replay(&caller, &line, &kept, &asked).await;
+                    // A repeat of this request, sent at the same time, may have got the last SIM.
+                    let (line, record) = self.find_account(&caller, &account, key.as_ref(), now).await?;
+                    if let Some(record) = record {
+                        require_swappable(&line)?;
+                        return self.replay(&caller, &line, &record, &canonical).await;
                     }
                     if line.open.is_none() {
                         return Err(ErrorCode::Sim.into());
@@ -193,7 +193,8 @@ impl ChangeSim {
         Err(ErrorCode::Internal.into())
     }
 
-    /// The account, as far as it exists for the caller, and what the key was used for.
+    /// Reads the account and the record of the idempotency key. An account that the caller may not see counts as
+    /// missing.
     async fn find_account(
         &self,
         caller: &Caller,
@@ -201,21 +202,21 @@ impl ChangeSim {
         key: Option<&IdempotencyKey>,
         now: Timestamp,
     ) -> Result<(StoredLine, Option<IdempotencyRecord>), ChangeSimError> {
-        let kept = self.store.kept_answer(key, now);
-        let (line, kept) = tokio::try_join!(self.store.line(account), kept)?;
+        let record = self.store.idempotency_record(key, now);
+        let (line, record) = tokio::try_join!(self.store.line(account), record)?;
         let line = line
             .filter(|line| caller.may_see_line(&line.line))
             .ok_or(ErrorCode::Account)?;
-        let kept = self.store.kept_answer_beside(&line, kept, key, now).await?;
-        Ok((line, kept))
+        let record = self.store.idempotency_record_for_line(&line, record, key, now).await?;
+        Ok((line, record))
     }
 
-    /// The swap that this request is a repeat of: the open one, or one that is DONE since a moment.
-    async fn repeated<'a>(
+    /// Finds the swap that this request repeats: the open one, or one that became DONE less than `REPEAT_WITHIN` ago.
+    async fn find_repeated<'a>(
         &self,
         found: &'a StoredLine,
         caller: &Caller,
-        asked: &str,
+        canonical: &str,
         now: Timestamp,
     ) -> Result<Option<&'a RequestedSwap>, StoreError> {
         let recent = found
@@ -223,7 +224,8 @@ impl ChangeSim {
             .as_ref()
             .filter(|(_, since)| found.open.is_none() && *since + self.repeat_within > now);
         for earlier in found.open.iter().chain(recent.map(|(swap, _)| swap)) {
-            if self.store.is_same_caller(earlier, caller) && self.store.is_same_request(&earlier.request, asked).await?
+            if self.store.is_same_caller(earlier, caller)
+                && self.store.is_same_request(&earlier.request, canonical).await?
             {
                 return Ok(Some(earlier));
             }
@@ -231,25 +233,26 @@ impl ChangeSim {
         Ok(None)
     }
 
-    /// The answer to a key that was used before.
+    /// Responds to a repeated request with the SIM of the swap that its idempotency key began.
     async fn replay(
         &self,
         caller: &Caller,
         found: &StoredLine,
-        kept: &IdempotencyRecord,
-        asked: &str,
+        record: &IdempotencyRecord,
+        canonical: &str,
     ) -> Result<Response<Body>, ChangeSimError> {
-        if !self.store.is_same_request(&kept.request, asked).await? {
+        if !self.store.is_same_request(&record.request, canonical).await? {
             return Err(ErrorCode::OtherRequest.into());
         }
-        let swap = self.store.swap(&kept.activation).await?;
+        let swap = self.store.swap(&record.activation).await?;
         let swap = swap.ok_or(StoreError::Corrupt("swap"))?.activation;
-        let shown = self.show(caller, &swap.new_sim, found, Some(&swap.id));
-        Ok(replayed(shown.await?))
+        let response = self.held_sim_response(caller, &swap.new_sim, found, Some(&swap.id));
+        Ok(mark_replayed(response.await?))
     }
 
-    /// Answers a SIM that the swap or the account still holds: nobody is shown a stranger's PUK.
-    async fn show(
+    /// Responds with a SIM and its codes, if the swap or the account still holds that SIM. Otherwise it may be another
+    /// customer's.
+    async fn held_sim_response(
         &self,
         caller: &Caller,
         iccid: &Iccid,
@@ -263,14 +266,14 @@ impl ChangeSim {
             None => false,
         };
         if held {
-            Ok(shown(caller, &found.line.id, &sim))
+            Ok(sim_response(caller, &found.line.id, &sim))
         } else {
             Err(ErrorCode::Sim.into())
         }
     }
 }
 
-impl Wanted {
+impl RequestedSim {
     fn parse(text: &str) -> Option<Self> {
         if text.eq_ignore_ascii_case("eSim") {
             Some(Self::Esim)
@@ -303,24 +306,24 @@ impl Wanted {
         }
     }
 
-    /// What makes two requests the same, whichever method and case they came in.
+    /// The canonical form of the request: that of a repeat is equal, whatever its method and letter case.
     fn canonical(&self, account: &SubscriptionId) -> String {
-        let wanted = match self {
+        let new_sim = match self {
             Self::Card(iccid) => iccid.as_str(),
             Self::Esim => "eSim",
             Self::AutoAssign => "autoAssign",
         };
-        json!(["changesim", account.as_str(), wanted]).to_string()
+        json!(["changesim", account.as_str(), new_sim]).to_string()
     }
 }
 
-/// 24 hex characters in either case.
-fn account(text: &str) -> Option<SubscriptionId> {
+/// Parses an account id: 24 hex digits in either case.
+fn parse_account_id(text: &str) -> Option<SubscriptionId> {
     let hex = text.len() == 24 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     SubscriptionId::parse(text).ok().filter(|_| hex)
 }
 
-/// A browser that only looks ahead must not move a line.
+/// Whether a browser only prefetches the address. `GET` begins a swap too, and a prefetch must not.
 fn is_prefetch(headers: &HeaderMap) -> bool {
     ["sec-purpose", "purpose"].iter().any(|name| {
         let value = headers.get(*name).and_then(|value| value.to_str().ok());
@@ -328,13 +331,13 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The codes of an account's SIMs are not to be had while it is locked, not active or in porting.
-fn refuse_barred(found: &StoredLine) -> Result<(), ErrorCode> {
-    found.line.bar().map_or(Ok(()), |bar| Err(ErrorCode::of(&bar)))
+/// Rejects an account that cannot be swapped (locked, not ACTIVE or porting). Its SIM codes are not shown either.
+fn require_swappable(found: &StoredLine) -> Result<(), ErrorCode> {
+    found.line.line_blocker().map_or(Ok(()), |blocker| Err(ErrorCode::of(&blocker)))
 }
 
-/// Answers a SIM with its codes, and leaves a line in the log of who was shown which.
-fn shown(caller: &Caller, account: &SubscriptionId, sim: &Sim) -> Response<Body> {
+/// Builds the response with a SIM and its codes, and logs which caller was shown the codes of which SIM.
+fn sim_response(caller: &Caller, account: &SubscriptionId, sim: &Sim) -> Response<Body> {
     tracing::info!(
         target: AUDIT,
         role = caller.role(),
@@ -357,7 +360,7 @@ fn shown(caller: &Caller, account: &SubscriptionId, sim: &Sim) -> Response<Body>
     };
     json_response(
         StatusCode::OK,
-        &Changed {
+        &ChangeSimResponse {
             success: true,
             mvno_sim: view,
         },
@@ -366,12 +369,13 @@ fn shown(caller: &Caller, account: &SubscriptionId, sim: &Sim) -> Response<Body>
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Changed<'a> {
+struct ChangeSimResponse<'a> {
     success: bool,
     mvno_sim: SimView<'a>,
 }
 
-fn replayed(mut response: Response<Body>) -> Response<Body> {
+/// Adds the header that marks the response to a repeated request.
+fn mark_replayed(mut response: Response<Body>) -> Response<Body> {
     response
         .headers_mut()
         .insert("Idempotency-Replayed", HeaderValue::from_static("true"));

@@ -1,4 +1,4 @@
-//! Wires `GET and POST /mvno/{accountId}/changesim/{newSim}` to Lambda.
+//! The Lambda entry point for `GET` and `POST /mvno/{accountId}/changesim/{newSim}`. The handler is in `lib.rs`.
 
 use std::convert::Infallible;
 

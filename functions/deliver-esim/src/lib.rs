@@ -1,5 +1,5 @@
-//! Sends the eSIM's QR code by e-mail: nothing is sent without a claim that is written, and what came of it is written
-//! after. The only one that calls SES.
+//! Sends the eSIM's QR code by e-mail. A claim is written before each send, and its outcome after it. No other function
+//! calls SES.
 
 mod mail;
 mod pace;
@@ -18,49 +18,48 @@ use lambda_runtime::LambdaEvent;
 use store::{ChangedRow, Saved, Store, StoreError, StoredSwap};
 use tokio::time::Instant;
 
-pub use mail::{Letter, Sender, compose};
+pub use mail::{MailContent, Sender, compose};
 pub use pace::{Pace, WITHIN};
 pub use qr::{QrImage, draw};
 
 use crate::pace::Turn;
-use crate::send::Post;
+use crate::send::SesClient;
 
-/// The function with all it needs, built once a process.
+/// The handler with its clients and settings. Built once per process.
 #[derive(Debug)]
 pub struct DeliverEsim {
     store: Store,
-    post: Post,
+    ses: SesClient,
     pace: Pace,
     from: Sender,
     brand: String,
-    ambient: ClockAndRng,
-    patience: MailDeadlines,
+    clock: ClockAndRng,
+    deadlines: MailDeadlines,
 }
 
 impl DeliverEsim {
-    /// Reads `MAIL_FROM`, `BRAND`, `MAIL_CONFIGURATION_SET` (optional), `LEASE`, the pace of mails and the patience with
-    /// them.
+    /// Reads `MAIL_FROM`, `BRAND`, `MAIL_CONFIGURATION_SET` (optional), `LEASE`, the pace of mails and their deadlines.
     pub fn new(
         store: Store,
         ses: &aws_sdk_ses::Config,
-        ambient: ClockAndRng,
+        clock: ClockAndRng,
         settings: &Settings,
     ) -> Result<Self, SettingError> {
-        let patience = settings.patience()?;
-        let set = settings.text_or("MAIL_CONFIGURATION_SET", "");
+        let deadlines = settings.mail_deadlines()?;
+        let configuration_set = settings.text_or("MAIL_CONFIGURATION_SET", "");
         Ok(Self {
             store,
-            post: Post::new(ses, patience.lease, set),
+            ses: SesClient::new(ses, deadlines.lease, configuration_set),
             pace: Pace::new(settings.mail_pace()?),
             from: settings.parsed("MAIL_FROM", Sender::parse)?,
             brand: settings.text("BRAND")?,
-            ambient,
-            patience,
+            clock,
+            deadlines,
         })
     }
 
-    /// Takes every mail of the batch as far as it goes now. Those whose turn would come too late for this invocation stay
-    /// due, so the sweeper finds them.
+    /// Processes every mail of the batch as far as possible. A mail whose turn would come too late for this invocation
+    /// stays due, so the sweeper wakes it again.
     pub async fn handle(&self, event: LambdaEvent<Event>) -> DynamoDbEventResponse {
         let until = Instant::now() + WITHIN;
         for_each_row(event, async |pk, sk| match ChangedRow::from_keys(&pk, &sk) {
@@ -80,22 +79,26 @@ impl DeliverEsim {
             let Some(mail) = swap.deliveries.iter().find(|mail| mail.number == number) else {
                 return Ok(());
             };
-            match next_delivery(mail, self.ambient.now()) {
+            match next_delivery(mail, self.clock.now()) {
                 DeliveryStep::Rest => return Ok(()),
                 DeliveryStep::WaitUntil(_) => {
                     self.save(mail, &DeliveryFact::Postponed).await?;
                     return Ok(());
                 }
-                DeliveryStep::Doubt => {
-                    tracing::warn!(mail = number, "a mail's fate is unknown");
-                    self.save(mail, &DeliveryFact::Lapsed).await?;
+                DeliveryStep::Expire => {
+                    tracing::warn!(
+                        mail = number,
+                        "a claim expired, so it is unknown whether SES accepted the mail"
+                    );
+                    self.save(mail, &DeliveryFact::Expired).await?;
                 }
                 DeliveryStep::Unheard => {
-                    tracing::warn!(mail = number, "SES never told of a mail");
+                    tracing::warn!(mail = number, "SES never reported an event for a mail");
                     self.save(mail, &DeliveryFact::Unheard).await?;
                 }
                 DeliveryStep::Send if mail.is_needed(&swap.activation) => {
-                    // Before the claim, which holds for one call. The row may change meanwhile, so it is read again.
+                    // The wait comes before the claim, whose lease covers one call. The row may change during the wait,
+                    // so it is read again.
                     if !has_turn {
                         match self.pace.wait(until).await {
                             Turn::Now => has_turn = true,
@@ -104,7 +107,7 @@ impl DeliverEsim {
                                 continue;
                             }
                             Turn::TooLate => {
-                                tracing::info!(mail = number, "a mail is left for the next sweep");
+                                tracing::info!(mail = number, "mail left for the next sweep");
                                 return Ok(());
                             }
                         }
@@ -120,11 +123,12 @@ impl DeliverEsim {
         }
     }
 
-    /// Whether it was tried: after that the mail waits, whatever came of it. A claim that another won leaves it undone.
+    /// Claims a mail, sends it and writes the outcome. Returns whether an attempt was made. If another writer changed
+    /// the row first, there is no claim and no attempt.
     async fn claim_and_send(&self, swap: &StoredSwap, mail: &Delivery) -> Result<bool, StoreError> {
-        // All that can fail on our side comes before the claim: a claim that lapses is a mail in doubt.
+        // Everything that can fail on our side comes before the claim: a claim that expires leaves the outcome unknown.
         let a = &swap.activation;
-        let message = compose(&Letter {
+        let message = compose(&MailContent {
             from: &self.from,
             to: &mail.to,
             language: mail.language,
@@ -137,10 +141,10 @@ impl DeliverEsim {
             brand: &self.brand,
             activation: &a.id,
             delivery: mail.number,
-            sent_at: self.ambient.now(),
+            sent_at: self.clock.now(),
         });
-        let token = self.ambient.token();
-        let deadline = self.ambient.now() + self.patience.lease;
+        let token = self.clock.token();
+        let deadline = self.clock.now() + self.deadlines.lease;
         let claim = DeliveryFact::Claimed {
             token: token.clone(),
             deadline,
@@ -148,12 +152,12 @@ impl DeliverEsim {
         let Some(claimed) = self.save(mail, &claim).await? else {
             return Ok(false);
         };
-        let outcome = self.post.send(&claimed, message).await;
-        tracing::info!(mail = mail.number, ?outcome, "a mail was handed to SES");
+        let outcome = self.ses.send(&claimed, message).await;
+        tracing::info!(mail = mail.number, ?outcome, "SES was called for a mail");
         match outcome {
             SendOutcome::Sent(_) if mail.number == 1 => {
-                let waited = self.ambient.now().duration_since(a.created_at);
-                Metric::FirstMail(waited).record();
+                let wait = self.clock.now().duration_since(a.created_at);
+                Metric::FirstMail(wait).record();
             }
             SendOutcome::Held(reason) => Metric::MailHeld(reason).record(),
             _ => {}
@@ -165,15 +169,15 @@ impl DeliverEsim {
                 break;
             }
             let changed = self.store.delivery(&mail.activation, mail.number).await?;
-            // The same row again: the fact changes nothing in it.
+            // If the row is the same as before, the fact does not apply to it.
             current = changed.filter(|changed| changed.version != mail.version);
         }
         Ok(true)
     }
 
-    /// The mail with the fact in it, if the fact changes it and nobody changed it first.
+    /// Applies a fact to a mail and writes it. `None` if the fact does not apply or the row has changed.
     async fn save(&self, before: &Delivery, fact: &DeliveryFact) -> Result<Option<Delivery>, StoreError> {
-        let Some(after) = apply_delivery(before, fact, &self.patience, self.ambient.now()) else {
+        let Some(after) = apply_delivery(before, fact, &self.deadlines, self.clock.now()) else {
             return Ok(None);
         };
         if self.store.save_delivery(before, &after).await? != Saved::Written {
@@ -182,7 +186,7 @@ impl DeliverEsim {
         if let Some(metric) = Metric::of_mail(before, &after) {
             metric.record();
             if after.state == DeliveryState::Failed {
-                tracing::warn!(mail = after.number, "a mail is given up");
+                tracing::warn!(mail = after.number, "gave up a mail");
             }
         }
         Ok(Some(after))

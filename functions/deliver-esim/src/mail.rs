@@ -1,4 +1,5 @@
-//! The eSIM e-mail as one MIME message. Not here: its words (`words.rs`), its QR code (`qr.rs`), and whether and when it is sent.
+//! Composes the eSIM e-mail as one MIME message. Not here: its texts (`words.rs`), its QR code (`qr.rs`), and sending
+//! it (`send.rs`).
 
 use askama::Template;
 use domain::{ActivationCode, ActivationId, EmailAddress, Language, Malformed, Msisdn};
@@ -14,7 +15,7 @@ use mail_builder::mime::MimePart;
 use crate::qr;
 use crate::words::Words;
 
-/// Who the mail is from: an address, with or without a display name.
+/// The sender of the mails: an address with an optional display name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
     name: Option<String>,
@@ -22,11 +23,11 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Takes `esim@example.com`, `Simswap <esim@example.com>` or `"Simswap, Inc." <esim@example.com>`.
+    /// Parses `esim@example.com`, `Simswap <esim@example.com>` or `"Simswap, Inc." <esim@example.com>`.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        const WHAT: Malformed = Malformed("must be an address, or a name and an <address>");
+        const MALFORMED: Malformed = Malformed("must be an address, or a name and an <address>");
         let (name, address) = match text.trim().strip_suffix('>') {
-            Some(named) => named.rsplit_once('<').ok_or(WHAT)?,
+            Some(named) => named.rsplit_once('<').ok_or(MALFORMED)?,
             None => ("", text.trim()),
         };
         let name = name.trim();
@@ -35,11 +36,11 @@ impl Sender {
             .and_then(|name| name.strip_suffix('"'))
             .unwrap_or(name);
         if name.chars().any(|c| c.is_control() || "<>\"\\".contains(c)) {
-            return Err(WHAT);
+            return Err(MALFORMED);
         }
         Ok(Self {
             name: (!name.is_empty()).then(|| name.to_owned()),
-            address: EmailAddress::parse(address).map_err(|_| WHAT)?,
+            address: EmailAddress::parse(address).map_err(|_| MALFORMED)?,
         })
     }
 
@@ -49,36 +50,37 @@ impl Sender {
     }
 }
 
-/// What one mail is made of. The same letter is the same message, byte for byte.
-pub struct Letter<'a> {
-    /// Who sends it.
+/// The content of one mail. Equal contents give the same message, byte for byte.
+pub struct MailContent<'a> {
+    /// The sender.
     pub from: &'a Sender,
-    /// The one recipient.
+    /// The only recipient.
     pub to: &'a EmailAddress,
-    /// The language of all its words.
+    /// The language of all texts.
     pub language: Language,
-    /// The line's number, shown in its national form.
+    /// The line's phone number, shown in its national format.
     pub phone: &'a Msisdn,
-    /// What the QR code holds.
+    /// The activation code that the QR code contains.
     pub code: &'a ActivationCode,
-    /// The operator's name, as customers know it.
+    /// The brand name that customers know.
     pub brand: &'a str,
     /// The swap.
     pub activation: &'a ActivationId,
-    /// Which mail of the swap: 1 for the first, one more for each resend that a caller asks. A second attempt at the
-    /// same mail keeps the number, so that a mail box that has both can see that they are one.
+    /// The number of the mail within the swap: 1 for the first, and one more for each resend that a caller requests. A
+    /// second attempt at the same mail has the same number, so that a mailbox that receives both can recognise the
+    /// duplicate.
     pub delivery: u32,
-    /// The `Date`.
+    /// The time in the `Date` header.
     pub sent_at: Timestamp,
 }
 
-/// Label and value of what a phone asks for when it cannot scan.
+/// The label and value of a field that the customer enters by hand if the phone cannot scan.
 type Entry = (&'static str, String);
 
 #[derive(Template)]
 #[template(path = "esim.txt")]
 struct Text<'a> {
-    letter: &'a Letter<'a>,
+    content: &'a MailContent<'a>,
     words: &'static Words,
     steps: &'a [&'static str],
     entries: &'a [Entry],
@@ -87,7 +89,7 @@ struct Text<'a> {
 #[derive(Template)]
 #[template(path = "esim.html")]
 struct Html<'a> {
-    letter: &'a Letter<'a>,
+    content: &'a MailContent<'a>,
     words: &'static Words,
     steps: &'a [&'static str],
     entries: &'a [Entry],
@@ -95,36 +97,36 @@ struct Html<'a> {
     side: u32,
 }
 
-/// Writes the whole message (RFC 5322): plain text and HTML, the QR code inline by Content-ID (RFC 2392), and the QR
-/// code attached as `esim-qr.png`. SES puts its own `Message-ID` over ours.
+/// Composes the whole message (RFC 5322): plain text and HTML, the QR code inline by Content-ID (RFC 2392), and the QR
+/// code attached as `esim-qr.png`. SES replaces our `Message-ID` with its own.
 ///
-/// It holds the activation code, so it is as secret as that.
-pub fn compose(letter: &Letter<'_>) -> Vec<u8> {
-    const RENDERS: &str = "a String takes everything";
-    let (code, words) = (letter.code, Words::of(letter.language));
+/// The message contains the activation code, so it is just as secret.
+pub fn compose(content: &MailContent<'_>) -> Vec<u8> {
+    const RENDERS: &str = "writing to a String cannot fail";
+    let (code, words) = (content.code, Words::of(content.language));
     let image = qr::draw(code);
-    let message_id = format!("{}.{}@{}", letter.activation, letter.delivery, letter.from.host());
+    let message_id = format!("{}.{}@{}", content.activation, content.delivery, content.from.host());
     let image_id = format!("qr.{message_id}");
 
     let mut steps = vec![words.step_connect, words.step_open];
-    if code.asks_confirmation() {
+    if code.requires_confirmation() {
         steps.push(words.step_confirm);
     }
     steps.push(words.step_finish);
-    // iPhones ask for the pair, Android for the one line.
+    // iPhones ask for the first two in separate fields, Android phones for the third.
     let entries = [
         (words.smdp_label, code.smdp().as_str().to_owned()),
         (words.matching_label, code.matching_id().expose().to_owned()),
         (words.whole_label, code.expose()),
     ];
     let text = Text {
-        letter,
+        content,
         words,
         steps: &steps,
         entries: &entries,
     };
     let html = Html {
-        letter,
+        content,
         words,
         steps: &steps,
         entries: &entries,
@@ -132,8 +134,9 @@ pub fn compose(letter: &Letter<'_>) -> Vec<u8> {
         side: image.side,
     };
 
-    // The builder's own boundaries are made of the time and of chance. `=_` stands in no line of quoted-printable or
-    // base64 (RFC 2045 section 6.7), and the long links have every text of ours encoded in one of them.
+    // The builder's default boundaries depend on the time and on random numbers. `=_` occurs in no line of
+    // quoted-printable or base64 (RFC 2045 section 6.7), and every text is encoded in one of them, because its links
+    // are long.
     let alternative = MimePart::new(
         ContentType::new("multipart/alternative").attribute("boundary", "=_alternative"),
         vec![
@@ -163,15 +166,15 @@ pub fn compose(letter: &Letter<'_>) -> Vec<u8> {
     let mut message = Vec::new();
     MessageBuilder::new()
         .from(Address::new_address(
-            letter.from.name.as_deref(),
-            letter.from.address.as_str(),
+            content.from.name.as_deref(),
+            content.from.address.as_str(),
         ))
-        .to(letter.to.as_str())
+        .to(content.to.as_str())
         .subject(words.subject)
-        .date(Date::new(letter.sent_at.as_second()))
+        .date(Date::new(content.sent_at.as_second()))
         .message_id(MessageId::new(message_id))
-        .header("Content-Language", Raw::new(letter.language.as_str()))
-        // RFC 3834, and the same for Exchange: no out-of-office answers to a mail that nobody wrote.
+        .header("Content-Language", Raw::new(content.language.as_str()))
+        // RFC 3834, and the same for Exchange: suppress out-of-office replies to automatic mails.
         .header("Auto-Submitted", Raw::new("auto-generated"))
         .header("X-Auto-Response-Suppress", Raw::new("All"))
         .body(mixed)
@@ -186,10 +189,10 @@ mod tests {
     use super::*;
 
     const WITH_CONFIRMATION: &str = "LPA:1$smdp.example.test$QX7PD-3M8ZK-A91TR$$1";
-    const WITHOUT: &str = "LPA:1$smdp.example.test$QX7PD-3M8ZK-A91TR";
+    const WITHOUT_CONFIRMATION: &str = "LPA:1$smdp.example.test$QX7PD-3M8ZK-A91TR";
 
-    fn written(language: Language, code: &str, from: &str, brand: &str) -> Vec<u8> {
-        compose(&Letter {
+    fn compose_with(language: Language, code: &str, from: &str, brand: &str) -> Vec<u8> {
+        compose(&MailContent {
             from: &Sender::parse(from).unwrap(),
             to: &EmailAddress::parse("anna@example.com").unwrap(),
             language,
@@ -203,10 +206,10 @@ mod tests {
     }
 
     fn sample(language: Language, code: &str) -> Vec<u8> {
-        written(language, code, "Simswap <esim@example.com>", "Simswap")
+        compose_with(language, code, "Simswap <esim@example.com>", "Simswap")
     }
 
-    /// The plain text and the HTML.
+    /// The plain text body and the HTML body.
     fn bodies(message: &[u8]) -> (String, String) {
         let mail = MessageParser::default().parse(message).unwrap();
         let text = mail.body_text(0).unwrap().replace("\r\n", "\n");
@@ -215,9 +218,9 @@ mod tests {
     }
 
     #[test]
-    fn looks_as_it_did() {
+    fn bodies_match_the_snapshots() {
         for language in Language::ALL {
-            for (code, kind) in [(WITH_CONFIRMATION, "confirmed"), (WITHOUT, "plain")] {
+            for (code, kind) in [(WITH_CONFIRMATION, "confirmed"), (WITHOUT_CONFIRMATION, "plain")] {
                 let (text, html) = bodies(&sample(language, code));
                 let name = format!("{}_{kind}", language.as_str());
                 insta::assert_snapshot!(format!("{name}.txt"), text);
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn is_one_message_of_five_parts() {
+    fn message_has_the_expected_headers_and_parts() {
         let message = sample(Language::Nl, WITH_CONFIRMATION);
         assert_eq!(message, sample(Language::Nl, WITH_CONFIRMATION));
         let mail = MessageParser::default().parse(&message).unwrap();
@@ -285,13 +288,13 @@ mod tests {
     }
 
     #[test]
-    fn the_code_is_whole_in_every_language() {
+    fn code_is_complete_in_every_language() {
         for language in Language::ALL {
-            for text in [WITH_CONFIRMATION, WITHOUT] {
+            for text in [WITH_CONFIRMATION, WITHOUT_CONFIRMATION] {
                 let message = sample(language, text);
                 let mail = MessageParser::default().parse(&message).unwrap();
-                assert_eq!(qr::tests::read(mail.parts[5].contents()), text);
-                assert_eq!(qr::tests::read(mail.parts[6].contents()), text);
+                assert_eq!(qr::tests::decode(mail.parts[5].contents()), text);
+                assert_eq!(qr::tests::decode(mail.parts[6].contents()), text);
                 let code = ActivationCode::parse(text).unwrap();
                 let (plain, html) = bodies(&message);
                 for body in [&plain, &html] {
@@ -311,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn speaks_of_a_confirmation_code_only_when_one_is_asked() {
+    fn mentions_a_confirmation_code_only_if_one_is_required() {
         for (language, word) in [
             (Language::Nl, "bevestig"),
             (Language::Da, "bekræft"),
@@ -319,16 +322,16 @@ mod tests {
             (Language::Fr, "confirm"),
             (Language::En, "confirm"),
         ] {
-            for (code, spoken) in [(WITH_CONFIRMATION, true), (WITHOUT, false)] {
+            for (code, mentioned) in [(WITH_CONFIRMATION, true), (WITHOUT_CONFIRMATION, false)] {
                 let (text, html) = bodies(&sample(language, code));
-                assert_eq!(text.to_lowercase().contains(word), spoken, "{text}");
-                assert_eq!(html.to_lowercase().contains(word), spoken, "{html}");
+                assert_eq!(text.to_lowercase().contains(word), mentioned, "{text}");
+                assert_eq!(html.to_lowercase().contains(word), mentioned, "{html}");
             }
         }
     }
 
     #[test]
-    fn html_loads_nothing_and_tracks_nobody() {
+    fn html_loads_no_remote_content_and_has_no_tracking() {
         for language in Language::ALL {
             let (_, html) = bodies(&sample(language, WITH_CONFIRMATION));
             assert!(html.contains(&format!("<html lang=\"{}\"", language.as_str())));
@@ -343,10 +346,10 @@ mod tests {
     }
 
     #[test]
-    fn a_brand_is_text_and_reaches_no_header() {
+    fn brand_is_escaped_and_appears_in_no_header() {
         let brand = "<b>A & B</b>\r\nBcc: x@example.com\r\n\r\n--=_mixed";
-        let plain = sample(Language::En, WITHOUT);
-        let odd = written(Language::En, WITHOUT, "Simswap <esim@example.com>", brand);
+        let plain = sample(Language::En, WITHOUT_CONFIRMATION);
+        let odd = compose_with(Language::En, WITHOUT_CONFIRMATION, "Simswap <esim@example.com>", brand);
         let headers = |message: &[u8]| {
             let end = message.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
             message[..end].to_vec()
@@ -360,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn senders() {
+    fn parses_senders() {
         for (text, name) in [
             ("esim@example.com", None),
             ("<esim@example.com>", None),
@@ -368,7 +371,7 @@ mod tests {
             ("\"Simswap, Inc.\" <esim@example.com>", Some("Simswap, Inc.")),
             ("Blåtand Mobil <esim@example.com>", Some("Blåtand Mobil")),
         ] {
-            let message = written(Language::En, WITHOUT, text, "Simswap");
+            let message = compose_with(Language::En, WITHOUT_CONFIRMATION, text, "Simswap");
             let mail = MessageParser::default().parse(&message).unwrap();
             let from = mail.from().unwrap().first().unwrap();
             assert_eq!((from.name(), from.address()), (name, Some("esim@example.com")));

@@ -1,4 +1,4 @@
-//! Wires the mails' stream to Lambda.
+//! The Lambda entry point for the change records of mails. The handler is in `lib.rs`.
 
 use aws_lambda_events::event::dynamodb::Event;
 use deliver_esim::DeliverEsim;

@@ -1,44 +1,44 @@
-//! When the next mail may be sent, so that a batch does not exceed the account's rate at SES.
+//! Paces the mails of an invocation, so that they do not exceed the account's sending rate at SES.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// How long the mails of one invocation wait for their turns: half of the function's timeout, so that the last one has
-/// the other half for its calls.
+/// How long the mails of one invocation may wait for their turns: half of the function's timeout, so that the last mail
+/// has the other half for its calls.
 pub const WITHIN: Duration = Duration::from_secs(60);
 
-/// Gives turns, one after another; all at once if there is no interval.
+/// Grants turns at a fixed interval. Without an interval, every turn is granted at once.
 #[derive(Debug)]
 pub struct Pace {
-    every: Option<Duration>,
+    interval: Option<Duration>,
     next: Mutex<Option<Instant>>,
 }
 
-/// Whether a mail may be sent.
+/// The result of waiting for a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// At once: nothing was waited for.
+    /// The mail may be sent; there was no wait.
     Now,
-    /// It may now, after a wait.
+    /// The mail may be sent, after a wait.
     Waited,
-    /// Its turn does not come in time. It has none.
+    /// The turn would come too late, so the mail gets none.
     TooLate,
 }
 
 impl Pace {
-    /// Turns with so much time between them.
-    pub fn new(every: Option<Duration>) -> Self {
+    /// `interval` is the time between two turns.
+    pub fn new(interval: Option<Duration>) -> Self {
         Self {
-            every,
+            interval,
             next: Mutex::default(),
         }
     }
 
     /// Waits for the next turn, if it comes before `until`.
     pub async fn wait(&self, until: Instant) -> Turn {
-        let Some(every) = self.every else {
+        let Some(interval) = self.interval else {
             return Turn::Now;
         };
         let now = Instant::now();
@@ -48,7 +48,7 @@ impl Pace {
             if turn >= until {
                 return Turn::TooLate;
             }
-            *next = Some(turn + every);
+            *next = Some(turn + interval);
             turn
         };
         if turn == now {
@@ -65,12 +65,13 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of so many mails at once, each with the second at which it may be sent.
-    async fn check(every: Option<u64>, mails: usize, until: u64, expected: &[(Turn, u64)]) {
-        let pace = Pace::new(every.map(Duration::from_secs));
+    /// Asserts the turns of `mails` concurrent mails on a new [`Pace`]. All times are in seconds.
+    async fn check(interval: Option<u64>, mails: usize, until: u64, expected: &[(Turn, u64)]) {
+        let pace = Pace::new(interval.map(Duration::from_secs));
         assert_turns(&pace, mails, until, expected).await;
     }
 
+    /// Asserts the turn of each mail, and the second at which it is granted.
     async fn assert_turns(pace: &Pace, mails: usize, until: u64, expected: &[(Turn, u64)]) {
         let start = Instant::now();
         let waits = (0..mails).map(|_| async {
@@ -81,16 +82,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn mails_have_their_turns_one_after_another() {
+    async fn turns_are_one_interval_apart() {
         use Turn::{Now, TooLate, Waited};
         check(None, 3, 0, &[(Now, 0); 3]).await;
         check(Some(2), 1, 60, &[(Now, 0)]).await;
         check(Some(2), 3, 60, &[(Now, 0), (Waited, 2), (Waited, 4)]).await;
-        // The turn at the limit is too late; who comes too late takes no turn.
+        // A turn exactly at the limit is too late, and a mail that is too late uses up no turn.
         check(Some(2), 3, 4, &[(Now, 0), (Waited, 2), (TooLate, 0)]).await;
         check(Some(60), 2, 60, &[(Now, 0), (TooLate, 0)]).await;
 
-        // The next batch goes on where the last one ended; turns that nobody took are not made up for.
+        // The next batch continues where the last one ended. Unused turns are not made up for.
         let pace = Pace::new(Some(Duration::from_secs(10)));
         assert_turns(&pace, 2, 60, &[(Now, 0), (Waited, 10)]).await;
         assert_turns(&pace, 1, 60, &[(Waited, 10)]).await;

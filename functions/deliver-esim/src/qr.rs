@@ -1,37 +1,38 @@
-//! The QR code of an activation code, drawn as a PNG. Not here: what the code says, and how the mail shows the image.
+//! Draws an activation code as a QR code in a PNG. Not here: the text of the code, and how the mail shows the image.
 
 use domain::ActivationCode;
 use fast_qr::{ECL, QRBuilder};
 use miniz_oxide::deflate::compress_to_vec_zlib;
 use png::{BitDepth, ColorType, Encoder, chunk};
 
-/// White modules around the symbol, ISO/IEC 18004 section 9.1.
+/// Width of the white margin around the symbol, in modules (ISO/IEC 18004 section 9.1).
 const QUIET_ZONE: usize = 4;
-/// The image is at least this wide, in pixels.
-const SIDE_AT_LEAST: usize = 300;
+/// Minimum width of the image, in pixels.
+const MIN_SIDE: usize = 300;
 
-/// A QR code as a PNG: black on white, one bit a pixel, quiet zone included.
+/// A QR code as a PNG: black on white, one bit per pixel, including the quiet zone.
 pub struct QrImage {
-    /// The PNG.
+    /// The bytes of the PNG file.
     pub png: Vec<u8>,
-    /// Its width and its height in pixels, 300 to 400. Shown at this size every module is a whole number of pixels.
+    /// Width and height in pixels, 300 to 400. At this size every module is a whole number of pixels.
     pub side: u32,
 }
 
-/// Draws the code at error correction level M.
+/// Draws the code with error correction level M.
 pub fn draw(code: &ActivationCode) -> QrImage {
     let symbol = QRBuilder::new(code.expose())
         .ecl(ECL::M)
         .build()
-        .expect("the longest activation code is 202 bytes, a symbol holds 2,331");
+        .expect("the longest activation code is 202 bytes, and a symbol holds 2,331");
     let modules = symbol.size + 2 * QUIET_ZONE;
-    let scale = SIDE_AT_LEAST.div_ceil(modules);
+    let scale = MIN_SIDE.div_ceil(modules);
     let side = modules * scale;
 
-    // One bit a pixel, 1 is white. Each row of pixels begins on a byte, after the one that says "not filtered".
+    // One bit per pixel; 1 is white. Each row is a byte for the filter type (0, none) and then the pixels from a byte
+    // boundary on.
     let stride = 1 + side.div_ceil(8);
     let mut rows = vec![0xff; stride * side];
-    rows.iter_mut().step_by(stride).for_each(|first| *first = 0);
+    rows.iter_mut().step_by(stride).for_each(|filter| *filter = 0);
     for y in 0..symbol.size {
         let top = (y + QUIET_ZONE) * scale * stride;
         for x in (0..symbol.size).filter(|&x| symbol[y][x].value()) {
@@ -50,12 +51,12 @@ pub fn draw(code: &ActivationCode) -> QrImage {
     let mut encoder = Encoder::new(&mut png, side, side);
     encoder.set_color(ColorType::Grayscale);
     encoder.set_depth(BitDepth::One);
-    // The rows are compressed at once: the encoder would clear its buffer of 32 KB before each of them. Level 9 takes
-    // twice the time and makes more bytes of such pixels; filters do too.
+    // The rows are compressed in one call, because the encoder would clear its buffer of 32 KB before each row. For
+    // such images level 9 takes twice the time and gives a larger file; filters make the file larger too.
     encoder
         .write_header()
         .and_then(|mut writer| writer.write_chunk(chunk::IDAT, &compress_to_vec_zlib(&rows, 4)))
-        .expect("a Vec takes everything");
+        .expect("writing to a Vec cannot fail");
     QrImage { png, side }
 }
 
@@ -63,8 +64,8 @@ pub fn draw(code: &ActivationCode) -> QrImage {
 pub(crate) mod tests {
     use super::*;
 
-    /// The text that a phone's camera reads from the PNG.
-    pub(crate) fn read(png: &[u8]) -> String {
+    /// Decodes the QR code in the PNG.
+    pub(crate) fn decode(png: &[u8]) -> String {
         let mut decoder = png::Decoder::new(std::io::Cursor::new(png));
         decoder.set_transformations(png::Transformations::EXPAND);
         let mut reader = decoder.read_info().unwrap();
@@ -79,7 +80,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn reads_back_is_large_enough_and_small() {
+    fn image_decodes_and_has_the_right_size() {
         let long_host = format!("{}example", "rsp-smdp.".repeat(13));
         for (smdp, tail, at_most) in [
             ("smdp.example.test", "", 600),
@@ -90,14 +91,14 @@ pub(crate) mod tests {
         ] {
             let text = format!("LPA:1${smdp}$QX7PD-3M8ZK-A91TR{tail}");
             let image = draw(&ActivationCode::parse(&text).unwrap());
-            assert_eq!(read(&image.png), text);
+            assert_eq!(decode(&image.png), text);
             assert!((300..=400).contains(&image.side), "{}", image.side);
             assert!(image.png.len() <= at_most, "{smdp}: {}", image.png.len());
         }
     }
 
     #[test]
-    fn four_white_modules_lie_around_the_symbol() {
+    fn quiet_zone_is_four_white_modules_wide() {
         let code = ActivationCode::parse("LPA:1$smdp.example.test$QX7PD-3M8ZK-A91TR$$1").unwrap();
         let image = draw(&code);
         let mut reader = png::Decoder::new(std::io::Cursor::new(&image.png)).read_info().unwrap();
@@ -107,7 +108,7 @@ pub(crate) mod tests {
             (frame.color_type, frame.bit_depth),
             (ColorType::Grayscale, BitDepth::One)
         );
-        // Version 4: 33 modules and the quiet zone, 8 pixels each, so a byte of the row is a module.
+        // Version 4 has 33 modules plus the quiet zone. A module is 8 pixels wide, so each byte of a row is one module.
         assert_eq!(image.side, (33 + 8) * 8);
         for (index, row) in pixels.chunks(frame.line_size).enumerate() {
             let inside = (32..32 + 33 * 8).contains(&index);

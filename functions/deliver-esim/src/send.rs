@@ -1,4 +1,4 @@
-//! The one call to SES, and what its answer is worth.
+//! The call to SES, and the classification of its response. Not here: when a mail is sent, and its claim.
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,35 +14,36 @@ use aws_smithy_runtime_api::http::Response;
 use domain::{Delivery, HoldReason, SendOutcome};
 use jiff::SignedDuration;
 
-/// SES, called once a claim.
+/// The client of SES. It makes one call per claim.
 #[derive(Debug)]
-pub(crate) struct Post {
+pub(crate) struct SesClient {
     ses: Client,
     configuration_set: Option<String>,
 }
 
-impl Post {
-    /// The SDK's own retries are off: they would send twice after a timeout. The call ends well before the claim does.
-    pub(crate) fn new(ses: &aws_sdk_ses::Config, lease: SignedDuration, set: String) -> Self {
-        let within = Duration::try_from(lease).unwrap_or(Duration::from_secs(60)) / 2;
+impl SesClient {
+    /// The SDK's retries are off, because a retry after a timeout could send the mail twice. A call times out after
+    /// half the `lease`, well before its claim expires.
+    pub(crate) fn new(ses: &aws_sdk_ses::Config, lease: SignedDuration, configuration_set: String) -> Self {
+        let call_timeout = Duration::try_from(lease).unwrap_or(Duration::from_secs(60)) / 2;
         let config = ses
             .to_builder()
             .retry_config(RetryConfig::disabled())
             .timeout_config(
-                // Of both, or the shorter one for an attempt that all clients share would stay in force.
+                // Both are set, because otherwise the shorter timeout per attempt of the shared configuration applies.
                 TimeoutConfig::builder()
-                    .operation_attempt_timeout(within)
-                    .operation_timeout(within)
+                    .operation_attempt_timeout(call_timeout)
+                    .operation_timeout(call_timeout)
                     .build(),
             )
             .build();
         Self {
             ses: Client::from_conf(config),
-            configuration_set: (!set.is_empty()).then_some(set),
+            configuration_set: (!configuration_set.is_empty()).then_some(configuration_set),
         }
     }
 
-    /// Sends a message for a mail that is claimed.
+    /// Sends the message of a claimed mail.
     pub(crate) async fn send(&self, mail: &Delivery, message: Vec<u8>) -> SendOutcome {
         let attempt = mail.attempt.as_ref().map_or(0, |attempt| attempt.number);
         let tag = |name: &str, value: String| {
@@ -50,12 +51,12 @@ impl Post {
                 .name(name)
                 .value(value)
                 .build()
-                .expect("name and value are given")
+                .expect("name and value are set")
         };
         let raw = RawMessage::builder()
             .data(Blob::new(message))
             .build()
-            .expect("data is given");
+            .expect("data is set");
         let sent = self
             .ses
             .send_raw_email()
@@ -67,47 +68,48 @@ impl Post {
             .send()
             .await;
         match sent {
-            Ok(answer) => SendOutcome::Sent(answer.message_id),
+            Ok(response) => SendOutcome::Sent(response.message_id),
             Err(error) => {
-                // SES's own words may hold the recipient's address: its code is enough.
+                // The message of SES may contain the recipient's address, so only the code is logged.
                 let code = error.code().unwrap_or("none");
-                tracing::warn!(code, "SES did not take a mail");
-                judge(&error)
+                tracing::warn!(code, "sending a mail failed");
+                classify_error(&error)
             }
         }
     }
 }
 
-/// What an error says of the mail's fate.
-fn judge(error: &SdkError<SendRawEmailError, Response>) -> SendOutcome {
+/// Classifies a failed call.
+fn classify_error(error: &SdkError<SendRawEmailError, Response>) -> SendOutcome {
     match error {
         SdkError::ConstructionFailure(_) => SendOutcome::Held(HoldReason::Unverified),
         SdkError::DispatchFailure(_) if never_connected(error) => SendOutcome::Held(HoldReason::Unreachable),
         SdkError::ServiceError(service) => {
-            let (status, told) = (service.raw().status().as_u16(), service.err());
-            meaning(status, told.code(), told.message().unwrap_or_default())
+            let (status, error) = (service.raw().status().as_u16(), service.err());
+            classify_response(status, error.code(), error.message().unwrap_or_default())
         }
         _ => SendOutcome::Lost,
     }
 }
 
-/// What an answer means. SES's codes come with and without `Exception`, by its version and the layer that answers; one
-/// code has several causes, which its words alone tell apart. The words are never shown: they may hold an address.
-fn meaning(status: u16, code: Option<&str>, message: &str) -> SendOutcome {
+/// Classifies an error response of SES. Error codes come with or without the suffix `Exception`, depending on the API
+/// version and the layer that responds. Some codes have several causes, which only the message tells apart. The message
+/// is never logged or stored, because it may contain an address.
+fn classify_response(status: u16, code: Option<&str>, message: &str) -> SendOutcome {
     let message = message.to_ascii_lowercase();
-    let says = |words: &str| message.contains(words);
+    let mentions = |phrase: &str| message.contains(phrase);
     let name = code.map(|code| code.strip_suffix("Exception").unwrap_or(code));
     let rejected = name == Some("MessageRejected");
-    if says("daily message quota exceeded") {
+    if mentions("daily message quota exceeded") {
         return SendOutcome::Held(HoldReason::Quota);
     }
-    if says("maximum sending rate exceeded") {
+    if mentions("maximum sending rate exceeded") {
         return SendOutcome::Held(HoldReason::Throttled);
     }
-    if rejected && (says("paused") || says("suspended") || says("sending is disabled")) {
+    if rejected && (mentions("paused") || mentions("suspended") || mentions("sending is disabled")) {
         return SendOutcome::Held(HoldReason::Paused);
     }
-    if rejected && says("not verified") {
+    if rejected && mentions("not verified") {
         return SendOutcome::Held(HoldReason::Unverified);
     }
     match (status, name) {
@@ -152,27 +154,27 @@ fn meaning(status: u16, code: Option<&str>, message: &str) -> SendOutcome {
             ),
         )
         | (401 | 403, _) => SendOutcome::Held(HoldReason::Unverified),
-        // SES refuses such a mail whenever it is sent.
+        // SES would reject this mail on every attempt.
         (400..500, Some("InvalidParameterValue" | "MessageRejected")) => SendOutcome::Refused,
         (400..500, Some(_)) => SendOutcome::Released,
-        // Not SES's words: something in between sent the call back.
+        // An error of SES has a code: this response is from something in between, such as a proxy.
         (400..500, None) => SendOutcome::Held(HoldReason::Unreachable),
         _ => SendOutcome::Lost,
     }
 }
 
-/// Without a connection nothing was sent.
+/// Whether the call failed before a connection was established, so that nothing was sent.
 fn never_connected(error: &SdkError<SendRawEmailError, Response>) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         let refused = error
             .downcast_ref::<std::io::Error>()
             .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
-        // A name that is not found, a connection that takes too long, a handshake that fails.
-        let unmade = error
+        // A name that does not resolve, a connect timeout, or a failed TLS handshake.
+        let connect_failed = error
             .downcast_ref::<hyper_util::client::legacy::Error>()
             .is_some_and(hyper_util::client::legacy::Error::is_connect);
-        if refused || unmade {
+        if refused || connect_failed {
             return true;
         }
         cause = error.source();
@@ -185,8 +187,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_answer_means() {
-        // Status, code and words; `-` is none.
+    fn classifies_responses() {
+        // Status, code and message; `-` stands for none.
         let table = "
             400 Throttling | Maximum sending rate exceeded. => throttled
             400 Throttling | Daily message quota exceeded. => quota
@@ -240,19 +242,19 @@ mod tests {
             503 - | - => lost
             ";
         for row in table.lines().map(str::trim).filter(|row| !row.is_empty()) {
-            let (answer, expected) = row.split_once(" => ").unwrap();
-            let (head, message) = answer.split_once(" | ").unwrap();
+            let (response, expected) = row.split_once(" => ").unwrap();
+            let (head, message) = response.split_once(" | ").unwrap();
             let (status, code) = head.split_once(' ').unwrap();
             let given = |text| Some(text).filter(|text| *text != "-");
-            let meant = meaning(status.parse().unwrap(), given(code), given(message).unwrap_or_default());
-            let found = match meant {
+            let outcome = classify_response(status.parse().unwrap(), given(code), given(message).unwrap_or_default());
+            let name = match outcome {
                 SendOutcome::Held(reason) => reason.as_str(),
                 SendOutcome::Released => "released",
                 SendOutcome::Refused => "refused",
                 SendOutcome::Lost => "lost",
                 SendOutcome::Sent(_) => "sent",
             };
-            assert_eq!(found, expected, "{row}");
+            assert_eq!(name, expected, "{row}");
         }
     }
 }

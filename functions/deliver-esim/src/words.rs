@@ -1,12 +1,12 @@
-//! What the eSIM e-mail says, in each language. Not here: where on the page it stands (templates/).
+//! The texts of the eSIM e-mail in each language. Not here: its layout (`templates/`).
 
 use domain::Language;
 
-/// Every sentence of the mail. None names the customer, the number or the operator, so each is constant.
+/// All texts of the mail. None contains the customer's name, the phone number or the brand, so each is constant.
 pub(crate) struct Words {
-    /// Kept free of the phone number: SES repeats the subject in its events.
+    /// Must not contain the phone number: SES includes the subject in its events.
     pub(crate) subject: &'static str,
-    /// What a mail box shows after the subject.
+    /// The preview that mail clients show after the subject.
     pub(crate) preview: &'static str,
     pub(crate) title: &'static str,
     pub(crate) greeting: &'static str,
@@ -161,7 +161,7 @@ const DE: Words = Words {
     automatic: "Diese E-Mail wurde automatisch versendet.",
 };
 
-// A no-break space stands before a colon, a question mark and inside the guillemets, as French typography asks.
+// French typography requires a no-break space before a colon or question mark and inside guillemets.
 const FR: Words = Words {
     subject: "Votre eSIM est prête",
     preview: "L’installation prend quelques minutes. D’ici là, votre SIM actuelle continue de fonctionner.",

@@ -1,5 +1,6 @@
-//! The calls out. Each may have been made before and its answer lost, so each is safe to make again; each gives the facts
-//! that its answers are.
+//! The calls to the SM-DP+ and the network. Each returns the facts that follow from the responses. An earlier call may
+//! have an unknown outcome, so each call is safe to repeat. Not here: claiming the swap and writing the facts
+//! (`lib.rs`).
 
 use domain::{
     Activation, ConfirmationCode, Fact, FailedCall, FailureCode, Imsi, MatchingId, NetworkOrder, Peer, Phase,
@@ -12,26 +13,26 @@ use store::{StoreError, StoredSwap};
 
 use crate::FulfilSwap;
 
-/// The ICCID cannot be ordered: it is ordered already, or on a phone.
+/// ES2+ subject and reason codes (SGP.22 section 5.2.6): the profile is ordered already, or installed on a phone.
 const IN_USE: (&str, &str) = ("8.2.1", "3.3");
 /// The SM-DP+ does not know the ICCID.
 const UNKNOWN: (&str, &str) = ("8.2.1", "3.9");
-/// The matching id is that of an order already.
+/// Another order has this matching id already.
 const MATCHING_ID_IN_USE: (&str, &str) = ("8.2.6", "3.3");
 
-/// What the network shows of a swap's order.
+/// The result of looking up a swap's order at the network.
 enum OrderLookup {
-    /// This.
+    /// The order.
     Found(Box<Order>),
-    /// It does not know the id that it gave the order.
+    /// The network does not know the id that it gave the order.
     Missing,
-    /// Its search shows none. That proves nothing: a search may lag.
+    /// The search by our id finds no order. This proves nothing, because a search may lag.
     NotListed,
 }
 
 impl FulfilSwap {
-    /// Orders the profile, then the line's move. `swap` is as it was before it was claimed: a swap that was claimed
-    /// before may have been ordered before. An error means that nothing was called.
+    /// Orders the profile, then places the network's order. `swap` is the row from before the claim: its phase tells
+    /// whether an earlier claim may have ordered. An error means that no call was made.
     pub(crate) async fn order(&self, swap: &StoredSwap) -> Result<Vec<Fact>, StoreError> {
         let a = &swap.activation;
         let imsi = self.store.sim(&a.new_sim).await?.and_then(|sim| sim.imsi);
@@ -46,20 +47,21 @@ impl FulfilSwap {
                 }
             }
         };
-        Ok(match self.order_move(a, imsi.as_ref()).await {
+        Ok(match self.place_network_order(a, imsi.as_ref()).await {
             Ok(order) => {
                 let ordered = Fact::Ordered {
                     order_number: order.id.clone(),
                     smdp,
                 };
-                let told = order.fact(self.ambient.now());
-                [Some(ordered), told].into_iter().flatten().collect()
+                let reported = order.fact(self.clock.now());
+                [Some(ordered), reported].into_iter().flatten().collect()
             }
             Err(facts) => facts,
         })
     }
 
-    /// A repeat of what was ordered before is refused as such, and is as good as a success.
+    /// Orders and confirms the profile (ES2+, SGP.22 sections 5.3.1 and 5.3.2). If the SM-DP+ rejects a repeated order
+    /// as in use, the earlier call succeeded.
     async fn order_profile(
         &self,
         a: &Activation,
@@ -72,10 +74,10 @@ impl FulfilSwap {
         match self.smdp.download_order(iccid, &call("download")).await {
             Err(error) if error.is(IN_USE.0, IN_USE.1) && repeated => {}
             Err(error) if error.is(IN_USE.0, IN_USE.1) => {
-                failed_at_smdp(&error);
+                record_smdp_failure(&error);
                 return Err(Fact::ProfileTaken);
             }
-            ordered => ordered.map_err(not_ordered)?,
+            ordered => ordered.map_err(failed_order_fact)?,
         }
         let confirmed = self
             .smdp
@@ -88,15 +90,16 @@ impl FulfilSwap {
             {
                 Ok(Confirmed { smdp: None })
             }
-            confirmed => confirmed.map_err(not_ordered),
+            confirmed => confirmed.map_err(failed_order_fact),
         }
     }
 
-    /// A repeated order is looked up first; a network that has it all the same says so by 409.
-    async fn order_move(&self, a: &Activation, imsi: Option<&Imsi>) -> Result<Order, Vec<Fact>> {
-        let later = |error| vec![Fact::TryFailed(Some(failed_at_network(&error)))];
+    /// Places the network's order. A repeat looks the order up first. If the lookup misses the order, the network
+    /// responds with 409.
+    async fn place_network_order(&self, a: &Activation, imsi: Option<&Imsi>) -> Result<Order, Vec<Fact>> {
+        let retry_later = |error| vec![Fact::TryFailed(Some(record_network_failure(&error)))];
         if a.phase == Phase::Ordering
-            && let OrderLookup::Found(order) = self.look(a).await.map_err(later)?
+            && let OrderLookup::Found(order) = self.look_up_order(a).await.map_err(retry_later)?
         {
             return Ok(*order);
         }
@@ -104,21 +107,26 @@ impl FulfilSwap {
             Ok(order) => Ok(order),
             Err(error @ OrderingError::Rejected { .. }) => Err(vec![Fact::Refused {
                 failure: FailureCode::NetworkRejected,
-                call: failed_at_network(&error),
+                call: record_network_failure(&error),
             }]),
             Err(error @ OrderingError::Conflict) => {
-                let unseen = || vec![Fact::NetworkPlaced, Fact::TryFailed(Some(failed_at_network(&error)))];
-                match self.look(a).await {
+                let not_found = || {
+                    vec![
+                        Fact::NetworkPlaced,
+                        Fact::TryFailed(Some(record_network_failure(&error))),
+                    ]
+                };
+                match self.look_up_order(a).await {
                     Ok(OrderLookup::Found(order)) => Ok(*order),
-                    _ => Err(unseen()),
+                    _ => Err(not_found()),
                 }
             }
-            Err(error) => Err(later(error)),
+            Err(error) => Err(retry_later(error)),
         }
     }
 
-    /// The order as the network shows it: by the id that the network gave it once that is known, else by ours.
-    async fn look(&self, a: &Activation) -> Result<OrderLookup, OrderingError> {
+    /// Looks up the order at the network: by the network's id if it is known, else by ours.
+    async fn look_up_order(&self, a: &Activation) -> Result<OrderLookup, OrderingError> {
         if let Some(number) = &a.order_number {
             return match self.network.get(number).await {
                 Ok(order) => Ok(OrderLookup::Found(order.into())),
@@ -136,87 +144,89 @@ impl FulfilSwap {
         Ok(found.map_or(OrderLookup::NotListed, |order| OrderLookup::Found(order.into())))
     }
 
-    /// Lets the network start, unless it has. One that said so too early may wait for it all the same.
+    /// Starts the order that the network holds, unless it has left that state. The state is always looked up, because a
+    /// network that reported the start too early may still be waiting for it.
     pub(crate) async fn start(&self, swap: &StoredSwap) -> Vec<Fact> {
         let a = &swap.activation;
-        let order = match self.look(a).await {
+        let order = match self.look_up_order(a).await {
             Ok(OrderLookup::Found(order)) => order,
-            Ok(OrderLookup::Missing) => return vec![Fact::NetworkMissing, Fact::Asked(Vec::new())],
-            Ok(OrderLookup::NotListed) => return vec![Fact::Asked(Vec::new())],
-            Err(error) => return vec![Fact::TryFailed(Some(failed_at_network(&error)))],
+            Ok(OrderLookup::Missing) => return vec![Fact::NetworkMissing, Fact::Polled(Vec::new())],
+            Ok(OrderLookup::NotListed) => return vec![Fact::Polled(Vec::new())],
+            Err(error) => return vec![Fact::TryFailed(Some(record_network_failure(&error)))],
         };
-        let waits = matches!(
+        let is_waiting = matches!(
             order.settled_state(),
             OrderState::Acknowledged | OrderState::Pending | OrderState::Held
         );
-        let told = order.fact(self.ambient.now());
-        if !waits {
-            let stands = match told {
+        let reported = order.fact(self.clock.now());
+        if !is_waiting {
+            let unexpected_state = match reported {
                 None => vec![FailedCall::new(Peer::Network, format!("{:?}", order.settled_state()))],
                 Some(_) => Vec::new(),
             };
-            return told.into_iter().chain([Fact::Asked(stands)]).collect();
+            return reported.into_iter().chain([Fact::Polled(unexpected_state)]).collect();
         }
         match self.network.start(&order.id).await {
             Ok(started) => [
                 Some(Fact::NetworkStarted),
-                started.fact(self.ambient.now()),
-                Some(Fact::Asked(Vec::new())),
+                started.fact(self.clock.now()),
+                Some(Fact::Polled(Vec::new())),
             ]
             .into_iter()
             .flatten()
             .collect(),
             Err(error @ OrderingError::Rejected { .. }) => vec![Fact::Refused {
                 failure: FailureCode::NetworkRejected,
-                call: failed_at_network(&error),
+                call: record_network_failure(&error),
             }],
-            // Of a 409 the next look tells more: the order changed since this one.
-            Err(error) => told
+            // A 409 means that the order has changed since the lookup. The next poll reports its state.
+            Err(error) => reported
                 .into_iter()
-                .chain([Fact::TryFailed(Some(failed_at_network(&error)))])
+                .chain([Fact::TryFailed(Some(record_network_failure(&error)))])
                 .collect(),
         }
     }
 
-    /// Asks the network how its order is.
-    pub(crate) async fn ask(&self, swap: &StoredSwap) -> Vec<Fact> {
-        match self.look(&swap.activation).await {
+    /// Polls the network for the state of its order.
+    pub(crate) async fn poll(&self, swap: &StoredSwap) -> Vec<Fact> {
+        match self.look_up_order(&swap.activation).await {
             Ok(OrderLookup::Found(order)) => order
-                .fact(self.ambient.now())
+                .fact(self.clock.now())
                 .into_iter()
-                .chain([Fact::Asked(Vec::new())])
+                .chain([Fact::Polled(Vec::new())])
                 .collect(),
-            Ok(OrderLookup::Missing) => vec![Fact::NetworkMissing, Fact::Asked(Vec::new())],
-            Ok(OrderLookup::NotListed) => vec![Fact::Asked(Vec::new())],
-            Err(error) => vec![Fact::Asked(vec![failed_at_network(&error)])],
+            Ok(OrderLookup::Missing) => vec![Fact::NetworkMissing, Fact::Polled(Vec::new())],
+            Ok(OrderLookup::NotListed) => vec![Fact::Polled(Vec::new())],
+            Err(error) => vec![Fact::Polled(vec![record_network_failure(&error)])],
         }
     }
 
-    /// Settles the end with both peers, as far as each is not settled yet.
+    /// Cancels the orders at both peers, as far as they are not settled yet.
     pub(crate) async fn cancel(&self, swap: &StoredSwap) -> Result<Vec<Fact>, StoreError> {
         let a = &swap.activation;
         let mut facts = Vec::new();
         let mut failed = Vec::new();
-        let ordered = !matches!(a.profile_order, ProfileOrder::Settled | ProfileOrder::Taken);
-        if a.kind == SwapKind::Esim && ordered {
+        let unsettled = !matches!(a.profile_order, ProfileOrder::Settled | ProfileOrder::Taken);
+        if a.kind == SwapKind::Esim && unsettled {
             match self.cancel_profile(swap).await? {
                 Ok(fact) => facts.push(fact),
                 Err(call) => failed.push(call),
             }
         }
         if a.network_order < NetworkOrder::Settled {
-            match self.cancel_move(a).await {
-                Ok(told) => facts.extend(told),
-                Err(error) => failed.push(failed_at_network(&error)),
+            match self.cancel_network_order(a).await {
+                Ok(reported) => facts.extend(reported),
+                Err(error) => failed.push(record_network_failure(&error)),
             }
         }
-        facts.push(Fact::Asked(failed));
+        facts.push(Fact::Polled(failed));
         Ok(facts)
     }
 
+    /// Cancels the profile order (ES2+, SGP.22 section 5.3.3). An inner `Err` is a failed call.
     async fn cancel_profile(&self, swap: &StoredSwap) -> Result<Result<Fact, FailedCall>, StoreError> {
         let a = &swap.activation;
-        // The ICCID is enough to cancel: a matching id that cannot be opened must not keep the line for ever.
+        // The ICCID is enough to cancel. A matching id that cannot be decrypted must not block the line for ever.
         let matching_id = match self.store.matching_id(swap).await {
             Ok(id) => Some(id),
             Err(error @ StoreError::Unavailable(_)) => return Err(error),
@@ -231,24 +241,26 @@ impl FulfilSwap {
             Ok(()) => Ok(Fact::ProfileSettled { on_phone: false }),
             Err(error) if error.is(IN_USE.0, IN_USE.1) => Ok(Fact::ProfileSettled { on_phone: true }),
             Err(error) if error.is(UNKNOWN.0, UNKNOWN.1) => Ok(Fact::ProfileSettled { on_phone: false }),
-            Err(error) => Err(failed_at_smdp(&error)),
+            Err(error) => Err(record_smdp_failure(&error)),
         })
     }
 
-    /// Cancelling is asynchronous: the number is certain to stay only when the order says so.
-    async fn cancel_move(&self, a: &Activation) -> Result<Vec<Fact>, OrderingError> {
+    /// Cancels the network's order. Cancelling is asynchronous: only the order's state confirms that the number stays
+    /// on the old SIM.
+    async fn cancel_network_order(&self, a: &Activation) -> Result<Vec<Fact>, OrderingError> {
         if !a.may_be_ordered() {
             return Ok(vec![Fact::NetworkUnseen]);
         }
-        let at = self.ambient.now();
-        let order = match self.look(a).await? {
+        let at = self.clock.now();
+        let order = match self.look_up_order(a).await? {
             OrderLookup::Found(order) => *order,
             OrderLookup::Missing => return Ok(vec![Fact::NetworkMissing]),
-            // It is there, and no search shows it.
+            // The order is known to exist, although the search does not find it.
             OrderLookup::NotListed if a.network_order != NetworkOrder::None => {
                 return Ok(Vec::new());
             }
-            // A card's would have started. What may still come is the card's to wait for, not the line's.
+            // The network does not hold a card's order, so it would have started by now. A call that may still be
+            // carried out does not block the line; the card cools down for that long instead.
             OrderLookup::NotListed if a.kind == SwapKind::Physical => {
                 return Ok(vec![Fact::NetworkUnseen]);
             }
@@ -256,13 +268,14 @@ impl FulfilSwap {
             OrderLookup::NotListed if a.missing_since.is_some() => {
                 return Ok(vec![Fact::NetworkUnseen]);
             }
-            // An eSIM's is held, so placing it once more tells what a search that knows nothing does not.
+            // The network holds an eSIM's order, so placing it again is safe. The response tells whether the order
+            // exists, which the search does not.
             OrderLookup::NotListed => match self.network.place(new_order(a, None)).await {
                 Ok(order) => order,
                 Err(OrderingError::Conflict) => return Ok(vec![Fact::NetworkPlaced]),
                 Err(OrderingError::Rejected { .. }) => return Ok(vec![Fact::NetworkUnseen]),
                 Err(error) => {
-                    let failed = Fact::TryFailed(Some(failed_at_network(&error)));
+                    let failed = Fact::TryFailed(Some(record_network_failure(&error)));
                     return Ok(vec![Fact::NetworkMissing, failed]);
                 }
             },
@@ -270,8 +283,8 @@ impl FulfilSwap {
         let found = a.order_number.is_none().then(|| Fact::OrderFound {
             order_number: order.id.clone(),
         });
-        let told = order.fact(at);
-        let settled = matches!(told, Some(Fact::NetworkCompleted { .. } | Fact::NetworkEnded(_)));
+        let reported = order.fact(at);
+        let settled = matches!(reported, Some(Fact::NetworkCompleted { .. } | Fact::NetworkEnded(_)));
         let being_cancelled = matches!(
             order.settled_state(),
             OrderState::AssessingCancellation | OrderState::PendingCancellation
@@ -280,10 +293,10 @@ impl FulfilSwap {
             && !being_cancelled
             && let Err(error) = self.network.cancel(&order.id).await
         {
-            // What was found is worth more than why it is not cancelled yet.
-            failed_at_network(&error);
+            // The facts found so far are still returned; the cancel is retried later.
+            record_network_failure(&error);
         }
-        Ok(found.into_iter().chain(told).collect())
+        Ok(found.into_iter().chain(reported).collect())
     }
 }
 
@@ -298,8 +311,9 @@ fn new_order<'a>(a: &'a Activation, imsi: Option<&'a Imsi>) -> NewOrder<'a> {
     }
 }
 
-fn not_ordered(error: Es2PlusError) -> Fact {
-    let call = failed_at_smdp(&error);
+/// The fact that follows from a failed order at the SM-DP+.
+fn failed_order_fact(error: Es2PlusError) -> Fact {
+    let call = record_smdp_failure(&error);
     match error {
         Es2PlusError::Rejected { .. } => Fact::Refused {
             failure: FailureCode::ProfileRefused,
@@ -309,25 +323,25 @@ fn not_ordered(error: Es2PlusError) -> Fact {
     }
 }
 
-/// Counts it, and says what the timeline shows of it.
-fn failed_at_smdp(error: &Es2PlusError) -> FailedCall {
+/// Logs and counts a failed call to the SM-DP+, and returns its timeline entry.
+fn record_smdp_failure(error: &Es2PlusError) -> FailedCall {
     let retry_after = match error {
-        Es2PlusError::Transient(not_now) => not_now.retry_after,
+        Es2PlusError::Transient(failure) => failure.retry_after,
         Es2PlusError::Rejected { .. } => None,
     };
-    failed(Peer::Smdp, error.class(), error.detail(), retry_after)
+    record_failure(Peer::Smdp, error.class(), error.detail(), retry_after)
 }
 
-/// The same of the network.
-fn failed_at_network(error: &OrderingError) -> FailedCall {
+/// Logs and counts a failed call to the network, and returns its timeline entry.
+fn record_network_failure(error: &OrderingError) -> FailedCall {
     let retry_after = match error {
-        OrderingError::Transient(not_now) => not_now.retry_after,
+        OrderingError::Transient(failure) => failure.retry_after,
         _ => None,
     };
-    failed(Peer::Network, error.class(), error.detail(), retry_after)
+    record_failure(Peer::Network, error.class(), error.detail(), retry_after)
 }
 
-fn failed(peer: Peer, class: FailureClass, detail: String, retry_after: Option<SignedDuration>) -> FailedCall {
+fn record_failure(peer: Peer, class: FailureClass, detail: String, retry_after: Option<SignedDuration>) -> FailedCall {
     let (peer_name, class_name) = (peer.as_str(), class.as_str());
     tracing::warn!(peer = peer_name, class = class_name, detail, "a call to a peer failed");
     Metric::PeerCallFailed {

@@ -1,5 +1,5 @@
-//! How the two peers are reached. What is shown to them is a secret, which is read when the function starts, and anew when a
-//! peer refuses it.
+//! The HTTP connectors to the two peers and their credentials. The credentials come from Secrets Manager. They are read
+//! when the function starts, and again when a peer rejects them. Not here: the calls (`call.rs`).
 
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -11,188 +11,198 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use edge::{Settings, log_cause};
 use peers::{Access, BadSecret, Peer};
 
-/// Time between two readings of what is shown to a peer, at least: one that refuses all of our calls costs no more.
-const READ_ANEW_AFTER: Duration = Duration::from_secs(5);
+/// Minimum time between two reads of a peer's credentials. It bounds the cost if a peer rejects all calls.
+const REREAD_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The way to each peer.
+/// The HTTP connectors to the peers.
 #[derive(Debug, Clone)]
 pub struct Peers {
-    /// To the SM-DP+.
+    /// The connector to the SM-DP+.
     pub smdp: SharedHttpConnector,
-    /// To the network.
+    /// The connector to the network.
     pub network: SharedHttpConnector,
 }
 
-/// A secret that is named in the settings and cannot be used. Nothing of it is told.
+/// A secret that a setting names cannot be used. The messages contain nothing of the secret.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// Secrets Manager does not give it; why is in the log.
-    #[error("the secret of {0} cannot be read")]
+    /// Reading the secret failed. The log has the cause.
+    #[error("the secret named by {0} cannot be read")]
     Unreadable(&'static str),
-    /// It is not what it should be.
-    #[error("the secret of {0} {1}")]
+    /// The secret has the wrong content.
+    #[error("the secret named by {0} {1}")]
     Bad(&'static str, BadSecret),
 }
 
 impl Peers {
-    /// Reads `SMDP_CLIENT_CERT`, `NETWORK_CLIENT_CERT` and `NETWORK_TOKEN`, the names or ARNs of secrets; what is not set
-    /// is not shown, and without any no client is made. After a 401 or 403 they are read anew.
+    /// Reads the secrets whose names or ARNs are in `SMDP_CLIENT_CERT`, `NETWORK_CLIENT_CERT` and `NETWORK_TOKEN`. Each
+    /// setting is optional; without any of them Secrets Manager is not used. After a 401 or 403 the secrets are read
+    /// again.
     pub async fn read(secrets: Config, settings: &Settings) -> Result<Self, CredentialError> {
-        Self::read_every(READ_ANEW_AFTER, secrets, settings).await
+        Self::read_with_interval(REREAD_INTERVAL, secrets, settings).await
     }
 
-    async fn read_every(rest: Duration, secrets: Config, settings: &Settings) -> Result<Self, CredentialError> {
-        let secrets: Secrets = Arc::new(LazyLock::new(Box::new(|| Client::from_conf(secrets))));
-        let certificate: Take = Access::with_certificate;
-        let named = |setting, take| {
+    async fn read_with_interval(
+        reread_interval: Duration,
+        secrets: Config,
+        settings: &Settings,
+    ) -> Result<Self, CredentialError> {
+        let secrets: SecretsManager = Arc::new(LazyLock::new(Box::new(|| Client::from_conf(secrets))));
+        let with_certificate: AddSecret = Access::with_certificate;
+        let secret = |setting, add| {
             let name = settings.text_or(setting, "");
-            (!name.is_empty()).then_some(Source { setting, name, take })
+            (!name.is_empty()).then_some(NamedSecret { setting, name, add })
         };
-        let smdp = [named("SMDP_CLIENT_CERT", certificate)];
+        let smdp = [secret("SMDP_CLIENT_CERT", with_certificate)];
         let network = [
-            named("NETWORK_CLIENT_CERT", certificate),
-            named("NETWORK_TOKEN", Access::with_token),
+            secret("NETWORK_CLIENT_CERT", with_certificate),
+            secret("NETWORK_TOKEN", Access::with_token),
         ];
-        let way = async |peer, sources: &mut dyn Iterator<Item = Source>| {
-            Way::connector(peer, sources.collect(), secrets.clone(), rest).await
+        let connector = async |peer, named: &mut dyn Iterator<Item = NamedSecret>| {
+            PeerCredentials::connector(peer, named.collect(), secrets.clone(), reread_interval).await
         };
         Ok(Self {
-            smdp: way(Peer::Smdp, &mut smdp.into_iter().flatten()).await?,
-            network: way(Peer::Network, &mut network.into_iter().flatten()).await?,
+            smdp: connector(Peer::Smdp, &mut smdp.into_iter().flatten()).await?,
+            network: connector(Peer::Network, &mut network.into_iter().flatten()).await?,
         })
     }
 }
 
-type Secrets = Arc<LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>>;
+/// The client of Secrets Manager, which is made on its first use.
+type SecretsManager = Arc<LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>>;
 
-type Take = fn(Access, &str) -> Result<Access, BadSecret>;
+/// Adds the text of a secret to the access to a peer.
+type AddSecret = fn(Access, &str) -> Result<Access, BadSecret>;
 
-/// A secret that is shown to a peer.
-struct Source {
-    /// The setting that names it.
+/// A secret that authenticates us to a peer.
+struct NamedSecret {
+    /// The setting that names the secret.
     setting: &'static str,
-    /// Its name or ARN.
+    /// The name or ARN of the secret.
     name: String,
-    /// How it is shown.
-    take: Take,
+    /// How the secret is used.
+    add: AddSecret,
 }
 
-/// What is shown to a peer now. It has no `Debug`.
-struct Shown {
-    /// The sources' words, to see whether they have changed.
+/// Credentials as read at one time. They have no `Debug`.
+struct Credentials {
+    /// The texts of the secrets, to detect a change.
     secrets: Vec<String>,
+    /// The connector that uses them.
     connector: SharedHttpConnector,
 }
 
-/// The way to a peer that is shown secrets. A call that it refuses with 401 or 403 was not carried out, so it is made again
-/// if there are other secrets to show by now.
-struct Way {
+/// The credentials for a peer, which are read again when the peer rejects them.
+struct PeerCredentials {
     peer: Peer,
-    sources: Vec<Source>,
-    secrets: Secrets,
-    rest: Duration,
-    shown: Mutex<Arc<Shown>>,
-    /// When the secrets were last read anew. Whoever reads them holds it, so that calls at once share one reading.
+    named: Vec<NamedSecret>,
+    secrets: SecretsManager,
+    reread_interval: Duration,
+    current: Mutex<Arc<Credentials>>,
+    /// When the secrets were last read again. The reader holds the lock, so that concurrent calls share one read.
     read_at: tokio::sync::Mutex<Option<Instant>>,
 }
 
-impl Way {
+impl PeerCredentials {
+    /// Reads the secrets and makes the connector that uses them.
     async fn connector(
         peer: Peer,
-        sources: Vec<Source>,
-        secrets: Secrets,
-        rest: Duration,
+        named: Vec<NamedSecret>,
+        secrets: SecretsManager,
+        reread_interval: Duration,
     ) -> Result<SharedHttpConnector, CredentialError> {
-        if sources.is_empty() {
+        if named.is_empty() {
             return Ok(Access::default().connector());
         }
-        let shown = read(&sources, &secrets).await?;
-        Ok(SharedHttpConnector::new(Renewing(Arc::new(Self {
+        let credentials = read_credentials(&named, &secrets).await?;
+        Ok(SharedHttpConnector::new(RenewingConnector(Arc::new(Self {
             peer,
-            sources,
+            named,
             secrets,
-            rest,
-            shown: Mutex::new(Arc::new(shown)),
+            reread_interval,
+            current: Mutex::new(Arc::new(credentials)),
             read_at: tokio::sync::Mutex::default(),
         }))))
     }
 
-    fn shown(&self) -> Arc<Shown> {
-        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.clone()
+    fn current(&self) -> Arc<Credentials> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
     }
 
-    /// What is to be shown instead of what was refused, if that is another.
-    async fn instead_of(&self, refused: &Arc<Shown>) -> Option<Arc<Shown>> {
+    /// Returns credentials that differ from the rejected ones, if there are any.
+    async fn replacement_for(&self, rejected: &Arc<Credentials>) -> Option<Arc<Credentials>> {
         let mut read_at = self.read_at.lock().await;
-        let now_shown = self.shown();
-        if !Arc::ptr_eq(&now_shown, refused) {
-            return Some(now_shown);
+        let current = self.current();
+        if !Arc::ptr_eq(&current, rejected) {
+            return Some(current);
         }
-        if read_at.is_some_and(|at| at.elapsed() < self.rest) {
+        if read_at.is_some_and(|at| at.elapsed() < self.reread_interval) {
             return None;
         }
         *read_at = Some(Instant::now());
         let peer = self.peer.as_str();
-        match read(&self.sources, &self.secrets).await {
-            Ok(read) if read.secrets == refused.secrets => {
-                tracing::warn!(peer, "a peer refuses what we show, and the secrets are the same");
+        match read_credentials(&self.named, &self.secrets).await {
+            Ok(read) if read.secrets == rejected.secrets => {
+                tracing::warn!(peer, "a peer rejects our credentials, and the secrets are unchanged");
                 None
             }
             Ok(read) => {
-                tracing::info!(peer, "a peer is shown other secrets from now on");
+                tracing::info!(peer, "using new credentials for a peer");
                 let read = Arc::new(read);
-                *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = read.clone();
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = read.clone();
                 Some(read)
             }
             Err(error) => {
-                tracing::error!(peer, %error, "a peer refuses what we show, and there is nothing else");
+                tracing::error!(peer, %error, "a peer rejects our credentials, and reading new ones failed");
                 None
             }
         }
     }
 }
 
-async fn read(sources: &[Source], client: &Secrets) -> Result<Shown, CredentialError> {
+async fn read_credentials(named: &[NamedSecret], client: &SecretsManager) -> Result<Credentials, CredentialError> {
     let mut access = Access::default();
     let mut secrets = Vec::new();
-    for Source { setting, name, take } in sources {
-        let given = client.get_secret_value().secret_id(name).send().await;
-        let given = given.map_err(|error| {
-            log_cause("a secret cannot be read", &error);
+    for NamedSecret { setting, name, add } in named {
+        let value = client.get_secret_value().secret_id(name).send().await;
+        let value = value.map_err(|error| {
+            log_cause("reading a secret failed", &error);
             CredentialError::Unreadable(setting)
         })?;
-        let secret = given.secret_string().unwrap_or_default();
-        access = take(access, secret).map_err(|bad| CredentialError::Bad(setting, bad))?;
+        let secret = value.secret_string().unwrap_or_default();
+        access = add(access, secret).map_err(|bad| CredentialError::Bad(setting, bad))?;
         secrets.push(secret.to_owned());
     }
-    Ok(Shown {
+    Ok(Credentials {
         secrets,
         connector: access.connector(),
     })
 }
 
-struct Renewing(Arc<Way>);
+/// Makes calls with the current credentials. A call that is rejected with 401 or 403 was not carried out, so it is
+/// retried once if there are other credentials by then.
+struct RenewingConnector(Arc<PeerCredentials>);
 
-impl fmt::Debug for Renewing {
+impl fmt::Debug for RenewingConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Renewing")
+        f.write_str("RenewingConnector")
     }
 }
 
-impl HttpConnector for Renewing {
+impl HttpConnector for RenewingConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let way = self.0.clone();
+        let credentials = self.0.clone();
         HttpConnectorFuture::new(async move {
-            let again = request.try_clone();
-            let shown = way.shown();
-            let response = shown.connector.call(request).await?;
-            let refused = matches!(response.status().as_u16(), 401 | 403);
-            let Some(again) = again.filter(|_| refused) else {
+            let retry = request.try_clone();
+            let current = credentials.current();
+            let response = current.connector.call(request).await?;
+            let rejected = matches!(response.status().as_u16(), 401 | 403);
+            let Some(retry) = retry.filter(|_| rejected) else {
                 return Ok(response);
             };
-            match way.instead_of(&shown).await {
-                Some(shown) => shown.connector.call(again).await,
+            match credentials.replacement_for(&current).await {
+                Some(replacement) => replacement.connector.call(retry).await,
                 None => Ok(response),
             }
         })
@@ -212,37 +222,38 @@ mod tests {
 
     use super::*;
 
-    /// Answers requests: their status and body by the request, which is kept.
+    /// An HTTP server that records its requests.
     struct Server {
         url: String,
         requests: Arc<Mutex<Vec<String>>>,
     }
 
     impl Server {
-        async fn start(answer: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) -> Self {
+        /// `respond` gives the status and body for a request.
+        async fn start(respond: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             let requests = Arc::new(Mutex::new(Vec::new()));
-            let (answer, seen) = (Arc::new(answer), requests.clone());
+            let (respond, seen) = (Arc::new(respond), requests.clone());
             tokio::spawn(async move {
                 loop {
                     let (mut stream, _) = listener.accept().await.unwrap();
-                    let (answer, seen) = (answer.clone(), seen.clone());
+                    let (respond, seen) = (respond.clone(), seen.clone());
                     tokio::spawn(async move {
                         let mut read = Vec::new();
-                        while !is_whole(&String::from_utf8_lossy(&read)) {
+                        while !is_complete(&String::from_utf8_lossy(&read)) {
                             if stream.read_buf(&mut read).await.unwrap() == 0 {
                                 return;
                             }
                         }
                         let request = String::from_utf8(read).unwrap();
                         seen.lock().unwrap().push(request.clone());
-                        let (status, body) = answer(&request);
+                        let (status, body) = respond(&request);
                         let length = body.len();
-                        let answer = format!(
+                        let response = format!(
                             "HTTP/1.1 {status} S\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
                         );
-                        stream.write_all(answer.as_bytes()).await.unwrap();
+                        stream.write_all(response.as_bytes()).await.unwrap();
                     });
                 }
             });
@@ -254,7 +265,7 @@ mod tests {
         }
     }
 
-    fn is_whole(request: &str) -> bool {
+    fn is_complete(request: &str) -> bool {
         let request = request.to_lowercase();
         let Some((head, body)) = request.split_once("\r\n\r\n") else {
             return false;
@@ -264,15 +275,16 @@ mod tests {
         body.len() >= length.map_or(0, |length| length.parse().unwrap())
     }
 
-    /// A Secrets Manager that gives these, one after the other, the last one for ever. `None`: it fails.
-    async fn secrets(given: &[Option<&str>]) -> Server {
-        let given: VecDeque<_> = given.iter().map(|text| text.map(str::to_owned)).collect();
-        let given = Mutex::new(given);
+    /// A fake Secrets Manager that returns these values one after the other, and then the last one always. `None` is an
+    /// error response.
+    async fn secrets(values: &[Option<&str>]) -> Server {
+        let values: VecDeque<_> = values.iter().map(|text| text.map(str::to_owned)).collect();
+        let values = Mutex::new(values);
         Server::start(move |_| {
-            let mut given = given.lock().unwrap();
-            let next = match given.len() {
-                1 => given[0].clone(),
-                _ => given.pop_front().unwrap(),
+            let mut values = values.lock().unwrap();
+            let next = match values.len() {
+                1 => values[0].clone(),
+                _ => values.pop_front().unwrap(),
             };
             match next {
                 Some(text) => (200, json!({"SecretString": text}).to_string()),
@@ -282,25 +294,27 @@ mod tests {
         .await
     }
 
-    /// A network that knows one order, and takes this token alone.
-    async fn network(token: &'static str, refusal: u16) -> Server {
+    /// A fake network that knows one order and accepts only this token; other tokens get the status code `rejection`.
+    async fn network(token: &'static str, rejection: u16) -> Server {
         Server::start(
             move |request| match request.contains(&format!("authorization: Bearer {token}\r\n")) {
                 true => (200, json!({"id": "7", "externalId": "A-1"}).to_string()),
-                false => (refusal, "<html>".to_owned()),
+                false => (rejection, "<html>".to_owned()),
             },
         )
         .await
     }
 
-    async fn client(rest: Duration, secrets: &Server, network: &Server) -> ServiceOrdering {
+    async fn client(reread_interval: Duration, secrets: &Server, network: &Server) -> ServiceOrdering {
         let settings = Settings::new(|name| (name == "NETWORK_TOKEN").then(|| "simswap/network-token".to_owned()));
         let config = Builder::from(&edge::sdk_config().unwrap())
             .region(Region::from_static("eu-central-1"))
             .endpoint_url(&secrets.url)
             .allow_no_auth()
             .build();
-        let peers = Peers::read_every(rest, config, &settings).await.unwrap();
+        let peers = Peers::read_with_interval(reread_interval, config, &settings)
+            .await
+            .unwrap();
         ServiceOrdering::new(peers.network, &network.url)
     }
 
@@ -311,10 +325,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_expired_is_replaced_in_the_call_that_shows_it() {
-        for refusal in [401, 403] {
+    async fn an_expired_token_is_replaced_during_the_call_that_uses_it() {
+        for rejection in [401, 403] {
             let secrets = secrets(&[Some("old"), Some("new")]).await;
-            let network = network("new", refusal).await;
+            let network = network("new", rejection).await;
             let client = client(DAY, &secrets, &network).await;
             let started = client.start("7").await.unwrap();
             assert_eq!(started.id, "7");
@@ -325,36 +339,36 @@ mod tests {
                 assert_eq!(strip(&requests[0]), requests[1], "the same call, body and all");
                 assert!(requests[1].ends_with(r#"{"state":"inProgress"}"#));
             }
-            // The next call shows it at once.
+            // The next call uses the new token at once.
             client.start("7").await.unwrap();
             assert_eq!((network.count(), secrets.count()), (3, 2));
         }
     }
 
     #[tokio::test]
-    async fn an_answer_stands_where_nothing_else_can_be_shown() {
-        for given in [
+    async fn a_rejection_is_returned_if_there_are_no_other_valid_credentials() {
+        for values in [
             &[Some("old")][..],
             // Secrets Manager fails.
             &[Some("old"), None],
-            // It gives no token.
+            // The new value is not a token.
             &[Some("old"), Some("two words")],
-            // It gives one that is refused as well.
+            // The new token is rejected too.
             &[Some("old"), Some("older")],
         ] {
-            let secrets = secrets(given).await;
+            let secrets = secrets(values).await;
             let network = network("new", 401).await;
             let client = client(DAY, &secrets, &network).await;
             let started = client.start("7").await.map_err(class);
-            assert_eq!(started, Err(FailureClass::Unauthorized), "{given:?}");
-            let shown = if given.last() == Some(&Some("older")) { 2 } else { 1 };
-            assert_eq!((network.count(), secrets.count()), (shown, 2), "{given:?}");
+            assert_eq!(started, Err(FailureClass::Unauthorized), "{values:?}");
+            let calls = if values.last() == Some(&Some("older")) { 2 } else { 1 };
+            assert_eq!((network.count(), secrets.count()), (calls, 2), "{values:?}");
         }
     }
 
     #[tokio::test]
-    async fn secrets_are_read_anew_after_401_and_403_alone_and_not_at_every_call() {
-        for (refusal, rest, readings) in [
+    async fn secrets_are_read_again_only_after_401_and_403_and_not_on_every_call() {
+        for (rejection, reread_interval, reads) in [
             (401, DAY, 2),
             (403, DAY, 2),
             (401, Duration::ZERO, 4),
@@ -364,18 +378,22 @@ mod tests {
             (503, Duration::ZERO, 1),
         ] {
             let secrets = secrets(&[Some("old")]).await;
-            let network = network("new", refusal).await;
-            let client = client(rest, &secrets, &network).await;
+            let network = network("new", rejection).await;
+            let client = client(reread_interval, &secrets, &network).await;
             for _ in 0..3 {
                 assert!(client.start("7").await.is_err());
             }
-            assert_eq!((network.count(), secrets.count()), (3, readings), "{refusal} {rest:?}");
+            assert_eq!(
+                (network.count(), secrets.count()),
+                (3, reads),
+                "{rejection} {reread_interval:?}"
+            );
         }
     }
 
     #[tokio::test]
-    async fn calls_at_once_share_one_reading() {
-        for (token, readings) in [("new", 2), ("other", 2)] {
+    async fn concurrent_calls_share_one_read() {
+        for (token, reads) in [("new", 2), ("other", 2)] {
             let secrets = secrets(&[Some("old"), Some("new")]).await;
             let network = network(token, 401).await;
             let client = client(DAY, &secrets, &network).await;
@@ -389,12 +407,12 @@ mod tests {
             for call in calls {
                 assert_eq!(call.await.unwrap().is_ok(), token == "new");
             }
-            assert_eq!(secrets.count(), readings);
+            assert_eq!(secrets.count(), reads);
         }
     }
 
     #[tokio::test]
-    async fn what_is_shown_is_not_printed() {
+    async fn debug_output_contains_no_secret() {
         let secrets = secrets(&[Some("s3cret")]).await;
         let network = network("s3cret", 401).await;
         let client = client(DAY, &secrets, &network).await;

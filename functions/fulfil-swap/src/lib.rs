@@ -1,5 +1,6 @@
-//! Takes a swap further: reads its row, asks the domain what is next, does it, writes the outcome. The only one that calls
-//! the SM-DP+ and the network.
+//! Advances swaps: reads a swap's row, gets the next step from `domain`, carries it out and writes the outcome. No
+//! other function calls the SM-DP+ and the network. Not here: the calls themselves (`call.rs`) and their credentials
+//! (`clients.rs`).
 
 mod call;
 mod clients;
@@ -21,39 +22,39 @@ use tokio::time::{Instant, timeout};
 
 pub use crate::clients::{CredentialError, Peers};
 
-/// The function with all it needs, built once a process.
+/// The handler with its clients and settings. Built once per process.
 #[derive(Debug)]
 pub struct FulfilSwap {
     store: Store,
     smdp: Es2Plus,
-    /// Where phones find profiles, unless the SM-DP+ names another place.
+    /// The address at which phones find profiles, unless the SM-DP+ names another one.
     smdp_address: SmDpAddress,
     network: ServiceOrdering,
-    ambient: ClockAndRng,
+    clock: ClockAndRng,
     deadlines: Deadlines,
 }
 
-/// Steps of one swap in one invocation at most. A swap has fewer; the bound is against a defect that would spin.
+/// Steps of one swap in one invocation at most. A swap takes fewer; the bound stops a defect that would loop for ever.
 const STEPS: usize = 20;
 
-/// How long the calls of one claim may take: four that are answered at the last moment.
+/// How long the calls of one claim may take: enough for four calls that each get a response at the last moment.
 const CALLS_WITHIN: Duration = Duration::from_secs(125);
 
 impl FulfilSwap {
     /// Reads `SMDP_URL`, `SMDP_ADDRESS`, `SMDP_REQUESTER_ID`, `NETWORK_URL` and the deadlines.
-    pub fn new(store: Store, peers: Peers, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
+    pub fn new(store: Store, peers: Peers, clock: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         let requester = settings.text("SMDP_REQUESTER_ID")?;
         Ok(Self {
             store,
             smdp: Es2Plus::new(peers.smdp, &settings.text("SMDP_URL")?, &requester),
             smdp_address: settings.parsed("SMDP_ADDRESS", SmDpAddress::parse)?,
             network: ServiceOrdering::new(peers.network, &settings.text("NETWORK_URL")?),
-            ambient,
+            clock,
             deadlines: settings.deadlines()?,
         })
     }
 
-    /// Takes every swap of the batch as far as it goes now.
+    /// Advances every swap of the batch as far as possible.
     pub async fn handle(&self, event: LambdaEvent<Event>) -> DynamoDbEventResponse {
         for_each_row(event, async |pk, sk| match ChangedRow::from_keys(&pk, &sk) {
             ChangedRow::Swap(id) => self.advance(&id).await,
@@ -64,7 +65,7 @@ impl FulfilSwap {
 
     async fn advance(&self, id: &ActivationId) -> Result<(), StoreError> {
         record_activation(id);
-        // The row as we wrote it: nobody has to read what he wrote himself.
+        // The row as the previous step wrote it, so that it need not be read again.
         let mut written = None;
         for _ in 0..STEPS {
             let read = match written.take() {
@@ -72,13 +73,13 @@ impl FulfilSwap {
                 None => self.store.swap(id).await?,
             };
             let Some(swap) = read else {
-                tracing::warn!("there is no such swap");
+                tracing::warn!("no swap has this id");
                 return Ok(());
             };
-            let now = self.ambient.now();
+            let now = self.clock.now();
             let step = next(&swap.activation, &self.deadlines, now);
             if step.calls_out() && swap.activation.is_stuck(now) {
-                tracing::error!(?step, "a swap waits for a peer for over an hour");
+                tracing::error!(?step, "a swap has waited for a peer for over an hour");
                 Metric::SwapStuck.record();
             }
             written = match step {
@@ -97,48 +98,49 @@ impl FulfilSwap {
                     self.anonymise(swap).await?;
                     None
                 }
-                Step::Order | Step::Start | Step::Ask | Step::Cancel => self.claim_and_call(&swap, step).await?,
+                Step::Order | Step::Start | Step::Poll | Step::Cancel => self.claim_and_call(&swap, step).await?,
             };
         }
-        tracing::error!("a swap took too many steps at once");
+        tracing::error!("a swap took too many steps in one invocation");
         Ok(())
     }
 
-    /// Nobody calls out without a claim that is written. Whoever does not get it has nothing to do. Gives the row with
-    /// what came of the calls.
+    /// Claims a swap, makes the calls of the step and writes their facts. Nothing is called without a written claim.
+    /// Returns the row as written; `None` if the swap was not claimed or the facts change nothing.
     async fn claim_and_call(&self, swap: &StoredSwap, step: Step) -> Result<Option<StoredSwap>, StoreError> {
         let claim = Claim {
-            token: self.ambient.token(),
-            until: self.ambient.now() + self.deadlines.lease,
+            token: self.clock.token(),
+            until: self.clock.now() + self.deadlines.lease,
         };
         let claimed = Fact::Claimed(claim.clone());
         let Some(claimed) = self.save(swap, &[claimed]).await?.row() else {
             return Ok(None);
         };
-        // What ends is looked at as it is with the claim: one that lapsed may have ordered, and is in doubt from then on.
+        // Ordering needs the row from before the claim, whose phase tells whether an earlier claim may have ordered.
+        // The other calls need the claimed row, which records the unknown outcome of a claim that expired.
         let calls = async {
             match step {
                 Step::Order => self.order(swap).await,
                 Step::Start => Ok(self.start(&claimed).await),
-                Step::Ask if swap.activation.profile == Some(ProfileState::Installed) => Ok(self.start(&claimed).await),
-                Step::Ask => Ok(self.ask(&claimed).await),
+                Step::Poll if swap.activation.profile == Some(ProfileState::Installed) => Ok(self.start(&claimed).await),
+                Step::Poll => Ok(self.poll(&claimed).await),
                 _ => self.cancel(&claimed).await,
             }
         };
         let row = claimed.clone();
-        let (mut now, called) = self.call_within_claim(row, &claim, calls).await;
-        let mut facts = called.unwrap_or_else(|error| {
-            log_cause("a swap's calls out were not all made", &error);
+        let (mut current, result) = self.call_within_claim(row, &claim, calls).await;
+        let mut facts = result.unwrap_or_else(|error| {
+            log_cause("not all calls for a swap were made", &error);
             vec![Fact::TryFailed(None)]
         });
         loop {
-            let held = now.activation.claim.as_ref();
+            let held = current.activation.claim.as_ref();
             if held.is_none_or(|held| held.token != claim.token) {
-                // A fact ended the claim, or it lapsed: what to make of our tries is another's now, but an order that
-                // stands has to be known.
+                // Our claim has ended or expired, and the next claim gathers its own facts. Only an order that was
+                // placed must still be recorded.
                 facts.retain(|fact| matches!(fact, Fact::Ordered { .. }));
             }
-            match self.save(&now, &facts).await? {
+            match self.save(&current, &facts).await? {
                 SaveResult::Saved(row) => return Ok(Some(*row)),
                 SaveResult::Unchanged => return Ok(None),
                 SaveResult::Conflict => {}
@@ -146,12 +148,12 @@ impl FulfilSwap {
             let Some(changed) = self.store.swap(&swap.activation.id).await? else {
                 return Ok(None);
             };
-            now = changed;
+            current = changed;
         }
     }
 
-    /// Makes calls, renewing the claim while they last: a slow answer counts, and a process that dies is noticed within a
-    /// lease. Gives the row as it is then.
+    /// Makes calls and renews the claim while they run: slow responses still count, and a process that dies is noticed
+    /// within one lease. Returns the latest row and the result of the calls.
     async fn call_within_claim(
         &self,
         mut row: StoredSwap,
@@ -163,34 +165,35 @@ impl FulfilSwap {
         let mut calls = pin!(calls);
         let mut renewed = true;
         while Instant::now() < end {
-            // A call that outlived the claim could reach a peer when the swap has ended: a fifth of the lease is left for
-            // the last one to be carried out, and for its outcome to be written.
+            // A call that outlives the claim could reach a peer after the swap has ended. Without a renewal, a fifth of
+            // the lease is therefore left for the last call to be carried out and its outcome to be written.
             let wait = if renewed { lease / 2 } else { lease * 3 / 10 };
-            if let Ok(called) = timeout(wait, &mut calls).await {
-                return (row, called);
+            if let Ok(result) = timeout(wait, &mut calls).await {
+                return (row, result);
             }
             if !renewed {
                 break;
             }
             renewed = self.renew(&mut row, claim).await;
         }
-        (row, Ok(vec![Fact::CutOff]))
+        (row, Ok(vec![Fact::Interrupted]))
     }
 
-    /// Whether the claim is still ours, and holds for another lease. `row` becomes what it is now.
+    /// Renews the claim for another lease and updates `row`. Returns `false` if the claim is no longer ours or cannot
+    /// be renewed.
     async fn renew(&self, row: &mut StoredSwap, claim: &Claim) -> bool {
         loop {
             let renewed = Fact::Claimed(Claim {
                 token: claim.token.clone(),
-                until: self.ambient.now() + self.deadlines.lease,
+                until: self.clock.now() + self.deadlines.lease,
             });
             let ours = row.activation.claim.as_ref();
             if ours.is_none_or(|ours| ours.token != claim.token) {
                 return false;
             }
             let read = match self.save(row, &[renewed]).await {
-                Ok(SaveResult::Saved(written)) => {
-                    *row = *written;
+                Ok(SaveResult::Saved(saved)) => {
+                    *row = *saved;
                     return true;
                 }
                 Ok(SaveResult::Unchanged) => return false,
@@ -201,22 +204,22 @@ impl FulfilSwap {
                 Ok(Some(changed)) => *row = changed,
                 Ok(None) => return false,
                 Err(error) => {
-                    log_cause("a claim is not renewed", &error);
+                    log_cause("renewing a claim failed", &error);
                     return false;
                 }
             }
         }
     }
 
-    /// Writes what the facts make of a swap.
+    /// Applies facts to a swap and writes it. If the swap is newly ordered, its first mail is written too.
     async fn save(&self, before: &StoredSwap, facts: &[Fact]) -> Result<SaveResult, StoreError> {
-        let at = self.ambient.now();
+        let at = self.clock.now();
         let mut after = before.activation.clone();
         for fact in facts {
             match apply(&after, fact, &self.deadlines, at) {
                 Ok(next) => after = next,
-                Err(refused) => {
-                    tracing::debug!(%refused, "a fact changes nothing")
+                Err(rejected) => {
+                    tracing::debug!(%rejected, "a fact does not apply")
                 }
             }
         }
@@ -234,24 +237,25 @@ impl FulfilSwap {
             _ => self.store.save(before, &after).await?,
         };
         if saved == Saved::Written && before.activation.phase != after.phase {
-            tracing::info!(phase = after.phase.as_str(), "swap moved");
+            tracing::info!(phase = after.phase.as_str(), "swap advanced");
         }
         Ok(SaveResult::of(saved, before, after))
     }
 
+    /// Erases the secrets of a swap that has ended.
     async fn erase(&self, swap: &StoredSwap) -> Result<(), StoreError> {
-        let at = self.ambient.now();
+        let at = self.clock.now();
         if let Ok(after) = apply(&swap.activation, &Fact::Erased, &self.deadlines, at)
             && self.store.save_erased(swap, &after).await? == Saved::Written
         {
-            tracing::info!("a swap's secrets are erased");
+            tracing::info!("swap secrets erased");
         }
         Ok(())
     }
 
-    /// Its mails name a person too.
+    /// Removes whatever identifies a person from a swap and its mails.
     async fn anonymise(&self, mut swap: StoredSwap) -> Result<(), StoreError> {
-        let at = self.ambient.now();
+        let at = self.clock.now();
         let Ok(after) = apply(&swap.activation, &Fact::Anonymised, &self.deadlines, at) else {
             return Ok(());
         };
@@ -260,13 +264,14 @@ impl FulfilSwap {
             swap.deliveries.extend(mail);
         }
         if self.store.save_anonymous(&swap, &after).await? == Saved::Written {
-            tracing::info!("a swap's record names nobody any more");
+            tracing::info!("swap anonymised");
         }
         Ok(())
     }
 
+    /// Writes the end of a swap, with its line and SIMs.
     async fn finish(&self, swap: &StoredSwap) -> Result<Option<StoredSwap>, StoreError> {
-        let at = self.ambient.now();
+        let at = self.clock.now();
         let Ok(after) = apply(&swap.activation, &Fact::Finished, &self.deadlines, at) else {
             return self.dispute(swap).await;
         };
@@ -277,10 +282,11 @@ impl FulfilSwap {
                 let sim = self.store.sim(&after.new_sim).await?;
                 let sim = sim.ok_or(StoreError::Corrupt("newSim"))?;
                 let mut fate = after.fate_of_new_sim(&self.deadlines, at);
-                // A line keeps one SIM of a kind: whoever swaps and cancels in turn does not empty the stock into it.
+                // A line keeps at most one SIM of each kind. Otherwise a caller who swaps and cancels repeatedly could
+                // collect the pool's SIMs on it.
                 if let SimFate::KeptFrom(_) = fate {
                     let line = self.store.line(&after.subscription).await?;
-                    if line.is_some_and(|line| line.line.kept(after.kind).is_some()) {
+                    if line.is_some_and(|line| line.line.kept_sim(after.kind).is_some()) {
                         fate = SimFate::Disabled;
                     }
                 }
@@ -296,7 +302,7 @@ impl FulfilSwap {
                 None => Metric::SwapDone(at.duration_since(after.created_at)),
                 Some(failure) => {
                     if failure == FailureCode::Unsettled {
-                        tracing::error!("a swap is given up that a peer did not settle");
+                        tracing::error!("gave up a swap that a peer did not settle");
                     }
                     Metric::SwapFailed(failure)
                 }
@@ -306,28 +312,29 @@ impl FulfilSwap {
         Ok(SaveResult::of(saved, swap, after).row())
     }
 
-    /// The network moved the number after the swap had ended, and line or SIMs are not what they were: people have to look.
+    /// Records that the network moved the number after the swap had ended, although the line or the SIMs have changed
+    /// since. An operator has to resolve the conflict.
     async fn dispute(&self, swap: &StoredSwap) -> Result<Option<StoredSwap>, StoreError> {
-        let at = self.ambient.now();
+        let at = self.clock.now();
         let Ok(after) = apply(&swap.activation, &Fact::Disputed, &self.deadlines, at) else {
             return Ok(None);
         };
         let saved = self.store.save_disputed(swap, &after).await?;
         if saved == Saved::Written {
-            tracing::error!("the network has moved the number of a swap that had ended");
+            tracing::error!("the network moved the number of a swap that had ended");
             Metric::SwapDisputed.record();
         }
         Ok(SaveResult::of(saved, swap, after).row())
     }
 }
 
-/// What became of a swap's row.
+/// The result of writing a swap's row.
 enum SaveResult {
-    /// As we wrote it.
+    /// The row as written.
     Saved(Box<StoredSwap>),
-    /// Somebody moved it first: it is to be read again.
+    /// Another writer changed the row first. It has to be read again.
     Conflict,
-    /// The facts change nothing.
+    /// No fact changes the swap.
     Unchanged,
 }
 

@@ -1,4 +1,4 @@
-//! Wires the swaps' stream to Lambda.
+//! The Lambda entry point for the change records of swaps. The handler is in `lib.rs`.
 
 use aws_lambda_events::event::dynamodb::Event;
 use edge::{ClockAndRng, FatalError, Settings, sdk_config, start_logging};

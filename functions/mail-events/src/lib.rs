@@ -1,4 +1,5 @@
-//! What SES tells of a mail, by way of SNS: it is written into the mail's row. What follows from it is done elsewhere.
+//! Handles the events that SES publishes about mails through SNS: each is written into its mail's row. Not here:
+//! sending mails (deliver-esim).
 
 use std::collections::BTreeMap;
 
@@ -6,21 +7,18 @@ use domain::{ActivationId, DeliveryFact, MailDeadlines, MailReport, apply_delive
 use edge::{ClockAndRng, Metric, SettingError, Settings, record_activation, span_of_event};
 use lambda_runtime::LambdaEvent;
 use serde::Deserialize;
-use store::{Saved, Store, StoreError};
+use store::{Saved, Store, StoreError, retry_on_conflict};
 use tracing::Instrument;
 
-/// How often a report is written anew because the row changed under it.
-const ROUNDS: usize = 8;
-
-/// The function with all it needs, built once a process.
+/// The handler with its clients and settings. Built once per process.
 #[derive(Debug)]
 pub struct MailEvents {
     store: Store,
-    ambient: ClockAndRng,
-    patience: MailDeadlines,
+    clock: ClockAndRng,
+    deadlines: MailDeadlines,
 }
 
-/// An event of SNS, as far as it matters here.
+/// An SNS event, reduced to the fields that are used.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SnsEvent {
@@ -39,7 +37,7 @@ struct SnsMessage {
     message: String,
 }
 
-/// An event of SES's event publishing, as far as it matters here.
+/// An event that SES publishes, reduced to the fields that are used.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct MailEvent {
@@ -63,71 +61,75 @@ struct Mail {
 }
 
 impl MailEvents {
-    /// Reads the patience with mails.
-    pub fn new(store: Store, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
+    /// Reads the deadlines of mails.
+    pub fn new(store: Store, clock: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
-            ambient,
-            patience: settings.patience()?,
+            clock,
+            deadlines: settings.mail_deadlines()?,
         })
     }
 
-    /// Writes all that an event tells. SNS repeats an event that fails.
+    /// Writes every report of an event. If one fails, SNS delivers the event again.
     pub async fn handle(&self, event: LambdaEvent<SnsEvent>) -> Result<(), StoreError> {
         for record in event.payload.records {
             let span = span_of_event(&event.context);
-            self.read(&record.sns.message).instrument(span).await?;
+            self.handle_message(&record.sns.message).instrument(span).await?;
         }
         Ok(())
     }
 
-    async fn read(&self, message: &str) -> Result<(), StoreError> {
+    async fn handle_message(&self, message: &str) -> Result<(), StoreError> {
         match serde_json::from_str(message) {
-            Ok(told) => self.write(told).await,
-            // Its text may hold an address: where it is wrong is enough.
+            Ok(event) => self.write_report(event).await,
+            // The error's text may contain an e-mail address, so only the column is logged.
             Err(error) => {
                 let column = error.column();
-                tracing::warn!(column, "an event of SES is not understood");
+                tracing::warn!(column, "an SES event cannot be parsed");
                 Ok(())
             }
         }
     }
 
-    async fn write(&self, told: MailEvent) -> Result<(), StoreError> {
-        let kind = told.event_type;
-        let bounce = told.bounce.and_then(|bounce| bounce.bounce_type);
-        let report = report(&kind, bounce.as_deref());
-        let (Some(report), Some((id, number))) = (report, told.mail.delivery()) else {
-            tracing::info!(kind, "an event of SES is about no mail of ours");
+    async fn write_report(&self, event: MailEvent) -> Result<(), StoreError> {
+        let kind = event.event_type;
+        let bounce = event.bounce.and_then(|bounce| bounce.bounce_type);
+        let report = report_for(&kind, bounce.as_deref());
+        let (Some(report), Some((id, number))) = (report, event.mail.delivery()) else {
+            tracing::info!(
+                kind,
+                "an SES event is ignored: it has another type or is not about our mail"
+            );
             return Ok(());
         };
         record_activation(&id);
         let fact = DeliveryFact::Reported {
-            message_id: told.mail.message_id,
+            message_id: event.mail.message_id,
             report,
         };
-        for _ in 0..ROUNDS {
+        retry_on_conflict(|| async {
             let Some(mail) = self.store.delivery(&id, number).await? else {
-                tracing::info!(mail = number, "there is no such mail");
-                return Ok(());
+                tracing::info!(mail = number, "no mail has this number");
+                return Ok(Some(()));
             };
-            let Some(after) = apply_delivery(&mail, &fact, &self.patience, self.ambient.now()) else {
-                return Ok(());
+            let Some(after) = apply_delivery(&mail, &fact, &self.deadlines, self.clock.now()) else {
+                return Ok(Some(()));
             };
-            if self.store.save_delivery(&mail, &after).await? == Saved::Written {
-                tracing::info!(mail = number, ?report, "SES told of a mail");
-                if let Some(metric) = Metric::of_mail(&mail, &after) {
-                    metric.record();
-                }
-                return Ok(());
+            if self.store.save_delivery(&mail, &after).await? != Saved::Written {
+                return Ok(None);
             }
-        }
-        Err(StoreError::Unavailable("the row keeps changing".into()))
+            tracing::info!(mail = number, ?report, "SES reported on a mail");
+            if let Some(metric) = Metric::of_mail(&mail, &after) {
+                metric.record();
+            }
+            Ok(Some(()))
+        })
+        .await
     }
 }
 
 impl Mail {
-    /// Which mail it is, by the tags that it was sent with.
+    /// The mail's activation and its number within the swap, from the tags that it was sent with.
     fn delivery(&self) -> Option<(ActivationId, u32)> {
         let tag = |name| self.tags.get(name)?.first();
         let id = ActivationId::parse(tag("activation")?).ok()?;
@@ -136,13 +138,14 @@ impl Mail {
     }
 }
 
-/// Whether an event of this type tells something of a mail; the template subscribes to these alone.
+/// Whether an event of this type is written. `infra/template.yaml` subscribes to exactly these types.
 pub fn acts_on(event_type: &str) -> bool {
-    report(event_type, None).is_some()
+    report_for(event_type, None).is_some()
 }
 
-/// A mail that SES rejects after it took it does not arrive either. A bounce is for good unless SES says that it is not.
-fn report(event_type: &str, bounce_type: Option<&str>) -> Option<MailReport> {
+/// The report in an event. `Reject` counts as a bounce: SES accepted the mail but does not deliver it. A bounce is
+/// final unless its type is `Transient`.
+fn report_for(event_type: &str, bounce_type: Option<&str>) -> Option<MailReport> {
     match (event_type, bounce_type) {
         ("Send", _) => Some(MailReport::Accepted),
         ("Delivery", _) => Some(MailReport::Delivered),

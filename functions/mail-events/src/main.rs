@@ -1,4 +1,4 @@
-//! Wires SES's events to Lambda.
+//! The Lambda entry point for the events of SES. The handler is in `lib.rs`.
 
 use edge::{ClockAndRng, FatalError, Settings, sdk_config, start_logging};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};

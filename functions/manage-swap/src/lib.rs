@@ -1,5 +1,5 @@
-//! `POST /api/CancelActivation` and `POST /api/ResendEsim`: what a caller wants of a swap that stands. It touches the table
-//! and nothing else.
+//! `POST /api/CancelActivation` and `POST /api/ResendEsim`: cancels a swap, or resends its QR code. It uses the table
+//! only; fulfil-swap and deliver-esim carry out the rest.
 
 use std::time::Duration;
 
@@ -14,81 +14,80 @@ use edge::{
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt, Response};
-use store::{Saved, Store, StoreError, StoredSwap, caller_digest};
+use store::{Saved, Store, StoreError, StoredSwap, caller_digest, retry_on_conflict};
 use tracing::Instrument;
 
-/// The function with all it needs, built once a process.
+/// The handler with its clients and settings. Built once per process.
 #[derive(Debug)]
 pub struct ManageSwap {
     store: Store,
-    ambient: ClockAndRng,
+    clock: ClockAndRng,
     presenter: Presenter,
     deadlines: Deadlines,
     cancel_wait: SignedDuration,
 }
 
-/// How often a wish is written anew because the row changed under it.
-const ROUNDS: usize = 8;
-/// Between two looks at a swap that is being cancelled.
-const LOOK_AFTER: Duration = Duration::from_millis(100);
+/// Time between two reads of a swap that is being cancelled.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 const CANCEL_TOO_LATE: &str = "The swap cannot be cancelled any more.";
 const RESEND_TOO_LATE: &str = "The eSIM is installed, or the swap ends.";
 
 impl ManageSwap {
-    /// Reads the deadlines, how activations are shown, and `CANCEL_WAIT`.
-    pub fn new(store: Store, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
+    /// Reads the deadlines, the settings of the presenter, and `CANCEL_WAIT`.
+    pub fn new(store: Store, clock: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
-            ambient,
+            clock,
             presenter: settings.presenter()?,
             deadlines: settings.deadlines()?,
             cancel_wait: settings.cancel_wait()?,
         })
     }
 
-    /// Answers one call; never fails.
+    /// Handles one request. Every error becomes a response.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        let answered = async {
-            let (done, failed) = match route(&request) {
+        let response = async {
+            let (result, failure) = match route(&request) {
                 "/api/CancelActivation" => (self.cancel(&request).await, "cancel failed"),
                 "/api/ResendEsim" => (self.resend(&request).await, "resend failed"),
                 _ => return no_such_route(),
             };
-            done.unwrap_or_else(|failure| failure.into_response(failed))
+            result.unwrap_or_else(|error| error.into_response(failure))
         };
-        answered.instrument(span_of_call(&request)).await
+        response.instrument(span_of_call(&request)).await
     }
 
     async fn cancel(&self, request: &Request) -> Result<Response<Body>, ApiError> {
         let caller = caller(request).map_err(|_| ErrorResponse::forbidden())?;
-        let id = id(request).map_err(ErrorResponse::invalid)?;
-        let by = caller.named();
-        for _ in 0..ROUNDS {
+        let id = id_parameter(request).map_err(ErrorResponse::invalid)?;
+        let by = caller.label();
+        retry_on_conflict::<_, ApiError, _>(|| async {
             let swap = self.find(&caller, &id).await?;
             let fact = Fact::CancelWanted { by: by.clone() };
-            match apply(&swap.activation, &fact, &self.deadlines, self.ambient.now()) {
+            match apply(&swap.activation, &fact, &self.deadlines, self.clock.now()) {
                 Ok(after) if self.store.save(&swap, &after).await? == Saved::Written => {
                     let (role, caller_id) = (caller.role(), caller_digest(&caller));
-                    tracing::info!(role, caller = caller_id, "a cancel is taken");
-                    return self.cancelled(&caller, &id).await;
+                    tracing::info!(role, caller = caller_id, "cancel accepted");
+                    Ok(Some(()))
                 }
-                Ok(_) => {}
-                Err(Rejected::AlreadyApplied) => return self.cancelled(&caller, &id).await,
-                Err(_) => return Err(ErrorResponse::too_late(CANCEL_TOO_LATE).into()),
+                Ok(_) => Ok(None),
+                Err(Rejected::AlreadyApplied) => Ok(Some(())),
+                Err(_) => Err(ErrorResponse::too_late(CANCEL_TOO_LATE).into()),
             }
-        }
-        Err(ErrorResponse::unavailable().into())
+        })
+        .await?;
+        self.wait_for_end(&caller, &id).await
     }
 
-    /// Waits for the end that others bring about, and answers it. A swap that is still on its way then is shown as it
-    /// is: its failure says that it is cancelled.
-    async fn cancelled(&self, caller: &Caller, id: &ActivationId) -> Result<Response<Body>, ApiError> {
-        let until = self.ambient.now() + self.cancel_wait;
+    /// Waits until fulfil-swap has ended the swap, for at most `CANCEL_WAIT`, and responds with the swap. A swap that
+    /// is still open then is shown with the failure code `cancelled`.
+    async fn wait_for_end(&self, caller: &Caller, id: &ActivationId) -> Result<Response<Body>, ApiError> {
+        let until = self.clock.now() + self.cancel_wait;
         loop {
             let swap = self.store.swap_with_deliveries(id).await?;
             let swap = swap.ok_or(StoreError::Corrupt("swap"))?;
-            let now = self.ambient.now();
+            let now = self.clock.now();
             if swap.activation.phase == Phase::Done {
                 return Err(ErrorResponse::too_late(CANCEL_TOO_LATE).into());
             }
@@ -97,14 +96,14 @@ impl ManageSwap {
                 return Ok(json_response(StatusCode::OK, &view.await?));
             }
             let left = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
-            tokio::time::sleep(left.min(LOOK_AFTER)).await;
+            tokio::time::sleep(left.min(POLL_INTERVAL)).await;
         }
     }
 
     async fn resend(&self, request: &Request) -> Result<Response<Body>, ApiError> {
         let caller = caller(request).map_err(|_| ErrorResponse::forbidden())?;
         let mut fields = read_optional_body(request)?;
-        let id = id(request);
+        let id = id_parameter(request);
         for fault in id.as_ref().err().into_iter().flatten() {
             fields.fault(fault.clone());
         }
@@ -112,46 +111,41 @@ impl ManageSwap {
         let to = fields.bounded("email", 1, max, EmailAddress::parse);
         fields.finish()?;
         let id = id.map_err(ErrorResponse::invalid)?;
-        let by = caller.named();
-        for _ in 0..ROUNDS {
+        let by = caller.label();
+        retry_on_conflict(|| async {
             let mut swap = self.find(&caller, &id).await?;
             if swap.activation.kind == SwapKind::Physical {
                 let fault = FieldError::invalid("id", "must be of an eSIM swap");
                 return Err(ErrorResponse::invalid(vec![fault]).into());
             }
-            let (a, now) = (&swap.activation, self.ambient.now());
+            let (a, now) = (&swap.activation, self.clock.now());
             let fact = Fact::ResendWanted { by: by.clone() };
             let after = apply(a, &fact, &self.deadlines, now);
             if !matches!(after, Ok(_) | Err(Rejected::NotPossible)) {
                 return Err(ErrorResponse::too_late(RESEND_TOO_LATE).into());
             }
             let line = self.store.line(&a.subscription).await?;
-            if let Some(bar) = line.and_then(|line| line.line.bar()) {
-                return Err(ErrorResponse::barrier(&bar).into());
+            if let Some(blocker) = line.and_then(|line| line.line.line_blocker()) {
+                return Err(ErrorResponse::swap_blocked(&blocker).into());
             }
-            let to = to.as_ref().map(|to| address(a, to)).transpose()?;
-            let after = after.map_err(|_| not_again(ResendRefused::TooEarly, now))?;
+            let to = to.as_ref().map(|to| resend_address(a, to)).transpose()?;
+            let after = after.map_err(|_| resend_error(ResendRefused::TooEarly, now))?;
             let (last, lease) = (swap.deliveries.last(), self.deadlines.lease);
-            let mail = resend(a, last, to, lease, now).map_err(|refused| not_again(refused, now))?;
-            let saved = self.store.save_with_mail(&swap, &after, &mail).await?;
-            if saved == Saved::Written {
-                let (role, caller_id) = (caller.role(), caller_digest(&caller));
-                tracing::info!(
-                    role,
-                    caller = caller_id,
-                    mail = mail.number,
-                    "a mail is to be sent again"
-                );
-                swap.activation = after;
-                swap.deliveries.push(mail);
-                let view = self.presenter.show(&self.store, &swap, &caller, now);
-                return Ok(json_response(StatusCode::OK, &view.await?));
+            let mail = resend(a, last, to, lease, now).map_err(|reason| resend_error(reason, now))?;
+            if self.store.save_with_mail(&swap, &after, &mail).await? != Saved::Written {
+                return Ok(None);
             }
-        }
-        Err(ErrorResponse::unavailable().into())
+            let (role, caller_id) = (caller.role(), caller_digest(&caller));
+            tracing::info!(role, caller = caller_id, mail = mail.number, "resend accepted");
+            swap.activation = after;
+            swap.deliveries.push(mail);
+            let view = self.presenter.show(&self.store, &swap, &caller, now);
+            Ok(Some(json_response(StatusCode::OK, &view.await?)))
+        })
+        .await
     }
 
-    /// The swap with its mails, as far as it exists for the caller.
+    /// Reads the swap with its mails. A swap that the caller may not see counts as missing.
     async fn find(&self, caller: &Caller, id: &ActivationId) -> Result<StoredSwap, ApiError> {
         record_activation(id);
         let found = self.store.swap_with_deliveries(id).await?;
@@ -163,8 +157,9 @@ impl ManageSwap {
     }
 }
 
-/// Where a QR code goes that is asked for at `to`. Without a confirmation code it is as good as the number itself.
-fn address(a: &Activation, to: &EmailAddress) -> Result<EmailAddress, ErrorResponse> {
+/// The address of a resend, if the caller requests `to`. If the swap has no confirmation code, the QR code goes to the
+/// contact on file only, because whoever has it can take over the number.
+fn resend_address(a: &Activation, to: &EmailAddress) -> Result<EmailAddress, ErrorResponse> {
     if a.requested.has_code {
         return Ok(to.clone());
     }
@@ -173,20 +168,20 @@ fn address(a: &Activation, to: &EmailAddress) -> Result<EmailAddress, ErrorRespo
     on_file.filter(same).cloned().ok_or_else(ErrorResponse::other_address)
 }
 
-fn not_again(refused: ResendRefused, now: Timestamp) -> ErrorResponse {
-    match refused {
+fn resend_error(reason: ResendRefused, now: Timestamp) -> ErrorResponse {
+    match reason {
         ResendRefused::TooEarly => ErrorResponse::too_many("The first mail is on its way.", Some(1)),
         ResendRefused::TooSoon(from) => {
             let left = from.duration_since(now).as_secs() + 1;
             let message = "Another mail was asked less than a minute ago.";
             ErrorResponse::too_many(message, u32::try_from(left).ok())
         }
-        ResendRefused::TooMany => ErrorResponse::too_many("Three more mails were asked already.", None),
+        ResendRefused::TooMany => ErrorResponse::too_many("The QR code can be resent at most three times.", None),
     }
 }
 
-/// The only parameter; its name in any case.
-fn id(request: &Request) -> Result<ActivationId, Vec<FieldError>> {
+/// Reads `id`, the only query parameter. Its name may be in any letter case.
+fn id_parameter(request: &Request) -> Result<ActivationId, Vec<FieldError>> {
     let parameters = request.query_string_parameters();
     let mut faults = Vec::new();
     let mut ids = Vec::new();

@@ -1,4 +1,4 @@
-//! Wires cancel and resend to Lambda.
+//! The Lambda entry point for `POST /api/CancelActivation` and `POST /api/ResendEsim`. The handler is in `lib.rs`.
 
 use std::convert::Infallible;
 

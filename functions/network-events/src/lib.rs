@@ -1,5 +1,5 @@
-//! Callbacks of the SM-DP+ (ES2+) and the network (TMF641): each is one fact, written into its swap's row. What follows
-//! from it is done elsewhere.
+//! Handles the callbacks of the SM-DP+ (ES2+) and the network (TMF641): each is one fact, which is written into its
+//! swap's row. Not here: authenticating the peer (`callers.rs`) and calling a peer (fulfil-swap).
 
 mod callers;
 
@@ -14,40 +14,37 @@ use peers::es2plus::{self, ADMIN_PROTOCOL, DownloadProgressInfo};
 use peers::read_json;
 use peers::tmf641::{self, EventSubscription, LISTENER, Order, OrderState, ServiceOrderStateChangeEvent};
 use serde_json::json;
-use store::{Saved, Store, StoreError};
+use store::{Saved, Store, StoreError, retry_on_conflict};
 use tracing::Instrument;
 
-use crate::callers::{Callers, Peer};
+use crate::callers::{AllowedCallers, Peer};
 
-/// The function with all it needs, built once a process.
+/// The handler with its clients and settings. Built once per process.
 #[derive(Debug)]
 pub struct NetworkEvents {
     store: Store,
-    ambient: ClockAndRng,
+    clock: ClockAndRng,
     deadlines: Deadlines,
-    callers: Callers,
+    callers: AllowedCallers,
 }
 
-/// The operation of ES2+ that we serve.
+/// The ES2+ function that this service implements.
 const PROGRESS: &str = "handleDownloadProgressInfo";
 
-/// How often a fact is written anew because the row changed under it.
-const ROUNDS: usize = 8;
-
 impl NetworkEvents {
-    /// Reads the deadlines, and who may call back.
-    pub fn new(store: Store, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
+    /// Reads the deadlines and the subjects of the peers' certificates.
+    pub fn new(store: Store, clock: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
-            ambient,
+            clock,
             deadlines: settings.deadlines()?,
-            callers: Callers::read(settings)?,
+            callers: AllowedCallers::from_settings(settings)?,
         })
     }
 
-    /// Answers one callback; never fails. A peer that gets 503 sends it again.
+    /// Handles one callback. Every error becomes a response: after a 503 the peer sends the callback again.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        let answered = async {
+        let response = async {
             let route = route(&request);
             let peer = if route.strip_prefix(tmf641::PATH) == Some(LISTENER) {
                 Peer::Network
@@ -56,36 +53,36 @@ impl NetworkEvents {
             } else {
                 return no_such_route();
             };
-            if !self.callers.include(&request, peer) {
+            if !self.callers.may_call(&request, peer) {
                 return json_response(StatusCode::FORBIDDEN, &json!({"message": "Forbidden"}));
             }
-            let written = match peer {
-                Peer::Network => self.order_changed(&request).await,
-                Peer::Smdp => self.download_progressed(&request).await,
+            let result = match peer {
+                Peer::Network => self.handle_order_event(&request).await,
+                Peer::Smdp => self.handle_download_progress(&request).await,
             };
-            written.unwrap_or_else(|error| {
-                log_cause("a callback was not written", &error);
+            result.unwrap_or_else(|error| {
+                log_cause("writing a callback failed", &error);
                 let message = json!({"message": "Try again in a moment."});
                 json_response(StatusCode::SERVICE_UNAVAILABLE, &message)
             })
         };
-        answered.instrument(span_of_call(&request)).await
+        response.instrument(span_of_call(&request)).await
     }
 
-    /// ES2+ `handleDownloadProgressInfo` (SGP.22 section 5.3.5): 204 for all that can be read.
-    async fn download_progressed(&self, request: &Request) -> Result<Response<Body>, StoreError> {
-        let Ok(info) = read_json::<DownloadProgressInfo>(bytes(request)) else {
-            return Ok(not_understood(PROGRESS));
+    /// ES2+ `handleDownloadProgressInfo` (SGP.22 section 5.3.5). Every callback that can be parsed gets a 204.
+    async fn handle_download_progress(&self, request: &Request) -> Result<Response<Body>, StoreError> {
+        let Ok(info) = read_json::<DownloadProgressInfo>(body_bytes(request)) else {
+            return Ok(malformed_body(PROGRESS));
         };
-        let now = self.ambient.now();
+        let now = self.clock.now();
         let point = info.notification_point_id;
         let holder = self.store.sim(&info.iccid).await?.and_then(|sim| sim.holder);
         match (holder, info.fact(now)) {
             (Some(Holder::Swap(id)), Some(fact)) => {
-                self.write(&id, &fact, None).await?;
+                self.write_fact(&id, &fact, None).await?;
             }
             (holder, fact) => {
-                tracing::info!(iccid = %info.iccid, point, ?holder, ?fact, "a callback moves no swap");
+                tracing::info!(iccid = %info.iccid, point, ?holder, ?fact, "a callback affects no swap");
             }
         }
         let mut response = Response::new(Body::Empty);
@@ -95,23 +92,23 @@ impl NetworkEvents {
         Ok(response)
     }
 
-    /// TMF641 `serviceOrderStateChangeEvent`: 201 for all that can be read.
-    async fn order_changed(&self, request: &Request) -> Result<Response<Body>, StoreError> {
-        let Ok(event) = read_json::<ServiceOrderStateChangeEvent>(bytes(request)) else {
-            return Ok(not_understood("serviceOrderStateChangeEvent"));
+    /// TMF641 `serviceOrderStateChangeEvent`. Every callback that can be parsed gets a 201.
+    async fn handle_order_event(&self, request: &Request) -> Result<Response<Body>, StoreError> {
+        let Ok(event) = read_json::<ServiceOrderStateChangeEvent>(body_bytes(request)) else {
+            return Ok(malformed_body("serviceOrderStateChangeEvent"));
         };
         let order = event.order();
         let unclear = Fact::NetworkUnclear {
             order_number: order.id.clone(),
         };
         let fact = match order.settled_state() {
-            // The event tells no more: what it means is to be read from the order.
+            // The event alone does not say what happened, so the network has to be polled.
             OrderState::Partial | OrderState::Unknown => Some(unclear),
-            _ => order.fact(self.ambient.now()),
+            _ => order.fact(self.clock.now()),
         };
         match fact {
-            None => tracing::info!(order = order.id, "an event moves no swap"),
-            Some(fact) => self.write_of_order(order, &fact).await?,
+            None => tracing::info!(order = order.id, "an order event affects no swap"),
+            Some(fact) => self.write_order_fact(order, &fact).await?,
         }
         let notified = EventSubscription {
             id: Some(event.event_id.clone().unwrap_or_else(|| order.id.clone())),
@@ -121,39 +118,44 @@ impl NetworkEvents {
         Ok(json_response(StatusCode::CREATED, &notified))
     }
 
-    /// Writes a fact that the network reports: into the swap that its order names, else into the one that has this order.
-    async fn write_of_order(&self, order: &Order, fact: &Fact) -> Result<(), StoreError> {
+    /// Writes a fact that the network reports: into the swap that the order names, else into the swaps that have this
+    /// order.
+    async fn write_order_fact(&self, order: &Order, fact: &Fact) -> Result<(), StoreError> {
         let named = order.external_id.as_deref().map(ActivationId::parse);
         if let Some(Ok(id)) = named
-            && self.write(&id, fact, Some(&order.id)).await?
+            && self.write_fact(&id, fact, Some(&order.id)).await?
         {
             return Ok(());
         }
         for id in self.store.swaps_of_order(&order.id).await? {
-            self.write(&id, fact, Some(&order.id)).await?;
+            self.write_fact(&id, fact, Some(&order.id)).await?;
         }
         Ok(())
     }
 
-    /// Writes a fact; one that the network reports of its order `of_order` counts only if that is known to be the swap's. Tells
-    /// whether there is such a swap.
-    async fn write(&self, id: &ActivationId, fact: &Fact, of_order: Option<&str>) -> Result<bool, StoreError> {
+    /// Writes a fact into a swap. A fact about the network's order `of_order` counts only if that order is known to be
+    /// the swap's. Returns whether the swap exists.
+    async fn write_fact(&self, id: &ActivationId, fact: &Fact, of_order: Option<&str>) -> Result<bool, StoreError> {
         record_activation(id);
-        for _ in 0..ROUNDS {
+        retry_on_conflict(|| async {
             let Some(swap) = self.store.swap(id).await? else {
-                tracing::info!(?fact, "there is no such swap");
-                return Ok(false);
+                tracing::info!(?fact, "no swap has this id");
+                return Ok(Some(false));
             };
             let a = &swap.activation;
-            let ours = a.order_number.as_deref();
+            let own_order = a.order_number.as_deref();
             let unclear;
             let fact = match of_order {
-                // Ours is another, or not known yet because the answer to it is on its way or was lost: what is true is to
-                // be asked. After the end only a number that has moved is worth that.
+                // The swap has another order, or its order is not known because the response is outstanding or lost.
+                // The event then only causes a poll. After the swap's end, only a completed order is worth one.
                 Some(named)
-                    if ours != Some(named) && (a.phase.is_open() || matches!(fact, Fact::NetworkCompleted { .. })) =>
+                    if own_order != Some(named)
+                        && (a.phase.is_open() || matches!(fact, Fact::NetworkCompleted { .. })) =>
                 {
-                    tracing::warn!(order = named, "an event is not of a known order");
+                    tracing::warn!(
+                        order = named,
+                        "an event names an order that is not known to be the swap's"
+                    );
                     unclear = Fact::NetworkUnclear {
                         order_number: named.to_owned(),
                     };
@@ -161,27 +163,28 @@ impl NetworkEvents {
                 }
                 _ => fact,
             };
-            let after = match apply(&swap.activation, fact, &self.deadlines, self.ambient.now()) {
+            let after = match apply(&swap.activation, fact, &self.deadlines, self.clock.now()) {
                 Ok(after) => after,
-                Err(refused @ Rejected::StaleCallback) => {
-                    tracing::warn!(?fact, %refused, "a callback is not acted on");
-                    return Ok(true);
+                Err(rejected @ Rejected::StaleCallback) => {
+                    tracing::warn!(?fact, %rejected, "a stale callback is ignored");
+                    return Ok(Some(true));
                 }
-                Err(refused) => {
-                    tracing::info!(?fact, %refused, "a callback changes nothing");
-                    return Ok(true);
+                Err(rejected) => {
+                    tracing::info!(?fact, %rejected, "a callback does not apply");
+                    return Ok(Some(true));
                 }
             };
-            if self.store.save(&swap, &after).await? == Saved::Written {
-                tracing::info!(?fact, "a callback is written");
-                return Ok(true);
+            if self.store.save(&swap, &after).await? != Saved::Written {
+                return Ok(None);
             }
-        }
-        Err(StoreError::Unavailable("the row keeps changing".into()))
+            tracing::info!(?fact, "callback written");
+            Ok(Some(true))
+        })
+        .await
     }
 }
 
-fn bytes(request: &Request) -> &[u8] {
+fn body_bytes(request: &Request) -> &[u8] {
     match request.body() {
         Body::Text(text) => text.as_bytes(),
         Body::Binary(bytes) => bytes,
@@ -189,8 +192,8 @@ fn bytes(request: &Request) -> &[u8] {
     }
 }
 
-fn not_understood(what: &str) -> Response<Body> {
-    tracing::warn!(what, "a callback is not understood");
-    let message = json!({"code": "400", "reason": format!("The body is not a {what}.")});
+fn malformed_body(expected: &str) -> Response<Body> {
+    tracing::warn!(expected, "the body of a callback cannot be parsed");
+    let message = json!({"code": "400", "reason": format!("The body is not a {expected}.")});
     json_response(StatusCode::BAD_REQUEST, &message)
 }

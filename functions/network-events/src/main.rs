@@ -1,4 +1,4 @@
-//! Wires the peers' callbacks to Lambda.
+//! The Lambda entry point for the callbacks of the peers. The handler is in `lib.rs`.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! Cursors: a place in a listing, signed, and bound to the caller and the filters.
+//! Cursors: signed places in a listing, each bound to its caller and filters. Not here: reading the listing (`lib.rs`).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,7 +6,7 @@ use domain::Caller;
 use serde::{Deserialize, Serialize};
 use store::{Keyring, StoreError};
 
-/// Where a page begins, and what the first page counted.
+/// Where a page begins, and the total that the first page counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) after: String,
@@ -14,25 +14,27 @@ pub(crate) struct Place {
     pub(crate) total_is_lower_bound: bool,
 }
 
+/// Bytes of the key's number, at the start of a cursor.
 const NUMBER_LEN: usize = 4;
+/// Bytes of the signature, after the key's number.
 const TAG_LEN: usize = 32;
 
-/// Makes the opaque text.
+/// Encodes and signs a place. The text is opaque to callers.
 pub(crate) async fn seal(
     keyring: &Keyring,
     caller: &Caller,
     filters: &str,
     place: &Place,
 ) -> Result<String, StoreError> {
-    let body = serde_json::to_string(place).expect("our own type becomes JSON");
-    let (number, tag) = keyring.sign("cursor", &signed(caller, filters, &body)).await?;
+    let body = serde_json::to_string(place).expect("a Place has only fields that JSON can represent");
+    let (number, tag) = keyring.sign("cursor", &signed_text(caller, filters, &body)).await?;
     let mut bytes = number.to_be_bytes().to_vec();
     bytes.extend_from_slice(&tag);
     bytes.extend_from_slice(body.as_bytes());
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// `None`: it was altered, or made for another caller or other filters.
+/// Verifies and decodes a cursor. `None` if it was altered or made for another caller or other filters.
 pub(crate) async fn open(
     keyring: &Keyring,
     caller: &Caller,
@@ -42,10 +44,10 @@ pub(crate) async fn open(
     let Some((number, tag, body)) = split(text) else {
         return Ok(None);
     };
-    let ours = keyring
-        .verify(number, "cursor", &signed(caller, filters, &body), &tag)
+    let verified = keyring
+        .verify(number, "cursor", &signed_text(caller, filters, &body), &tag)
         .await?;
-    Ok(serde_json::from_str(&body).ok().filter(|_| ours))
+    Ok(serde_json::from_str(&body).ok().filter(|_| verified))
 }
 
 fn split(text: &str) -> Option<(u32, Vec<u8>, String)> {
@@ -59,7 +61,8 @@ fn split(text: &str) -> Option<(u32, Vec<u8>, String)> {
     ))
 }
 
-fn signed(caller: &Caller, filters: &str, body: &str) -> String {
+/// The text that is signed. The lengths keep the parts apart.
+fn signed_text(caller: &Caller, filters: &str, body: &str) -> String {
     let identity = caller.identity();
     format!("{}:{identity}{}:{filters}{body}", identity.len(), filters.len())
 }

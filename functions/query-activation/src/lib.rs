@@ -1,4 +1,4 @@
-//! `GET /api/QueryActivation`: swaps as they are now, those that exist for the caller. It touches the table and nothing else.
+//! `GET /api/QueryActivation`: lists the swaps that the caller may see, in their current state. It uses the table only.
 
 mod cursor;
 mod query;
@@ -18,16 +18,16 @@ use tracing::Instrument;
 use crate::cursor::Place;
 use crate::query::Query;
 
-/// The function with all it needs, built once a process.
+/// The handler with its clients and settings. Built once per process.
 #[derive(Debug)]
 pub struct QueryActivation {
     store: Store,
-    ambient: ClockAndRng,
+    clock: ClockAndRng,
     presenter: Presenter,
 }
 
-/// Entries of a listing that a page looks at, after those it skips.
-const LOOKED_AT: usize = 1000;
+/// Entries of a listing that are read for one page at most, besides those it skips.
+const ENTRIES_READ: usize = 1000;
 
 #[derive(Serialize)]
 struct Page {
@@ -46,76 +46,85 @@ struct Meta {
     next: Option<String>,
 }
 
-/// Whose swaps a query is about.
+/// The swaps that a query can match.
 enum Subject {
-    /// All that exist for the caller.
+    /// All swaps that the caller may see.
     Caller,
+    /// The swaps of one line.
     Line(SubscriptionId),
+    /// None.
     Nobody,
 }
 
-/// What a look into a listing brought.
-struct Found {
+/// The entries of one page.
+struct ListedPage {
     entries: Vec<Entry>,
     total: usize,
     total_is_lower_bound: bool,
-    /// Place after which the next page begins.
+    /// The place after which the next page begins; `None` on the last page.
     next_after: Option<String>,
 }
 
 impl QueryActivation {
     /// Reads `TIME_ZONE`, `CONFIRMATION_CODE_ECHO` and `CODE_KEPT`.
-    pub fn new(store: Store, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
+    pub fn new(store: Store, clock: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         let presenter = settings.presenter()?;
         Ok(Self {
             store,
-            ambient,
+            clock,
             presenter,
         })
     }
 
-    /// Answers one call; never fails.
+    /// Handles one request. Every error becomes a response.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        let answered = async {
-            let found = self.query(&request).await;
-            found.unwrap_or_else(|failure| failure.into_response("query failed"))
+        let response = async {
+            let result = self.query(&request).await;
+            result.unwrap_or_else(|error| error.into_response("query failed"))
         };
-        answered.instrument(span_of_call(&request)).await
+        response.instrument(span_of_call(&request)).await
     }
 
     async fn query(&self, request: &Request) -> Result<Response<Body>, ApiError> {
         let caller = caller(request).map_err(|_| ErrorResponse::forbidden())?;
         let parameters = request.query_string_parameters();
         let query = query::parse(parameters.iter(), &self.presenter.zone)?;
-        let now = self.ambient.now();
+        let now = self.clock.now();
         let page = match &query.id {
-            Some(id) => self.one(&caller, &query, id, now).await?,
-            None => self.page(&caller, &query, now).await?,
+            Some(id) => self.page_by_id(&caller, &query, id, now).await?,
+            None => self.page_of_listing(&caller, &query, now).await?,
         };
         Ok(json_response(StatusCode::OK, &page))
     }
 
-    /// By id it is one read, whatever comes of it.
-    async fn one(&self, caller: &Caller, query: &Query, id: &ActivationId, now: Timestamp) -> Result<Page, StoreError> {
+    /// The page for a query by id. It takes one read, whether the caller may see the swap or not.
+    async fn page_by_id(
+        &self,
+        caller: &Caller,
+        query: &Query,
+        id: &ActivationId,
+        now: Timestamp,
+    ) -> Result<Page, StoreError> {
         record_activation(id);
         let found = self.store.swap_with_deliveries(id).await?.filter(|stored| {
             let a = &stored.activation;
             let visible = caller.may_see(&a.customer, a.reseller.as_deref());
-            // In a listing the number has named the line; here it is the swap's own.
-            let same_phone = query.phone.as_ref().is_none_or(|asked| *asked == a.phone);
+            // For a listing, the number names the line. Here it is compared with the swap's own number.
+            let same_phone = query.phone.as_ref().is_none_or(|phone| *phone == a.phone);
             visible && same_phone && query.matches(a)
         });
         let total = usize::from(found.is_some());
-        let shown = found.filter(|_| query.skip == 0);
+        let on_page = found.filter(|_| query.skip == 0);
         Ok(Page {
             offset: query.skip,
             total,
-            results: self.views(shown.as_slice(), caller, now).await?,
+            results: self.views(on_page.as_slice(), caller, now).await?,
             meta: Meta::default(),
         })
     }
 
-    async fn page(&self, caller: &Caller, query: &Query, now: Timestamp) -> Result<Page, ApiError> {
+    /// The page for a query without an id.
+    async fn page_of_listing(&self, caller: &Caller, query: &Query, now: Timestamp) -> Result<Page, ApiError> {
         let filters = query.canonical();
         let after = match &query.cursor {
             None => None,
@@ -126,17 +135,17 @@ impl QueryActivation {
             }
         };
         let subject = self.subject(caller, query).await?;
-        let found = self.look(caller, query, &subject, after.as_ref()).await?;
-        let ids: Vec<ActivationId> = found.entries.iter().map(|entry| entry.id.clone()).collect();
+        let listed = self.read_listing(caller, query, &subject, after.as_ref()).await?;
+        let ids: Vec<ActivationId> = listed.entries.iter().map(|entry| entry.id.clone()).collect();
         let mut stored = self.store.swaps_with_deliveries(&ids).await?;
-        // The index may be a moment behind the rows.
+        // The index may lag behind the rows.
         stored.retain(|stored| query.matches(&stored.activation));
-        // Counting is the first page's work; its cursor carries the count on.
+        // Only the first page counts. Its cursor carries the total to the next pages.
         let (total, total_is_lower_bound) = match &after {
             Some(place) => (place.total, place.total_is_lower_bound),
-            None => (found.total, found.total_is_lower_bound),
+            None => (listed.total, listed.total_is_lower_bound),
         };
-        let next = match found.next_after {
+        let next = match listed.next_after {
             None => None,
             Some(after) => {
                 let place = Place {
@@ -158,8 +167,8 @@ impl QueryActivation {
         })
     }
 
-    /// Whose swaps the query is about. A number that does not exist for the caller, or is another line's than
-    /// `subscriptionId`, is nobody's, by the same reads.
+    /// Determines which swaps the query can match. None if the caller may not see the phone number, or if it belongs to
+    /// another line than `subscriptionId`. Both cases take the same reads.
     async fn subject(&self, caller: &Caller, query: &Query) -> Result<Subject, StoreError> {
         let Some(phone) = &query.phone else {
             return Ok(query.subscription.clone().map_or(Subject::Caller, Subject::Line));
@@ -168,18 +177,18 @@ impl QueryActivation {
         let line = entry
             .filter(|entry| caller.may_see(&entry.customer, entry.reseller.as_deref()))
             .map(|entry| entry.subscription)
-            .filter(|line| query.subscription.as_ref().is_none_or(|asked| asked == line));
+            .filter(|line| query.subscription.as_ref().is_none_or(|id| id == line));
         Ok(line.map_or(Subject::Nobody, Subject::Line))
     }
 
-    /// Looks through the listing for a page's entries, and counts.
-    async fn look(
+    /// Reads a page's entries from the listing, and counts all matching entries among those read.
+    async fn read_listing(
         &self,
         caller: &Caller,
         query: &Query,
         subject: &Subject,
         after: Option<&Place>,
-    ) -> Result<Found, StoreError> {
+    ) -> Result<ListedPage, StoreError> {
         let listing = match (subject, &caller.scope) {
             (Subject::Line(line), _) => Listing::Line(line),
             (Subject::Nobody, _) => Listing::Nobody,
@@ -193,23 +202,24 @@ impl QueryActivation {
             after: after.map(|place| place.after.clone()),
             oldest_first: query.oldest_first,
         };
-        let budget = LOOKED_AT + query.skip;
-        // A page by cursor needs no count: it stops as soon as it is full.
-        let looked = match after {
+        let budget = ENTRIES_READ + query.skip;
+        // An unfiltered page by cursor needs no count, so it reads only the entries that it shows. One entry beyond the
+        // limit shows whether there are more.
+        let limit = match after {
             Some(_) if !query.filters_entries() => query.take + 1,
             _ => budget + 1,
         };
-        let mut entries = self.store.list(listing, &span, looked).await?;
-        let more = entries.len() == looked;
-        entries.truncate(looked - 1);
-        let last_looked_at = entries.last().map(|entry| entry.place.clone());
+        let mut entries = self.store.list(listing, &span, limit).await?;
+        let more = entries.len() == limit;
+        entries.truncate(limit - 1);
+        let last_read = entries.last().map(|entry| entry.place.clone());
         if let Subject::Line(_) = subject {
             entries.retain(|entry| {
                 let customer = entry.customer.as_deref().unwrap_or_default();
                 caller.may_see(customer, entry.reseller.as_deref())
             });
         }
-        // A line with nothing for the caller is like one that does not exist, however long its listing is.
+        // A line without any swap that the caller may see is like one that does not exist, however long its listing is.
         let more = more && !entries.is_empty();
         let undecided = entries.iter().filter(|entry| query.matches_entry(entry).is_none());
         let undecided: Vec<_> = undecided.map(|entry| entry.id.clone()).collect();
@@ -222,12 +232,12 @@ impl QueryActivation {
         let end = (query.skip + query.take).min(total);
         let next_after = match (end < total, more) {
             (true, _) => Some(entries[end - 1].place.clone()),
-            (false, true) => last_looked_at,
+            (false, true) => last_read,
             (false, false) => None,
         };
         entries.truncate(end);
         entries.drain(..query.skip.min(end));
-        Ok(Found {
+        Ok(ListedPage {
             entries,
             total,
             total_is_lower_bound: more,

@@ -1,4 +1,4 @@
-//! Wires `GET /api/QueryActivation` to Lambda.
+//! The Lambda entry point for `GET /api/QueryActivation`. The handler is in `lib.rs`.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,5 @@
-//! The parameters as contract section 1.2 reads them.
+//! Parses the query parameters as `infra/openapi.yaml` describes them, and matches swaps against them. Not here:
+//! reading the swaps (`lib.rs`).
 
 use std::collections::BTreeSet;
 
@@ -9,14 +10,14 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use store::Entry;
 
-/// What is asked.
+/// The parsed query parameters.
 #[derive(Debug, Default)]
 pub(crate) struct Query {
     pub(crate) id: Option<ActivationId>,
     pub(crate) subscription: Option<SubscriptionId>,
     pub(crate) phone: Option<Msisdn>,
     reference: Option<String>,
-    /// Any of these; absent for all.
+    /// Matches any of these; `None` matches all.
     statuses: Option<Vec<Status>>,
     pub(crate) from: Option<Timestamp>,
     pub(crate) until: Option<Timestamp>,
@@ -26,11 +27,11 @@ pub(crate) struct Query {
     pub(crate) cursor: Option<String>,
 }
 
-const TAKE_DEFAULT: usize = 25;
-const TAKE_AT_MOST: usize = 100;
-const SKIP_AT_MOST: usize = 1000;
+const DEFAULT_TAKE: usize = 25;
+const MAX_TAKE: usize = 100;
+const MAX_SKIP: usize = 1000;
 
-/// The parameters by name; a fault names them as they are written here.
+/// The names of the parameters. A fault names a parameter in this spelling, whatever its letter case in the request.
 const NAMES: [&str; 13] = [
     "id",
     "subscriptionId",
@@ -48,18 +49,18 @@ const NAMES: [&str; 13] = [
 ];
 const CURSOR: &str = "cursor";
 
-/// Reads all parameters; all faults are told at once.
+/// Parses all parameters. All faults are reported in one error.
 pub(crate) fn parse<'a>(
     parameters: impl Iterator<Item = (&'a str, &'a str)>,
     zone: &TimeZone,
 ) -> Result<Query, ErrorResponse> {
     let mut query = Query {
-        take: TAKE_DEFAULT,
+        take: DEFAULT_TAKE,
         ..Query::default()
     };
     let mut faults = Vec::new();
     let mut seen = BTreeSet::new();
-    // They come in no order, and faults are told in one.
+    // The parameters come in no fixed order. Sorting them gives the faults a fixed one.
     let mut parameters: Vec<_> = parameters.collect();
     parameters.sort_unstable();
     for (given, value) in parameters {
@@ -73,7 +74,7 @@ pub(crate) fn parse<'a>(
             Some(name) => query
                 .read(name, value, zone)
                 .err()
-                .map(|what| FieldError::invalid(name, what.0)),
+                .map(|malformed| FieldError::invalid(name, malformed.0)),
         };
         faults.extend(fault);
     }
@@ -108,17 +109,17 @@ impl Query {
             "activationType" if value.eq_ignore_ascii_case("SIMSWAP") => {}
             "activationType" => return Err(Malformed("must be SIMSWAP")),
             "createdAtFrom" => self.from = Some(midnight(day(value)?, zone)),
-            // The day after the last one that there is needs no bound.
+            // After the last representable day there is no day to bound the query by.
             "createdAtTo" => {
                 self.until = day(value)?.tomorrow().ok().map(|next| midnight(next, zone));
             }
             "take" => {
-                const WHAT: Malformed = Malformed("must be 1 to 100");
-                self.take = number(value, 1, TAKE_AT_MOST).ok_or(WHAT)?;
+                const MALFORMED: Malformed = Malformed("must be 1 to 100");
+                self.take = number(value, 1, MAX_TAKE).ok_or(MALFORMED)?;
             }
             "skip" => {
-                const WHAT: Malformed = Malformed("must be 0 to 1000; go further with 'cursor'");
-                self.skip = number(value, 0, SKIP_AT_MOST).ok_or(WHAT)?;
+                const MALFORMED: Malformed = Malformed("must be 0 to 1000; go further with 'cursor'");
+                self.skip = number(value, 0, MAX_SKIP).ok_or(MALFORMED)?;
             }
             "orderBy" | "orderByDesc" if !value.eq_ignore_ascii_case("createdAt") => {
                 return Err(Malformed("must be createdAt"));
@@ -130,7 +131,7 @@ impl Query {
         Ok(())
     }
 
-    /// `status` and `statusIn` together mean both.
+    /// Narrows the statuses: with both `status` and `statusIn`, a swap must match both.
     fn narrow(&mut self, mut listed: Vec<Status>) {
         if let Some(before) = &self.statuses {
             listed.retain(|status| before.contains(status));
@@ -138,40 +139,44 @@ impl Query {
         self.statuses = Some(listed);
     }
 
-    /// Whether entries of the listing have to be looked at one by one.
+    /// Whether entries of the listing have to be filtered one by one.
     pub(crate) fn filters_entries(&self) -> bool {
         self.reference.is_some() || self.statuses.is_some() || self.subscription.is_some() || self.phone.is_some()
     }
 
-    /// Whether an entry of the listing matches, unless that is only to be seen in its row; line and time are the listing's
-    /// own.
+    /// Whether an entry of the listing matches; `None` if only the swap's row can tell. The listing itself selects the
+    /// line and the time.
     pub(crate) fn matches_entry(&self, entry: &Entry) -> Option<bool> {
         if !self.matches_reference(&entry.reference) {
             return Some(false);
         }
-        let mut asked = entry.statuses.iter().map(|status| self.matches_status(*status));
-        let first = asked.next()?;
-        asked.all(|other| other == first).then_some(first)
+        let mut matches = entry.statuses.iter().map(|status| self.matches_status(*status));
+        let first = matches.next()?;
+        matches.all(|other| other == first).then_some(first)
     }
 
     /// Whether a swap matches.
     pub(crate) fn matches(&self, a: &Activation) -> bool {
         self.matches_status(a.status())
             && self.matches_reference(&a.requested.reference)
-            && self.subscription.as_ref().is_none_or(|asked| *asked == a.subscription)
+            && self
+                .subscription
+                .as_ref()
+                .is_none_or(|subscription| *subscription == a.subscription)
             && self.from.is_none_or(|from| a.created_at >= from)
             && self.until.is_none_or(|until| a.created_at < until)
     }
 
     fn matches_status(&self, status: Status) -> bool {
-        self.statuses.as_ref().is_none_or(|asked| asked.contains(&status))
+        self.statuses.as_ref().is_none_or(|statuses| statuses.contains(&status))
     }
 
     fn matches_reference(&self, reference: &str) -> bool {
-        self.reference.as_ref().is_none_or(|asked| asked == reference)
+        self.reference.as_ref().is_none_or(|requested| requested == reference)
     }
 
-    /// What a cursor is bound to: everything but the page's size.
+    /// The filters and the order in a canonical form, to which a cursor is bound. The size of the page is not part of
+    /// it.
     pub(crate) fn canonical(&self) -> String {
         let Self {
             subscription,
@@ -187,7 +192,7 @@ impl Query {
     }
 }
 
-/// A `+` that the client forgot to encode arrives as a space.
+/// Parses a phone number. A `+` that the client did not encode arrives as a space.
 fn phone(value: &str) -> Result<Msisdn, Malformed> {
     match value.strip_prefix(' ') {
         Some(rest) if !rest.starts_with(['0', '+']) => Msisdn::parse(&format!("+{rest}")),
@@ -197,23 +202,25 @@ fn phone(value: &str) -> Result<Msisdn, Malformed> {
 
 const DAY: Malformed = Malformed("must be a day, YYYY-MM-DD");
 
+/// Parses a day in the format `YYYY-MM-DD`.
 fn day(value: &str) -> Result<Date, Malformed> {
     let whole = value.len() == "YYYY-MM-DD".len();
     value.parse().ok().filter(|_| whole).ok_or(DAY)
 }
 
-/// When the day begins; of a day past all time, the end of it.
+/// When the day begins; [`Timestamp::MAX`] if that is beyond the representable time.
 fn midnight(day: Date, zone: &TimeZone) -> Timestamp {
     let begins = day.to_zoned(zone.clone());
     begins.map_or(Timestamp::MAX, |begins| begins.timestamp())
 }
 
-fn number(value: &str, least: usize, most: usize) -> Option<usize> {
+/// Parses digits to a number from `min` to `max`.
+fn number(value: &str, min: usize, max: usize) -> Option<usize> {
     let digits = value.bytes().all(|b| b.is_ascii_digit());
     value
         .parse()
         .ok()
-        .filter(|number| digits && (least..=most).contains(number))
+        .filter(|number| digits && (min..=max).contains(number))
 }
 
 #[cfg(test)]
@@ -226,8 +233,8 @@ mod tests {
     }
 
     #[test]
-    fn each_rule() {
-        for (name, value, fits) in [
+    fn accepts_and_rejects_each_parameter() {
+        for (name, value, valid) in [
             ("ID", "01JD", true),
             ("id", "#", false),
             ("SubscriptionID", "abc", true),
@@ -258,7 +265,7 @@ mod tests {
             ("orderBy", "id", false),
             ("colour", "red", false),
         ] {
-            assert_eq!(parsed(&[(name, value)]).is_ok(), fits, "{name}={value}");
+            assert_eq!(parsed(&[(name, value)]).is_ok(), valid, "{name}={value}");
         }
         assert!(parsed(&[("take", "1"), ("TAKE", "2")]).is_err());
         assert!(parsed(&[("skip", "1"), ("cursor", "x")]).is_err());
@@ -268,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn days_are_whole_days_of_the_zone() {
+    fn days_are_whole_days_in_the_time_zone() {
         let query = parsed(&[("createdAtFrom", "2025-03-30"), ("createdAtTo", "2025-03-30")]).unwrap();
         assert_eq!(query.from.unwrap().to_string(), "2025-03-29T23:00:00Z");
         assert_eq!(query.until.unwrap().to_string(), "2025-03-30T22:00:00Z");

@@ -1,4 +1,5 @@
-//! `POST /api/SimSwapSubscription`: takes a swap, or says why not. It touches the table and nothing else.
+//! `POST /api/SimSwapSubscription`: begins a swap. It uses the table only; fulfil-swap calls the peers. Not here:
+//! parsing the request (`request.rs`).
 
 mod request;
 
@@ -15,61 +16,61 @@ use tracing::Instrument;
 
 use crate::request::{Swap, Target};
 
-/// The function with all it needs, built once a process.
+/// The handler with its clients and settings. Built once per process.
 #[derive(Debug)]
 pub struct SubmitSwap {
     store: Store,
-    ambient: ClockAndRng,
+    clock: ClockAndRng,
     presenter: Presenter,
     lease: SignedDuration,
 }
 
-/// How often a submit decides anew because the line changed under it.
+/// Attempts at most to begin a swap, each after another writer changed the line.
 const ROUNDS: usize = 3;
 
 impl SubmitSwap {
     /// Reads `TIME_ZONE`, `CONFIRMATION_CODE_ECHO`, `CODE_KEPT` and `LEASE`.
-    pub fn new(store: Store, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
+    pub fn new(store: Store, clock: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
-            ambient,
+            clock,
             presenter: settings.presenter()?,
             lease: settings.lease()?,
         })
     }
 
-    /// Answers one call; never fails.
+    /// Handles one request. Every error becomes a response.
     pub async fn handle(&self, request: Request) -> Response<Body> {
-        let answered = async {
-            let submitted = self.submit(&request).await;
-            submitted.unwrap_or_else(|failure| failure.into_response("submit failed"))
+        let response = async {
+            let result = self.submit(&request).await;
+            result.unwrap_or_else(|error| error.into_response("submit failed"))
         };
-        answered.instrument(span_of_call(&request)).await
+        response.instrument(span_of_call(&request)).await
     }
 
     async fn submit(&self, request: &Request) -> Result<Response<Body>, ApiError> {
         let caller = caller(request).map_err(|_| ErrorResponse::forbidden())?;
         let (swap, key) = request::parse(read_body(request)?, request.headers())?;
         let key = key.map(|key| IdempotencyKey::new(&caller, &key));
-        let now = self.ambient.now();
+        let now = self.clock.now();
 
-        let (mut found, kept) = self.find_line(&caller, &swap.target, key.as_ref(), now).await?;
-        let asked = swap.canonical(&found.line.id);
-        if let Some(kept) = kept {
-            return self.replay_first(&caller, &kept, &asked, now).await;
+        let (mut found, record) = self.find_line(&caller, &swap.target, key.as_ref(), now).await?;
+        let canonical = swap.canonical(&found.line.id);
+        if let Some(record) = record {
+            return self.replay_first(&caller, &record, &canonical, now).await;
         }
         for _ in 0..ROUNDS {
             if key.is_none()
                 && let Some(open) = &found.open
                 && self.store.is_same_caller(open, &caller)
-                && self.store.is_same_request(&open.request, &asked).await?
+                && self.store.is_same_request(&open.request, &canonical).await?
             {
                 return self.replay_open(&caller, &open.id, now).await;
             }
-            if let Some(barrier) = found.line.barrier() {
-                return Err(ErrorResponse::barrier(&barrier).into());
+            if let Some(blocker) = found.line.swap_blocker() {
+                return Err(ErrorResponse::swap_blocked(&blocker).into());
             }
-            let ask = SwapRequest {
+            let swap_request = SwapRequest {
                 caller: &caller,
                 line: &found.line,
                 kind: swap.kind,
@@ -80,21 +81,21 @@ impl SubmitSwap {
                 shows_codes: false,
                 requested: &swap.requested,
                 code: swap.code.as_ref(),
-                request: &asked,
+                request: &canonical,
                 key: key.as_ref(),
                 lease: self.lease,
                 at: now,
             };
-            match self.store.begin(&ask, || self.ambient.random()).await? {
+            match self.store.begin(&swap_request, || self.clock.random()).await? {
                 Begun::Accepted(activation) => return Ok(self.accepted(&activation, &swap, now)),
-                Begun::Replayed(kept) => {
-                    return self.replay_first(&caller, &kept, &asked, now).await;
+                Begun::Replayed(record) => {
+                    return self.replay_first(&caller, &record, &canonical, now).await;
                 }
                 Begun::NoSim => {
-                    // The last SIM may have gone to this very request, sent twice.
-                    let (line, kept) = self.find_line(&caller, &swap.target, key.as_ref(), now).await?;
-                    if let Some(kept) = kept {
-                        return self.replay_first(&caller, &kept, &asked, now).await;
+                    // A repeat of this request, sent at the same time, may have got the last SIM.
+                    let (line, record) = self.find_line(&caller, &swap.target, key.as_ref(), now).await?;
+                    if let Some(record) = record {
+                        return self.replay_first(&caller, &record, &canonical, now).await;
                     }
                     if line.open.is_none() {
                         return Err(ErrorResponse::not_found(swap.sim_field()).into());
@@ -110,8 +111,8 @@ impl SubmitSwap {
         Err(ErrorResponse::unavailable().into())
     }
 
-    /// The line, as far as it exists for the caller, and what the key was used for. What is a stranger's and what is
-    /// not there take the same reads and get the same answer.
+    /// Reads the line and the record of the idempotency key. A line that the caller may not see takes the same reads
+    /// and gets the same response as one that does not exist.
     async fn find_line(
         &self,
         caller: &Caller,
@@ -119,7 +120,7 @@ impl SubmitSwap {
         key: Option<&IdempotencyKey>,
         now: Timestamp,
     ) -> Result<(StoredLine, Option<IdempotencyRecord>), ApiError> {
-        let kept = self.store.kept_answer(key, now);
+        let record = self.store.idempotency_record(key, now);
         let visible_line = |line: Option<StoredLine>, field| {
             line.filter(|line| caller.may_see_line(&line.line))
                 .ok_or(ErrorResponse::not_found(field))
@@ -129,30 +130,31 @@ impl SubmitSwap {
                 .filter(|entry| caller.may_see(&entry.customer, entry.reseller.as_deref()))
                 .ok_or(ErrorResponse::not_found("phoneNumber"))
         };
-        let (line, kept) = match target {
+        let (line, record) = match target {
             Target::Id(id) => {
-                let (line, kept) = tokio::try_join!(self.store.line(id), kept)?;
-                (visible_line(line, "subscriptionId")?, kept)
+                let (line, record) = tokio::try_join!(self.store.line(id), record)?;
+                (visible_line(line, "subscriptionId")?, record)
             }
             Target::Phone(phone) => {
-                let (entry, kept) = tokio::try_join!(self.store.phone(phone), kept)?;
+                let (entry, record) = tokio::try_join!(self.store.phone(phone), record)?;
                 let line = self.store.line(&visible_entry(entry)?.subscription).await?;
-                (visible_line(line, "phoneNumber")?, kept)
+                (visible_line(line, "phoneNumber")?, record)
             }
             Target::Both(id, phone) => {
-                let (line, entry, kept) = tokio::try_join!(self.store.line(id), self.store.phone(phone), kept)?;
+                let (line, entry, record) = tokio::try_join!(self.store.line(id), self.store.phone(phone), record)?;
                 let line = visible_line(line, "subscriptionId")?;
                 if visible_entry(entry)?.subscription != line.line.id {
                     let fault = FieldError::invalid("phoneNumber", "must be the number of 'subscriptionId'");
                     return Err(ErrorResponse::invalid(vec![fault]).into());
                 }
-                (line, kept)
+                (line, record)
             }
         };
-        let kept = self.store.kept_answer_beside(&line, kept, key, now).await?;
-        Ok((line, kept))
+        let record = self.store.idempotency_record_for_line(&line, record, key, now).await?;
+        Ok((line, record))
     }
 
+    /// Logs and counts an accepted swap, and builds its response.
     fn accepted(&self, activation: &Activation, swap: &Swap, now: Timestamp) -> Response<Body> {
         record_activation(&activation.id);
         tracing::info!(kind = ?activation.kind, "swap accepted");
@@ -164,26 +166,26 @@ impl SubmitSwap {
         json_response(StatusCode::OK, &self.presenter.first_view(activation, code))
     }
 
-    /// The first answer again, byte for byte.
+    /// Responds to a request with a used idempotency key. A repeat gets the first response again, byte for byte.
     async fn replay_first(
         &self,
         caller: &Caller,
-        kept: &IdempotencyRecord,
-        asked: &str,
+        record: &IdempotencyRecord,
+        canonical: &str,
         now: Timestamp,
     ) -> Result<Response<Body>, ApiError> {
-        if !self.store.is_same_request(&kept.request, asked).await? {
+        if !self.store.is_same_request(&record.request, canonical).await? {
             return Err(ErrorResponse::idempotency_mismatch().into());
         }
-        record_activation(&kept.activation);
-        let stored = self.store.swap(&kept.activation).await?;
+        record_activation(&record.activation);
+        let stored = self.store.swap(&record.activation).await?;
         let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
         let view = self.presenter.show_first(&self.store, &stored, caller, now);
         let view = view.await?;
-        Ok(replayed(json_response(StatusCode::OK, &view)))
+        Ok(mark_replayed(json_response(StatusCode::OK, &view)))
     }
 
-    /// The open swap as it is now.
+    /// Responds to a repeat without an idempotency key with the open swap in its current state.
     async fn replay_open(
         &self,
         caller: &Caller,
@@ -195,12 +197,12 @@ impl SubmitSwap {
         let stored = stored.ok_or(StoreError::Corrupt("swap"))?;
         let view = self.presenter.show(&self.store, &stored, caller, now);
         let view = view.await?;
-        Ok(replayed(json_response(StatusCode::OK, &view)))
+        Ok(mark_replayed(json_response(StatusCode::OK, &view)))
     }
 }
 
 impl Target {
-    /// The field to blame when there is no such line.
+    /// The field that the error names if there is no such line.
     fn field(&self) -> &'static str {
         match self {
             Self::Phone(_) => "phoneNumber",
@@ -209,7 +211,8 @@ impl Target {
     }
 }
 
-fn replayed(mut response: Response<Body>) -> Response<Body> {
+/// Adds the header that marks the response to a repeated request.
+fn mark_replayed(mut response: Response<Body>) -> Response<Body> {
     response
         .headers_mut()
         .insert("Idempotency-Replayed", HeaderValue::from_static("true"));

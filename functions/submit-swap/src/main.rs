@@ -1,4 +1,4 @@
-//! Wires `POST /api/SimSwapSubscription` to Lambda.
+//! The Lambda entry point for `POST /api/SimSwapSubscription`. The handler is in `lib.rs`.
 
 use std::convert::Infallible;
 

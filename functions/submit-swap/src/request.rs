@@ -1,11 +1,12 @@
-//! The request as contract section 1.1 reads it: every field checked, all faults told at once.
+//! Parses a request as `infra/openapi.yaml` describes it. Every field is checked, and all faults are reported in one
+//! error. Not here: the checks that need the table (`lib.rs`).
 
 use domain::{ConfirmationCode, EmailAddress, Iccid, Malformed, Msisdn, Requested, SubscriptionId, SwapKind, is_plain};
 use edge::{ErrorResponse, FieldError, Fields, idempotency_key};
 use lambda_http::http::HeaderMap;
 use serde_json::json;
 
-/// A swap as it was asked.
+/// A swap as the caller requests it.
 #[derive(Debug)]
 pub(crate) struct Swap {
     pub(crate) target: Target,
@@ -14,7 +15,7 @@ pub(crate) struct Swap {
     pub(crate) code: Option<ConfirmationCode>,
 }
 
-/// How the line is named.
+/// How the request names the line.
 #[derive(Debug)]
 pub(crate) enum Target {
     Id(SubscriptionId),
@@ -25,7 +26,7 @@ pub(crate) enum Target {
 const REFERENCE_MAX_LENGTH: usize = 15;
 const ICCID_MAX_LENGTH: usize = 20;
 
-/// Reads all fields, and the idempotency key.
+/// Parses all fields and the idempotency key.
 pub(crate) fn parse(mut fields: Fields, headers: &HeaderMap) -> Result<(Swap, Option<String>), ErrorResponse> {
     let id = fields.bounded("subscriptionId", 1, SubscriptionId::MAX_LENGTH, SubscriptionId::parse);
     let phone = fields.parsed("phoneNumber", Msisdn::parse);
@@ -83,14 +84,14 @@ pub(crate) fn parse(mut fields: Fields, headers: &HeaderMap) -> Result<(Swap, Op
     ))
 }
 
-/// It is shown on screens as it is.
+/// Parses a reference. Screens show it unchanged, so it must not contain characters that act on a screen.
 fn reference(text: &str) -> Result<String, Malformed> {
     is_plain(text)
         .then(|| text.to_owned())
         .ok_or(Malformed("must not have control or bidirectional characters"))
 }
 
-/// The filler `F` is not counted.
+/// Parses the ICCID of the new SIM. A trailing filler `F` does not count towards its length.
 fn new_sim(fields: &mut Fields) -> Option<Iccid> {
     const NAME: &str = "newSimCardNumber";
     let given = fields.text(NAME)?;
@@ -106,7 +107,7 @@ fn new_sim(fields: &mut Fields) -> Option<Iccid> {
     Some(iccid)
 }
 
-/// Its value stands in no fault.
+/// Parses the confirmation code. No fault contains its value.
 fn confirmation_code(fields: &mut Fields) -> Option<ConfirmationCode> {
     const NAME: &str = "confirmationCode";
     let given = fields.text(NAME)?;
@@ -124,6 +125,7 @@ fn confirmation_code(fields: &mut Fields) -> Option<ConfirmationCode> {
     fields.read(NAME, &given, ConfirmationCode::parse)
 }
 
+/// Adds a fault if a field that an eSIM swap requires is missing.
 fn require_for_esim(fields: &mut Fields, name: &'static str, kind: SwapKind, missing: bool) {
     if kind == SwapKind::Esim && missing && !fields.is_faulty(name) {
         fields.fault(FieldError::not_empty(name));
@@ -131,7 +133,8 @@ fn require_for_esim(fields: &mut Fields, name: &'static str, kind: SwapKind, mis
 }
 
 impl Swap {
-    /// What makes two requests the same: the parsed fields, with the line resolved. It holds the confirmation code.
+    /// The canonical form of the request: that of a repeat is equal. It consists of the parsed fields, with the line
+    /// resolved, and contains the confirmation code.
     pub(crate) fn canonical(&self, line: &SubscriptionId) -> String {
         let r = &self.requested;
         json!([
@@ -145,7 +148,7 @@ impl Swap {
         .to_string()
     }
 
-    /// The field to blame when there is no SIM.
+    /// The field that the error names if there is no SIM.
     pub(crate) fn sim_field(&self) -> &'static str {
         match self.kind {
             SwapKind::Esim => "eSim",

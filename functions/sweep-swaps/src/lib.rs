@@ -1,6 +1,6 @@
-//! Every minute: finds swaps and mails that are due, and wakes the functions that take them further. Every fifth minute it
-//! counts the free SIMs too. It does nothing else.
-//! The stream gives speed; this gives the certainty that nothing is forgotten.
+//! Runs every minute: finds the swaps and mails that are due, and invokes fulfil-swap and deliver-esim for them. Every
+//! fifth minute it also counts the free SIMs. The stream makes swaps fast; the sweeper makes sure that none is
+//! forgotten.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -16,68 +16,68 @@ use serde::de::IgnoredAny;
 use store::{Due, DueRow, Store, StoreError};
 use tracing::Instrument;
 
-/// Rows of a kind that one sweep wakes at most; those that are overdue longest come first, and the next sweep goes on.
-const AT_MOST: usize = 10_000;
-/// Rows that one invocation gets.
+/// Rows of each kind that one sweep wakes at most. The longest overdue rows come first; the next sweep wakes the rest.
+const MAX_ROWS: usize = 10_000;
+/// Rows per invocation.
 const BATCH: usize = 25;
-/// Invocations under way at most.
+/// Concurrent invocations or counts at most.
 const IN_FLIGHT: usize = 16;
-/// Free SIMs are counted in each minute of the clock that this divides.
+/// Minutes between two counts of the free SIMs, which take place in the minutes divisible by this.
 const COUNT_EVERY: i64 = 5;
-/// Later than this is overdue: the stream and several sweeps have passed.
+/// A row that has been due for this long is overdue: the stream and several sweeps have failed to advance it.
 const OVERDUE: SignedDuration = SignedDuration::from_mins(15);
 
-/// The function with all it needs, built once a process.
+/// The handler with its clients and settings. Built once per process.
 #[derive(Debug)]
 pub struct SweepSwaps {
     store: Store,
     lambda: Client,
     fulfil_swap: String,
     deliver_esim: String,
-    /// A pool of fewer free SIMs runs low.
+    /// A pool with fewer free SIMs runs low; 0 turns the counts off.
     stock_low: u32,
-    /// The minute in which free SIMs were counted last: the local stack sweeps each second.
-    counted: AtomicI64,
-    ambient: ClockAndRng,
+    /// The minute of the last count. The local stack sweeps every second, but counts once in that minute.
+    last_counted: AtomicI64,
+    clock: ClockAndRng,
 }
 
-/// What a sweep woke.
+/// How many rows a sweep woke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Swept {
     /// Swaps.
     pub swaps: usize,
     /// Mails.
     pub mails: usize,
-    /// How many of them are overdue: somebody should look.
+    /// How many of these swaps and mails are overdue, which an operator should investigate.
     pub overdue: usize,
 }
 
-/// A sweep that did not wake all that it found. The next one finds it again.
+/// A sweep did not wake all rows that it found. The next sweep finds the others again.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
-    /// The table failed us.
-    #[error("what is due cannot be read")]
+    /// The table could not be read.
+    #[error("the due rows cannot be read")]
     Table(#[from] StoreError),
-    /// A function was not woken.
-    #[error("{0} was not woken")]
+    /// Invoking the named function failed.
+    #[error("the function {0} was not woken for all due rows")]
     NotWoken(String),
 }
 
 impl SweepSwaps {
     /// Reads `FULFIL_SWAP` and `DELIVER_ESIM`, the functions' names or ARNs, and `STOCK_LOW`.
-    pub fn new(store: Store, lambda: Client, ambient: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
+    pub fn new(store: Store, lambda: Client, clock: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
             lambda,
             fulfil_swap: settings.text("FULFIL_SWAP")?,
             deliver_esim: settings.text("DELIVER_ESIM")?,
             stock_low: settings.stock_low()?,
-            counted: AtomicI64::new(-1),
-            ambient,
+            last_counted: AtomicI64::new(-1),
+            clock,
         })
     }
 
-    /// One sweep. What goes wrong with the swaps does not keep the mails from being looked at.
+    /// Runs one sweep. A failure with the swaps does not stop the mails from being woken.
     pub async fn handle(&self, event: LambdaEvent<IgnoredAny>) -> Result<Swept, SweepError> {
         let span = span_of_event(&event.context);
         self.sweep().instrument(span).await
@@ -87,11 +87,11 @@ impl SweepSwaps {
         let (swaps, mails, ()) = tokio::join!(
             self.wake(Due::Swaps, &self.fulfil_swap),
             self.wake(Due::Mails, &self.deliver_esim),
-            self.count_stock(),
+            self.count_free_sims(),
         );
         let (swaps, mails) = (swaps?, mails?);
-        let since = self.ambient.now() - OVERDUE;
-        let overdue = swaps.iter().chain(&mails).filter(|row| row.since <= since);
+        let overdue_since = self.clock.now() - OVERDUE;
+        let overdue = swaps.iter().chain(&mails).filter(|row| row.since <= overdue_since);
         let swept = Swept {
             swaps: swaps.len(),
             mails: mails.len(),
@@ -99,29 +99,31 @@ impl SweepSwaps {
         };
         Metric::Overdue(swept.overdue as i64).record();
         if swept.overdue > 0 {
-            tracing::error!(?swept, "some is overdue");
+            tracing::error!(?swept, "swaps or mails are overdue");
         } else if swept != Swept::default() {
             tracing::info!(?swept, "swept");
         }
         Ok(swept)
     }
 
-    /// Counts the free SIMs, if it is time to. No sweep fails for it: the next count comes in five minutes.
-    async fn count_stock(&self) {
-        let now = self.ambient.now();
+    /// Counts the free SIMs if a count is due. A failure does not fail the sweep; the next count follows in five
+    /// minutes.
+    async fn count_free_sims(&self) {
+        let now = self.clock.now();
         let minute = now.as_second().div_euclid(60);
-        let is_time =
-            self.stock_low > 0 && minute % COUNT_EVERY == 0 && self.counted.swap(minute, Ordering::Relaxed) != minute;
-        if !is_time {
+        let is_due = self.stock_low > 0
+            && minute % COUNT_EVERY == 0
+            && self.last_counted.swap(minute, Ordering::Relaxed) != minute;
+        if !is_due {
             return;
         }
         match self.low_pools(now).await {
             Ok(low) => Metric::PoolsLow(low).record(),
-            Err(error) => edge::log_cause("the free SIMs are not counted", &error),
+            Err(error) => edge::log_cause("counting the free SIMs failed", &error),
         }
     }
 
-    /// How many pools run low; names each.
+    /// Counts the pools that run low, and logs each of them.
     async fn low_pools(&self, now: Timestamp) -> Result<i64, StoreError> {
         let mut low = 0;
         for round in self.store.pools().await?.chunks(IN_FLIGHT) {
@@ -137,21 +139,22 @@ impl SweepSwaps {
         Ok(low)
     }
 
-    /// Wakes a function for all rows of a kind that are due; it is not waited for.
+    /// Wakes a function for all due rows of a kind, without waiting for its result. Returns the rows.
     async fn wake(&self, kind: Due, function: &str) -> Result<Vec<DueRow>, SweepError> {
-        let rows = self.store.due(kind, self.ambient.now(), AT_MOST).await?;
-        let mut woken = true;
+        let rows = self.store.due(kind, self.clock.now(), MAX_ROWS).await?;
+        let mut all_woken = true;
         for round in rows.chunks(BATCH * IN_FLIGHT) {
             let sent = round.chunks(BATCH).map(|rows| self.invoke(function, rows));
-            woken &= join_all(sent).await.into_iter().all(|sent| sent);
+            all_woken &= join_all(sent).await.into_iter().all(|sent| sent);
         }
-        if woken {
+        if all_woken {
             Ok(rows)
         } else {
             Err(SweepError::NotWoken(function.to_owned()))
         }
     }
 
+    /// Invokes a function asynchronously for one batch of rows. Returns whether Lambda accepted the invocation.
     async fn invoke(&self, function: &str, rows: &[DueRow]) -> bool {
         let keys = rows.iter().map(|row| (row.pk.as_str(), row.sk.as_str()));
         let sent = self
@@ -163,7 +166,7 @@ impl SweepSwaps {
             .send()
             .await;
         if let Err(error) = &sent {
-            edge::log_cause("a function is not woken", error);
+            edge::log_cause("invoking a function failed", error);
         }
         sent.is_ok()
     }

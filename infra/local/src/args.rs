@@ -1,32 +1,32 @@
-//! What can be typed after `cargo run --`. What it does is elsewhere.
+//! The command line: options of the stack, and commands. Running them is in `stack.rs` and `commands.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-/// Swaps SIMs on this machine: without a command it starts the local stack.
+/// Start the local stack of simswap, or run a command
 #[derive(Debug, Parser)]
 #[command(name = "simswap", version, args_conflicts_with_subcommands = true)]
 pub struct Args {
-    /// A command other than starting.
+    /// A command to run instead of starting the stack.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// How to start.
+    /// The options of the stack.
     #[command(flatten)]
     pub start: Start,
 }
 
-/// How the local stack starts.
+/// The options of the local stack.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Start {
-    /// Where the API listens on 127.0.0.1; 0 takes a free port
+    /// Port of the API on 127.0.0.1; 0 picks a free port
     #[arg(long, default_value_t = 9000)]
     pub port: u16,
-    /// Where data is kept
+    /// Directory of the data
     #[arg(long, value_name = "DIR", default_value = ".simswap")]
     pub data_dir: PathBuf,
-    /// Forget the data of earlier runs
+    /// Delete the data of earlier runs first
     #[arg(long)]
     pub fresh: bool,
     /// Use this SM-DP+ instead of the simulated one
@@ -35,64 +35,64 @@ pub struct Start {
     /// Use this network instead of the simulated one
     #[arg(long, value_name = "URL", value_parser = base_url)]
     pub network_url: Option<String>,
-    /// How long the simulated network takes for an order
+    /// Time that the simulated network takes for an order
     #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = duration)]
     pub network_delay: Duration,
-    /// Take callbacks by mutual TLS alone, and show certificates to the simulated peers
+    /// Use mutual TLS between the functions and the simulated peers
     #[arg(long, conflicts_with_all = ["smdp_url", "network_url"])]
     pub mtls: bool,
-    /// Invoke the functions through this Lambda endpoint instead of running them in this process
+    /// Invoke the functions through this Lambda endpoint, instead of in this process
     #[arg(long, value_name = "URL", value_parser = base_url)]
     pub functions_url: Option<String>,
 }
 
-/// Something other than starting.
+/// A command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print a token that the stack with this data directory accepts
+    /// Print a token for the stack with this data directory
     Token(Token),
-    /// Load stock or lines from a CSV file
+    /// Import SIMs or lines from a CSV file
     #[command(subcommand)]
     Import(Import),
-    /// Look at one row, its secrets masked
+    /// Print one record, with its secrets masked
     #[command(subcommand)]
     Show(Show),
-    /// Change one SIM
+    /// Change a SIM
     #[command(subcommand)]
     Sim(Sim),
 }
 
-/// What is changed.
+/// A change to a SIM.
 #[derive(Debug, Subcommand)]
 pub enum Sim {
-    /// Give a free SIM back to stock for everybody, though somebody has seen its codes
+    /// Make a free SIM available to every line again, although a caller has seen its PINs and PUKs
     Release(Shown),
 }
 
-/// What is loaded.
+/// What to import.
 #[derive(Debug, Subcommand)]
 pub enum Import {
-    /// SIMs; one that exists is left as it is
+    /// Import SIMs; a SIM that exists does not change
     Sims(ImportFile),
-    /// Lines with their phone numbers and SIMs; of one that exists state, porting, lock, e-mail and language change
+    /// Import lines; of a line that exists, only the e-mail address, language, state, porting and lock change
     Subscriptions(ImportFile),
 }
 
-/// From which file into which table.
+/// A file to import, and the table.
 #[derive(Debug, clap::Args)]
 pub struct ImportFile {
-    /// CSV with `;` between columns and a header line
+    /// CSV file with `;` between the columns, and a header line
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Load the other lines when some are faulty
+    /// Leave out faulty lines, and import the others
     #[arg(long)]
     pub skip_faulty: bool,
-    /// Into which table.
+    /// The table.
     #[command(flatten)]
     pub target: Target,
 }
 
-/// What is looked at.
+/// What to print.
 #[derive(Debug, Subcommand)]
 pub enum Show {
     /// A swap, with its mails and its timeline
@@ -103,58 +103,58 @@ pub enum Show {
     Sim(Shown),
 }
 
-/// Which one, in which table.
+/// The name of a record, and the table.
 #[derive(Debug, clap::Args)]
 pub struct Shown {
-    /// Its id or number
+    /// Id, phone number or ICCID
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// In which table.
+    /// The table.
     #[command(flatten)]
     pub target: Target,
 }
 
-/// The table a command speaks to: that of the local stack, unless an endpoint or a table is named.
+/// The table of a command: that of the local stack, unless an endpoint or a table is given.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Target {
-    /// A DynamoDB endpoint, with the usual AWS credentials; its KMS key is in KMS_KEY_ID
+    /// DynamoDB endpoint, used with the usual AWS credentials and the KMS key in KMS_KEY_ID
     #[arg(long, value_name = "URL", value_parser = base_url)]
     pub endpoint: Option<String>,
-    /// The table there; `simswap` if only an endpoint is given
+    /// Name of the DynamoDB table; `simswap` if only an endpoint is given
     #[arg(long, value_name = "NAME")]
     pub table: Option<String>,
-    /// Where the local stack keeps its data
+    /// Data directory of the local stack
     #[arg(long, value_name = "DIR", default_value = ".simswap")]
     pub data_dir: PathBuf,
 }
 
-/// Whose token.
+/// The claims of a token.
 #[derive(Debug, clap::Args)]
 pub struct Token {
-    /// OWNER, RESELLER or ADMIN; any other is signed too, and refused by the API
+    /// OWNER, RESELLER or ADMIN; a token with another role is printed too, but the API rejects it
     pub role: String,
-    /// The customer of an OWNER
+    /// Customer of an OWNER
     #[arg(long)]
     pub customer: Option<String>,
-    /// The reseller of a RESELLER
+    /// Reseller of a RESELLER
     #[arg(long)]
     pub reseller: Option<String>,
-    /// Seconds from now; a negative number makes an expired token
+    /// Seconds until the token expires; a negative number prints an expired token
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, allow_negative_numbers = true)]
     pub expires_in: i64,
-    /// Where the stack keeps its data
+    /// Data directory of the stack
     #[arg(long, value_name = "DIR", default_value = ".simswap")]
     pub data_dir: PathBuf,
 }
 
 impl Target {
-    /// Whether it is the local stack's.
+    /// Whether the table is that of the local stack.
     pub fn is_local(&self) -> bool {
         self.endpoint.is_none() && self.table.is_none()
     }
 }
 
-/// An `http` or `https` URL, without the slash at its end, so that a path can be appended.
+/// Parses an `http` or `https` URL, and removes the slash at the end, so that a path can be appended.
 fn base_url(text: &str) -> Result<String, String> {
     let known = ["http://", "https://"].iter().any(|scheme| {
         text.strip_prefix(scheme)
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_the_contracts() {
+    fn the_defaults_are_the_documented_ones() {
         let start = parse("").unwrap().start;
         assert_eq!(start.port, 9000);
         assert_eq!(start.data_dir, PathBuf::from(".simswap"));
@@ -201,8 +201,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
-        for (line, fits) in [
+    fn invalid_arguments_are_rejected() {
+        for (line, valid) in [
             ("--port 0 --fresh --network-delay 1s500ms", true),
             (
                 "--smdp-url http://127.0.0.1:9100/ --network-url https://n.example/base",
@@ -231,7 +231,7 @@ mod tests {
             ("sim 8931086000000002019", false),
             ("stop", false),
         ] {
-            assert_eq!(parse(line).is_ok(), fits, "{line}");
+            assert_eq!(parse(line).is_ok(), valid, "{line}");
         }
         assert_eq!(base_url("http://a/").unwrap(), "http://a");
     }

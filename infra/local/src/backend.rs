@@ -1,4 +1,5 @@
-//! The ground that everything stands on: the embedded DynamoDB with its table, and the KMS, over one data directory. Who uses it is elsewhere.
+//! The embedded DynamoDB with its table, and the KMS, over one data directory or in memory. What uses them is
+//! elsewhere.
 
 use std::path::Path;
 
@@ -12,45 +13,45 @@ use crate::clients::Clients;
 use crate::data_dir::TABLES;
 use crate::event_source;
 use crate::kms::{self, Kms};
-use crate::stack::{failed, listen, serve, told, url};
+use crate::serving::{listen, serve, signalled, spawn, url};
 
-/// The table's name.
+/// The name of the table.
 pub(crate) const TABLE: &str = "simswap";
 
-/// The embedded DynamoDB and the KMS, listening.
+/// The embedded DynamoDB and the KMS, which serve requests.
 pub(crate) struct Backend {
-    /// The engine.
+    /// The database engine.
     pub(crate) database: Database,
-    /// Where it listens.
+    /// The URL of DynamoDB.
     pub(crate) dynamodb: String,
-    /// Where the KMS listens.
+    /// The URL of the KMS.
     pub(crate) kms: String,
     /// The table.
     pub(crate) store: Store,
-    /// Both servers: they end when they are told to close.
+    /// Both servers, which end when the signal `closing` is set.
     pub(crate) tasks: Vec<JoinHandle<()>>,
 }
 
 impl Backend {
-    /// Opens the files of the directory, which the caller owns, or keeps all in memory. The table is made if there is none.
+    /// Opens the files of the data directory, which the caller owns, or keeps all data in memory. Creates the table if
+    /// there is none.
     pub(crate) async fn open(data_dir: Option<&Path>, closing: &watch::Receiver<bool>) -> Result<Self, StartError> {
         let mut tasks = Vec::new();
         let database = open_database(data_dir)?;
         let listener = listen(0).await?;
         let dynamodb = url(&listener)?;
-        let engine = dynoxide::server::serve_with_shutdown(listener, database.clone(), told(closing));
-        tasks.push(tokio::spawn(async move {
-            if let Err(error) = engine.await {
-                tracing::error!(error, "the embedded DynamoDB ended");
-            }
-        }));
+        let engine = dynoxide::server::serve_with_shutdown(listener, database.clone(), signalled(closing));
+        tasks.push(spawn("the embedded DynamoDB", engine));
         let kms = serve(listen(0).await?, Kms::open(data_dir)?.router(), &mut tasks, closing)?;
 
         let clients = Clients::of(&kms);
         let client = clients.dynamodb(&dynamodb);
-        let table = database.get_table_metadata(TABLE).map_err(failed("the table"))?;
+        let table = database
+            .get_table_metadata(TABLE)
+            .map_err(StartError::context("the table"))?;
         if table.is_none() {
-            store::create_table(&client, TABLE).await.map_err(failed("the table"))?;
+            let created = store::create_table(&client, TABLE).await;
+            created.map_err(StartError::context("the table"))?;
         }
         if let Some(data_dir) = data_dir {
             event_source::index_stream(&data_dir.join(TABLES))?;
@@ -71,5 +72,5 @@ fn open_database(data_dir: Option<&Path>) -> Result<Database, StartError> {
         None => Database::memory(),
         Some(data_dir) => Database::new(&data_dir.join(TABLES).to_string_lossy()),
     }
-    .map_err(failed("the embedded DynamoDB"))
+    .map_err(StartError::context("the embedded DynamoDB"))
 }

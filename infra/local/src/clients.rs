@@ -1,28 +1,19 @@
-//! The functions' AWS clients, pointed at the parts of this stack. What they are used for is the functions' affair.
+//! The AWS clients of the functions, configured for the parts of this stack.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_dynamodb::config::Credentials;
+use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 
-/// Makes clients.
+/// Creates clients.
 pub(crate) struct Clients {
     sdk: SdkConfig,
     kms: String,
 }
 
 impl Clients {
-    /// `kms` is where the KMS listens. The parts speak HTTP, so that these clients need no certificates.
+    /// `kms` is the URL of the KMS. The clients need no root certificates, because the parts speak plain HTTP.
     pub(crate) fn of(kms: &str) -> Self {
-        let sdk = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::from_static("eu-central-1"))
-            .credentials_provider(aws_sdk_dynamodb::config::SharedCredentialsProvider::new(
-                Credentials::new("local", "local", None, None, "local"),
-            ))
-            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-            .timeout_config(edge::timeouts())
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .build();
+        let sdk = sdk().into_builder().timeout_config(edge::timeouts()).build();
         let kms = kms.to_owned();
         Self { sdk, kms }
     }
@@ -32,7 +23,7 @@ impl Clients {
         aws_sdk_dynamodb::Client::from_conf(config.endpoint_url(url).build())
     }
 
-    /// KMS's configuration: its client is the store's own.
+    /// The configuration of the KMS client, which the store creates.
     pub(crate) fn kms(&self) -> aws_sdk_kms::Config {
         aws_sdk_kms::config::Builder::from(&self.sdk)
             .endpoint_url(&self.kms)
@@ -44,15 +35,27 @@ impl Clients {
         aws_sdk_lambda::Client::from_conf(config.endpoint_url(url).build())
     }
 
-    /// Secrets Manager's configuration: its client is made by who needs a secret.
+    /// The configuration of the Secrets Manager client, which is created when a secret is needed.
     pub(crate) fn secrets(&self, url: &str) -> aws_sdk_secretsmanager::Config {
         aws_sdk_secretsmanager::config::Builder::from(&self.sdk)
             .endpoint_url(url)
             .build()
     }
 
-    /// SES's configuration: its client is the sender's own.
+    /// The configuration of the SES client, which deliver-esim creates.
     pub(crate) fn ses(&self, url: &str) -> aws_sdk_ses::Config {
         aws_sdk_ses::config::Builder::from(&self.sdk).endpoint_url(url).build()
     }
+}
+
+/// The configuration that all clients share, without timeouts.
+pub(crate) fn sdk() -> SdkConfig {
+    let credentials = Credentials::new("local", "local", None, None, "local");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::from_static("eu-central-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build()
 }

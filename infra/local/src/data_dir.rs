@@ -1,26 +1,28 @@
-//! Where a stack keeps its data, and that only one stack does at a time. What is in each file is the business of its part.
+//! The data directory of a stack: its files, and the lock that lets only one process use it. The part that owns a file
+//! knows its format.
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::StartError;
+use crate::{StartError, durable};
 
-/// Private RSA key that signs tokens.
+/// The private RSA key that signs tokens.
 pub const TOKEN_KEY: &str = "jwt.pem";
-/// Master key of the KMS that is played here.
+/// The master key of the KMS.
 pub const KMS_KEY: &str = "kms.key";
-/// Directory with one file per e-mail.
+/// The directory with one file per e-mail.
 pub const MAIL: &str = "mail";
-/// Directory with one file per stream consumer.
+/// The directory with one file per consumer of change records or of SES events.
 pub const CHECKPOINTS: &str = "checkpoints";
-/// The embedded DynamoDB's file.
+/// The file of the embedded DynamoDB.
 pub const TABLES: &str = "dynamodb.sqlite";
-/// Directory of the simulated SM-DP+ and network.
+/// The directory with the databases of the simulated SM-DP+ and network.
 pub const PEERS: &str = "peers";
 
 const LOCK: &str = "lock";
 
-/// A data directory that this process owns until the value is dropped or the process ends, however it ends.
+/// A locked data directory. The lock ends when the value is dropped, or with the process, even if that is killed.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -28,10 +30,10 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory if there is none, and takes its lock.
+    /// Creates the directory if there is none, and locks it.
     ///
     /// # Errors
-    /// When another stack runs on it, or it cannot be made or written.
+    /// When another process has locked it, or it cannot be created or written.
     pub fn own(path: &Path) -> Result<Self, StartError> {
         create(path)?;
         let lock = File::create(path.join(LOCK)).map_err(|error| unusable(path, &error))?;
@@ -53,14 +55,14 @@ impl DataDir {
         &self.path
     }
 
-    /// Removes what earlier runs kept here. Only names that a stack makes are removed, for a person may point at any
-    /// directory. The token key stays, so that a token printed before a fresh start is good after it.
+    /// Removes the data of earlier runs. It removes only files and directories that a stack creates, because the user
+    /// may have named any directory. The token key remains, so that a token printed before a fresh start stays valid.
     ///
     /// # Errors
-    /// When something cannot be removed.
+    /// When a file or directory cannot be removed.
     pub fn empty(&self) -> Result<(), StartError> {
         let database = ["", "-wal", "-shm"].map(|suffix| format!("{TABLES}{suffix}"));
-        // The key goes last: a table that outlived its key could never be read.
+        // The KMS key is removed last, because a table without its key could never be read.
         let names = [MAIL, CHECKPOINTS, PEERS].into_iter();
         let names = names.chain(database.iter().map(String::as_str));
         for name in names.chain([KMS_KEY]) {
@@ -78,7 +80,7 @@ impl DataDir {
     }
 }
 
-/// Makes a directory that only the owner may enter, if there is none.
+/// Creates a directory that only its owner may enter (mode 0700), if there is none.
 pub(crate) fn create(path: &Path) -> Result<(), StartError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -87,8 +89,36 @@ pub(crate) fn create(path: &Path) -> Result<(), StartError> {
     builder.create(path).map_err(|error| unusable(path, &error))
 }
 
-/// A path that cannot be read or written, in words.
-pub(crate) fn unusable(path: &Path, error: &std::io::Error) -> StartError {
+/// The path of a file in a subdirectory of the data directory. Creates the subdirectory if there is none.
+pub(crate) fn file_in(data_dir: &Path, directory: &str, file: &str) -> Result<PathBuf, StartError> {
+    let directory = data_dir.join(directory);
+    create(&directory)?;
+    Ok(directory.join(file))
+}
+
+/// Reads a key file of the data directory, or creates both. Without a data directory, makes a new key. `parse` checks
+/// the key, which has to be `format`.
+pub(crate) fn read_or_create_key<T>(
+    data_dir: Option<&Path>,
+    file: &str,
+    make: impl FnOnce() -> io::Result<Vec<u8>>,
+    parse: impl FnOnce(&[u8]) -> Option<T>,
+    format: &str,
+) -> Result<T, StartError> {
+    let (bytes, path) = match data_dir {
+        None => (make(), PathBuf::from(file)),
+        Some(directory) => {
+            create(directory)?;
+            let path = directory.join(file);
+            (durable::read_or_create(&path, make), path)
+        }
+    };
+    let bytes = bytes.map_err(|error| unusable(&path, &error))?;
+    parse(&bytes).ok_or_else(|| StartError(format!("{} is not {format}", path.display())))
+}
+
+/// The error for a path that cannot be read or written.
+pub(crate) fn unusable(path: &Path, error: &io::Error) -> StartError {
     StartError(format!("cannot use {}: {error}", path.display()))
 }
 
@@ -97,18 +127,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_owner_at_a_time() {
+    fn only_one_process_owns_a_directory() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("deep/down");
         let first = DataDir::own(&path).unwrap();
-        let refused = DataDir::own(&path).unwrap_err().to_string();
-        assert!(refused.contains("another simswap runs on"), "{refused}");
+        let error = DataDir::own(&path).unwrap_err().to_string();
+        assert!(error.contains("another simswap runs on"), "{error}");
         drop(first);
         DataDir::own(&path).unwrap();
     }
 
     #[test]
-    fn empty_removes_the_stacks_data_and_nothing_else() {
+    fn empty_removes_only_the_data_of_the_stack() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         let owned = DataDir::own(path).unwrap();
@@ -127,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_place_is_said_in_one_line() {
+    fn an_unusable_path_is_reported_on_one_line() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();

@@ -1,10 +1,11 @@
-//! What the API is, for people and for programs, under `/docs`: its description, and a page that renders it. No foreign host takes part.
+//! The API description under `/docs`, as a file and as a page that renders it. The page loads nothing from other hosts.
 
 use axum::Router;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::routing::get;
 
-/// The browser asks nobody but us: the renderer has its logo elsewhere.
+/// The browser loads everything from this stack. Without this policy, the renderer would load its logo from another
+/// host.
 const POLICY: &str = "default-src 'self'; style-src 'unsafe-inline'; img-src data:";
 
 const PAGE: &str = include_str!("../docs/index.html");
@@ -33,9 +34,9 @@ mod tests {
     use lambda_http::tower::ServiceExt;
 
     #[tokio::test]
-    async fn all_that_the_page_names_is_served_here() {
-        let named = PAGE.split('"').filter(|text| text.starts_with("/docs/"));
-        let paths: Vec<&str> = named.chain(["/docs"]).collect();
+    async fn everything_that_the_page_loads_is_served() {
+        let loaded = PAGE.split('"').filter(|text| text.starts_with("/docs/"));
+        let paths: Vec<&str> = loaded.chain(["/docs"]).collect();
         assert_eq!(paths.len(), 3);
         for path in paths {
             let request = Request::get(path).body(Body::empty()).unwrap();

@@ -1,4 +1,4 @@
-//! How the stack writes a file, so that a kill at any moment leaves the whole old one or the whole new one.
+//! Atomic file writes: a kill at any moment leaves either the complete old file or the complete new one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use crate::request_id::request_id;
 
-/// Reads the file, or makes it first. Of several processes that make it at the same time one wins, and all get its bytes.
-/// Only the owner may read the file (mode 0600).
+/// Reads the file, or creates it first. If several processes create it at the same time, one wins, and all return its
+/// bytes. Only the owner may read the file (mode 0600).
 pub(crate) fn read_or_create(path: &Path, make: impl FnOnce() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         found => return found,
     }
     let temporary = write_beside(path, &make()?)?;
-    // A link, unlike a rename, fails when the name is taken: whoever comes second does not overwrite the first one's key.
+    // A link, unlike a rename, fails if the name exists, so a second process does not overwrite the key of the first.
     let linked = fs::hard_link(&temporary, path);
     fs::remove_file(&temporary)?;
     match linked {
@@ -24,7 +24,7 @@ pub(crate) fn read_or_create(path: &Path, make: impl FnOnce() -> io::Result<Vec<
     fs::read(path)
 }
 
-/// Writes the file or replaces it. When this returns, the bytes survive a loss of power.
+/// Writes or replaces the file. When this returns, the bytes survive a power failure.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = write_beside(path, bytes)?;
     fs::rename(&temporary, path)?;
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_who_create_at_once_get_the_same_bytes() {
+    fn concurrent_creators_read_the_same_bytes() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         let start = std::sync::Barrier::new(8);
@@ -78,7 +78,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn only_the_owner_reads_it() {
+    fn only_the_owner_may_read_the_file() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");

@@ -1,4 +1,5 @@
-//! What only the local stack serves, under `/local`: the mail box, the customer's phone, and where each part listens.
+//! The routes under `/local`, which only the local stack has: the mailbox, the customer's phone, and the URLs of the
+//! parts.
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -14,12 +15,12 @@ use crate::guard::guarded;
 use crate::http_client::HttpClient;
 use crate::mailbox::{Listed, Mailbox};
 
-/// Where each part listens: URLs without a slash at their end, and the table's name.
+/// The URLs of the parts of the stack, without a slash at the end, and the name of the table.
 #[derive(Debug, Clone, Serialize)]
 pub struct Endpoints {
     /// The embedded DynamoDB.
     pub dynamodb: String,
-    /// The mail box, which takes SES's `SendRawEmail`.
+    /// The mailbox, which accepts `SendRawEmail` of SES.
     pub ses: String,
     /// The KMS.
     pub kms: String,
@@ -31,9 +32,9 @@ pub struct Endpoints {
     pub network: String,
     /// The API.
     pub api: String,
-    /// Where the peers call back: the API, unless that is by mutual TLS.
+    /// The base URL of callbacks: that of the API, except with mutual TLS.
     pub callbacks: String,
-    /// The table.
+    /// The name of the table.
     pub table: String,
 }
 
@@ -44,7 +45,8 @@ struct Local {
     smdp: HttpClient,
 }
 
-/// The routes under `/local`, for whoever sits at this machine. The phone's is the simulated SM-DP+'s: it is passed on to it.
+/// The routes under `/local`, for programs on this machine. Requests of the phone are forwarded to the simulated
+/// SM-DP+.
 pub(crate) fn router(endpoints: Endpoints, mailbox: Mailbox, smdp: HttpClient) -> Router {
     let router = Router::new()
         .route("/local/mail", get(list_mail))
@@ -69,29 +71,29 @@ async fn list_mail(State(local): State<Local>) -> Json<Vec<Listed>> {
 async fn show_mail(State(local): State<Local>, Path(id): Path<String>) -> Response {
     match local.mailbox.raw(&id) {
         Some(raw) => ([(CONTENT_TYPE, "message/rfc822")], raw).into_response(),
-        None => refuse(StatusCode::NOT_FOUND, "there is no such mail"),
+        None => error(StatusCode::NOT_FOUND, "there is no such mail"),
     }
 }
 
 async fn install(State(local): State<Local>, body: Bytes) -> Response {
     let url = format!("{}/local/phone/install", local.endpoints.smdp);
     match local.smdp.post_json(&url, body).await {
-        Ok(answer) => {
-            let content_type = answer.headers.get(CONTENT_TYPE).cloned();
-            let mut response = (answer.status, answer.body).into_response();
+        Ok(forwarded) => {
+            let content_type = forwarded.headers.get(CONTENT_TYPE).cloned();
+            let mut response = (forwarded.status, forwarded.body).into_response();
             if let Some(content_type) = content_type {
                 response.headers_mut().insert(CONTENT_TYPE, content_type);
             }
             response
         }
-        Err(error) => {
-            tracing::error!(%error, "the SM-DP+ does not answer");
-            refuse(StatusCode::BAD_GATEWAY, "the SM-DP+ does not answer")
+        Err(reason) => {
+            tracing::error!(error = %reason, "the SM-DP+ does not respond");
+            error(StatusCode::BAD_GATEWAY, "the SM-DP+ does not answer")
         }
     }
 }
 
-fn refuse(status: StatusCode, message: &str) -> Response {
+fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"message": message}))).into_response()
 }
 
@@ -139,10 +141,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_phone_is_passed_on_to_the_smdp() {
+    async fn requests_of_the_phone_are_forwarded_to_the_smdp() {
         let smdp = Router::new().route(
             "/local/phone/install",
-            post(async |Json(asked): Json<Value>| (StatusCode::CONFLICT, Json(asked))),
+            post(async |Json(body): Json<Value>| (StatusCode::CONFLICT, Json(body))),
         );
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -150,15 +152,15 @@ mod tests {
 
         let mailbox = Mailbox::open(None).unwrap();
         let stack = router(endpoints(url), mailbox.clone(), HttpClient::new());
-        let answer = call(&stack, "POST", "/local/phone/install", r#"{"a":1}"#).await;
-        assert_eq!(answer, (409, "application/json".to_owned(), r#"{"a":1}"#.to_owned()));
+        let response = call(&stack, "POST", "/local/phone/install", r#"{"a":1}"#).await;
+        assert_eq!(response, (409, "application/json".to_owned(), r#"{"a":1}"#.to_owned()));
 
         let silent = router(endpoints("http://127.0.0.1:1".to_owned()), mailbox, HttpClient::new());
         assert_eq!(call(&silent, "POST", "/local/phone/install", "{}").await.0, 502);
     }
 
     #[tokio::test]
-    async fn the_rest() {
+    async fn endpoints_and_mails_are_served() {
         let stack = router(
             endpoints("http://p".to_owned()),
             Mailbox::open(None).unwrap(),

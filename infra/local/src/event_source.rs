@@ -1,4 +1,5 @@
-//! Plays an event source mapping: reads the table's stream and delivers its records to one function. Which records is the filter's.
+//! An event source mapping: reads the table's stream and delivers change records to one function, in batches and with
+//! retries. Which records match is in `filter.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,56 +24,56 @@ use crate::data_dir::{self, CHECKPOINTS, unusable};
 use crate::filter::Filter;
 use crate::functions::Functions;
 
-/// Records in one event at most, unless it is asked otherwise.
+/// The default maximum number of records in one event.
 pub(crate) const BATCH: usize = 10;
-/// Events that one consumer has under way at most.
+/// The maximum number of concurrent events of one consumer.
 const IN_FLIGHT: usize = 4;
-/// Waiting records that are enough: no more are read until some are delivered.
+/// The number of waiting records above which no more are read.
 const READ_AHEAD: usize = 1000;
-/// How long an idle pump waits before it looks again.
+/// The interval at which an idle event source polls the stream.
 const IDLE: Duration = Duration::from_millis(25);
-/// Deliveries of a record at most.
-const ATTEMPTS: u32 = 5;
-/// How long a failed record waits at first; the wait doubles up to the second.
+/// The maximum number of deliveries of a record.
+const MAX_ATTEMPTS: u32 = 5;
+/// The first and the longest wait of a failed record. The wait doubles with each attempt.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
-/// One consumer of the stream. Several run side by side and know nothing of each other.
+/// One consumer of the stream. Several can run concurrently, and are independent of each other.
 pub struct EventSource {
-    /// Has the table.
+    /// The database that contains the table.
     pub database: Database,
-    /// A table with a stream.
+    /// The name of a table with a stream.
     pub table: String,
-    /// Has the function.
+    /// The functions, among them the consumer.
     pub functions: Arc<Functions>,
-    /// Gets the records.
+    /// The name of the function that receives the records.
     pub function: &'static str,
-    /// A record is delivered when one of them fits, or when there is none.
+    /// A record is delivered if it matches one of these filters, or if there are none.
     pub filters: Vec<Filter>,
-    /// Records in one event at most.
+    /// The maximum number of records in one event.
     pub batch: usize,
-    /// Where the checkpoint is kept; nowhere: each run starts at the stream's beginning.
+    /// The directory that stores the checkpoint. With `None`, each run starts at the beginning of the stream.
     pub data_dir: Option<PathBuf>,
-    /// Where records go that were delivered in vain too often.
+    /// Receives the records whose delivery failed too often.
     pub dead_letters: DeadLetters,
 }
 
-/// The on-failure queue of event source mappings: records that were given up, oldest first.
+/// The dead-letter queue: records whose delivery was given up, oldest first.
 #[derive(Debug, Clone, Default)]
 pub struct DeadLetters(Arc<Mutex<Vec<Value>>>);
 
 impl DeadLetters {
-    /// All of them.
+    /// All records in the queue.
     pub fn list(&self) -> Vec<Value> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn take(&self, records: Vec<Value>) {
+    fn push(&self, records: Vec<Value>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(records);
     }
 }
 
-/// Gives the engine's stream the index that it lacks. It keeps every record for ever and looks for the newest at each
-/// write and each poll; without the index both grow slower with every write.
+/// Adds an index that the engine's stream lacks. The engine keeps every record for ever, and searches for the newest at
+/// each write and each poll; without the index, both become slower with every write.
 ///
 /// # Errors
 /// When the database file cannot be written.
@@ -85,35 +86,35 @@ pub fn index_stream(database: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Everything at or before it in the stream is done.
+/// A position in the stream; all records up to `after` are done.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Checkpoint {
     stream: String,
     after: Option<String>,
 }
 
-/// A record that was read and is not done. Failed ones wait here beside later ones instead of holding them back, as a
-/// real shard would: a consumer reads the row that a record names, so neither order nor a repeat matters to it.
+/// A record that was read and is not done. A failed record does not hold back later ones, as it would in a real shard:
+/// a consumer reads the row that a record names, so neither the order nor a repetition matters to it.
 struct Pending {
     event: Value,
     item: String,
-    /// The record before it in the stream, if any.
+    /// The sequence number of the previous record in the stream, if any.
     before: Option<String>,
     due: Instant,
-    tries: u32,
+    attempts: u32,
     in_flight: bool,
 }
 
 struct Progress {
-    /// By sequence number: the engine's have one width, so their order as text is their order.
+    /// By sequence number. All have the same length, so they sort correctly as text.
     pending: BTreeMap<String, Pending>,
-    /// The last record that was read.
+    /// The sequence number of the last record that was read.
     read: Option<String>,
 }
 
 impl EventSource {
-    /// Delivers until `stop` is ready, then waits for the events under way. A function that fails gets the same records
-    /// again, five times in all.
+    /// Delivers until `stop` completes, and then waits for the events in flight. A record that fails is delivered up to
+    /// five times in all.
     ///
     /// # Errors
     /// When the table has no stream, or the checkpoint cannot be written.
@@ -123,15 +124,14 @@ impl EventSource {
         let file = match &self.data_dir {
             None => None,
             Some(data_dir) => {
-                let directory = data_dir.join(CHECKPOINTS);
-                data_dir::create(&directory)?;
-                Some(directory.join(format!("{}.json", self.function)))
+                let file = format!("{}.json", self.function);
+                Some(data_dir::file_in(data_dir, CHECKPOINTS, &file)?)
             }
         };
         let mut saved = file
             .as_ref()
             .and_then(|file| serde_json::from_slice::<Checkpoint>(&fs::read(file).ok()?).ok())
-            // A table that was made anew has another stream.
+            // A table that was deleted and created again has another stream.
             .filter(|saved| saved.stream == stream)
             .unwrap_or(Checkpoint {
                 stream: stream.clone(),
@@ -158,16 +158,16 @@ impl EventSource {
                 {
                     let (functions, function) = (self.functions.clone(), self.function);
                     in_flight.spawn(async move {
-                        let answer = functions.invoke(function, event).await;
-                        (batch, answer.map_err(|error| error.to_string()))
+                        let response = functions.invoke(function, event).await;
+                        (batch, response.map_err(|error| error.to_string()))
                     });
                 }
             }
             if let Some(file) = &file
-                && *progress.done() != saved.after
+                && *progress.checkpoint() != saved.after
             {
-                saved.after = progress.done().clone();
-                // Not made to survive a loss of power: a lost checkpoint only delivers again.
+                saved.after = progress.checkpoint().clone();
+                // Not synced to disk: if the checkpoint is lost, records are only delivered again.
                 let temporary = file.with_extension("tmp");
                 fs::write(&temporary, json!(saved).to_string())
                     .and_then(|()| fs::rename(&temporary, file))
@@ -179,16 +179,16 @@ impl EventSource {
             tokio::select! {
                 biased;
                 Some(ended) = in_flight.join_next() => {
-                    let (batch, answer) = ended.expect("a delivery does not panic");
-                    let failed = answer.and_then(|answer| failures(&answer, &batch));
+                    let (batch, response) = ended.expect("invoking a function does not panic");
+                    let failed = response.and_then(|response| failures(&response, &batch));
                     match &failed {
                         Ok(waiting) => tracing::debug!(function = self.function, ?waiting, "delivered"),
-                        Err(error) => tracing::warn!(function = self.function, error, "stream records are delivered again"),
+                        Err(error) => tracing::warn!(function = self.function, error, "stream records will be delivered again"),
                     }
                     let dead = progress.settle(&batch, failed.ok().as_ref(), Instant::now());
                     if !dead.is_empty() {
-                        tracing::error!(function = self.function, records = dead.len(), "stream records are given up");
-                        self.dead_letters.take(dead);
+                        tracing::error!(function = self.function, records = dead.len(), "stream records were given up");
+                        self.dead_letters.push(dead);
                     }
                 }
                 () = &mut stop, if !stopping => stopping = true,
@@ -205,7 +205,7 @@ impl EventSource {
         let listed = self
             .database
             .list_streams(request)
-            .map_err(|error| self.broken(&error))?;
+            .map_err(|error| self.unreadable(&error))?;
         let stream = listed.streams.into_iter().next_back();
         stream
             .map(|stream| stream.stream_arn)
@@ -220,8 +220,8 @@ impl EventSource {
         let described = self
             .database
             .describe_stream(request)
-            .map_err(|error| self.broken(&error))?;
-        // The engine has one shard per stream.
+            .map_err(|error| self.unreadable(&error))?;
+        // The engine has one shard in each stream.
         let shard = described.stream_description.shards.into_iter().next();
         let request = GetShardIteratorRequest {
             stream_arn: stream.to_owned(),
@@ -235,40 +235,40 @@ impl EventSource {
         let iterator = self
             .database
             .get_shard_iterator(request)
-            .map_err(|error| self.broken(&error))?;
+            .map_err(|error| self.unreadable(&error))?;
         Ok(iterator.shard_iterator.unwrap_or_default())
     }
 
-    fn broken(&self, error: &DynoxideError) -> StartError {
+    fn unreadable(&self, error: &DynoxideError) -> StartError {
         StartError(format!("cannot read the stream of {}: {error}", self.table))
     }
 
-    /// Reads what is new and gives how much that was.
+    /// Reads new records, and returns their number.
     async fn read(&self, iterator: &mut String, stream: &str, progress: &mut Progress) -> Result<usize, DynoxideError> {
         let request = GetRecordsRequest {
             shard_iterator: iterator.clone(),
             limit: Some(READ_AHEAD),
         };
         let database = self.database.clone();
-        let answer = tokio::task::spawn_blocking(move || database.get_records(request))
+        let response = tokio::task::spawn_blocking(move || database.get_records(request))
             .await
             .expect("the engine does not panic")?;
-        if let Some(next) = answer.next_shard_iterator {
+        if let Some(next) = response.next_shard_iterator {
             *iterator = next;
         }
-        let count = answer.records.len();
-        for record in answer.records {
+        let count = response.records.len();
+        for record in response.records {
             let sequence_number = record.dynamodb.sequence_number.clone();
             let mut event = json!(record);
             event["eventSourceARN"] = stream.into();
             let before = progress.read.replace(sequence_number.clone());
-            if self.filters.is_empty() || self.filters.iter().any(|filter| filter.fits(&event)) {
+            if self.filters.is_empty() || self.filters.iter().any(|filter| filter.matches(&event)) {
                 let pending = Pending {
                     item: event["dynamodb"]["Keys"].to_string(),
                     event,
                     before,
                     due: Instant::now(),
-                    tries: 0,
+                    attempts: 0,
                     in_flight: false,
                 };
                 progress.pending.insert(sequence_number, pending);
@@ -279,8 +279,8 @@ impl EventSource {
 }
 
 impl Progress {
-    /// The last record before the first that is not done.
-    fn done(&self) -> &Option<String> {
+    /// The sequence number of the last record before the first one that is not done.
+    fn checkpoint(&self) -> &Option<String> {
         match self.pending.first_key_value() {
             Some((_, first)) => &first.before,
             None => &self.read,
@@ -288,12 +288,12 @@ impl Progress {
     }
 
     fn waiting(&self) -> usize {
-        let never_tried = |pending: &&Pending| pending.tries == 0 && !pending.in_flight;
-        self.pending.values().filter(never_tried).count()
+        let never_attempted = |pending: &&Pending| pending.attempts == 0 && !pending.in_flight;
+        self.pending.values().filter(never_attempted).count()
     }
 
-    /// The next records that are due, and the event that carries them. An item that is under way in one event is not put
-    /// into another: two invocations would only fight over its row.
+    /// The next records that are due, and the event that contains them. Records of an item that is in flight wait,
+    /// because two concurrent invocations would only conflict over the item's row.
     fn take_batch(&mut self, now: Instant, most: usize) -> Option<(Vec<String>, String)> {
         let in_flight = self.pending.values().filter(|pending| pending.in_flight);
         let items: BTreeSet<String> = in_flight.map(|pending| pending.item.clone()).collect();
@@ -309,8 +309,8 @@ impl Progress {
         (!batch.is_empty()).then(|| (batch, json!({"Records": records}).to_string()))
     }
 
-    /// Takes what is done out, and lets the failed ones, all without a list of them, wait longer than before. Gives those
-    /// that failed too often.
+    /// Removes the records that are done, and reschedules the failed ones with a longer wait. `failed` has their
+    /// sequence numbers; with `None`, the whole batch failed. Returns the records that failed too often.
     fn settle(&mut self, batch: &[String], failed: Option<&BTreeSet<String>>, now: Instant) -> Vec<Value> {
         let mut dead = Vec::new();
         for sequence_number in batch {
@@ -320,20 +320,20 @@ impl Progress {
             if failed.is_some_and(|failed| !failed.contains(sequence_number)) {
                 continue;
             }
-            pending.tries += 1;
-            if pending.tries == ATTEMPTS {
+            pending.attempts += 1;
+            if pending.attempts == MAX_ATTEMPTS {
                 dead.push(pending.event);
                 continue;
             }
             pending.in_flight = false;
-            pending.due = now + BACKOFF[1].min(BACKOFF[0] * 2_u32.pow(pending.tries - 1));
+            pending.due = now + BACKOFF[1].min(BACKOFF[0] * 2_u32.pow(pending.attempts - 1));
             self.pending.insert(sequence_number.clone(), pending);
         }
         dead
     }
 }
 
-/// A partial batch response.
+/// A partial batch response of Lambda.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct BatchResponse {
@@ -346,18 +346,18 @@ struct ItemFailure {
     item_identifier: String,
 }
 
-/// Which of the batch failed. As at Lambda an answer without a list means none, and one with a name that is not in the
-/// batch means all, which is the error.
-fn failures(answer: &str, batch: &[String]) -> Result<BTreeSet<String>, String> {
+/// The records of the batch that failed. As in Lambda, a response without a list means that none failed. An error, such
+/// as a name that is not in the batch, means that all failed.
+fn failures(response: &str, batch: &[String]) -> Result<BTreeSet<String>, String> {
     let response: Option<BatchResponse> =
-        serde_json::from_str(answer).map_err(|_| "the answer is no partial batch response".to_owned())?;
+        serde_json::from_str(response).map_err(|_| "the response is not a partial batch response".to_owned())?;
     let failed = response
         .and_then(|response| response.batch_item_failures)
         .unwrap_or_default();
     let failed: BTreeSet<String> = failed.into_iter().map(|failure| failure.item_identifier).collect();
     match failed.iter().all(|name| batch.contains(name)) {
         true => Ok(failed),
-        false => Err("the answer names a record that was not delivered".to_owned()),
+        false => Err("the response names a record that was not in the batch".to_owned()),
     }
 }
 
@@ -393,17 +393,17 @@ mod tests {
     }
 
     fn put(database: &Database, pk: &str) {
-        // A put that changes nothing makes no stream record, so every put differs.
+        // A put that changes nothing creates no change record, so every put differs.
         let version = crate::request_id::request_id();
         let item = json!({"TableName": "rows", "Item": {"pk": {"S": pk}, "version": {"S": version}}});
         database.put_item(from_json(item)).unwrap();
     }
 
-    /// A pump whose function tells each key that it gets and fails as often as it is told to.
+    /// A running event source, whose function sends each key that it receives, and fails as configured.
     struct Running {
         delivered: mpsc::UnboundedReceiver<String>,
         stop: oneshot::Sender<()>,
-        pump: JoinHandle<Result<(), StartError>>,
+        event_source: JoinHandle<Result<(), StartError>>,
         dead_letters: DeadLetters,
     }
 
@@ -419,10 +419,10 @@ mod tests {
     }
 
     fn start(database: &Database, filter: Option<Value>, data_dir: Option<&Path>, failing: Failing) -> Running {
-        let (tell, delivered) = mpsc::unbounded_channel();
+        let (sender, delivered) = mpsc::unbounded_channel();
         let seen = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
         let handler = events(move |event: LambdaEvent<Event>| {
-            let (tell, seen) = (tell.clone(), seen.clone());
+            let (sender, seen) = (sender.clone(), seen.clone());
             async move {
                 let mut response = DynamoDbEventResponse::default();
                 let mut whole = false;
@@ -435,13 +435,13 @@ mod tests {
                         failure.item_identifier = record.change.sequence_number;
                         response.batch_item_failures.push(failure);
                     }
-                    tell.send(pk).unwrap();
+                    sender.send(pk).unwrap();
                 }
                 if whole { Err("whole") } else { Ok(response) }
             }
         });
         let dead_letters = DeadLetters::default();
-        let pump = EventSource {
+        let event_source = EventSource {
             database: database.clone(),
             table: "rows".to_owned(),
             functions: Arc::new(Functions::InProcess(BTreeMap::from([("f", handler)]))),
@@ -456,7 +456,7 @@ mod tests {
         Running {
             delivered,
             stop,
-            pump: tokio::spawn(pump.run(stopped)),
+            event_source: tokio::spawn(event_source.run(stopped)),
             dead_letters,
         }
     }
@@ -466,10 +466,10 @@ mod tests {
             self.delivered.recv().await.unwrap()
         }
 
-        /// Stops, and gives what was delivered besides what was asked for.
+        /// Stops the event source, and returns the remaining keys that were delivered.
         async fn stop(mut self) -> Vec<String> {
             self.stop.send(()).unwrap();
-            self.pump.await.unwrap().unwrap();
+            self.event_source.await.unwrap().unwrap();
             let mut rest = Vec::new();
             while let Some(pk) = self.delivered.recv().await {
                 rest.push(pk);
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_record_is_delivered_once_in_order_and_new_ones_too() {
+    async fn each_record_is_delivered_once_and_new_records_too() {
         let database = database();
         let expected: Vec<String> = (10..35).map(|n| n.to_string()).collect();
         expected.iter().for_each(|pk| put(&database, pk));
@@ -488,7 +488,7 @@ mod tests {
         for _ in &expected {
             delivered.push(running.next().await);
         }
-        // Batches run side by side.
+        // Batches run concurrently.
         delivered.sort();
         assert_eq!(delivered, expected);
         put(&database, "later");
@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_failed_comes_again_and_holds_back_nothing() {
+    async fn failed_records_are_delivered_again_and_hold_back_no_others() {
         for (failing, again) in [(Failing::Named, vec!["2!"]), (Failing::Whole, vec!["1", "2!", "3"])] {
             let database = database();
             ["1", "2!", "3"].iter().for_each(|pk| put(&database, pk));
@@ -513,7 +513,7 @@ mod tests {
         assert_eq!(running.next().await, "poison!");
         put(&database, "good");
         let mut seen = BTreeMap::from([("poison!".to_owned(), 1)]);
-        while seen.get("poison!") != Some(&ATTEMPTS) || !seen.contains_key("good") {
+        while seen.get("poison!") != Some(&MAX_ATTEMPTS) || !seen.contains_key("good") {
             *seen.entry(running.next().await).or_insert(0) += 1;
         }
         let dead_letters = running.dead_letters.clone();
@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_filter_decides() {
+    async fn only_matching_records_are_delivered() {
         let database = database();
         ["A#1", "B#1", "A#2"].iter().for_each(|pk| put(&database, pk));
         let filter = json!({"eventName": ["INSERT"], "dynamodb": {"Keys": {"pk": {"S": [{"prefix": "A#"}]}}}});
@@ -536,7 +536,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_restart_goes_on_at_the_first_that_is_not_done() {
+    async fn a_restart_continues_at_the_first_record_that_is_not_done() {
         let database = database();
         let directory = tempfile::tempdir().unwrap();
         ["1", "2!", "3"].iter().for_each(|pk| put(&database, pk));
@@ -546,7 +546,7 @@ mod tests {
         }
         running.stop().await;
 
-        // "1" is done for good; "3" comes again, for the checkpoint does not pass "2!".
+        // "1" is not delivered again, but "3" is, because the checkpoint stays before "2!".
         let mut running = start(&database, None, Some(directory.path()), Failing::Never);
         assert_eq!([running.next().await, running.next().await], ["2!", "3"]);
         assert_eq!(running.stop().await, Vec::<String>::new());
@@ -564,22 +564,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_table_without_a_stream_is_said() {
+    async fn a_table_without_a_stream_is_reported() {
         let database = Database::memory().unwrap();
         let running = start(&database, None, None, Failing::Never);
-        let error = running.pump.await.unwrap().unwrap_err();
+        let error = running.event_source.await.unwrap().unwrap_err();
         assert_eq!(error.to_string(), "the table rows has no stream");
     }
 
     #[test]
-    fn an_item_is_in_one_event_at_a_time_and_failures_wait_longer_each_time() {
+    fn an_item_is_in_one_event_at_a_time_and_each_failure_waits_longer() {
         let now = Instant::now();
         let pending = |item: &str| Pending {
             event: Value::Null,
             item: item.to_owned(),
             before: None,
             due: now,
-            tries: 0,
+            attempts: 0,
             in_flight: false,
         };
         let mut progress = Progress {
@@ -603,9 +603,9 @@ mod tests {
     }
 
     #[test]
-    fn what_an_answer_means() {
+    fn responses_are_interpreted_as_in_lambda() {
         let batch = ["1".to_owned(), "2".to_owned()];
-        for (answer, failed) in [
+        for (response, failed) in [
             ("null", Some(0)),
             ("{}", Some(0)),
             (r#"{"batchItemFailures": null}"#, Some(0)),
@@ -617,12 +617,12 @@ mod tests {
             (r#"{"batchItemFailures": [{"itemIdentifier": "3"}]}"#, None),
             ("\"done\"", None),
         ] {
-            assert_eq!(failures(answer, &batch).ok().map(|f| f.len()), failed, "{answer}");
+            assert_eq!(failures(response, &batch).ok().map(|f| f.len()), failed, "{response}");
         }
     }
 
     #[test]
-    fn the_engines_questions_use_the_index() {
+    fn the_queries_of_the_engine_use_the_index() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
         let database = Database::new(path.to_str().unwrap()).unwrap();
@@ -631,13 +631,13 @@ mod tests {
         index_stream(&path).unwrap();
         put(&database, "1");
         let connection = rusqlite::Connection::open(&path).unwrap();
-        for question in [
+        for query in [
             "SELECT COALESCE(MAX(CAST(sequence_number AS INTEGER)), 0) + 1 FROM _stream_records WHERE table_name = 't'",
             "SELECT event_name FROM _stream_records WHERE table_name = 't' AND shard_id = 's'
              AND CAST(sequence_number AS INTEGER) > 5 ORDER BY CAST(sequence_number AS INTEGER) ASC LIMIT 9",
         ] {
             let plan: String = connection
-                .query_row(&format!("EXPLAIN QUERY PLAN {question}"), [], |row| row.get(3))
+                .query_row(&format!("EXPLAIN QUERY PLAN {query}"), [], |row| row.get(3))
                 .unwrap();
             assert!(
                 plan.starts_with("SEARCH") && plan.contains("simswap_stream_records"),

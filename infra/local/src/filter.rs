@@ -1,10 +1,12 @@
-//! Event filters as an event source mapping has them: which stream records reach a function. Delivering is the pump's.
+//! Event filters of an event source mapping, which select the change records for a function. Delivery is in
+//! `event_source.rs`.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// One `Pattern` of a mapping's `FilterCriteria`. Fields are joined by "and", the values of a field by "or".
+/// One `Pattern` of the `FilterCriteria` of a mapping. A record matches if all fields match; a field matches if one of
+/// its values does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter(BTreeMap<String, Rule>);
 
@@ -21,10 +23,10 @@ enum Leaf {
 }
 
 impl Filter {
-    /// Takes a pattern of nested objects whose leaves are arrays of literals and `{"prefix": "…"}`.
+    /// Parses a pattern of nested objects whose leaves are arrays of literals and `{"prefix": "…"}`.
     ///
     /// # Errors
-    /// When the pattern has anything else: Lambda has more rules, and one that is quietly not understood would lose records.
+    /// When the pattern contains another rule of Lambda: if it were ignored, records would be lost.
     pub fn parse(pattern: &Value) -> Result<Self, String> {
         let fields = pattern
             .as_object()
@@ -40,11 +42,11 @@ impl Filter {
         rules.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether the record fits.
-    pub fn fits(&self, record: &Value) -> bool {
+    /// Whether the record matches.
+    pub fn matches(&self, record: &Value) -> bool {
         self.0.iter().all(|(name, rule)| match (rule, record.get(name)) {
             (_, None) => false,
-            (Rule::Nested(filter), Some(value)) => filter.fits(value),
+            (Rule::Nested(filter), Some(value)) => filter.matches(value),
             (Rule::OneOf(leaves), Some(value)) => leaves.iter().any(|leaf| match leaf {
                 Leaf::Equal(expected) => expected == value,
                 Leaf::Prefix(prefix) => value.as_str().is_some_and(|v| v.starts_with(prefix)),
@@ -55,10 +57,10 @@ impl Filter {
 
 fn leaf(leaf: &Value) -> Result<Leaf, String> {
     match leaf {
-        Value::Array(_) => Err(format!("a filter knows no list as a value: {leaf}")),
+        Value::Array(_) => Err(format!("a list is not supported as a filter value: {leaf}")),
         Value::Object(rule) => match (rule.get("prefix"), rule.len()) {
             (Some(Value::String(prefix)), 1) => Ok(Leaf::Prefix(prefix.clone())),
-            _ => Err(format!("a filter knows no rule but prefix: {leaf}")),
+            _ => Err(format!("the only supported filter rule is prefix: {leaf}")),
         },
         literal => Ok(Leaf::Equal(literal.clone())),
     }
@@ -70,9 +72,9 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_fits() {
+    fn records_match_by_equality_and_prefix() {
         let record = json!({"eventName": "MODIFY", "dynamodb": {"Keys": {"pk": {"S": "A#1"}, "sk": {"S": "A"}}, "SizeBytes": 7}});
-        for (pattern, fits) in [
+        for (pattern, matches) in [
             (json!({"eventName": ["INSERT", "MODIFY"]}), true),
             (json!({"eventName": ["INSERT"]}), false),
             (json!({"eventName": []}), false),
@@ -92,12 +94,12 @@ mod tests {
             (json!({"dynamodb": ["MODIFY"]}), false),
             (json!({"eventName": {"deeper": ["MODIFY"]}}), false),
         ] {
-            assert_eq!(Filter::parse(&pattern).unwrap().fits(&record), fits, "{pattern}");
+            assert_eq!(Filter::parse(&pattern).unwrap().matches(&record), matches, "{pattern}");
         }
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn unsupported_patterns_are_rejected() {
         for pattern in [
             json!({}),
             json!("MODIFY"),

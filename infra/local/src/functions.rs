@@ -1,4 +1,5 @@
-//! How a function is invoked: JSON in, JSON out, as Lambda's Invoke API does it. Who is invoked when is the gateway's and the pump's.
+//! Invokes functions with JSON events, in this process or through Lambda's Invoke API. What invokes which function is
+//! in `gateway.rs`, `event_source.rs`, `ses_events.rs`, `schedule.rs` and `lambda.rs`.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -15,15 +16,15 @@ use serde_json::Value;
 use crate::http_client::HttpClient;
 use crate::request_id::request_id;
 
-/// A function in this process: takes an event's JSON, gives its answer's JSON or why it failed.
+/// A function in this process: takes an event as JSON, and returns the response as JSON or the reason for a failure.
 pub type Handler = Arc<dyn Fn(String) -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
 
 /// The functions, by name.
 #[derive(Clone)]
 pub enum Functions {
-    /// They run in this process.
+    /// Functions that run in this process.
     InProcess(BTreeMap<&'static str, Handler>),
-    /// They run elsewhere, for example under `cargo lambda watch`.
+    /// Functions that run in other processes, for example under `cargo lambda watch`.
     Remote(Remote),
 }
 
@@ -34,7 +35,7 @@ pub struct Remote {
     client: HttpClient,
 }
 
-/// The function did not answer: it is unknown or unreachable, failed or panicked.
+/// The function returned no response: it is unknown or unreachable, failed or panicked.
 #[derive(Debug, thiserror::Error)]
 #[error("function {function}: {reason}")]
 pub struct InvokeError {
@@ -43,7 +44,7 @@ pub struct InvokeError {
 }
 
 impl Functions {
-    /// Functions behind `{url}/2015-03-31/functions/{name}/invocations`.
+    /// Functions that are invoked at `{url}/2015-03-31/functions/{name}/invocations`.
     pub fn remote(url: &str) -> Self {
         Self::Remote(Remote {
             url: url.trim_end_matches('/').to_owned(),
@@ -51,23 +52,23 @@ impl Functions {
         })
     }
 
-    /// Invokes a function and waits for its answer. A function in this process goes on when the caller stops waiting,
-    /// as a deployed one does.
+    /// Invokes a function and waits for its response. If the caller stops waiting, a function in this process
+    /// continues, as a deployed one does.
     ///
     /// # Errors
-    /// When there is no answer, or the answer is that the function failed.
+    /// When there is no response, or the function failed.
     pub async fn invoke(&self, name: &str, event: String) -> Result<String, InvokeError> {
-        let answer = match self {
+        let result = match self {
             Self::InProcess(handlers) => match handlers.get(name) {
-                None => Err("is not known".to_owned()),
+                None => Err("is unknown".to_owned()),
                 Some(handler) => match tokio::spawn(handler(event)).await {
-                    Ok(answer) => answer,
+                    Ok(result) => result,
                     Err(_) => Err("panicked".to_owned()),
                 },
             },
             Self::Remote(remote) => remote.invoke(name, event).await,
         };
-        answer.map_err(|reason| InvokeError {
+        result.map_err(|reason| InvokeError {
             function: name.to_owned(),
             reason,
         })
@@ -86,19 +87,19 @@ impl fmt::Debug for Functions {
 impl Remote {
     async fn invoke(&self, name: &str, event: String) -> Result<String, String> {
         let url = format!("{}/2015-03-31/functions/{name}/invocations", self.url);
-        let answer = self.client.post_json(&url, event).await?;
-        // Lambda answers 200 for a function that failed, and says so in this header.
-        if answer.headers.contains_key("x-amz-function-error") || answer.status != 200 {
-            let error: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let response = self.client.post_json(&url, event).await?;
+        // If a function fails, Lambda responds with 200 and this header.
+        if response.headers.contains_key("x-amz-function-error") || response.status != 200 {
+            let error: Value = serde_json::from_slice(&response.body).unwrap_or_default();
             let message = error["errorMessage"].as_str().unwrap_or("no message");
-            return Err(format!("failed with {}: {message}", answer.status));
+            return Err(format!("failed with {}: {message}", response.status));
         }
-        String::from_utf8(answer.body.into()).map_err(|_| "answered no text".to_owned())
+        String::from_utf8(response.body.into()).map_err(|_| "returned a response that is not UTF-8".to_owned())
     }
 }
 
-/// A function that takes HTTP requests, behind the adapter that `lambda_http::run` puts around it: it sees what it
-/// sees when it is deployed.
+/// A handler for a function that takes HTTP requests. It uses the adapter of `lambda_http::run`, so the function
+/// receives the same requests as in a deployment.
 pub fn http<F, Fut, R, E>(handle: F) -> Handler
 where
     F: Fn(Request) -> Fut + Clone + Send + Sync + 'static,
@@ -110,13 +111,13 @@ where
     Arc::new(move |event| {
         let mut adapter = adapter.clone();
         Box::pin(async move {
-            let event: LambdaEvent<LambdaRequest> = read(&event)?;
-            answer(adapter.call(event).await)
+            let event: LambdaEvent<LambdaRequest> = parse_event(&event)?;
+            to_json(adapter.call(event).await)
         })
     })
 }
 
-/// A function that takes events of one type, such as those of a DynamoDB stream.
+/// A handler for a function that takes events of one type, such as those of a DynamoDB stream.
 pub fn events<F, Fut, T, A, E>(handle: F) -> Handler
 where
     F: Fn(LambdaEvent<T>) -> Fut + Clone + Send + Sync + 'static,
@@ -127,14 +128,14 @@ where
 {
     Arc::new(move |event| {
         let handle = handle.clone();
-        Box::pin(async move { answer(handle(read(&event)?).await) })
+        Box::pin(async move { to_json(handle(parse_event(&event)?).await) })
     })
 }
 
-fn read<T: DeserializeOwned>(event: &str) -> Result<LambdaEvent<T>, String> {
-    // Where the text is wrong is enough: what is there may be secret.
+fn parse_event<T: DeserializeOwned>(event: &str) -> Result<LambdaEvent<T>, String> {
+    // Only the position of the fault is reported, because the content may be secret.
     let payload =
-        serde_json::from_str(event).map_err(|error| format!("the event does not fit at column {}", error.column()))?;
+        serde_json::from_str(event).map_err(|error| format!("the event is malformed at column {}", error.column()))?;
     let mut context = Context::default();
     context.request_id = request_id();
     let deadline = SystemTime::now() + Duration::from_secs(30);
@@ -144,9 +145,9 @@ fn read<T: DeserializeOwned>(event: &str) -> Result<LambdaEvent<T>, String> {
     Ok(LambdaEvent { payload, context })
 }
 
-fn answer<A: Serialize, E: Display>(answer: Result<A, E>) -> Result<String, String> {
-    let answer = answer.map_err(|error| error.to_string())?;
-    serde_json::to_string(&answer).map_err(|error| error.to_string())
+fn to_json<A: Serialize, E: Display>(result: Result<A, E>) -> Result<String, String> {
+    let response = result.map_err(|error| error.to_string())?;
+    serde_json::to_string(&response).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -164,7 +165,7 @@ mod tests {
         "authorizer":{"jwt":{"claims":{"role":"ADMIN"},"scopes":null}}},"body":"hello","isBase64Encoded":false}"#;
 
     #[tokio::test]
-    async fn an_http_function_sees_a_request_and_answers_as_api_gateway_wants_it() {
+    async fn an_http_function_receives_a_request_and_returns_a_response_for_api_gateway() {
         let handler = http(async |request: Request| {
             let text = format!(
                 "{} {:?}",
@@ -174,14 +175,14 @@ mod tests {
             Ok::<_, Infallible>(text)
         });
         let functions = Functions::InProcess(BTreeMap::from([("a", handler)]));
-        let answer = functions.invoke("a", REQUEST.to_owned()).await.unwrap();
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        assert_eq!(answer["statusCode"], 200);
-        assert_eq!(answer["body"], "POST Some(\"1\")");
+        let response = functions.invoke("a", REQUEST.to_owned()).await.unwrap();
+        let response: Value = serde_json::from_str(&response).unwrap();
+        assert_eq!(response["statusCode"], 200);
+        assert_eq!(response["body"], "POST Some(\"1\")");
     }
 
     #[tokio::test]
-    async fn what_becomes_of_failures() {
+    async fn failures_are_errors() {
         let handler = events(async |event: LambdaEvent<String>| match event.payload.as_str() {
             "panic" => panic!("on purpose"),
             "fail" => Err("no"),
@@ -192,28 +193,28 @@ mod tests {
             ("a", "\"x\"", Ok("[\"x\"]")),
             ("a", "\"fail\"", Err("function a: no")),
             ("a", "\"panic\"", Err("function a: panicked")),
-            ("a", "7", Err("function a: the event does not fit at column 1")),
-            ("b", "7", Err("function b: is not known")),
+            ("a", "7", Err("function a: the event is malformed at column 1")),
+            ("b", "7", Err("function b: is unknown")),
         ] {
-            let answer = functions.invoke(name, event.to_owned()).await;
-            let answer = answer.map_err(|error| error.to_string());
-            assert_eq!(answer.as_deref().map_err(String::as_str), expected, "{event}");
+            let result = functions.invoke(name, event.to_owned()).await;
+            let result = result.map_err(|error| error.to_string());
+            assert_eq!(result.as_deref().map_err(String::as_str), expected, "{event}");
         }
     }
 
     #[tokio::test]
-    async fn a_remote_function_is_reached_through_the_invoke_api() {
+    async fn a_remote_function_is_invoked_through_the_invoke_api() {
         let path = "/2015-03-31/functions/{name}/invocations";
         let app = Router::new().route(
             path,
             post(async |Path(name): Path<String>, event: String| {
-                let answer = Response::builder();
+                let response = Response::builder();
                 match name.as_str() {
-                    "good" => answer.body(event),
-                    "failed" => answer
+                    "good" => response.body(event),
+                    "failed" => response
                         .header("x-amz-function-error", "Unhandled")
                         .body(r#"{"errorType":"E","errorMessage":"no luck"}"#.to_owned()),
-                    _ => answer.status(404).body(String::new()),
+                    _ => response.status(404).body(String::new()),
                 }
                 .unwrap()
             }),
@@ -227,7 +228,7 @@ mod tests {
         assert_eq!(failed.to_string(), "function failed: failed with 200 OK: no luck");
         let unknown = functions.invoke("x", "[1]".to_owned()).await.unwrap_err();
         assert_eq!(unknown.to_string(), "function x: failed with 404 Not Found: no message");
-        let nobody = Functions::remote("http://127.0.0.1:1");
-        nobody.invoke("good", "[1]".to_owned()).await.unwrap_err();
+        let unreachable = Functions::remote("http://127.0.0.1:1");
+        unreachable.invoke("good", "[1]".to_owned()).await.unwrap_err();
     }
 }

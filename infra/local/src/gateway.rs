@@ -1,4 +1,5 @@
-//! Plays API Gateway's HTTP API: routes, the JWT authorizer, events in payload format 2.0, and the answers it gives itself. What a function answers is the function's.
+//! An HTTP API of API Gateway: routes, the JWT authorizer, events in payload format 2.0, and the errors that API
+//! Gateway itself returns. All other responses come from the functions.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,32 +23,32 @@ use crate::functions::Functions;
 use crate::request_id::request_id;
 use crate::tokens::Tokens;
 
-/// The largest body that API Gateway takes, in bytes.
+/// The largest request body that API Gateway accepts, in bytes.
 const BODY_BYTES: usize = 10 * 1024 * 1024;
 
-/// One line of the API: which function answers.
+/// A route of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// In capitals.
+    /// The HTTP method, in capitals.
     pub method: &'static str,
-    /// `/fixed/{parameter}`; a parameter is one whole segment.
+    /// The path pattern, such as `/fixed/{parameter}`. A parameter is one whole segment.
     pub path: &'static str,
-    /// The function's name.
+    /// The name of the function that handles the request.
     pub function: &'static str,
-    /// Who may pass.
+    /// The check before the function is invoked.
     pub authorizer: Authorizer,
 }
 
-/// What API Gateway checks before it invokes.
+/// What API Gateway checks before it invokes a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authorizer {
-    /// A bearer token.
+    /// The bearer token.
     Jwt,
-    /// Nothing: who calls back is the function's to look at.
+    /// Nothing, because the function authenticates callbacks.
     None,
 }
 
-/// The API, as the template deploys it.
+/// The routes of the API, as in `infra/template.yaml`.
 pub const ROUTES: &[Route] = &[
     Route {
         method: "POST",
@@ -99,28 +100,28 @@ pub const ROUTES: &[Route] = &[
     },
 ];
 
-/// What the gateway needs.
+/// The configuration of a gateway.
 #[derive(Clone)]
 pub struct Gateway {
     /// Some of [`ROUTES`].
     pub routes: Arc<[Route]>,
     /// Checks bearer tokens.
     pub tokens: Arc<Tokens>,
-    /// Answers.
+    /// The functions that handle the requests.
     pub functions: Arc<Functions>,
 }
 
-/// Takes every request that no other route takes. Serve it with `into_make_service_with_connect_info` of a `SocketAddr`,
-/// or of a [`TlsCaller`], for what is known of the caller to be in the events.
+/// A router that handles every request as its fallback. Serve it with `into_make_service_with_connect_info` of a
+/// `SocketAddr` or a [`TlsCaller`], so that the events contain the address and the certificate of the caller.
 pub fn router(gateway: Gateway) -> Router {
-    Router::new().fallback(answer).with_state(gateway)
+    Router::new().fallback(handle_request).with_state(gateway)
 }
 
-async fn answer(State(gateway): State<Gateway>, request: Request) -> Response {
+async fn handle_request(State(gateway): State<Gateway>, request: Request) -> Response {
     let id = request_id();
     let mut response = match gateway.invoke(request, &id).await {
         Ok(response) => response,
-        Err(refusal) => refusal.into_response(),
+        Err(error) => error.into_response(),
     };
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("apigw-requestid", id);
@@ -128,7 +129,7 @@ async fn answer(State(gateway): State<Gateway>, request: Request) -> Response {
     response
 }
 
-/// What API Gateway answers itself.
+/// The errors that API Gateway itself returns.
 #[derive(Debug, Clone, Copy)]
 enum GatewayError {
     NoToken,
@@ -176,7 +177,7 @@ impl Gateway {
             Authorizer::Jwt => {
                 let header = parts.headers.get(AUTHORIZATION).ok_or(GatewayError::NoToken)?;
                 let header = header.to_str().map_err(|_| GatewayError::BadToken)?;
-                // API Gateway takes the token with and without its scheme.
+                // API Gateway accepts the token with and without its scheme.
                 let token = match header.split_at_checked(7) {
                     Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer ") => token.trim(),
                     _ => header,
@@ -189,9 +190,9 @@ impl Gateway {
         let route_key = format!("{} {}", route.method, route.path);
         let host = text(parts.headers.get(HOST));
         let domain = host.split(':').next().unwrap_or_default();
-        let by_tls = parts.extensions.get::<ConnectInfo<TlsCaller>>();
+        let tls_caller = parts.extensions.get::<ConnectInfo<TlsCaller>>();
         let caller = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let address = by_tls.map(|info| info.0.address).or(caller.map(|info| info.0));
+        let address = tls_caller.map(|info| info.0.address).or(caller.map(|info| info.0));
         let source_ip = address.map_or("127.0.0.1".to_owned(), |address| address.ip().to_string());
         let mut event = json!({
             "version": "2.0",
@@ -219,11 +220,11 @@ impl Gateway {
             },
             "isBase64Encoded": false,
         });
-        // API Gateway leaves out what is not there.
+        // API Gateway omits absent fields.
         if let Some(claims) = claims {
             event["requestContext"]["authorizer"] = json!({"jwt": {"claims": claims, "scopes": null}});
         }
-        if let Some(ConnectInfo(caller)) = by_tls {
+        if let Some(ConnectInfo(caller)) = tls_caller {
             event["requestContext"]["authentication"] = json!({"clientCert": {
                 "subjectDN": caller.subject,
                 "validity": {},
@@ -254,22 +255,22 @@ impl Gateway {
             }
         }
 
-        let answer = self.functions.invoke(route.function, event.to_string()).await;
-        let answer = answer.map_err(|error| {
+        let result = self.functions.invoke(route.function, event.to_string()).await;
+        let json = result.map_err(|error| {
             tracing::error!(%error, "a function failed");
             GatewayError::FunctionFailed
         })?;
-        response(&answer).ok_or_else(|| {
+        parse_response(&json).ok_or_else(|| {
             tracing::error!(
                 function = route.function,
-                "a function's answer is not one of API Gateway's"
+                "the response of a function is not in payload format 2.0"
             );
             GatewayError::FunctionFailed
         })
     }
 }
 
-/// The decoded parameters when the path fits the pattern, segment by segment.
+/// The decoded parameters if the path matches the pattern, segment by segment.
 fn parameters(pattern: &str, path: &str) -> Option<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     let mut segments = path.split('/');
@@ -287,7 +288,8 @@ fn parameters(pattern: &str, path: &str) -> Option<BTreeMap<String, String>> {
     segments.next().is_none().then_some(found)
 }
 
-/// Names in lower case, repeated ones joined by commas; cookies have their own place in the event.
+/// The headers, with names in lower case, and repeated ones joined by commas. Cookies have a field of their own in the
+/// event.
 fn headers(headers: &HeaderMap, source_ip: &str) -> BTreeMap<String, String> {
     let mut joined: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in headers.iter().filter(|(name, _)| **name != COOKIE) {
@@ -318,7 +320,8 @@ fn join(map: &mut BTreeMap<String, String>, name: String, value: String) {
         .or_insert(value);
 }
 
-/// API Gateway decides by the content type alone; a form, for one, arrives in base64.
+/// Whether the body is passed as text and not in base64. API Gateway decides by the content type alone; a form, for
+/// example, is passed in base64.
 fn is_text(headers: &HeaderMap) -> bool {
     let content_type = text(headers.get(CONTENT_TYPE)).to_ascii_lowercase();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
@@ -332,7 +335,7 @@ fn text(header: Option<&HeaderValue>) -> String {
     })
 }
 
-/// A function's answer in payload format 2.0.
+/// The response of a function, in payload format 2.0.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LambdaResponse {
@@ -348,18 +351,21 @@ struct LambdaResponse {
     is_base64_encoded: bool,
 }
 
-fn response(answer: &str) -> Option<Response> {
-    let answer: LambdaResponse = serde_json::from_str(answer).ok()?;
-    let body = answer.body.unwrap_or_default();
-    let body = match answer.is_base64_encoded {
+fn parse_response(json: &str) -> Option<Response> {
+    let lambda_response: LambdaResponse = serde_json::from_str(json).ok()?;
+    let body = lambda_response.body.unwrap_or_default();
+    let body = match lambda_response.is_base64_encoded {
         true => STANDARD.decode(body).ok()?,
         false => body.into_bytes(),
     };
     let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::from_u16(answer.status_code).ok()?;
-    let single = answer.headers.into_iter().map(|(name, value)| (name, vec![value]));
-    // A header that stands in both is in the second list with all its values.
-    for (name, values) in single.chain(answer.multi_value_headers) {
+    *response.status_mut() = StatusCode::from_u16(lambda_response.status_code).ok()?;
+    let single = lambda_response
+        .headers
+        .into_iter()
+        .map(|(name, value)| (name, vec![value]));
+    // If a header is in both maps, the second one has all its values.
+    for (name, values) in single.chain(lambda_response.multi_value_headers) {
         let name: HeaderName = name.parse().ok()?;
         response.headers_mut().remove(&name);
         for value in values {
@@ -367,7 +373,7 @@ fn response(answer: &str) -> Option<Response> {
             response.headers_mut().append(&name, value.parse().ok()?);
         }
     }
-    for cookie in answer.cookies {
+    for cookie in lambda_response.cookies {
         response.headers_mut().append(SET_COOKIE, cookie.parse().ok()?);
     }
     Some(response)
@@ -386,7 +392,7 @@ mod tests {
 
     static TOKENS: LazyLock<Arc<Tokens>> = LazyLock::new(|| Arc::new(Tokens::open(None).unwrap()));
 
-    /// One without a token.
+    /// A route without a token.
     const CALLBACK: Route = ROUTES[4];
     const TEST_ROUTES: &[Route] = &[
         ROUTES[0],
@@ -400,10 +406,10 @@ mod tests {
         },
     ];
 
-    /// Answers with the event it got.
+    /// A function that returns the event it receives.
     fn echo() -> Handler {
         events(async |event: LambdaEvent<Value>| {
-            // lambda_http must be able to read it, too.
+            // lambda_http must be able to parse the event, too.
             serde_json::from_value::<LambdaRequest>(event.payload.clone()).map_err(|e| e.to_string())?;
             Ok::<_, String>(json!({"statusCode": 200, "body": event.payload.to_string()}))
         })
@@ -424,15 +430,15 @@ mod tests {
         address
     }
 
-    /// Speaks HTTP by hand, so that what is on the wire is what the test says. Gives head and body.
+    /// Sends a request whose bytes are exactly those in the test. Returns the head and the body of the response.
     async fn send(address: SocketAddr, head: &str, body: &[u8]) -> (String, String) {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let head = format!("{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(body).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         (head.to_owned(), body.to_owned())
     }
 
@@ -443,7 +449,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_is_what_api_gateway_sends() {
+    async fn an_event_has_the_fields_that_api_gateway_sends() {
         let address = serve(echo()).await;
         let token = TOKENS.issue("OWNER", Some("C-100"), None, "anna", 60, Timestamp::now());
         let head = format!(
@@ -486,7 +492,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn text_arrives_as_text_and_the_rest_in_base64() {
+    async fn text_is_passed_as_text_and_other_bodies_in_base64() {
         let address = serve(echo()).await;
         for (content_type, body, expected) in [
             ("application/json", "{}".as_bytes(), ("{}", false)),
@@ -508,7 +514,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn path_parameters_arrive_decoded() {
+    async fn path_parameters_are_decoded() {
         let address = serve(echo()).await;
         let head = "GET /mvno/65a1/changesim/a%2Fb%20c HTTP/1.1\r\nHost: localhost";
         let event = event(address, head, b"").await;
@@ -517,8 +523,8 @@ mod tests {
     }
 
     #[test]
-    fn which_paths_fit() {
-        for (path, fits) in [
+    fn paths_match_segment_by_segment() {
+        for (path, matches) in [
             ("/a/1/b", true),
             ("/a/%31/b", true),
             ("/a//b", false),
@@ -527,12 +533,12 @@ mod tests {
             ("/A/1/b", false),
             ("/a/1/b/c", false),
         ] {
-            assert_eq!(parameters("/a/{id}/b", path).is_some(), fits, "{path}");
+            assert_eq!(parameters("/a/{id}/b", path).is_some(), matches, "{path}");
         }
     }
 
     #[tokio::test]
-    async fn what_api_gateway_answers_itself() {
+    async fn api_gateway_returns_its_own_errors() {
         let failing = events(async |event: LambdaEvent<Value>| match event.payload["body"].as_str() {
             Some("panic") => panic!("on purpose"),
             Some("odd") => Ok(json!({"statusCode": "many"})),
@@ -547,7 +553,7 @@ mod tests {
         };
         let open = format!("POST {} HTTP/1.1\r\nHost: h", CALLBACK.path);
         let large = vec![b' '; BODY_BYTES + 1];
-        for (what, head, body, status, message) in [
+        for (case, head, body, status, message) in [
             (
                 "no token",
                 "POST /api/SimSwapSubscription HTTP/1.1\r\nHost: h",
@@ -574,7 +580,7 @@ mod tests {
             ("function fails", &bearer(60), b"", 500, "Internal Server Error"),
             ("function panics", &bearer(60), b"panic", 500, "Internal Server Error"),
             (
-                "function answers nonsense",
+                "the function returns nonsense",
                 &bearer(60),
                 b"odd",
                 500,
@@ -583,15 +589,15 @@ mod tests {
             ("large body", &open, &large, 413, "Request Entity Too Large"),
         ] {
             let (head, body) = send(address, head, body).await;
-            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {head}");
-            assert!(head.contains("content-type: application/json"), "{what}: {head}");
-            assert!(head.contains("apigw-requestid: "), "{what}: {head}");
-            assert_eq!(body, format!(r#"{{"message":"{message}"}}"#), "{what}");
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{case}: {head}");
+            assert!(head.contains("content-type: application/json"), "{case}: {head}");
+            assert!(head.contains("apigw-requestid: "), "{case}: {head}");
+            assert_eq!(body, format!(r#"{{"message":"{message}"}}"#), "{case}");
         }
     }
 
     #[tokio::test]
-    async fn an_answer_becomes_http() {
+    async fn a_lambda_response_becomes_an_http_response() {
         let handler = events(async |_: LambdaEvent<Value>| {
             Ok::<_, String>(json!({
                 "statusCode": 201, "headers": {"X-One": "1", "retry-after": 5, "x-many": "a"},
@@ -601,10 +607,10 @@ mod tests {
         });
         let address = serve(handler).await;
         let url = format!("http://{address}{}", CALLBACK.path);
-        let answer = HttpClient::new().post_json(&url, "{}").await.unwrap();
-        assert_eq!((answer.status.as_u16(), &answer.body[..]), (201, &b"hello"[..]));
+        let response = HttpClient::new().post_json(&url, "{}").await.unwrap();
+        assert_eq!((response.status.as_u16(), &response.body[..]), (201, &b"hello"[..]));
         let all = |name| {
-            let values = answer.headers.get_all(name).iter();
+            let values = response.headers.get_all(name).iter();
             values.map(|v| v.to_str().unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(all("x-one"), ["1"]);

@@ -1,4 +1,5 @@
-//! Who may call what the local stack serves beside the API: programs on this machine, and no page in its browser.
+//! Restricts what the local stack serves besides the API to programs on this machine; web pages of other sites cannot
+//! call it.
 
 use std::net::IpAddr;
 
@@ -9,10 +10,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
 
-/// The routes, for this machine alone.
+/// The routes, restricted to this machine.
 pub(crate) fn guarded(router: Router) -> Router {
     router.layer(middleware::from_fn(async |request: Request, next: Next| {
-        if is_ours(request.headers()) {
+        if is_local(request.headers()) {
             next.run(request).await
         } else {
             (StatusCode::FORBIDDEN, "this is for programs on this machine").into_response()
@@ -20,9 +21,9 @@ pub(crate) fn guarded(router: Router) -> Router {
     }))
 }
 
-/// Whether the request names this machine, and comes from no page of another site: a browser here may be showing one, under
-/// a name that leads to this machine too.
-fn is_ours(headers: &HeaderMap) -> bool {
+/// Whether the request names this machine, and does not come from a page of another site. A browser on this machine may
+/// show such a page, and its host name may also resolve to this machine (DNS rebinding).
+fn is_local(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(HeaderValue::to_str);
     let Some(Ok(host)) = text(HOST) else {
         return false;
@@ -47,8 +48,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_at_this_machine() {
-        for (host, origin, site, ours) in [
+    fn only_requests_of_this_machine_are_local() {
+        for (host, origin, site, local) in [
             ("127.0.0.1:9000", None, None, true),
             ("localhost:9000", None, Some("none"), true),
             ("LocalHost", None, None, true),
@@ -56,9 +57,9 @@ mod tests {
             ("192.0.2.1:9000", None, None, false),
             ("[2001:db8::1]:9000", None, None, false),
             ("[::1]:9000", Some("http://[::1]:9000"), Some("same-origin"), true),
-            ("simswap.thief.example:9000", None, None, false),
-            ("127.0.0.1.thief.example", None, None, false),
-            ("127.0.0.1:9000", Some("http://thief.example"), None, false),
+            ("simswap.attacker.example:9000", None, None, false),
+            ("127.0.0.1.attacker.example", None, None, false),
+            ("127.0.0.1:9000", Some("http://attacker.example"), None, false),
             ("127.0.0.1:9000", Some("http://localhost:9000"), None, false),
             ("127.0.0.1:9000", Some("null"), None, false),
             ("127.0.0.1:9000", None, Some("cross-site"), false),
@@ -72,8 +73,8 @@ mod tests {
                     headers.insert(name, HeaderValue::from_static(value));
                 }
             }
-            assert_eq!(is_ours(&headers), ours, "{host} {origin:?} {site:?}");
+            assert_eq!(is_local(&headers), local, "{host} {origin:?} {site:?}");
         }
-        assert!(!is_ours(&HeaderMap::new()));
+        assert!(!is_local(&HeaderMap::new()));
     }
 }

@@ -1,4 +1,5 @@
-//! The HTTP client of the stack itself: it speaks to functions that run elsewhere and to the SM-DP+. The functions have their own.
+//! The HTTP client of the stack itself, for functions in other processes and for the SM-DP+. The functions have their
+//! own clients.
 
 use std::time::Duration;
 
@@ -10,15 +11,16 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, StatusCode};
+use operator::with_causes;
 use peers::Access;
 
-/// More than any answer this client waits for.
-const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// The largest response body, in bytes; larger than any response that is expected.
+const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, Clone)]
 pub(crate) struct HttpClient(SharedHttpConnector);
 
-/// What came back, whatever its status.
+/// A response, with any status code.
 pub(crate) struct HttpResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -26,7 +28,7 @@ pub(crate) struct HttpResponse {
 }
 
 impl HttpClient {
-    /// One that shows a certificate.
+    /// A client that presents the certificate of `access`.
     pub(crate) fn with(access: Access) -> Self {
         Self(access.connector())
     }
@@ -34,7 +36,8 @@ impl HttpClient {
     pub(crate) fn new() -> Self {
         let settings = HttpConnectorSettings::builder()
             .connect_timeout(Duration::from_secs(5))
-            // The longest that a function may run; `cargo lambda watch` compiles it at the first call, too.
+            // The longest time that Lambda lets a function run. `cargo lambda watch` also compiles it at the first
+            // call.
             .read_timeout(Duration::from_secs(900))
             .build();
         let connector = Connector::builder()
@@ -45,32 +48,24 @@ impl HttpClient {
         Self(SharedHttpConnector::new(connector))
     }
 
-    /// Posts JSON. The error says that there was no answer, and why.
+    /// Posts JSON. The error is the reason why there was no response.
     pub(crate) async fn post_json(&self, url: &str, json: impl Into<Bytes>) -> Result<HttpResponse, String> {
         let mut request = HttpRequest::new(SdkBody::from(json.into()));
-        request.set_uri(url).map_err(|error| chain(&error))?;
-        request.set_method("POST").map_err(|error| chain(&error))?;
+        request.set_uri(url).map_err(|error| with_causes(&error))?;
+        request.set_method("POST").map_err(|error| with_causes(&error))?;
         request.headers_mut().insert("content-type", "application/json");
-        let response = self.0.call(request).await.map_err(|error| chain(&error))?;
-        let (parts, body) = response.try_into_http1x().map_err(|error| chain(&error))?.into_parts();
-        let body = to_bytes(Body::new(body), ANSWER_BYTES)
+        let response = self.0.call(request).await.map_err(|error| with_causes(&error))?;
+        let (parts, body) = response
+            .try_into_http1x()
+            .map_err(|error| with_causes(&error))?
+            .into_parts();
+        let body = to_bytes(Body::new(body), RESPONSE_BYTES)
             .await
-            .map_err(|error| chain(&error))?;
+            .map_err(|error| with_causes(&error))?;
         Ok(HttpResponse {
             status: parts.status,
             headers: parts.headers,
             body,
         })
     }
-}
-
-/// An error with its causes, for those of this client name the cause only there.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -1,4 +1,5 @@
-//! Plays KMS: wraps and unwraps data keys over HTTP, with one key. Sealing with a data key is the functions' business.
+//! The KMS of the stack: generates, wraps and unwraps data keys over HTTP, with one master key. The store encrypts
+//! fields with the data keys.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,46 +21,47 @@ use serde_json::{Value, json};
 
 use crate::StartError;
 use crate::data_dir::{self, KMS_KEY};
-use crate::durable;
+use crate::request_id::uuid;
 
-/// The name by which a function asks for the one key here.
+/// The alias of the master key.
 pub const ALIAS: &str = "alias/simswap";
 
-/// Bytes of the key's id at the start of a wrapped data key.
+/// The length in bytes of the key id at the start of a wrapped data key.
 const ID_BYTES: usize = 16;
 
-/// One master key.
+/// A KMS with one master key.
 #[derive(Clone)]
-pub struct Kms(Arc<Master>);
+pub struct Kms(Arc<MasterKey>);
 
-struct Master {
+struct MasterKey {
     key: LessSafeKey,
     id: [u8; ID_BYTES],
     random: SystemRandom,
 }
 
-/// The fields of the three operations.
+/// The parameters of the three operations.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Input {
     key_id: Option<String>,
     key_spec: Option<String>,
     number_of_bytes: Option<usize>,
-    /// Sorted by name: the order in which a caller sends it does not matter.
+    /// Sorted by name, because the order in the request does not matter.
     encryption_context: BTreeMap<String, String>,
     ciphertext_blob: Option<String>,
 }
 
-/// An error's type and its text.
+/// The type and the message of an error.
 type KmsError = (&'static str, &'static str);
 
 const BAD_CIPHERTEXT: KmsError = ("InvalidCiphertextException", "");
 
 impl Kms {
-    /// Reads the master key of the data directory, or makes both. Without a data directory the key lives as long as this value.
+    /// Reads the master key of the data directory, or creates both. Without a data directory, the key is in memory
+    /// only.
     ///
     /// # Errors
-    /// When the directory cannot be used, or its key is not 32 bytes.
+    /// When the directory cannot be used, or its key is not 32 bytes long.
     pub fn open(data_dir: Option<&Path>) -> Result<Self, StartError> {
         let random = SystemRandom::new();
         let new_key = || {
@@ -67,39 +69,29 @@ impl Kms {
             random.fill(&mut bytes).expect("the system has random bytes");
             Ok(bytes)
         };
-        let (bytes, path) = match data_dir {
-            None => (new_key(), Path::new(KMS_KEY).to_owned()),
-            Some(directory) => {
-                data_dir::create(directory)?;
-                let path = directory.join(KMS_KEY);
-                (durable::read_or_create(&path, new_key), path)
-            }
+        let parse = |bytes: &[u8]| {
+            let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, bytes).ok()?);
+            let mut id = [0; ID_BYTES];
+            id.copy_from_slice(&digest(&SHA256, bytes).as_ref()[..ID_BYTES]);
+            Some((key, id))
         };
-        let bytes = bytes.map_err(|error| data_dir::unusable(&path, &error))?;
-        let key = UnboundKey::new(&AES_256_GCM, &bytes)
-            .map_err(|_| StartError(format!("{} is not a key of 32 bytes", path.display())))?;
-        let mut id = [0; ID_BYTES];
-        id.copy_from_slice(&digest(&SHA256, &bytes).as_ref()[..ID_BYTES]);
-        Ok(Self(Arc::new(Master {
-            key: LessSafeKey::new(key),
-            id,
-            random,
-        })))
+        let (key, id) = data_dir::read_or_create_key(data_dir, KMS_KEY, new_key, parse, "a key of 32 bytes")?;
+        Ok(Self(Arc::new(MasterKey { key, id, random })))
     }
 
-    /// KMS's endpoint: `POST /` in JSON 1.1.
+    /// The endpoint of KMS: `POST /` in the AWS JSON 1.1 protocol.
     pub fn router(self) -> Router {
-        Router::new().fallback(answer).with_state(self)
+        Router::new().fallback(handle_request).with_state(self)
     }
 }
 
-async fn answer(State(kms): State<Kms>, headers: HeaderMap, body: Bytes) -> Response {
+async fn handle_request(State(kms): State<Kms>, headers: HeaderMap, body: Bytes) -> Response {
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     let operation = target.and_then(|target| target.strip_prefix("TrentService."));
-    let answer = serde_json::from_slice(&body)
+    let result = serde_json::from_slice(&body)
         .map_err(|_| ("SerializationException", "The request is not one of KMS"))
-        .and_then(|input| kms.0.answer(operation.unwrap_or_default(), &input));
-    let (status, body) = match answer {
+        .and_then(|input| kms.0.execute(operation.unwrap_or_default(), &input));
+    let (status, body) = match result {
         Ok(output) => (StatusCode::OK, output),
         Err((kind, message)) => {
             let body = json!({"__type": kind, "message": message});
@@ -109,8 +101,8 @@ async fn answer(State(kms): State<Kms>, headers: HeaderMap, body: Bytes) -> Resp
     (status, [(CONTENT_TYPE, "application/x-amz-json-1.1")], body.to_string()).into_response()
 }
 
-impl Master {
-    fn answer(&self, operation: &str, input: &Input) -> Result<Value, KmsError> {
+impl MasterKey {
+    fn execute(&self, operation: &str, input: &Input) -> Result<Value, KmsError> {
         let key_is_ours = match &input.key_id {
             None => operation == "Decrypt",
             Some(id) => *id == ALIAS || *id == self.id() || *id == self.arn() || id.ends_with(&format!(":{ALIAS}")),
@@ -157,8 +149,7 @@ impl Master {
     }
 
     fn id(&self) -> String {
-        let hex = format!("{:032x}", u128::from_be_bytes(self.id));
-        [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+        uuid(self.id)
     }
 
     fn arn(&self) -> String {
@@ -171,11 +162,11 @@ impl Master {
         bytes
     }
 
-    /// Key id, nonce, ciphertext, tag. The context is authenticated, and so must be given again to unwrap.
+    /// Key id, nonce, ciphertext and tag. The encryption context is authenticated, so unwrapping requires the same one.
     fn wrap(&self, key: &[u8], input: &Input) -> Vec<u8> {
         let nonce = self.random_bytes(NONCE_LEN);
         let mut sealed = key.to_vec();
-        let nonce_value = Nonce::try_assume_unique_for_key(&nonce).expect("a nonce has its length");
+        let nonce_value = Nonce::try_assume_unique_for_key(&nonce).expect("a nonce has the right length");
         self.key
             .seal_in_place_append_tag(nonce_value, context(input), &mut sealed)
             .expect("a data key is short enough");
@@ -199,34 +190,22 @@ fn context(input: &Input) -> Aad<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clients::sdk;
     use aws_sdk_kms::Client;
-    use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region};
     use aws_sdk_kms::error::ProvideErrorMetadata;
     use aws_sdk_kms::primitives::Blob;
     use aws_sdk_kms::types::DataKeySpec;
-    use aws_smithy_http_client::Builder;
-    use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
     async fn client(kms: Kms) -> Client {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async { axum::serve(listener, kms.router()).await });
-        let http = Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https();
-        Client::from_conf(
-            aws_sdk_kms::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new("eu-central-1"))
-                .credentials_provider(Credentials::new("local", "local", None, None, "test"))
-                .endpoint_url(url)
-                .http_client(http)
-                .build(),
-        )
+        let config = aws_sdk_kms::config::Builder::from(&sdk());
+        Client::from_conf(config.endpoint_url(url).build())
     }
 
     #[tokio::test]
-    async fn a_data_key_comes_back_after_a_restart_and_only_with_its_context() {
+    async fn a_data_key_is_unwrapped_after_a_restart_and_only_with_its_context() {
         let directory = tempfile::tempdir().unwrap();
         let before = client(Kms::open(Some(directory.path())).unwrap()).await;
         let wrapped = before
@@ -248,31 +227,31 @@ mod tests {
                 .iter()
                 .fold(start, |call, (k, v)| call.encryption_context(*k, *v))
         };
-        let ours = [("number", "1"), ("purpose", "simswap")];
-        let key = decrypt(&blob, &ours).key_id(&key_id).send().await.unwrap();
+        let context = [("number", "1"), ("purpose", "simswap")];
+        let key = decrypt(&blob, &context).key_id(&key_id).send().await.unwrap();
         assert_eq!(key.plaintext.unwrap().as_ref().len(), 32);
         assert_eq!(key.key_id.unwrap(), key_id);
 
-        let mut bent = blob.clone().into_inner();
-        *bent.last_mut().unwrap() ^= 1;
-        for (what, blob, context) in [
-            ("no context", &blob, &ours[..0]),
-            ("half the context", &blob, &ours[..1]),
+        let mut corrupt = blob.clone().into_inner();
+        *corrupt.last_mut().unwrap() ^= 1;
+        for (case, blob, context) in [
+            ("no context", &blob, &context[..0]),
+            ("half the context", &blob, &context[..1]),
             ("another context", &blob, &[("number", "2"), ("purpose", "simswap")]),
-            ("a bent blob", &Blob::new(bent), &ours),
-            ("a short blob", &Blob::new([1, 2, 3]), &ours),
+            ("a corrupt blob", &Blob::new(corrupt), &context),
+            ("a short blob", &Blob::new([1, 2, 3]), &context),
         ] {
             let error = decrypt(blob, context).send().await.unwrap_err().into_service_error();
-            assert!(error.is_invalid_ciphertext_exception(), "{what}: {error:?}");
+            assert!(error.is_invalid_ciphertext_exception(), "{case}: {error:?}");
         }
-        let error = decrypt(&blob, &ours).key_id("alias/other").send().await;
+        let error = decrypt(&blob, &context).key_id("alias/other").send().await;
         assert!(error.unwrap_err().into_service_error().is_incorrect_key_exception());
     }
 
     #[tokio::test]
-    async fn a_plaintext_key_is_the_one_that_is_wrapped() {
+    async fn the_plaintext_and_the_wrapped_key_are_the_same_key() {
         let client = client(Kms::open(None).unwrap()).await;
-        let made = client
+        let generated = client
             .generate_data_key()
             .key_id(ALIAS)
             .number_of_bytes(64)
@@ -281,16 +260,16 @@ mod tests {
             .unwrap();
         let opened = client
             .decrypt()
-            .ciphertext_blob(made.ciphertext_blob.unwrap())
+            .ciphertext_blob(generated.ciphertext_blob.unwrap())
             .send()
             .await
             .unwrap();
-        assert_eq!(made.plaintext, opened.plaintext);
-        assert_eq!(made.plaintext.unwrap().as_ref().len(), 64);
+        assert_eq!(generated.plaintext, opened.plaintext);
+        assert_eq!(generated.plaintext.unwrap().as_ref().len(), 64);
     }
 
     #[tokio::test]
-    async fn what_kms_refuses() {
+    async fn invalid_requests_are_rejected() {
         let client = client(Kms::open(None).unwrap()).await;
         let unknown = client.generate_data_key_without_plaintext().key_id("alias/other");
         let error = unknown.key_spec(DataKeySpec::Aes256).send().await.unwrap_err();

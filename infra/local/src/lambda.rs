@@ -1,4 +1,4 @@
-//! Plays Lambda's Invoke API over the functions of this stack, for the function that invokes others.
+//! The Invoke API of Lambda over the functions of this stack, for the sweeper, which invokes other functions.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::functions::Functions;
 
-/// Invocations, and those under way that nobody waits for.
+/// Invokes functions, and tracks asynchronous invocations, whose response nobody waits for.
 #[derive(Clone)]
 pub(crate) struct Lambda {
     functions: Arc<Functions>,
@@ -32,7 +32,7 @@ impl Lambda {
         Router::new().route(path, post(invoke)).with_state(self)
     }
 
-    /// Waits for what is under way.
+    /// Waits for the asynchronous invocations in progress.
     pub(crate) async fn drain(&self) {
         let under_way = std::mem::take(&mut *self.lock());
         under_way.join_all().await;
@@ -50,13 +50,13 @@ async fn invoke(State(lambda): State<Lambda>, Path(name): Path<String>, headers:
         while under_way.try_join_next().is_some() {}
         under_way.spawn(async move {
             if let Err(error) = functions.invoke(&name, event).await {
-                tracing::warn!(%error, "an invocation failed that nobody waits for");
+                tracing::warn!(%error, "an asynchronous invocation failed");
             }
         });
         return StatusCode::ACCEPTED.into_response();
     }
     match functions.invoke(&name, event).await {
-        Ok(answer) => answer.into_response(),
+        Ok(response) => response.into_response(),
         Err(error) => {
             let body = json!({"errorType": "Error", "errorMessage": error.to_string()});
             ([("x-amz-function-error", "Unhandled")], body.to_string()).into_response()

@@ -1,19 +1,22 @@
-//! The local stack: plays what AWS plays around the functions, in one process. The functions themselves are elsewhere, and do not know it.
+//! The local stack: the functions, the AWS services around them and the simulated peers, in one process. The functions
+//! themselves are in `functions`, the simulated peers in `infra/simulators`, and the operator's commands in
+//! `infra/operator`.
+
+use std::fmt::Display;
 
 pub use dynoxide;
 
 pub mod args;
+pub mod commands;
 pub mod data_dir;
 pub mod endpoints;
 pub mod event_source;
 pub mod filter;
 pub mod functions;
 pub mod gateway;
-pub mod import;
+pub mod in_process;
 pub mod kms;
 pub mod mailbox;
-pub mod operator;
-pub mod show;
 pub mod stack;
 pub mod tokens;
 
@@ -21,6 +24,7 @@ mod backend;
 mod clients;
 mod docs;
 mod durable;
+mod environment;
 mod guard;
 mod http_client;
 mod lambda;
@@ -29,9 +33,24 @@ mod request_id;
 mod sample;
 mod schedule;
 mod secrets;
+mod serving;
 mod ses_events;
+mod simulated_peers;
 
-/// Why the stack or a command cannot go on: one line that a person can act on, without secrets.
+/// Why the stack cannot start, or a command failed: one line that the reader can act on, without secrets.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct StartError(pub String);
+
+impl StartError {
+    /// Converts an error of the named part of the stack into `{part}: {error}`.
+    fn context<E: Display>(part: &'static str) -> impl Fn(E) -> Self {
+        move |error| Self(format!("{part}: {error}"))
+    }
+}
+
+impl From<operator::CommandError> for StartError {
+    fn from(error: operator::CommandError) -> Self {
+        Self(error.0)
+    }
+}

@@ -1,4 +1,5 @@
-//! Plays SES's `SendRawEmail` and keeps what it takes. Nothing is sent to anybody.
+//! The SES of the stack: accepts `SendRawEmail` and stores the messages. It delivers no e-mail; its events are in
+//! `ses_events.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,18 +22,18 @@ use crate::data_dir::{self, MAIL, unusable};
 use crate::durable;
 use crate::request_id::request_id;
 
-/// The largest message that SES v1 takes, in bytes.
+/// The largest message that the SES v1 API accepts, in bytes.
 const MESSAGE_BYTES: usize = 10 * 1024 * 1024;
-/// The recipients of one message at most.
+/// The maximum number of recipients of one message.
 const RECIPIENTS: usize = 50;
-/// A mail's file name ends so; its first line is [`Envelope`] as JSON, the rest is the message as it was sent.
+/// The extension of a mail's file. Its first line is the [`Envelope`] as JSON; the rest is the message as it was sent.
 const EXTENSION: &str = "mail";
 
-/// All mail that was taken, oldest first.
+/// All accepted mails, oldest first.
 #[derive(Clone)]
-pub struct Mailbox(Arc<Kept>);
+pub struct Mailbox(Arc<Inner>);
 
-struct Kept {
+struct Inner {
     directory: Option<PathBuf>,
     mails: Mutex<Vec<Mail>>,
 }
@@ -42,7 +43,7 @@ struct Mail {
     raw: Vec<u8>,
 }
 
-/// A mail without its text.
+/// A mail without the message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Envelope {
@@ -55,27 +56,27 @@ pub(crate) struct Envelope {
     pub(crate) configuration_set: Option<String>,
 }
 
-/// One line of the list of mails.
+/// A mail in the list of mails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listed {
-    /// The message id that SES answered.
+    /// The message id in the response of SES.
     pub id: String,
-    /// The recipients, with commas between them.
+    /// The recipients, separated by `, `.
     pub to: String,
-    /// Decoded.
+    /// The decoded subject.
     pub subject: String,
-    /// RFC 3339 in UTC, with milliseconds.
+    /// The time in RFC 3339, in UTC with milliseconds.
     pub sent_at: String,
-    /// The tag `activation`.
+    /// The value of the tag `activation`.
     pub activation_id: Option<String>,
 }
 
-/// An error's code and its text.
+/// The code and the message of an error.
 type SesError = (&'static str, &'static str);
 
 impl Mailbox {
-    /// Reads the mails of the data directory. Without a data directory they live as long as this value.
+    /// Reads the mails of the data directory. Without a data directory, mails are in memory only.
     ///
     /// # Errors
     /// When the directory cannot be used, or a file in it is not a mail.
@@ -94,22 +95,23 @@ impl Mailbox {
                 }
             }
         }
-        // An id begins with the time.
+        // An id begins with a timestamp.
         mails.sort_by(|a, b| a.envelope.id.cmp(&b.envelope.id));
         let mails = Mutex::new(mails);
-        Ok(Self(Arc::new(Kept { directory, mails })))
+        Ok(Self(Arc::new(Inner { directory, mails })))
     }
 
-    /// SES's endpoint: `POST /` in the Query protocol.
+    /// The endpoint of SES: `POST /` in the AWS Query protocol.
     pub fn router(self) -> Router {
         Router::new()
-            .fallback(answer)
-            // Base64 and percent-encoding make a message larger; whether it is too large is said in SES's words.
+            .fallback(handle_request)
+            // Larger than the largest message, because of base64 and percent-encoding. A message that is too large gets
+            // the error of SES.
             .layer(DefaultBodyLimit::max(3 * MESSAGE_BYTES))
             .with_state(self)
     }
 
-    /// Newest first.
+    /// All mails, newest first.
     pub fn list(&self) -> Vec<Listed> {
         let mails = self.0.mails.lock().unwrap_or_else(PoisonError::into_inner);
         let listed = mails.iter().rev().map(|Mail { envelope, .. }| Listed {
@@ -122,24 +124,25 @@ impl Mailbox {
         listed.collect()
     }
 
-    /// The mail that came next after this one.
+    /// The oldest mail after the one with this id; with `None`, the oldest of all.
     pub(crate) fn after(&self, id: Option<&str>) -> Option<Envelope> {
         let mails = self.0.mails.lock().unwrap_or_else(PoisonError::into_inner);
         let next = mails.partition_point(|mail| Some(mail.envelope.id.as_str()) <= id);
         mails.get(next).map(|mail| mail.envelope.clone())
     }
 
-    /// A message as it was sent.
+    /// The raw message with this id.
     pub fn raw(&self, id: &str) -> Option<Vec<u8>> {
         let mails = self.0.mails.lock().unwrap_or_else(PoisonError::into_inner);
         let mail = mails.iter().find(|mail| mail.envelope.id == id)?;
         Some(mail.raw.clone())
     }
 
-    /// Keeps the message, on disk first, and gives its id.
-    fn keep(&self, mut envelope: Envelope, raw: Vec<u8>) -> Result<String, SesError> {
+    /// Stores the message, on disk first, and returns its id.
+    fn store(&self, mut envelope: Envelope, raw: Vec<u8>) -> Result<String, SesError> {
         let mut mails = self.0.mails.lock().unwrap_or_else(PoisonError::into_inner);
-        // As SES's: a time, something random, six zeros. No two have the same time here, so ids sort as mails came.
+        // In the form of SES: a timestamp, a random part, six zeros. No two mails have the same timestamp, so ids sort
+        // in the order in which mails arrived.
         let latest = mails
             .last()
             .and_then(|mail| i64::from_str_radix(mail.envelope.id.get(..16)?, 16).ok());
@@ -152,7 +155,7 @@ impl Mailbox {
         if let Some(directory) = &self.0.directory {
             let path = directory.join(format!("{}.{EXTENSION}", mail.envelope.id));
             durable::write(&path, &mail.bytes()).map_err(|error| {
-                tracing::error!(%error, "a mail cannot be kept");
+                tracing::error!(%error, "a mail cannot be stored");
                 ("InternalFailure", "The mail cannot be kept.")
             })?;
         }
@@ -177,17 +180,17 @@ impl Mail {
     }
 }
 
-async fn answer(State(mailbox): State<Mailbox>, Form(form): Form<BTreeMap<String, String>>) -> Response {
-    let kept = match read(&form, Timestamp::now()) {
-        // The file is synced before the answer, which is too long for the thread that serves requests.
-        Ok((envelope, raw)) => tokio::task::spawn_blocking(move || mailbox.keep(envelope, raw))
+async fn handle_request(State(mailbox): State<Mailbox>, Form(form): Form<BTreeMap<String, String>>) -> Response {
+    let result = match read(&form, Timestamp::now()) {
+        // The file is synced before the response, which would block the thread that serves requests.
+        Ok((envelope, raw)) => tokio::task::spawn_blocking(move || mailbox.store(envelope, raw))
             .await
             .unwrap_or(Err(("InternalFailure", "The mail cannot be kept."))),
-        Err(refusal) => Err(refusal),
+        Err(error) => Err(error),
     };
     let namespace = "http://ses.amazonaws.com/doc/2010-12-01/";
     let request = request_id();
-    let (status, body) = match kept {
+    let (status, body) = match result {
         Ok(id) => (
             StatusCode::OK,
             format!(
@@ -210,7 +213,7 @@ async fn answer(State(mailbox): State<Mailbox>, Form(form): Form<BTreeMap<String
     (status, [(CONTENT_TYPE, "text/xml")], body).into_response()
 }
 
-/// Reads the one action that is played here.
+/// Parses a `SendRawEmail` request, the only supported action.
 fn read(form: &BTreeMap<String, String>, now: Timestamp) -> Result<(Envelope, Vec<u8>), SesError> {
     match form.get("Action").map(String::as_str) {
         Some("SendRawEmail") => {}
@@ -241,8 +244,8 @@ fn read(form: &BTreeMap<String, String>, now: Timestamp) -> Result<(Envelope, Ve
     if destinations.is_empty() || destinations.len() > RECIPIENTS {
         return invalid("A message has 1 to 50 recipients.");
     }
-    let broken = |address: &String| !address.contains('@') || address.chars().any(char::is_control);
-    if destinations.iter().chain([&source]).any(broken) {
+    let malformed = |address: &String| !address.contains('@') || address.chars().any(char::is_control);
+    if destinations.iter().chain([&source]).any(malformed) {
         return invalid("Missing final '@domain'");
     }
     let names = members(form, "Tags.member.", ".Name");
@@ -290,31 +293,19 @@ fn addresses(header: Option<&Address<'_>>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clients::sdk;
     use aws_sdk_ses::Client;
-    use aws_sdk_ses::config::{BehaviorVersion, Credentials, Region};
     use aws_sdk_ses::error::ProvideErrorMetadata;
     use aws_sdk_ses::primitives::Blob;
     use aws_sdk_ses::types::{MessageTag, RawMessage};
-    use aws_smithy_http_client::Builder;
-    use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
     use mail_builder::MessageBuilder;
 
     async fn client(mailbox: Mailbox) -> Client {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async { axum::serve(listener, mailbox.router()).await });
-        let http = Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https();
-        Client::from_conf(
-            aws_sdk_ses::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new("eu-central-1"))
-                .credentials_provider(Credentials::new("local", "local", None, None, "test"))
-                .endpoint_url(url)
-                .http_client(http)
-                .build(),
-        )
+        let config = aws_sdk_ses::config::Builder::from(&sdk());
+        Client::from_conf(config.endpoint_url(url).build())
     }
 
     fn message(subject: &str) -> Vec<u8> {
@@ -336,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_sent_is_kept_and_survives_a_restart() {
+    async fn mails_are_stored_and_survive_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let mailbox = Mailbox::open(Some(directory.path())).unwrap();
         let client = client(mailbox.clone()).await;
@@ -371,7 +362,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn recipients_may_stand_in_the_message_alone() {
+    async fn recipients_may_be_in_the_message_only() {
         let mailbox = Mailbox::open(None).unwrap();
         let client = client(mailbox.clone()).await;
         client
@@ -386,12 +377,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_ses_refuses() {
+    async fn invalid_requests_are_rejected() {
         let mailbox = Mailbox::open(None).unwrap();
         let client = client(mailbox.clone()).await;
         let send = || client.send_raw_email().raw_message(raw(message("x")));
         let many = (0..51).map(|n| format!("{n}@example.com")).collect();
-        for (what, call, code) in [
+        for (case, call, code) in [
             ("no at", send().destinations("anna"), "InvalidParameterValue"),
             (
                 "a bad tag",
@@ -417,8 +408,8 @@ mod tests {
             ),
         ] {
             let error = call.send().await.unwrap_err();
-            assert_eq!(error.code(), Some(code), "{what}");
-            assert!(error.message().is_some(), "{what}");
+            assert_eq!(error.code(), Some(code), "{case}");
+            assert!(error.message().is_some(), "{case}");
         }
         let error = client.list_identities().send().await.unwrap_err();
         assert_eq!(error.code(), Some("InvalidAction"));
@@ -426,13 +417,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_mail_is_said() {
+    fn a_file_that_is_not_a_mail_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join(MAIL)).unwrap();
         fs::write(directory.path().join(MAIL).join("1.mail"), "x").unwrap();
         fs::write(directory.path().join(MAIL).join("2.tmp"), "x").unwrap();
         let Err(error) = Mailbox::open(Some(directory.path())) else {
-            panic!("took it");
+            panic!("accepted the file");
         };
         assert!(error.to_string().ends_with("1.mail is not a mail"), "{error}");
     }

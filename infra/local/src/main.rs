@@ -1,4 +1,4 @@
-//! The `simswap` command: reads its arguments and runs what they say.
+//! The `simswap` command: parses the arguments, and starts the stack or runs a command.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -14,29 +14,29 @@ use tracing_subscriber::util::SubscriberInitExt;
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let ended = match args.command {
+    let result = match args.command {
         None => {
             start_logging();
             local::stack::run(args.start).await
         }
         Some(Command::Token(token)) => print_token(&token),
-        Some(Command::Import(import)) => local::operator::import(&import).await,
-        Some(Command::Show(show)) => local::operator::show(&show).await,
-        Some(Command::Sim(Sim::Release(sim))) => local::operator::release(&sim).await,
+        Some(Command::Import(import)) => local::commands::import(&import).await,
+        Some(Command::Show(show)) => local::commands::show(&show).await,
+        Some(Command::Sim(Sim::Release(sim))) => local::commands::release(&sim).await,
     };
-    match ended {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell when standard error is gone too.
+            // If standard error is closed too, there is no one to report to.
             let _ = writeln!(std::io::stderr(), "simswap: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// For people, on standard error: what the functions log, and what goes wrong around them.
+/// Logs to standard error: what the functions log, and the warnings and errors of everything else.
 fn start_logging() {
-    let ours = [
+    let functions = [
         "change_sim",
         "deliver_esim",
         "fulfil_swap",
@@ -45,10 +45,10 @@ fn start_logging() {
     ];
     let filter = Targets::new()
         .with_default(LevelFilter::WARN)
-        // It warns of each condition that fails, which is how races are decided.
+        // It logs a warning for each condition that fails, which is how concurrent writes are decided.
         .with_target("dynoxide", LevelFilter::ERROR)
         .with_target(edge::AUDIT, LevelFilter::INFO)
-        .with_targets(ours.map(|function| (function, LevelFilter::INFO)));
+        .with_targets(functions.map(|function| (function, LevelFilter::INFO)));
     let lines = tracing_subscriber::fmt::layer().compact().with_writer(std::io::stderr);
     tracing_subscriber::registry().with(lines).with(filter).init();
 }

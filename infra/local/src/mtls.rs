@@ -1,5 +1,5 @@
-//! With `--mtls`: an authority that lives as long as the stack, and a certificate of it for each side. What is done with
-//! them is elsewhere.
+//! The certificates for `--mtls`: an authority that is created at each start, and a certificate for the service and for
+//! each peer. Accepting TLS connections is in `infra/simulators`.
 
 use std::path::Path;
 
@@ -11,20 +11,19 @@ use serde_json::json;
 use simulators::TlsListener;
 use tokio::net::TcpListener;
 
-use crate::stack::failed;
-use crate::{StartError, data_dir, durable};
+use crate::{StartError, data_dir, durable, serving};
 
-/// In the data directory, for those who want to call like one of the sides.
+/// The directory, in the data directory, with the certificates and keys, for calls in the name of one of the parties.
 const DIRECTORY: &str = "mtls";
 
-/// Who proves to whom who they are.
+/// The parties that authenticate each other.
 pub(crate) struct Mtls {
-    pub(crate) ours: Party,
+    pub(crate) service: Party,
     pub(crate) smdp: Party,
     pub(crate) network: Party,
 }
 
-/// One side, all of it PEM. It has no `Debug`, because it holds a private key.
+/// The credentials of one party, in PEM. There is no `Debug`, because the key is private.
 pub(crate) struct Party {
     certificate: String,
     key: String,
@@ -32,17 +31,17 @@ pub(crate) struct Party {
 }
 
 impl Mtls {
-    /// Makes all anew, and writes it into the data directory.
+    /// Creates the authority and all certificates, and writes them to the data directory.
     pub(crate) fn new(data_dir: Option<&Path>) -> Result<Self, StartError> {
-        let unmade = failed("the certificates");
-        let key = KeyPair::generate().map_err(&unmade)?;
-        let mut params = named("authority").map_err(&unmade)?;
+        let error = StartError::context("the certificates");
+        let key = KeyPair::generate().map_err(&error)?;
+        let mut params = certificate_params("authority").map_err(&error)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = params.self_signed(&key).map_err(&unmade)?.pem();
+        let authority = params.self_signed(&key).map_err(&error)?.pem();
         let issuer = Issuer::new(params, key);
         let party = |name: &str| {
             let key = KeyPair::generate()?;
-            let certificate = named(name)?.signed_by(&key, &issuer)?;
+            let certificate = certificate_params(name)?.signed_by(&key, &issuer)?;
             Ok::<_, rcgen::Error>(Party {
                 certificate: certificate.pem(),
                 key: key.serialize_pem(),
@@ -50,9 +49,9 @@ impl Mtls {
             })
         };
         let mtls = Self {
-            ours: party("simswap").map_err(&unmade)?,
-            smdp: party("smdp").map_err(&unmade)?,
-            network: party("network").map_err(&unmade)?,
+            service: party("simswap").map_err(&error)?,
+            smdp: party("smdp").map_err(&error)?,
+            network: party("network").map_err(&error)?,
         };
         if let Some(data_dir) = data_dir {
             let directory = data_dir.join(DIRECTORY);
@@ -63,7 +62,7 @@ impl Mtls {
             };
             write("authority.pem".to_owned(), &authority)?;
             for (name, party) in [
-                ("simswap", &mtls.ours),
+                ("simswap", &mtls.service),
                 ("smdp", &mtls.smdp),
                 ("network", &mtls.network),
             ] {
@@ -76,24 +75,25 @@ impl Mtls {
 }
 
 impl Party {
-    /// As a function finds it in Secrets Manager.
+    /// The secret from which a function reads the credentials, as JSON.
     pub(crate) fn secret(&self) -> String {
         json!({"certificate": self.certificate, "key": self.key, "authorities": self.authority}).to_string()
     }
 
-    /// How this side calls another one.
+    /// The access to another party, with this certificate.
     pub(crate) fn access(&self) -> Result<Access, StartError> {
         Access::default()
             .with_certificate(&self.secret())
-            .map_err(failed("a certificate"))
+            .map_err(StartError::context("a certificate"))
     }
 
-    /// How this side is called.
+    /// Accepts connections only from parties with a certificate of the authority.
     pub(crate) fn listener(&self, tcp: TcpListener) -> Result<TlsListener, StartError> {
-        TlsListener::new(tcp, &self.certificate, &self.key, &self.authority).map_err(failed("a certificate"))
+        TlsListener::new(tcp, &self.certificate, &self.key, &self.authority)
+            .map_err(StartError::context("a certificate"))
     }
 
-    /// Its name, as a callback of it shows it.
+    /// The distinguished name in the certificate, in the form that callbacks are checked against.
     pub(crate) fn subject(&self) -> Result<String, StartError> {
         let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes());
         let subject = certificate.ok().as_ref().and_then(simulators::subject);
@@ -101,8 +101,22 @@ impl Party {
     }
 }
 
-/// A certificate for this machine, to be called and to call.
-fn named(name: &str) -> Result<CertificateParams, rcgen::Error> {
+/// The URL of a listener: `https` if the party has a certificate, otherwise `http`.
+pub(crate) fn url(listener: &TcpListener, party: Option<&Party>) -> Result<String, StartError> {
+    let url = serving::url(listener)?;
+    Ok(match party {
+        None => url,
+        Some(_) => url.replacen("http://", "https://", 1),
+    })
+}
+
+/// The access to another party, with a certificate if there is one.
+pub(crate) fn access(party: Option<&Party>) -> Result<Access, StartError> {
+    party.map_or(Ok(Access::default()), Party::access)
+}
+
+/// Parameters of a certificate for this machine, as server and as client.
+fn certificate_params(name: &str) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
     let subject = &mut params.distinguished_name;
     subject.remove(DnType::CommonName);

@@ -1,8 +1,8 @@
-//! Random names for requests, as AWS gives them. Nothing is recognised by them later.
+//! Random ids of requests, in the form of UUIDs, as AWS returns them. No id is looked up later.
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// A version 4 UUID.
+/// A random UUID (version 4).
 pub(crate) fn request_id() -> String {
     let mut bytes = [0; 16];
     SystemRandom::new()
@@ -10,7 +10,11 @@ pub(crate) fn request_id() -> String {
         .expect("the system has random bytes");
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
+    uuid(bytes)
+}
+
+/// The text form of a UUID.
+pub(crate) fn uuid(bytes: [u8; 16]) -> String {
     let hex = format!("{:032x}", u128::from_be_bytes(bytes));
-    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
-    parts.join("-")
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }

@@ -1,4 +1,5 @@
-//! The sample data of an empty local stack: eight lines with their SIMs, and stock.
+//! The sample data of an empty local stack: eight lines with their SIMs, and free SIMs. The tables are in
+//! `infra/local/README.md`.
 
 use domain::{
     EmailAddress, FormFactor, Iccid, Imsi, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim, SimState,
@@ -105,10 +106,10 @@ const BLOCKED: &str = "65a1b2c3d4e5f60718293a06";
 const PORTING: &str = "65a1b2c3d4e5f60718293a07";
 const LOCKED: &str = "65a1b2c3d4e5f60718293a08";
 
-/// Some free SIMs whose account parts count up.
+/// A series of free SIMs with consecutive account numbers.
 struct Stock {
     count: u64,
-    /// The first ICCID without its check digit.
+    /// The first ICCID, without its check digit.
     first: u64,
     form: FormFactor,
     network: &'static str,
@@ -124,12 +125,13 @@ const STOCK: [Stock; 5] = [
     stock(10, 894501000000000101, FormFactor::MiniMicro, "TDC", "R-20", 0),
 ];
 
-/// Seed A's example call names it. It is loaded last: where it is, all is.
+/// The card in the example request of the subscription API. It is loaded last, so the sample data is complete if this
+/// SIM exists.
 const LAST: &str = "1234567890123456789";
 
 #[allow(
     clippy::too_many_arguments,
-    reason = "the columns of the contract's table, a row a line"
+    reason = "the arguments are the columns of a table, with one row on each line"
 )]
 const fn line(
     id: &'static str,
@@ -173,7 +175,7 @@ const fn stock(
 
 const WELL_FORMED: &str = "the sample data is well-formed";
 
-/// Loads what is not there yet. What is there stays as it is.
+/// Loads the sample data, unless it is complete. Existing records do not change.
 pub(crate) async fn load(store: &Store) -> Result<(), StoreError> {
     let last = Iccid::parse(LAST).expect(WELL_FORMED);
     if store.sim(&last).await?.is_some() {
@@ -181,7 +183,7 @@ pub(crate) async fn load(store: &Store) -> Result<(), StoreError> {
     }
     for sample in &LINES {
         let line = sample.line();
-        let sim = free(
+        let sim = free_sim(
             line.current_sim.clone(),
             FormFactor::Nano,
             sample.network,
@@ -190,23 +192,23 @@ pub(crate) async fn load(store: &Store) -> Result<(), StoreError> {
         store.add_line(&line, sim).await?;
     }
     for stock in &STOCK {
-        for place in 0..stock.count {
-            let sim = free(
-                with_check_digit(stock.first + place),
+        for index in 0..stock.count {
+            let sim = free_sim(
+                with_check_digit(stock.first + index),
                 stock.form,
                 stock.network,
                 stock.reseller,
             );
             store
                 .add_sim(&Sim {
-                    auto_assign: place < stock.auto_assigned,
+                    auto_assign: index < stock.auto_assigned,
                     ..sim
                 })
                 .await?;
         }
     }
     store
-        .add_sim(&free(last, FormFactor::MiniMicro, "TELENOR", "R-20"))
+        .add_sim(&free_sim(last, FormFactor::MiniMicro, "TELENOR", "R-20"))
         .await?;
     Ok(())
 }
@@ -236,13 +238,13 @@ impl SampleLine {
     }
 }
 
-fn free(iccid: Iccid, form_factor: FormFactor, network: &str, reseller: &str) -> Sim {
+fn free_sim(iccid: Iccid, form_factor: FormFactor, network: &str, reseller: &str) -> Sim {
     let mobile_codes = match network {
         "KPN" => "20408",
         "TELENOR" => "23802",
         _ => "23801",
     };
-    // The account part of the ICCID, without the check digit, is the subscriber's number.
+    // The subscriber's number in the IMSI is the account number of the ICCID, without the check digit.
     let digits = iccid.as_str();
     let subscriber = &digits[digits.len() - 11..digits.len() - 1];
     Sim {
@@ -269,7 +271,7 @@ fn with_check_digit(account: u64) -> Iccid {
     (0..10)
         .map(|digit| Iccid::parse(&format!("{account}{digit}")).expect(WELL_FORMED))
         .find(Iccid::passes_luhn)
-        .expect("one digit of ten is the check digit")
+        .expect("one of the ten digits is the check digit")
 }
 
 #[cfg(test)]
@@ -277,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stock_begins_where_the_contract_says() {
+    fn series_begin_with_the_documented_iccids() {
         let firsts = STOCK.map(|stock| with_check_digit(stock.first).to_string());
         assert_eq!(
             firsts,

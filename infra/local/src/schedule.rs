@@ -1,4 +1,4 @@
-//! Plays the schedule that invokes the sweeper; deployed it is every minute.
+//! The schedule that invokes the sweeper. In a deployment it is an EventBridge rule.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::functions::Functions;
 use crate::request_id::request_id;
 
-/// Invokes the sweeper time and again until `stop` is ready.
+/// Invokes the sweeper at this interval until `stop` completes.
 pub(crate) async fn run(functions: Arc<Functions>, every: Duration, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
     loop {
@@ -29,7 +29,7 @@ pub(crate) async fn run(functions: Arc<Functions>, every: Duration, stop: impl F
             "detail": {},
         });
         if let Err(error) = functions.invoke("sweep-swaps", event.to_string()).await {
-            tracing::warn!(%error, "a sweep failed");
+            tracing::warn!(%error, "the sweeper failed");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Plays Secrets Manager: gives the functions the secrets that they are told the names of. What these are for is elsewhere.
+//! The Secrets Manager of the stack: returns secrets by name. The secrets themselves are created in `mtls.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 
-/// Secrets by their names. They have no `Debug`.
+/// Secrets by name. Never log this map.
 pub(crate) type Secrets = BTreeMap<&'static str, String>;
 
 #[derive(Deserialize)]
@@ -19,7 +19,8 @@ struct Input {
     secret_id: String,
 }
 
-/// Its endpoint, as far as the functions use it: `GetSecretValue` in JSON 1.1.
+/// The endpoint of Secrets Manager, with the one operation that the functions use: `GetSecretValue` in the AWS JSON 1.1
+/// protocol.
 pub(crate) fn router(secrets: Secrets) -> Router {
     let secrets = Arc::new(secrets);
     Router::new().fallback(async move |headers: HeaderMap, body: Bytes| {
@@ -27,21 +28,21 @@ pub(crate) fn router(secrets: Secrets) -> Router {
             .get("x-amz-target")
             .is_some_and(|target| target == "secretsmanager.GetSecretValue");
         let input: Option<Input> = serde_json::from_slice(&body).ok().filter(|_| known);
-        answer(&secrets, input.as_ref())
+        get_secret_value(&secrets, input.as_ref())
     })
 }
 
-fn answer(secrets: &Secrets, input: Option<&Input>) -> Response {
-    let refuse = |kind, message| {
+fn get_secret_value(secrets: &Secrets, input: Option<&Input>) -> Response {
+    let error = |kind, message| {
         let body = json!({"__type": kind, "Message": message});
         (StatusCode::BAD_REQUEST, Json(body)).into_response()
     };
     let Some(Input { secret_id }) = input else {
-        return refuse("UnknownOperationException", "");
+        return error("UnknownOperationException", "");
     };
     match secrets.get(secret_id.as_str()) {
         Some(secret) => Json(json!({"Name": secret_id, "SecretString": secret})).into_response(),
-        None => refuse(
+        None => error(
             "ResourceNotFoundException",
             "Secrets Manager can't find the specified secret.",
         ),

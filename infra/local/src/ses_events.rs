@@ -1,4 +1,4 @@
-//! Plays SES's event publishing by way of SNS: what becomes of the mails in the mail box is told to `mail-events`.
+//! The event publishing of SES through SNS: sends events about the mails in the mailbox to mail-events.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,51 +16,47 @@ use crate::functions::Functions;
 use crate::mailbox::{Envelope, Mailbox};
 use crate::request_id::request_id;
 
-/// Between two looks into the mail box, and before an event that failed is told again.
+/// The interval at which the mailbox is polled.
 const IDLE: Duration = Duration::from_millis(50);
-const AGAIN: Duration = Duration::from_secs(1);
+/// The wait before an event that failed is sent again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Tells of mails, of each at least once.
+/// Sends the events of each mail at least once.
 pub(crate) struct SesEvents {
     mailbox: Mailbox,
     functions: Arc<Functions>,
-    /// The last mail that was told of.
-    told: Option<String>,
+    /// The id of the last mail whose events were sent.
+    last_sent: Option<String>,
     checkpoint: Option<PathBuf>,
 }
 
 impl SesEvents {
-    /// Goes on where the last one of this data directory ended.
+    /// Continues after the last mail that the data directory records.
     pub(crate) fn new(
         mailbox: Mailbox,
         functions: Arc<Functions>,
         data_dir: Option<&Path>,
     ) -> Result<Self, StartError> {
-        let checkpoint = match data_dir {
-            None => None,
-            Some(data_dir) => {
-                let directory = data_dir.join(CHECKPOINTS);
-                data_dir::create(&directory)?;
-                Some(directory.join("mail-events"))
-            }
-        };
-        let told = checkpoint.as_ref().and_then(|file| fs::read_to_string(file).ok());
+        let checkpoint = data_dir
+            .map(|data_dir| data_dir::file_in(data_dir, CHECKPOINTS, "mail-events"))
+            .transpose()?;
+        let last_sent = checkpoint.as_ref().and_then(|file| fs::read_to_string(file).ok());
         Ok(Self {
             mailbox,
             functions,
-            told,
+            last_sent,
             checkpoint,
         })
     }
 
-    /// Tells until `stop` is ready.
+    /// Sends events until `stop` completes.
     pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         loop {
-            let wait = match self.mailbox.after(self.told.as_deref()) {
+            let wait = match self.mailbox.after(self.last_sent.as_deref()) {
                 None => IDLE,
-                Some(envelope) if self.tell(&envelope).await => Duration::ZERO,
-                Some(_) => AGAIN,
+                Some(envelope) if self.send_events_of(&envelope).await => Duration::ZERO,
+                Some(_) => RETRY_AFTER,
             };
             tokio::select! {
                 biased;
@@ -70,26 +66,26 @@ impl SesEvents {
         }
     }
 
-    /// Tells all of one mail; whether it was heard.
-    async fn tell(&mut self, envelope: &Envelope) -> bool {
+    /// Sends all events of one mail. Returns whether mail-events accepted them.
+    async fn send_events_of(&mut self, envelope: &Envelope) -> bool {
         for event in events(envelope) {
             if let Err(error) = self.functions.invoke("mail-events", sns(&event)).await {
-                tracing::warn!(%error, "an event of SES is told again");
+                tracing::warn!(%error, "an SES event will be sent again");
                 return false;
             }
         }
         if let Some(file) = &self.checkpoint
             && let Err(error) = durable::write(file, envelope.id.as_bytes())
         {
-            tracing::warn!(%error, "events of SES will be told again");
+            tracing::warn!(%error, "SES events will be sent again after a restart");
         }
-        self.told = Some(envelope.id.clone());
+        self.last_sent = Some(envelope.id.clone());
         true
     }
 }
 
-/// What SES tells of a mail that was sent with a configuration set. As at SES, the addresses of its mailbox simulator
-/// bounce, complain and are out of office; all others take what comes.
+/// The events of a mail; there are none without a configuration set. As in SES, the addresses of the mailbox simulator
+/// bounce, complain or send out-of-office replies. All other addresses accept the mail.
 fn events(envelope: &Envelope) -> Vec<Value> {
     if envelope.configuration_set.is_none() {
         return Vec::new();
@@ -104,7 +100,7 @@ fn events(envelope: &Envelope) -> Vec<Value> {
         Some("complaint") => &["Send", "Delivery", "Complaint"],
         _ => &["Send", "Delivery"],
     };
-    // An out-of-office reply is a bounce too, but not for good.
+    // SES reports an out-of-office reply as a transient bounce.
     let bounce_type = match simulated {
         Some("ooto") => "Transient",
         _ => "Permanent",

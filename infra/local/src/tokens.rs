@@ -1,4 +1,4 @@
-//! Plays the identity provider and API Gateway's JWT authorizer: issues and checks bearer tokens. What a role may do is not here.
+//! The token issuer, and the check of API Gateway's JWT authorizer. What a role may do is in `shared/domain`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,14 +13,13 @@ use serde_json::{Map, Value, json};
 
 use crate::StartError;
 use crate::data_dir::{self, TOKEN_KEY};
-use crate::durable;
 
 /// The `iss` of every token issued here.
 pub const ISSUER: &str = "https://simswap.local";
 /// The `aud` of every token issued here.
 pub const AUDIENCE: &str = "simswap";
 
-/// One RSA key of 2048 bits, for both sides.
+/// Issues and checks tokens, with one RSA key of 2048 bits.
 pub struct Tokens {
     sign: EncodingKey,
     verify: DecodingKey,
@@ -28,21 +27,13 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Reads the key of the data directory, or makes both. Without a data directory the key lives as long as this value.
+    /// Reads the key of the data directory, or creates both. Without a data directory, the key is in memory only.
     ///
     /// # Errors
     /// When the directory cannot be used, or its key is not an RSA key.
     pub fn open(data_dir: Option<&Path>) -> Result<Self, StartError> {
-        let (pem, path) = match data_dir {
-            None => (new_key(), Path::new(TOKEN_KEY).to_owned()),
-            Some(directory) => {
-                data_dir::create(directory)?;
-                let path = directory.join(TOKEN_KEY);
-                (durable::read_or_create(&path, new_key), path)
-            }
-        };
-        let pem = pem.map_err(|error| data_dir::unusable(&path, &error))?;
-        Self::from_pem(&pem).ok_or_else(|| StartError(format!("{} is not an RSA key in PKCS #8", path.display())))
+        let format = "an RSA key in PKCS #8";
+        data_dir::read_or_create_key(data_dir, TOKEN_KEY, new_key, Self::from_pem, format)
     }
 
     fn from_pem(pem: &[u8]) -> Option<Self> {
@@ -59,7 +50,7 @@ impl Tokens {
         })
     }
 
-    /// A token (RS256). It ends `expires_in` seconds after `now`, or before it when negative.
+    /// Issues a token (RS256). It expires `expires_in` seconds after `now`, or before `now` if that is negative.
     pub fn issue(
         &self,
         role: &str,
@@ -70,7 +61,7 @@ impl Tokens {
         now: Timestamp,
     ) -> String {
         let now = now.as_second();
-        // A token has no time before 1970: there, `exp` is not a number that readers of tokens agree on.
+        // Not before 1970: implementations disagree about a negative `exp`.
         let expires = now.saturating_add(expires_in).max(0);
         let mut claims = json!({
             "iss": ISSUER, "aud": AUDIENCE, "sub": subject, "role": role, "iat": now, "exp": expires,
@@ -85,14 +76,15 @@ impl Tokens {
         jsonwebtoken::encode(&header, &claims, &self.sign).expect("an RSA key signs any claims")
     }
 
-    /// The claims of a good token, as API Gateway hands them to a function: every value is text, a list is `[a b]`.
-    /// Good means: RS256 by this key and its `kid`, `iss` and `aud` of this issuer, `exp` in the future, `nbf` and `iat` not.
+    /// The claims of a valid token, in the form in which API Gateway passes them to a function: every value is text,
+    /// and a list is `[a b]`. A token is valid if it is signed with this key (RS256) and has its `kid`, its `iss` and
+    /// `aud` are those of this issuer, its `exp` is in the future, and its `nbf` and `iat` are not. Otherwise `None`.
     pub fn check(&self, token: &str, now: Timestamp) -> Option<BTreeMap<String, String>> {
         let mut validation = Validation::new(Algorithm::RS256);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["iss", "aud"]);
-        // The library would look at the clock; the times are compared below with the given one.
+        // The library would use the system clock; the times are compared with `now` below.
         validation.validate_exp = false;
         let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &self.verify, &validation).ok()?;
         if decoded.header.kid.as_deref() != Some(&self.kid) {
@@ -106,9 +98,9 @@ impl Tokens {
         };
         let expires = claims.get("exp").and_then(Value::as_f64)?;
         (expires > now && not_after_now("nbf") && not_after_now("iat")).then(|| {
-            // A claim that says nothing is not there.
-            let said = claims.iter().filter(|(_, value)| !value.is_null());
-            said.map(|(name, value)| (name.clone(), text(value))).collect()
+            // API Gateway omits claims that are null.
+            let present = claims.iter().filter(|(_, value)| !value.is_null());
+            present.map(|(name, value)| (name.clone(), text(value))).collect()
         })
     }
 }
@@ -144,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_issued_is_accepted_by_a_second_process_and_says_what_was_asked() {
+    fn a_token_is_valid_in_a_second_process_and_has_the_requested_claims() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("new");
         let first = Tokens::open(Some(&path)).unwrap();
@@ -165,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_authorizer_refuses() {
+    fn invalid_tokens_are_rejected() {
         let tokens = Tokens::open(None).unwrap();
         let stranger = Tokens::open(None).unwrap();
         let now = NOW.as_second();
@@ -183,7 +175,7 @@ mod tests {
         };
         // {"alg":"none","typ":"JWT"}
         let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
-        for (what, token, accepted) in [
+        for (case, token, accepted) in [
             ("good", good.clone(), true),
             (
                 "in a list of audiences",
@@ -237,18 +229,18 @@ mod tests {
             ("signature of nothing", format!("{head}.{none}.{signature}"), false),
             ("empty", String::new(), false),
         ] {
-            assert_eq!(tokens.check(&token, NOW).is_some(), accepted, "{what}");
+            assert_eq!(tokens.check(&token, NOW).is_some(), accepted, "{case}");
         }
         let claims = signed(&tokens, &header, |c| c["groups"] = json!(["a", "b"]));
         assert_eq!(tokens.check(&claims, NOW).unwrap()["groups"], "[a b]");
     }
 
     #[test]
-    fn a_file_that_is_no_key_is_said() {
+    fn a_file_that_is_not_a_key_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(TOKEN_KEY), "nothing").unwrap();
         let Err(error) = Tokens::open(Some(directory.path())) else {
-            panic!("took it");
+            panic!("accepted the file");
         };
         assert!(error.to_string().ends_with("is not an RSA key in PKCS #8"), "{error}");
     }

@@ -1,4 +1,5 @@
-//! The real `simswap` process, killed, stopped and started again: what was accepted goes on. How a swap goes is in the journeys.
+//! Tests of the real `simswap` process, which is killed, stopped and restarted while it works. Accepted swaps have to
+//! continue. The journeys in `tests/journeys` test how a swap proceeds.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,23 +24,25 @@ use local::dynoxide::Database;
 use local::dynoxide::actions::scan::ScanRequest;
 use mail_parser::MessageParser;
 use serde_json::{Value, json};
-use simulators::{MobileNetwork, ProfileState, Smdp};
+use simulators::{MobileNetwork, ProfileState, SMDP_ADDRESS, Smdp};
 use tempfile::TempDir;
 
+/// The header of a file of SIMs.
+const SIM_HEADER: &str = "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN";
 const CODE: &str = "8E9!#";
-/// How long an actor waits before it looks again.
+/// The interval at which a test polls.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Nothing takes longer, but what is lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A time limit that only work that was lost exceeds.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// A data directory, a port, and whoever runs on them.
+/// A data directory and a port, for the processes that run on them.
 struct Site {
     directory: TempDir,
     port: u16,
     token: String,
 }
 
-/// A stack that runs, and dies with this value.
+/// A running process, which is killed when this value is dropped.
 struct Running(Child);
 
 impl Drop for Running {
@@ -50,13 +53,13 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// `kill -9`.
+    /// Kills the process (`kill -9`).
     fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 
-    /// Ctrl-C; it has to end by itself, soon and well.
+    /// Interrupts the process (Ctrl-C). It has to end with code 0 within ten seconds.
     fn interrupt(mut self) {
         let process = self.0.id().to_string();
         let sent = Command::new("kill").args(["-INT", &process]).status();
@@ -66,7 +69,7 @@ impl Running {
             if let Some(ended) = self.0.try_wait().unwrap() {
                 break ended;
             }
-            assert!(start.elapsed() < Duration::from_secs(10), "it does not end");
+            assert!(start.elapsed() < Duration::from_secs(10), "the process does not end");
             sleep(PAUSE);
         };
         assert_eq!(ended.code(), Some(0), "{ended}");
@@ -74,10 +77,10 @@ impl Running {
 }
 
 impl Site {
-    /// Nothing runs here yet; the token is printed all the same.
+    /// Creates the site and prints a token; nothing runs yet.
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // Below the ports that the system hands out, so that nobody takes it while the stack is down.
+        // Below the ports that the system assigns, so that no other process gets the port while the stack is down.
         let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
         let first = 20_000 + fastrand::u16(..10_000);
         let port = (first..).find(free).unwrap();
@@ -110,15 +113,15 @@ impl Site {
         command
     }
 
-    fn stack(&self) -> Command {
+    fn stack_command(&self) -> Command {
         let mut command = self.command(&["--port", &self.port.to_string(), "--data-dir"]);
         command.arg(self.data_dir());
         command
     }
 
-    /// Starts a stack, which is not ready when this returns.
+    /// Starts a stack, without waiting until it is ready.
     fn start(&self) -> Running {
-        self.spawn(&mut self.stack())
+        self.spawn(&mut self.stack_command())
     }
 
     fn spawn(&self, stack: &mut Command) -> Running {
@@ -135,12 +138,13 @@ impl Site {
         out.read_line(&mut line).unwrap();
         let ready = format!("simswap is ready at http://127.0.0.1:{}\n", self.port);
         assert_eq!(line, ready, "{}", self.read_log());
-        // It writes on after this line: its end of the pipe has to stay.
+        // The stack continues to write after this line, so the pipe has to stay open.
         started.0.stdout = Some(out.into_inner());
         started
     }
 
-    /// One request with the token; an error if the connection is refused or breaks before the whole answer is there.
+    /// Sends a request with the token. Returns an error if the connection is refused, or breaks before the response is
+    /// complete.
     fn call(&self, method: &str, path: &str, headers: &str, body: &str) -> io::Result<(u16, Vec<u8>)> {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {}\r\n\
@@ -151,41 +155,41 @@ impl Site {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.write_all(request.as_bytes())?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let broken = || io::Error::from(io::ErrorKind::UnexpectedEof);
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
-        let body = answer.split_off(end.ok_or_else(broken)? + 4);
-        let head = String::from_utf8(answer).unwrap().to_ascii_lowercase();
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response)?;
+        let incomplete = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let end = response.windows(4).position(|four| four == b"\r\n\r\n");
+        let body = response.split_off(end.ok_or_else(incomplete)? + 4);
+        let head = String::from_utf8(response).unwrap().to_ascii_lowercase();
         let length = format!("\r\ncontent-length: {}\r\n", body.len());
         if !head.contains(&length) {
-            return Err(broken());
+            return Err(incomplete());
         }
         Ok((head[9..12].parse().unwrap(), body))
     }
 
-    /// Asks until there is an answer that `fits`, whoever dies meanwhile.
-    fn await_answer<T>(&self, what: &str, path: &str, fits: impl Fn(&Value) -> Option<T>) -> T {
+    /// Polls until a response is `accepted`, even if the stack is killed meanwhile.
+    fn await_response<T>(&self, what: &str, path: &str, accepted: impl Fn(&Value) -> Option<T>) -> T {
         let start = Instant::now();
-        let mut seen = Value::Null;
-        while start.elapsed() < PATIENCE {
+        let mut last = Value::Null;
+        while start.elapsed() < TIME_LIMIT {
             if let Ok((200, body)) = self.call("GET", path, "", "") {
-                seen = serde_json::from_slice(&body).unwrap();
-                if let Some(fitting) = fits(&seen) {
-                    return fitting;
+                last = serde_json::from_slice(&body).unwrap();
+                if let Some(result) = accepted(&last) {
+                    return result;
                 }
             }
             sleep(PAUSE);
         }
-        panic!("{what}: it stays {seen}\n{}", self.read_log());
+        panic!("{what}: the last response is {last}\n{}", self.read_log());
     }
 
-    fn await_swap(&self, id: &str, fits: impl Fn(&Value) -> bool) {
+    fn await_swap(&self, id: &str, accepted: impl Fn(&Value) -> bool) {
         let path = format!("/api/QueryActivation?id={id}");
-        self.await_answer(id, &path, |page| fits(&page["results"][0]).then_some(()));
+        self.await_response(id, &path, |page| accepted(&page["results"][0]).then_some(()));
     }
 
-    /// Asks for a swap until it is accepted: the same again as often as the connection breaks.
+    /// Submits a swap. Repeats the request until there is a response.
     fn submit(&self, line: &str, key: String, card: Option<String>) -> Swap {
         let request = match &card {
             Some(iccid) => json!({"subscriptionId": line, "newSimCardNumber": iccid}),
@@ -193,8 +197,8 @@ impl Site {
                 json!({"subscriptionId": line, "eSim": true, "email": "a@example.com", "confirmationCode": CODE})
             }
         };
-        let answer = self.submit_once(&key, &request);
-        let activation: Value = serde_json::from_slice(&answer).unwrap();
+        let response = self.submit_with_key(&key, &request);
+        let activation: Value = serde_json::from_slice(&response).unwrap();
         let id = activation["id"].as_str().unwrap().to_owned();
         Swap {
             id,
@@ -202,13 +206,13 @@ impl Site {
             key,
             card,
             request,
-            answer,
+            response,
         }
     }
 
-    fn submit_once(&self, key: &str, request: &Value) -> Vec<u8> {
+    fn submit_with_key(&self, key: &str, request: &Value) -> Vec<u8> {
         let start = Instant::now();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < TIME_LIMIT {
             let headers = format!("idempotency-key: {key}\r\n");
             match self.call("POST", "/api/SimSwapSubscription", &headers, &request.to_string()) {
                 Ok((200, body)) => return body,
@@ -218,11 +222,11 @@ impl Site {
                 Err(_) => sleep(PAUSE),
             }
         }
-        panic!("no answer\n{}", self.read_log());
+        panic!("no response\n{}", self.read_log());
     }
 
-    /// Plays the phones of all customers until it is `over`: each eSIM whose mail comes is installed.
-    fn install_what_comes(&self, over: &AtomicBool, most: Duration) {
+    /// Plays the phones of all customers: installs every eSIM whose mail arrives, until `over` is set.
+    fn install_esims(&self, over: &AtomicBool, most: Duration) {
         let start = Instant::now();
         let mut installed = BTreeSet::new();
         while !over.load(Ordering::Relaxed) && start.elapsed() < most {
@@ -241,7 +245,7 @@ impl Site {
                 };
                 let body = json!({"activationCode": activation_code(&raw), "confirmationCode": CODE}).to_string();
                 match self.call("POST", "/local/phone/install", "", &body) {
-                    // Used: of an install the answer was lost, or it is the second mail.
+                    // 409 if the response to an earlier installation was lost, or if this is a second mail.
                     Ok((200 | 409, _)) => installed.insert(id.to_owned()),
                     Ok((status, body)) => {
                         panic!("{id}: {status} {}", String::from_utf8_lossy(&body))
@@ -252,21 +256,22 @@ impl Site {
         }
     }
 
-    /// What the stack said and did, for a person who looks into a failure.
+    /// The log of all processes.
     fn read_log(&self) -> String {
         fs::read_to_string(self.log()).unwrap_or_default()
     }
 }
 
-/// A swap that was accepted.
+/// An accepted swap.
 struct Swap {
     id: String,
     line: String,
     key: String,
-    /// The card that it goes to, if it is not to an eSIM.
+    /// The new card; `None` if the swap is to an eSIM.
     card: Option<String>,
     request: Value,
-    answer: Vec<u8>,
+    /// The body of the response.
+    response: Vec<u8>,
 }
 
 fn activation_code(mail: &[u8]) -> String {
@@ -280,14 +285,14 @@ fn activation_code(mail: &[u8]) -> String {
 /// A sample line, and a free card of its network.
 const LINE: &str = "65a1b2c3d4e5f60718293a01";
 const CARD: &str = "8931086000000001011";
-/// All SIMs of the sample data: eight in use, and the stock.
+/// All SIMs of the sample data: eight in use, and the free ones.
 const SAMPLE_SIMS: usize = 8 + 91;
-/// Lines that are swapped at the same time, again and again.
+/// The number of lines that are swapped concurrently.
 const LINES: usize = 8;
-/// SIMs of each kind that are left over.
+/// The number of SIMs of each kind that no swap uses.
 const SPARE: usize = 5;
 
-/// How much is asked, and how often the stack is ended meanwhile.
+/// The number of swaps, and how often the stack is stopped meanwhile.
 #[derive(Clone, Copy)]
 struct Load {
     swaps: usize,
@@ -295,25 +300,24 @@ struct Load {
 }
 
 impl Load {
-    /// `SWAPS` and `KILLS`.
-    fn asked() -> Self {
-        let number = |name, most: usize| env::var(name).map_or(most, |text| text.parse().expect("a number"));
+    /// The load from the environment variables `SWAPS` and `KILLS`.
+    fn from_environment() -> Self {
+        let number = |name, default: usize| env::var(name).map_or(default, |text| text.parse().expect("a number"));
         Self {
             swaps: number("SWAPS", 48),
             stops: number("KILLS", 15),
         }
     }
 
-    /// Kinds of the swaps of a line, in order: two to an eSIM, then one to a card.
+    /// The swaps of a line in order, and whether each is to a card. Two swaps to an eSIM are followed by one to a card.
     fn of_line(self, line: usize) -> impl Iterator<Item = (usize, bool)> {
         let swaps = (line..self.swaps).step_by(LINES);
         swaps.map(move |swap| (swap, swap / LINES % 3 == 2))
     }
 
-    /// Loads the lines, and SIMs for all swaps and some more.
+    /// Imports the lines, and SIMs for all swaps and some more.
     fn import(self, site: &Site) {
-        let mut sims =
-            "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN".to_owned();
+        let mut sims = SIM_HEADER.to_owned();
         let mut lines = "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING".to_owned();
         for line in 0..LINES {
             lines += &format!(
@@ -336,9 +340,9 @@ impl Load {
             fs::write(&path, text).unwrap();
             let mut import = site.command(&["import", kind]);
             import.arg(&path).arg("--data-dir").arg(site.data_dir());
-            let told = import.output().unwrap();
-            let said = String::from_utf8_lossy(&told.stderr);
-            assert!(told.status.success(), "{said}");
+            let output = import.output().unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{errors}");
         }
     }
 }
@@ -347,22 +351,22 @@ fn line_id(line: usize) -> String {
     format!("storm-{line}")
 }
 
-/// The card that a swap goes to.
+/// The card to which a swap moves its line.
 fn card(swap: usize) -> String {
     format!("89460100000001{swap:05}")
 }
 
-/// What a storm left.
-struct Left {
+/// The result of a storm.
+struct Finished {
     swaps: Vec<Swap>,
     mails: Vec<Value>,
     stops: usize,
-    /// From the first request to the end of the last swap.
+    /// The time from the first request to the end of the last swap.
     took: Duration,
 }
 
-/// Swaps all lines at once while `stop` ends the stack at random moments, spread over the work.
-fn storm(site: &Site, load: Load, seed: u64, start: impl Fn(&Site) -> Running, stop: impl Fn(Running)) -> Left {
+/// Swaps all lines concurrently, while `stop` stops the stack at random moments, spread over the work.
+fn storm(site: &Site, load: Load, seed: u64, start: impl Fn(&Site) -> Running, stop: impl Fn(Running)) -> Finished {
     load.import(site);
     let mut random = fastrand::Rng::with_seed(seed);
     let over = AtomicBool::new(false);
@@ -370,9 +374,9 @@ fn storm(site: &Site, load: Load, seed: u64, start: impl Fn(&Site) -> Running, s
     let mut stops = 0;
     let began = Instant::now();
     thread::scope(|scope| {
-        let most = PATIENCE * u32::try_from(2 + load.swaps / 50).unwrap();
+        let most = TIME_LIMIT * u32::try_from(2 + load.swaps / 50).unwrap();
         let (over, ended) = (&over, &ended);
-        let phone = scope.spawn(move || site.install_what_comes(over, most));
+        let phone = scope.spawn(move || site.install_esims(over, most));
         let callers: Vec<_> = (0..LINES)
             .map(|line| {
                 scope.spawn(move || {
@@ -412,11 +416,11 @@ fn storm(site: &Site, load: Load, seed: u64, start: impl Fn(&Site) -> Running, s
         phone.join().unwrap();
         let swaps: Vec<Swap> = swaps.unwrap().into_iter().flatten().collect();
         for swap in &swaps {
-            assert_eq!(site.submit_once(&swap.key, &swap.request), swap.answer);
+            assert_eq!(site.submit_with_key(&swap.key, &swap.request), swap.response);
         }
-        let mails = site.await_answer("mails", "/local/mail", |list| list.as_array().cloned());
+        let mails = site.await_response("mails", "/local/mail", |list| list.as_array().cloned());
         stack.interrupt();
-        Left {
+        Finished {
             swaps,
             mails,
             stops,
@@ -425,7 +429,7 @@ fn storm(site: &Site, load: Load, seed: u64, start: impl Fn(&Site) -> Running, s
     })
 }
 
-/// All rows of the table of a stack that is down.
+/// All rows of the table. No stack may be running.
 fn rows(site: &Site) -> Vec<Value> {
     let file = site.data_dir().join("dynamodb.sqlite");
     let database = Database::new(file.to_str().unwrap()).unwrap();
@@ -450,9 +454,9 @@ fn text<'a>(row: &'a Value, name: &str) -> &'a str {
     row[name]["S"].as_str().unwrap_or_default()
 }
 
-/// What holds for every set of swaps that ended, however often the stack died meanwhile: of a stack that is down. Gives
-/// how many mails were sent twice.
-fn check_all_ended(site: &Site, Left { swaps, mails, .. }: &Left) -> usize {
+/// Checks what has to hold when all swaps have ended, however often the stack was stopped. No stack may be running.
+/// Returns the number of mails that were sent more than once.
+fn check_all_ended(site: &Site, Finished { swaps, mails, .. }: &Finished) -> usize {
     let rows = rows(site);
     let of_kind = |sk: &str| {
         let rows = rows.iter().filter(|row| text(row, "sk").starts_with(sk));
@@ -462,15 +466,16 @@ fn check_all_ended(site: &Site, Left { swaps, mails, .. }: &Left) -> usize {
     let (lines, sims) = (of_kind("line"), of_kind("sim"));
     let (activations, deliveries) = (of_kind("activation"), of_kind("delivery#"));
 
-    // One record for each swap that was accepted, and none besides.
+    // There is exactly one record for each accepted swap.
     let accepted: BTreeSet<&String> = swaps.iter().map(|swap| &swap.id).collect();
     assert_eq!(accepted.len(), swaps.len());
     assert_eq!(activations.keys().collect::<BTreeSet<_>>(), accepted);
     assert_eq!(of_kind("idempotency").len(), swaps.len());
 
-    // Each swap began where the last one of its line had ended, and the line and the network agree on the last one.
-    let book = site.data_dir().join("peers/network.sqlite");
-    let network = MobileNetwork::open(Some(&book), Duration::ZERO, ClockAndRng::real()).unwrap();
+    // Each swap began with the SIM of the previous swap of its line, and the line and the network agree on the last
+    // SIM.
+    let database = site.data_dir().join("peers/network.sqlite");
+    let network = MobileNetwork::open(Some(&database), Duration::ZERO, ClockAndRng::real()).unwrap();
     let mut current = BTreeMap::new();
     for swap in swaps {
         let row = activations[&swap.id];
@@ -486,11 +491,11 @@ fn check_all_ended(site: &Site, Left { swaps, mails, .. }: &Left) -> usize {
     }
     for (line, (sim, phone)) in &current {
         assert_eq!(text(lines[line.as_str()], "sim"), *sim);
-        let at_the_network = network.sim_of(phone).unwrap().unwrap();
-        assert_eq!(at_the_network.as_str(), *sim);
+        let sim_at_network = network.sim_of(phone).unwrap().unwrap();
+        assert_eq!(sim_at_network.as_str(), *sim);
     }
 
-    // Every SIM is free, or its line's, or used up.
+    // Every SIM is free, in use by its line, or disabled.
     let mut states = BTreeMap::new();
     for (iccid, row) in &sims {
         *states.entry(text(row, "state")).or_insert(0) += 1;
@@ -508,102 +513,102 @@ fn check_all_ended(site: &Site, Left { swaps, mails, .. }: &Left) -> usize {
     assert_eq!(states, BTreeMap::from(expected));
     assert!(lines.values().all(|line| line["swap"].is_null()));
 
-    // One order of a profile and one mail for each eSIM; more mails only where SES's answer was lost.
-    let book = site.data_dir().join("peers/smdp.sqlite");
-    let address = SmDpAddress::parse("smdp.example.test").unwrap();
-    let smdp = Smdp::open(Some(&book), address, "http://127.0.0.1:1", ClockAndRng::real()).unwrap();
-    let mut mails_again = 0;
+    // There is one profile order and one mail for each eSIM, and a second mail only if a response of SES was lost.
+    let database = site.data_dir().join("peers/smdp.sqlite");
+    let address = SmDpAddress::parse(SMDP_ADDRESS).unwrap();
+    let smdp = Smdp::open(Some(&database), address, "http://127.0.0.1:1", ClockAndRng::real()).unwrap();
+    let mut extra_mails = 0;
     for swap in swaps {
         let sim = Iccid::parse(text(activations[&swap.id], "newSim")).unwrap();
         let orders = smdp.orders_of(&sim).unwrap();
-        let to_us = mails.iter().filter(|mail| mail["activationId"] == swap.id);
-        let mails = to_us.count();
+        let mails_of_swap = mails.iter().filter(|mail| mail["activationId"] == swap.id);
+        let mails = mails_of_swap.count();
         if swap.card.is_some() {
             assert_eq!((orders, mails), (0, 0), "{}", swap.id);
             continue;
         }
         let delivery = deliveries[&swap.id];
         assert_eq!(text(delivery, "state"), "delivered", "{delivery}");
-        let doubts = delivery["doubts"]["N"].as_str().unwrap_or("0");
-        let doubts: usize = doubts.parse().unwrap();
-        assert!((1..=1 + doubts.min(2)).contains(&mails), "{mails} {delivery}");
+        let unknown = delivery["doubts"]["N"].as_str().unwrap_or("0");
+        let unknown: usize = unknown.parse().unwrap();
+        assert!((1..=1 + unknown.min(2)).contains(&mails), "{mails} {delivery}");
         assert_eq!(smdp.profile_state(&sim).unwrap(), ProfileState::Installed);
         assert_eq!(orders, 1, "{}", swap.id);
-        mails_again += mails - 1;
+        extra_mails += mails - 1;
     }
 
     let log = site.read_log();
-    for never in [CODE, "LPA:1$", "panicked"] {
-        assert!(!log.contains(never), "{never} in the log:\n{log}");
+    for forbidden in [CODE, "LPA:1$", "panicked"] {
+        assert!(!log.contains(forbidden), "{forbidden} in the log:\n{log}");
     }
-    mails_again
+    extra_mails
 }
 
 #[test]
 fn kills_lose_nothing_and_do_nothing_twice() {
     let site = Site::new();
     let seed = env::var("KILL_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
-    println!("again with the same pauses: KILL_SEED={seed}");
-    let load = Load::asked();
-    // A kill may well come before the stack is ready.
-    let left = storm(&site, load, seed, Site::start, Running::kill);
-    assert_eq!(left.swaps.len(), load.swaps);
-    let Left { stops, took, .. } = left;
-    // The last swaps may end before the last kills.
+    println!("repeat with the same pauses: KILL_SEED={seed}");
+    let load = Load::from_environment();
+    // A kill may happen before the stack is ready.
+    let finished = storm(&site, load, seed, Site::start, Running::kill);
+    assert_eq!(finished.swaps.len(), load.swaps);
+    let Finished { stops, took, .. } = finished;
+    // All swaps may end before the last kills.
     assert!(stops + 5 >= load.stops, "{stops}");
-    let mails_again = check_all_ended(&site, &left);
+    let extra_mails = check_all_ended(&site, &finished);
     println!(
-        "{} swaps in {took:?}, {stops} kills, {mails_again} second mails",
+        "{} swaps in {took:?}, {stops} kills, {extra_mails} second mails",
         load.swaps
     );
-    assert!(mails_again <= LINES * stops);
+    assert!(extra_mails <= LINES * stops);
 }
 
 #[test]
-fn ctrl_c_leaves_no_doubt() {
+fn ctrl_c_leaves_no_unknown_outcome() {
     let site = Site::new();
     let load = Load { swaps: 24, stops: 10 };
-    let left = storm(&site, load, 7, Site::start_ready, Running::interrupt);
-    assert_eq!(left.swaps.len(), load.swaps);
-    assert_eq!(check_all_ended(&site, &left), 0);
+    let finished = storm(&site, load, 7, Site::start_ready, Running::interrupt);
+    assert_eq!(finished.swaps.len(), load.swaps);
+    assert_eq!(check_all_ended(&site, &finished), 0);
 }
 
 #[test]
-fn one_stack_on_a_directory_and_its_data_goes_on() {
+fn only_one_stack_uses_a_directory_and_a_restart_continues_its_swaps() {
     let site = Site::new();
     let first = site.start_ready();
     let swap = site.submit(LINE, "once".to_owned(), None);
-    let Output { status, stdout, stderr } = site.stack().output().unwrap();
+    let Output { status, stdout, stderr } = site.stack_command().output().unwrap();
     assert_eq!((status.code(), stdout.len()), (Some(1), 0));
-    let said = String::from_utf8(stderr).unwrap();
+    let error = String::from_utf8(stderr).unwrap();
     assert!(
-        said.starts_with("simswap: another simswap runs on the data directory") && said.lines().count() == 1,
-        "{said}"
+        error.starts_with("simswap: another simswap runs on the data directory") && error.lines().count() == 1,
+        "{error}"
     );
     first.interrupt();
 
     let second = site.start();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| site.install_what_comes(&over, 2 * PATIENCE));
+        scope.spawn(|| site.install_esims(&over, 2 * TIME_LIMIT));
         site.await_swap(&swap.id, |swap| swap["status"] == "DONE");
         over.store(true, Ordering::Relaxed);
     });
     second.interrupt();
 }
 
-/// What the peers still have to say when all die reaches us where we are after that.
+/// Callbacks that wait when the stack is killed reach the service at its new port.
 #[test]
-fn a_swap_goes_on_at_another_port() {
+fn a_swap_continues_at_another_port() {
     let mut site = Site::new();
-    let mut slow = site.stack();
+    let mut slow = site.stack_command();
     let first = site.spawn(slow.args(["--network-delay", "1s"]));
     let card = Some(CARD.to_owned());
     let swap = site.submit(LINE, "once".to_owned(), card);
     site.await_swap(&swap.id, |swap| swap["status"] == "BUSY");
     first.kill();
 
-    // The order falls due while all is down.
+    // The order becomes due while nothing runs.
     sleep(Duration::from_secs(1));
     site.port += 1;
     let second = site.start();
@@ -611,12 +616,12 @@ fn a_swap_goes_on_at_another_port() {
     second.interrupt();
 }
 
-/// An import of SIMs that is killed on its way, and started again until all are there.
+/// An import that is killed is started again until it has added all SIMs.
 #[test]
-fn a_killed_import_is_finished_by_another() {
+fn a_killed_import_is_finished_by_the_next() {
     const SIMS: usize = 2000;
     let site = Site::new();
-    let mut file = "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN".to_owned();
+    let mut file = SIM_HEADER.to_owned();
     for number in 0..SIMS {
         file += &format!("\n8931777{number:012};12345678;87654321;1234;5678;NANO;KPN;;;true");
     }
@@ -633,12 +638,12 @@ fn a_killed_import_is_finished_by_another() {
         kinds.map(|kind| rows.iter().filter(|row| text(row, "sk").starts_with(kind)).count())
     };
 
-    // Killed as soon as the table's log has some rows, not all of them.
+    // Killed as soon as the log of the table has some of the rows.
     let run = site.spawn(&mut import());
     let log = site.data_dir().join("dynamodb.sqlite-wal");
     let start = Instant::now();
     while fs::metadata(&log).map_or(0, |log| log.len()) < 2_000_000 {
-        assert!(start.elapsed() < PATIENCE, "{}", site.read_log());
+        assert!(start.elapsed() < TIME_LIMIT, "{}", site.read_log());
         sleep(Duration::from_millis(1));
     }
     run.kill();
@@ -650,7 +655,7 @@ fn a_killed_import_is_finished_by_another() {
         assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
         assert_eq!(
             String::from_utf8(stdout).unwrap(),
-            format!("{added} added, 0 updated, {unchanged} unchanged, 0 refused\n")
+            format!("{added} added, 0 updated, {unchanged} unchanged, 0 rejected\n")
         );
         assert_eq!(stock(), [SIMS, 1]);
     }

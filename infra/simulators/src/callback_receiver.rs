@@ -1,4 +1,4 @@
-//! The operator's side in the tests: takes the simulators' callbacks. Its clients are those of `network`.
+//! The receiver of callbacks in the tests of the simulators.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -11,14 +11,14 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// Listens for callbacks and shows them in the order in which they come.
+/// Receives callbacks, and returns them in the order of their arrival.
 pub(crate) struct CallbackReceiver {
     pub(crate) url: String,
     callbacks: mpsc::UnboundedReceiver<(String, Value)>,
 }
 
 impl CallbackReceiver {
-    /// Answers the first callbacks with these statuses, the later ones with 204.
+    /// Starts a receiver that responds to the first callbacks with these status codes, and to later ones with 204.
     pub(crate) async fn start(statuses: &[u16]) -> Self {
         let (sender, callbacks) = mpsc::unbounded_channel();
         let statuses = Arc::new(Mutex::new(VecDeque::from(statuses.to_vec())));
@@ -43,14 +43,14 @@ impl CallbackReceiver {
     }
 }
 
-/// A free port and its base URL.
+/// A listener on a free port, and its base URL.
 pub(crate) async fn listen() -> (String, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     (url, listener)
 }
 
-/// One call as anybody could make it: status and body.
+/// Sends a request without credentials. Returns the status code, and the body as JSON.
 pub(crate) async fn call(method: &'static str, url: &str, body: &str) -> (u16, Value) {
     let call = Call {
         method,

@@ -1,4 +1,5 @@
-//! A simulated SM-DP+ and a simulated network, which keep their books over a kill. Nothing of a swap's life is here.
+//! A simulated SM-DP+ and a simulated network. Their state is in SQLite files and survives a kill. How the service
+//! moves a swap forward is elsewhere.
 
 #[cfg(test)]
 mod callback_receiver;
@@ -22,7 +23,10 @@ pub use outbox::Callback;
 pub use smdp::{InstallError, ProfileState, Smdp};
 pub use tls::{TlsCaller, TlsError, TlsListener, subject};
 
-/// Serves for ever. When the future is dropped, the open connections end with it, as in a crash.
+/// The address of the simulated SM-DP+ in activation codes.
+pub const SMDP_ADDRESS: &str = "smdp.example.test";
+
+/// Serves until the future is dropped. The open connections end with it, as in a crash.
 async fn serve(mut listener: impl Listener, router: Router) -> Infallible {
     let mut connections = JoinSet::new();
     loop {

@@ -1,4 +1,5 @@
-//! The two simulators as a process: `simulators CALLBACK_URL SMDP_PORT NETWORK_PORT`. For a deployment on an emulator; the local stack and the tests run them inside.
+//! The two simulators as a process: `simulators CALLBACK_URL SMDP_PORT NETWORK_PORT`. A deployment on an emulator uses
+//! it; the local stack and the tests run the simulators in their own process.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -6,12 +7,10 @@ use std::time::Duration;
 
 use domain::SmDpAddress;
 use edge::ClockAndRng;
-use simulators::{MobileNetwork, Smdp};
+use simulators::{MobileNetwork, SMDP_ADDRESS, Smdp};
 use tokio::net::TcpListener;
 
-/// The simulated SM-DP+'s name in activation codes.
-const SMDP_ADDRESS: &str = "smdp.example.test";
-/// How long the simulated network takes for an order.
+/// The time that the simulated network takes for an order.
 const DELAY: Duration = Duration::from_millis(200);
 
 #[tokio::main(flavor = "current_thread")]
@@ -27,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let smdp = smdp.serve(listener, peers::connector());
     let listener = TcpListener::bind(("127.0.0.1", network_port.parse()?)).await?;
     let network = network.serve(listener, peers::connector());
-    // Each ends only when its book cannot be used.
+    // Each ends only when its database fails.
     tokio::select! {
         ended = smdp => ended?,
         ended = network => ended?,

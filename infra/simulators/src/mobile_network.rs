@@ -1,4 +1,4 @@
-//! A simulated network: TMF641 service ordering, and a book of which SIM each number is on.
+//! A simulated mobile network: TMF641 service ordering, and the SIM of each phone number.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 use crate::db::{Db, DbError};
 use crate::outbox::{self, Callback};
 
-/// `body` is the order as it is shown; `due`, in milliseconds since 1970, is when a started order completes.
+/// `body` is the order as JSON. `due` is the time at which a started order completes, in milliseconds since 1970.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS orders (
         number INTEGER PRIMARY KEY,
@@ -59,25 +59,25 @@ const TABLES: &str = "
 
 /// The simulated network.
 pub struct MobileNetwork {
-    book: Db,
+    db: Db,
     delay: Duration,
-    ambient: ClockAndRng,
+    clock: ClockAndRng,
 }
 
 impl MobileNetwork {
-    /// Opens its book. An order completes `delay` after its start.
-    pub fn open(path: Option<&Path>, delay: Duration, ambient: ClockAndRng) -> rusqlite::Result<Self> {
+    /// Opens the database at `path`, or one in memory. An order completes `delay` after its start.
+    pub fn open(path: Option<&Path>, delay: Duration, clock: ClockAndRng) -> rusqlite::Result<Self> {
         Ok(Self {
-            book: Db::open(path, &format!("{TABLES}{}", outbox::TABLE))?,
+            db: Db::open(path, &format!("{TABLES}{}", outbox::TABLE))?,
             delay,
-            ambient,
+            clock,
         })
     }
 
-    /// The one operator that registered in earlier runs listens at `callback` from now on: what is still to be told goes
-    /// there. Without a registration nothing changes.
-    pub fn move_operator(&self, callback: &str) -> rusqlite::Result<()> {
-        self.book.write(|change| {
+    /// Changes the callback URL of the one service that registered in earlier runs, also for events that wait to be
+    /// sent. Without a registration, nothing changes.
+    pub fn move_callbacks(&self, callback: &str) -> rusqlite::Result<()> {
+        self.db.write(|change| {
             change.execute("DELETE FROM hubs WHERE number > (SELECT MIN(number) FROM hubs)", ())?;
             change.execute("UPDATE hubs SET callback = ?1", [callback])?;
             change.execute("UPDATE outbox SET url = ?1", [listener_of(callback)])?;
@@ -85,17 +85,17 @@ impl MobileNetwork {
         })
     }
 
-    /// Serves the router, works on the orders and sends the events until the task is aborted.
+    /// Serves the router, processes the orders and sends the events until the task is aborted.
     pub fn serve(self: Arc<Self>, listener: impl Listener, connector: SharedHttpConnector) -> JoinHandle<()> {
         tokio::spawn(async move {
             let router = self.clone().router();
             tokio::select! {
                 never = crate::serve(listener, router) => match never {},
-                Err(error) = outbox::deliver(&self.book, &connector, &[], &self.ambient) => {
-                    tracing::error!(%error, "the network's book cannot be used");
+                Err(error) = outbox::deliver(&self.db, &connector, &[], &self.clock) => {
+                    tracing::error!(%error, "the database of the network failed");
                 }
                 Err(error) = self.work() => {
-                    tracing::error!(%error, "the network's book cannot be used");
+                    tracing::error!(%error, "the database of the network failed");
                 }
             }
         })
@@ -114,18 +114,18 @@ impl MobileNetwork {
         Router::new().nest(PATH, resources)
     }
 
-    /// How many orders have this external id.
+    /// The number of orders with this external id.
     pub fn orders_of(&self, external_id: &str) -> rusqlite::Result<usize> {
-        self.book
-            .read(|book| find_orders(book, Some(external_id)))
+        self.db
+            .read(|db| find_orders(db, Some(external_id)))
             .map(|orders| orders.len())
     }
 
-    /// Gives up an order that is not settled, as a real network does now and then: `failed`, `rejected` or `cancelled`.
-    /// Tells whether there was one.
+    /// Ends an order that is not settled, as a real network sometimes does, in the state `failed`, `rejected` or
+    /// `cancelled`. Returns whether there was such an order.
     pub fn give_up(&self, external_id: &str, state: OrderState) -> rusqlite::Result<bool> {
-        let now = self.ambient.now();
-        self.book.write(|change| {
+        let now = self.clock.now();
+        self.db.write(|change| {
             let mut open = find_orders(change, Some(external_id))?;
             open.retain(|order| matches!(order.state, OrderState::Held | OrderState::InProgress));
             for order in &mut open {
@@ -135,34 +135,34 @@ impl MobileNetwork {
         })
     }
 
-    /// Takes the events that wait to be sent, oldest first. Whoever takes them sends them: they are forgotten here.
+    /// Removes the events from the outbox, oldest first. The caller has to send them.
     pub fn take_callbacks(&self) -> rusqlite::Result<Vec<Callback>> {
-        self.book.write(outbox::take)
+        self.db.write(outbox::take)
     }
 
-    /// The state of the order with this external id, if it was placed.
+    /// The state of the order with this external id, if there is one.
     pub fn order_state(&self, external_id: &str) -> rusqlite::Result<Option<OrderState>> {
-        let orders = self.book.read(|book| find_orders(book, Some(external_id)))?;
+        let orders = self.db.read(|db| find_orders(db, Some(external_id)))?;
         Ok(orders.first().map(|order| order.state))
     }
 
-    /// The SIM that an order has moved this number to.
+    /// The SIM to which an order has moved this number, if any has.
     pub fn sim_of(&self, msisdn: &Msisdn) -> rusqlite::Result<Option<Iccid>> {
-        self.book.read(|book| {
-            book.query_row("SELECT iccid FROM sims WHERE msisdn = ?1", [msisdn.as_e164()], |row| {
-                Ok(Iccid::parse(row.get_ref(0)?.as_str()?).expect("only ICCIDs are written here"))
+        self.db.read(|db| {
+            db.query_row("SELECT iccid FROM sims WHERE msisdn = ?1", [msisdn.as_e164()], |row| {
+                Ok(Iccid::parse(row.get_ref(0)?.as_str()?).expect("only ICCIDs are stored"))
             })
             .optional()
         })
     }
 
-    /// Settles cancels and completes orders for ever. An error is the book's.
+    /// Processes cancellations and orders until the future is dropped. An error is that of the database.
     async fn work(&self) -> rusqlite::Result<Infallible> {
-        let mut changes = self.book.changes();
+        let mut changes = self.db.changes();
         loop {
             changes.mark_unchanged();
             let next = self.work_now()?;
-            let wait = next.map(|due| due.duration_since(self.ambient.now()));
+            let wait = next.map(|due| due.duration_since(self.clock.now()));
             let wait = wait.map(|wait| Duration::try_from(wait).unwrap_or_default());
             tokio::select! {
                 _ = changes.changed() => {}
@@ -171,10 +171,10 @@ impl MobileNetwork {
         }
     }
 
-    /// Settles the cancels that came and completes the orders whose time has come. Gives when the next one's comes.
+    /// Processes all cancellations, and completes the orders that are due. Returns when the next order is due.
     pub fn work_now(&self) -> rusqlite::Result<Option<Timestamp>> {
-        let now = self.ambient.now();
-        let next = self.book.write(|change| {
+        let now = self.clock.now();
+        let next = self.db.write(|change| {
             settle_cancels(change, now)?;
             complete_orders(change, now)?;
             change.query_row("SELECT MIN(due) FROM orders", (), |row| row.get::<_, Option<i64>>(0))
@@ -182,13 +182,13 @@ impl MobileNetwork {
         Ok(next.and_then(|due| Timestamp::from_millisecond(due).ok()))
     }
 
-    /// When an order that starts now completes.
+    /// The time at which an order that starts now completes, in milliseconds since 1970.
     fn due(&self, now: Timestamp) -> i64 {
         (now + self.delay).as_millisecond()
     }
 }
 
-/// `ServiceOrder_Create`.
+/// The body of a request that creates an order (TMF641 `ServiceOrder_Create`).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Create {
@@ -199,7 +199,7 @@ struct Create {
 }
 
 impl Create {
-    /// The names of what a swap needs and this has not.
+    /// The names of the fields that a swap needs and that are missing or malformed.
     fn missing(&self) -> Vec<&'static str> {
         let item = self.service_order_item.as_slice();
         let has_iccid = |name| text(item, name).is_some_and(|iccid| Iccid::parse(iccid).is_ok());
@@ -228,7 +228,7 @@ impl Create {
     }
 }
 
-/// The text of a characteristic of the first item.
+/// The text of a service characteristic of the first item.
 fn text<'a>(items: &'a [OrderItem], name: &str) -> Option<&'a str> {
     items
         .first()?
@@ -240,17 +240,17 @@ fn text<'a>(items: &'a [OrderItem], name: &str) -> Option<&'a str> {
         .as_str()
 }
 
-async fn create_order(State(carrier): State<Arc<MobileNetwork>>, body: Bytes) -> Result<Response, DbError> {
+async fn create_order(State(network): State<Arc<MobileNetwork>>, body: Bytes) -> Result<Response, DbError> {
     let Ok(create) = serde_json::from_slice::<Create>(&body) else {
-        return Ok(refuse(StatusCode::BAD_REQUEST, "the body is not a service order"));
+        return Ok(tmf_error(StatusCode::BAD_REQUEST, "the body is not a service order"));
     };
     let missing = create.missing();
     if !missing.is_empty() {
         let reason = format!("missing or malformed: {}", missing.join(", "));
-        return Ok(refuse(StatusCode::BAD_REQUEST, &reason));
+        return Ok(tmf_error(StatusCode::BAD_REQUEST, &reason));
     }
-    let now = carrier.ambient.now();
-    let order = carrier.book.write(|change| {
+    let now = network.clock.now();
+    let order = network.db.write(|change| {
         if !find_orders(change, create.external_id.as_deref())?.is_empty() {
             return Ok(None);
         }
@@ -281,75 +281,78 @@ async fn create_order(State(carrier): State<Arc<MobileNetwork>>, body: Bytes) ->
                 order.id,
                 order.external_id,
                 json_text(&order),
-                (!held).then(|| carrier.due(now)),
+                (!held).then(|| network.due(now)),
             ],
         )?;
         Ok(Some(order))
     })?;
     Ok(match order {
         Some(order) => (StatusCode::CREATED, Json(order)).into_response(),
-        None => refuse(StatusCode::CONFLICT, "there is an order with this externalId"),
+        None => tmf_error(StatusCode::CONFLICT, "there is an order with this externalId"),
     })
 }
 
 async fn list_orders(
-    State(carrier): State<Arc<MobileNetwork>>,
+    State(network): State<Arc<MobileNetwork>>,
     Query(filter): Query<HashMap<String, String>>,
 ) -> Result<Json<Vec<Order>>, DbError> {
     let external_id = filter.get("externalId").map(String::as_str);
-    let orders = carrier.book.read(|book| find_orders(book, external_id))?;
+    let orders = network.db.read(|db| find_orders(db, external_id))?;
     Ok(Json(orders))
 }
 
 async fn show_order(
-    State(carrier): State<Arc<MobileNetwork>>,
+    State(network): State<Arc<MobileNetwork>>,
     UrlPath(id): UrlPath<String>,
 ) -> Result<Response, DbError> {
-    let order = carrier.book.read(|book| find_order(book, &id))?;
+    let order = network.db.read(|db| find_order(db, &id))?;
     Ok(order.map_or_else(
-        || refuse(StatusCode::NOT_FOUND, "there is no such order"),
+        || tmf_error(StatusCode::NOT_FOUND, "there is no such order"),
         |order| Json(order).into_response(),
     ))
 }
 
 async fn update_order(
-    State(carrier): State<Arc<MobileNetwork>>,
+    State(network): State<Arc<MobileNetwork>>,
     UrlPath(id): UrlPath<String>,
     body: Bytes,
 ) -> Result<Response, DbError> {
     let update: Value = serde_json::from_slice(&body).unwrap_or_default();
     if update["state"] != "inProgress" {
         let reason = "only the state can be set, and only to inProgress";
-        return Ok(refuse(StatusCode::BAD_REQUEST, reason));
+        return Ok(tmf_error(StatusCode::BAD_REQUEST, reason));
     }
-    Ok(carrier.book.write(|change| {
+    Ok(network.db.write(|change| {
         let Some(mut order) = find_order(change, &id)? else {
-            return Ok(refuse(StatusCode::NOT_FOUND, "there is no such order"));
+            return Ok(tmf_error(StatusCode::NOT_FOUND, "there is no such order"));
         };
         match order.state {
             OrderState::Held => {
-                let now = carrier.ambient.now();
-                let due = Some(carrier.due(now));
+                let now = network.clock.now();
+                let due = Some(network.due(now));
                 advance(change, &mut order, OrderState::InProgress, now, due)?;
             }
             OrderState::InProgress | OrderState::Completed => {}
             _ => {
                 let reason = "the order can no longer be started";
-                return Ok(refuse(StatusCode::CONFLICT, reason));
+                return Ok(tmf_error(StatusCode::CONFLICT, reason));
             }
         }
         Ok(Json(order).into_response())
     })?)
 }
 
-async fn create_cancel(State(carrier): State<Arc<MobileNetwork>>, body: Bytes) -> Result<Response, DbError> {
+async fn create_cancel(State(network): State<Arc<MobileNetwork>>, body: Bytes) -> Result<Response, DbError> {
     let Ok(cancel) = serde_json::from_slice::<CancelServiceOrder>(&body) else {
-        return Ok(refuse(StatusCode::BAD_REQUEST, "missing or malformed: serviceOrder.id"));
+        return Ok(tmf_error(
+            StatusCode::BAD_REQUEST,
+            "missing or malformed: serviceOrder.id",
+        ));
     };
     let order_id = cancel.service_order.id;
-    Ok(carrier.book.write(|change| {
+    Ok(network.db.write(|change| {
         if find_order(change, &order_id)?.is_none() {
-            return Ok(refuse(StatusCode::BAD_REQUEST, "there is no such order"));
+            return Ok(tmf_error(StatusCode::BAD_REQUEST, "there is no such order"));
         }
         change.execute(
             "INSERT INTO cancels (order_id, state) VALUES (?1, ?2)",
@@ -361,11 +364,11 @@ async fn create_cancel(State(carrier): State<Arc<MobileNetwork>>, body: Bytes) -
 }
 
 async fn show_cancel(
-    State(carrier): State<Arc<MobileNetwork>>,
+    State(network): State<Arc<MobileNetwork>>,
     UrlPath(number): UrlPath<i64>,
 ) -> Result<Response, DbError> {
-    let found = carrier.book.read(|book| {
-        book.query_row(
+    let found = network.db.read(|db| {
+        db.query_row(
             "SELECT number, order_id, state FROM cancels WHERE number = ?1",
             [number],
             |row| Ok(task(row.get(0)?, row.get(1)?, from_json(row, 2)?)),
@@ -373,16 +376,16 @@ async fn show_cancel(
         .optional()
     })?;
     Ok(found.map_or_else(
-        || refuse(StatusCode::NOT_FOUND, "there is no such task"),
+        || tmf_error(StatusCode::NOT_FOUND, "there is no such task"),
         |task| Json(task).into_response(),
     ))
 }
 
-async fn register(State(carrier): State<Arc<MobileNetwork>>, body: Bytes) -> Result<Response, DbError> {
+async fn register(State(network): State<Arc<MobileNetwork>>, body: Bytes) -> Result<Response, DbError> {
     let Ok(hub) = serde_json::from_slice::<EventSubscription>(&body) else {
-        return Ok(refuse(StatusCode::BAD_REQUEST, "missing or malformed: callback"));
+        return Ok(tmf_error(StatusCode::BAD_REQUEST, "missing or malformed: callback"));
     };
-    let number: i64 = carrier.book.write(|change| {
+    let number: i64 = network.db.write(|change| {
         change.execute(
             "INSERT INTO hubs (callback, query) VALUES (?1, ?2)
              ON CONFLICT (callback) DO UPDATE SET query = ?2",
@@ -400,20 +403,20 @@ async fn register(State(carrier): State<Arc<MobileNetwork>>, body: Bytes) -> Res
 }
 
 async fn unregister(
-    State(carrier): State<Arc<MobileNetwork>>,
+    State(network): State<Arc<MobileNetwork>>,
     UrlPath(number): UrlPath<i64>,
 ) -> Result<Response, DbError> {
-    let deleted = carrier.book.write(|change| {
+    let deleted = network.db.write(|change| {
         change.execute("DELETE FROM outbox WHERE subject LIKE ?1 || '/%'", [number])?;
         change.execute("DELETE FROM hubs WHERE number = ?1", [number])
     })?;
     Ok(match deleted {
-        0 => refuse(StatusCode::NOT_FOUND, "there is no such registration"),
+        0 => tmf_error(StatusCode::NOT_FOUND, "there is no such registration"),
         _ => StatusCode::NO_CONTENT.into_response(),
     })
 }
 
-/// A cancel that finds its order not started ends it; any other changes nothing.
+/// Processes all cancellations. A held order is cancelled; an order in another state does not change.
 fn settle_cancels(change: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<()> {
     let accepted = json_text(&TaskState::Accepted);
     let open: Vec<(i64, String)> = change
@@ -421,7 +424,7 @@ fn settle_cancels(change: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<
         .query_map([accepted], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     for (number, order_id) in open {
-        let mut order = find_order(change, &order_id)?.expect("a cancel names an order");
+        let mut order = find_order(change, &order_id)?.expect("a cancellation names an order");
         let outcome = match order.state {
             OrderState::Held => {
                 advance(change, &mut order, OrderState::Cancelled, now, None)?;
@@ -438,7 +441,7 @@ fn settle_cancels(change: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<
     Ok(())
 }
 
-/// Orders whose time has come move their number.
+/// Completes the orders that are due, and moves their numbers.
 fn complete_orders(change: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<()> {
     let due: Vec<Order> = change
         .prepare_cached("SELECT body FROM orders WHERE due <= ?1 ORDER BY due")?
@@ -448,7 +451,7 @@ fn complete_orders(change: &Transaction<'_>, now: Timestamp) -> rusqlite::Result
         let items = order.service_order_item.as_slice();
         let msisdn = text(items, "msisdn").and_then(|msisdn| Msisdn::parse(msisdn).ok());
         let iccid = text(items, "newIccid").and_then(|iccid| Iccid::parse(iccid).ok());
-        let (msisdn, iccid) = msisdn.zip(iccid).expect("an order was checked when it came");
+        let (msisdn, iccid) = msisdn.zip(iccid).expect("orders are checked when they are created");
         change.execute(
             "INSERT INTO sims (msisdn, iccid) VALUES (?1, ?2) ON CONFLICT (msisdn) DO UPDATE SET iccid = ?2",
             params![msisdn.as_e164(), iccid.as_str()],
@@ -458,7 +461,7 @@ fn complete_orders(change: &Transaction<'_>, now: Timestamp) -> rusqlite::Result
     Ok(())
 }
 
-/// Takes an order to its next state, and tells everyone who has registered.
+/// Changes the state of an order, and adds an event for every registration to the outbox.
 fn advance(
     change: &Transaction<'_>,
     order: &mut Order,
@@ -471,10 +474,10 @@ fn advance(
         "UPDATE orders SET body = ?2, due = ?3 WHERE id = ?1",
         params![order.id, json_text(order), due],
     )?;
-    let state = serde_json::to_value(state).expect("a state is a word");
+    let state = serde_json::to_value(state).expect("a state is a string");
     let state = state.as_str().unwrap_or_default();
     let event = ServiceOrderStateChangeEvent {
-        // An order enters a state once.
+        // An order enters each state only once, so the id is unique.
         event_id: Some(format!("{}-{state}", order.id)),
         event_time: Some(now),
         event_type: Some("ServiceOrderStateChangeEvent".to_owned()),
@@ -487,21 +490,21 @@ fn advance(
         .query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<rusqlite::Result<_>>()?;
     for (number, callback, query) in hubs {
-        if !asks_for(query.as_deref(), state) {
+        if !query_selects(query.as_deref(), state) {
             continue;
         }
-        // A registration that does not answer holds up none of the others.
+        // Each registration has its own subject, so one that does not respond delays no other.
         let subject = format!("{number}/{}", order.id);
         outbox::put(change, &subject, &listener_of(&callback), &event)?;
     }
     Ok(())
 }
 
-/// Whether a registration's query lets an order's state through. What else it asks is not looked at.
-fn asks_for(query: Option<&str>, state: &str) -> bool {
+/// Whether the query of a registration selects events with this state. Other terms of the query are ignored.
+fn query_selects(query: Option<&str>, state: &str) -> bool {
     let terms = query.into_iter().flat_map(|query| query.split('&'));
     let mut states = terms.filter_map(|term| term.strip_prefix("event.serviceOrder.state="));
-    states.all(|asked| asked.split(',').any(|asked| asked == state))
+    states.all(|list| list.split(',').any(|wanted| wanted == state))
 }
 
 fn listener_of(callback: &str) -> String {
@@ -521,13 +524,13 @@ fn set_state(order: &mut Order, state: OrderState, now: Timestamp) {
     }
 }
 
-fn find_order(book: &Connection, id: &str) -> rusqlite::Result<Option<Order>> {
-    book.query_row("SELECT body FROM orders WHERE id = ?1", [id], |row| from_json(row, 0))
+fn find_order(db: &Connection, id: &str) -> rusqlite::Result<Option<Order>> {
+    db.query_row("SELECT body FROM orders WHERE id = ?1", [id], |row| from_json(row, 0))
         .optional()
 }
 
-fn find_orders(book: &Connection, external_id: Option<&str>) -> rusqlite::Result<Vec<Order>> {
-    book.prepare_cached("SELECT body FROM orders WHERE ?1 IS NULL OR external_id = ?1 ORDER BY number")?
+fn find_orders(db: &Connection, external_id: Option<&str>) -> rusqlite::Result<Vec<Order>> {
+    db.prepare_cached("SELECT body FROM orders WHERE ?1 IS NULL OR external_id = ?1 ORDER BY number")?
         .query_map([external_id], |row| from_json(row, 0))?
         .collect()
 }
@@ -538,7 +541,7 @@ fn json_text(value: &impl serde::Serialize) -> String {
 
 fn from_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text = row.get_ref(column)?.as_str()?;
-    Ok(serde_json::from_str(text).expect("only this program's JSON is in its book"))
+    Ok(serde_json::from_str(text).expect("the database contains only JSON of this program"))
 }
 
 fn task(number: i64, order_id: String, state: TaskState) -> CancelServiceOrder {
@@ -550,7 +553,7 @@ fn task(number: i64, order_id: String, state: TaskState) -> CancelServiceOrder {
     }
 }
 
-fn refuse(status: StatusCode, reason: &str) -> Response {
+fn tmf_error(status: StatusCode, reason: &str) -> Response {
     let error = TmfError {
         code: status.canonical_reason().unwrap_or_default().to_owned(),
         reason: reason.to_owned(),

@@ -1,4 +1,5 @@
-//! Callbacks on their way out: written with the change that they tell of, gone only when the other side has taken them.
+//! The outbox of callbacks: a callback is stored in the transaction of the change that it reports, and deleted when the
+//! receiver has accepted it.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::db::Db;
 
-/// Letters of one subject leave in the order of their numbers; `due` is in milliseconds since 1970.
+/// Callbacks with the same subject are sent in the order of their numbers. `due` is in milliseconds since 1970.
 pub(crate) const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS outbox (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -37,7 +38,7 @@ struct QueuedCallback {
     due: i64,
 }
 
-/// Adds a letter to this change.
+/// Adds a callback to this transaction.
 pub(crate) fn put(change: &Transaction<'_>, subject: &str, url: &str, body: &impl Serialize) -> rusqlite::Result<()> {
     let body = serde_json::to_string(body).expect("the wire types are plain JSON");
     change
@@ -48,18 +49,18 @@ pub(crate) fn put(change: &Transaction<'_>, subject: &str, url: &str, body: &imp
         .map(|_| ())
 }
 
-/// A callback on its way out.
+/// A callback to send.
 #[derive(Debug, Clone)]
 pub struct Callback {
-    /// Where it goes.
+    /// The URL of the receiver.
     pub url: String,
-    /// JSON.
+    /// The body, as JSON.
     pub body: String,
 }
 
-/// Empties the outbox, for those who deliver by themselves.
+/// Removes all callbacks from the outbox, for a caller that sends them itself.
 pub(crate) fn take(change: &Transaction<'_>) -> rusqlite::Result<Vec<Callback>> {
-    let waiting = change
+    let callbacks = change
         .prepare_cached("SELECT url, body FROM outbox ORDER BY number")?
         .query_map((), |row| {
             Ok(Callback {
@@ -69,50 +70,50 @@ pub(crate) fn take(change: &Transaction<'_>) -> rusqlite::Result<Vec<Callback>> 
         })?
         .collect::<rusqlite::Result<_>>()?;
     change.execute("DELETE FROM outbox", ())?;
-    Ok(waiting)
+    Ok(callbacks)
 }
 
-/// Delivers for ever, subjects side by side. An error is the book's.
+/// Sends callbacks until the future is dropped, subjects concurrently. An error is that of the database.
 pub(crate) async fn deliver(
-    book: &Db,
+    db: &Db,
     connector: &SharedHttpConnector,
     headers: &'static [(&'static str, &'static str)],
-    ambient: &ClockAndRng,
+    clock: &ClockAndRng,
 ) -> rusqlite::Result<Infallible> {
-    let mut changes = book.changes();
+    let mut changes = db.changes();
     let mut under_way = JoinSet::new();
     let mut numbers_under_way = HashSet::new();
     loop {
         changes.mark_unchanged();
-        let now = ambient.now().as_millisecond();
+        let now = clock.now().as_millisecond();
         let mut wait = None;
-        for letter in book.read(first_of_each_subject)? {
-            if numbers_under_way.contains(&letter.number) {
+        for callback in db.read(first_of_each_subject)? {
+            if numbers_under_way.contains(&callback.number) {
                 continue;
             }
-            if letter.due > now {
-                let left = Duration::from_millis((letter.due - now).unsigned_abs());
+            if callback.due > now {
+                let left = Duration::from_millis((callback.due - now).unsigned_abs());
                 wait = Some(wait.map_or(left, |wait: Duration| wait.min(left)));
                 continue;
             }
-            numbers_under_way.insert(letter.number);
+            numbers_under_way.insert(callback.number);
             let connector = connector.clone();
             under_way.spawn(async move {
                 let call = Call {
                     method: "POST",
-                    url: &letter.url,
+                    url: &callback.url,
                     headers,
-                    body: letter.body.clone().into_bytes(),
+                    body: callback.body.clone().into_bytes(),
                 };
                 let reply = exchange(&connector, call).await;
-                let taken = reply.is_ok_and(|reply| (200..300).contains(&reply.status));
-                (letter, taken)
+                let accepted = reply.is_ok_and(|reply| (200..300).contains(&reply.status));
+                (callback, accepted)
             });
         }
         tokio::select! {
-            Some(Ok((letter, taken))) = under_way.join_next() => {
-                numbers_under_way.remove(&letter.number);
-                book.write(|change| note(change, &letter, taken, ambient.now()))?;
+            Some(Ok((callback, accepted))) = under_way.join_next() => {
+                numbers_under_way.remove(&callback.number);
+                db.write(|change| record_attempt(change, &callback, accepted, clock.now()))?;
             }
             _ = changes.changed() => {}
             () = tokio::time::sleep(wait.unwrap_or(LONGEST_WAIT)) => {}
@@ -120,8 +121,8 @@ pub(crate) async fn deliver(
     }
 }
 
-fn first_of_each_subject(book: &Connection) -> rusqlite::Result<Vec<QueuedCallback>> {
-    book.prepare_cached(
+fn first_of_each_subject(db: &Connection) -> rusqlite::Result<Vec<QueuedCallback>> {
+    db.prepare_cached(
         "SELECT number, url, body, tries, due FROM outbox
          WHERE number IN (SELECT MIN(number) FROM outbox GROUP BY subject)",
     )?
@@ -137,16 +138,21 @@ fn first_of_each_subject(book: &Connection) -> rusqlite::Result<Vec<QueuedCallba
     .collect()
 }
 
-fn note(change: &Transaction<'_>, letter: &QueuedCallback, taken: bool, now: Timestamp) -> rusqlite::Result<()> {
-    if taken {
-        change.execute("DELETE FROM outbox WHERE number = ?1", [letter.number])?;
+fn record_attempt(
+    change: &Transaction<'_>,
+    callback: &QueuedCallback,
+    accepted: bool,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    if accepted {
+        change.execute("DELETE FROM outbox WHERE number = ?1", [callback.number])?;
         return Ok(());
     }
-    let wait = LONGEST_WAIT.min(FIRST_WAIT * (1 << letter.tries.min(8)));
+    let wait = LONGEST_WAIT.min(FIRST_WAIT * (1 << callback.tries.min(8)));
     let due = now + wait;
     change.execute(
         "UPDATE outbox SET tries = tries + 1, due = ?2 WHERE number = ?1",
-        params![letter.number, due.as_millisecond()],
+        params![callback.number, due.as_millisecond()],
     )?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A simulated SM-DP+: the ES2+ functions, the profile state machine of SGP.22 section 3.1.6, and the phone's side of it.
+//! A simulated SM-DP+: the ES2+ functions, the profile state machine of SGP.22 section 3.1.6, and a phone that
+//! downloads and installs profiles.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use tokio::task::JoinHandle;
 use crate::db::{Db, DbError};
 use crate::outbox::{self, Callback};
 
-/// A profile without a row is `Available`: the stock is endless. `orders` counts the downloadOrders that were taken.
+/// A profile without a row is `Available`, so every ICCID can be ordered. `orders` counts the accepted downloadOrders.
 const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS profiles (
         iccid TEXT PRIMARY KEY,
@@ -45,29 +46,29 @@ const TABLE: &str = "
         wrong_codes INTEGER NOT NULL
     );";
 
-/// Wrong confirmation codes until a profile is given up.
-const WRONG_CODES_AT_MOST: u32 = 5;
+/// The number of wrong confirmation codes after which a profile is in the state `Error`.
+const MAX_WRONG_CODES: u32 = 5;
 
-/// Where a profile is in its life (SGP.22 section 3.1.6).
+/// The state of a profile (SGP.22 section 3.1.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProfileState {
-    /// In stock.
+    /// Not ordered.
     Available,
     /// Ordered.
     Allocated,
     /// Ordered for one phone.
     Linked,
-    /// Confirmed, not to be fetched yet.
+    /// Confirmed; not ready for download yet.
     Confirmed,
-    /// To be fetched.
+    /// Ready for download.
     Released,
-    /// On a phone.
+    /// Downloaded to a phone.
     Downloaded,
     /// Installed on a phone.
     Installed,
-    /// Given up, until its order is cancelled.
+    /// Failed; may be ordered again once the order is cancelled.
     Error,
-    /// Given up for ever.
+    /// Never available again.
     Unavailable,
 }
 
@@ -115,19 +116,19 @@ impl FromSql for ProfileState {
     }
 }
 
-/// Why a phone does not get a profile.
+/// Why a phone cannot install a profile.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// It is no activation code.
+    /// The activation code cannot be parsed.
     #[error("the activation code is malformed")]
     Malformed,
-    /// No released profile goes by it here.
+    /// No profile that is ready for download has this activation code.
     #[error("no profile is waiting under this activation code")]
     Unknown,
-    /// The confirmation code is another one, or missing.
+    /// The confirmation code is wrong or missing.
     #[error("the confirmation code is wrong")]
     WrongCode,
-    /// The profile is installed already, or given up.
+    /// The profile is already installed, or has failed.
     #[error("the activation code has been used")]
     Used,
     /// The database failed.
@@ -151,7 +152,7 @@ impl IntoResponse for InstallError {
     }
 }
 
-/// What an ES2+ function comes to: `Err` is a `Failed` with its codes.
+/// The result of an ES2+ function: `Err` is the status `Failed` with its codes.
 type Verdict<T> = Result<T, ExecutionStatus>;
 
 struct Profile {
@@ -164,7 +165,7 @@ struct Profile {
     wrong_codes: u32,
 }
 
-/// A confirmation code as the book keeps it: the code itself is forgotten.
+/// A salted hash of a confirmation code. The code itself is not stored.
 struct HashedCode {
     salt: Vec<u8>,
     hash: Vec<u8>,
@@ -177,7 +178,7 @@ impl HashedCode {
         Self { salt, hash }
     }
 
-    fn fits(&self, code: Option<&str>) -> bool {
+    fn matches(&self, code: Option<&str>) -> bool {
         code.is_some_and(|code| Self::hash(&self.salt, code) == self.hash)
     }
 
@@ -189,31 +190,31 @@ impl HashedCode {
 
 /// The simulated SM-DP+.
 pub struct Smdp {
-    book: Db,
+    db: Db,
     address: SmDpAddress,
     callback_url: String,
-    ambient: ClockAndRng,
+    clock: ClockAndRng,
 }
 
 impl Smdp {
-    /// Opens its book. `address` is the host name that activation codes of it bear; below `callback_base_url` the
-    /// operator serves `/gsma/rsp2/es2plus/handleDownloadProgressInfo`.
+    /// Opens the database at `path`, or one in memory. `address` is the host name in the activation codes. Callbacks go
+    /// to `/gsma/rsp2/es2plus/handleDownloadProgressInfo` below `callback_base_url`.
     pub fn open(
         path: Option<&Path>,
         address: SmDpAddress,
         callback_base_url: &str,
-        ambient: ClockAndRng,
+        clock: ClockAndRng,
     ) -> rusqlite::Result<Self> {
-        let book = Db::open(path, &format!("{TABLE}{}", outbox::TABLE))?;
+        let db = Db::open(path, &format!("{TABLE}{}", outbox::TABLE))?;
         let base = callback_base_url.trim_end_matches('/');
         let callback_url = format!("{base}{PATH}handleDownloadProgressInfo");
-        // What is still to be sent from before a restart goes to where the operator is now.
-        book.write(|change| change.execute("UPDATE outbox SET url = ?1", [&callback_url]))?;
+        // Callbacks from before a restart go to the current URL of the service.
+        db.write(|change| change.execute("UPDATE outbox SET url = ?1", [&callback_url]))?;
         Ok(Self {
-            book,
+            db,
             address,
             callback_url,
-            ambient,
+            clock,
         })
     }
 
@@ -221,7 +222,7 @@ impl Smdp {
     pub fn serve(self: Arc<Self>, listener: impl Listener, connector: SharedHttpConnector) -> JoinHandle<()> {
         tokio::spawn(async move {
             let router = self.clone().router();
-            let deliver = outbox::deliver(&self.book, &connector, &[ADMIN_PROTOCOL], &self.ambient);
+            let deliver = outbox::deliver(&self.db, &connector, &[ADMIN_PROTOCOL], &self.clock);
             tokio::select! {
                 never = crate::serve(listener, router) => match never {},
                 Err(error) = deliver => {
@@ -242,18 +243,19 @@ impl Smdp {
             .with_state(self)
     }
 
-    /// Plays a phone that fetches a profile and stops there: notification point 3, or 2 after a wrong code. The fifth
-    /// wrong code ends the profile.
+    /// Plays a phone that downloads a profile and does not install it: sends notification point 3, or 2 after a wrong
+    /// confirmation code. After the fifth wrong code, the profile is in the state `Error`.
     pub fn download(&self, activation_code: &str, confirmation_code: Option<&str>) -> Result<Iccid, InstallError> {
-        self.book.write(|change| {
+        self.db.write(|change| {
             let fetched = self.fetch(change, activation_code, confirmation_code)?;
             Ok(fetched.map(|profile| profile.iccid))
         })?
     }
 
-    /// Plays a phone that fetches a profile, unless one has it already, and installs it: notification points 3 and 4.
+    /// Plays a phone that downloads a profile, unless it is downloaded already, and installs it: sends notification
+    /// points 3 and 4.
     pub fn install(&self, activation_code: &str, confirmation_code: Option<&str>) -> Result<Iccid, InstallError> {
-        self.book.write(|change| {
+        self.db.write(|change| {
             let profile = match self.fetch(change, activation_code, confirmation_code)? {
                 Ok(profile) => profile,
                 Err(error) => return Ok(Err(error)),
@@ -264,21 +266,21 @@ impl Smdp {
         })?
     }
 
-    /// Takes the callbacks that wait to be sent, oldest first. Whoever takes them sends them: they are forgotten here.
+    /// Removes the callbacks from the outbox, oldest first. The caller has to send them.
     pub fn take_callbacks(&self) -> rusqlite::Result<Vec<Callback>> {
-        self.book.write(outbox::take)
+        self.db.write(outbox::take)
     }
 
-    /// Where a profile is.
+    /// The state of a profile.
     pub fn profile_state(&self, iccid: &Iccid) -> rusqlite::Result<ProfileState> {
-        let found = self.book.read(|book| find(book, "iccid", iccid.as_str()))?;
+        let found = self.db.read(|db| find(db, "iccid", iccid.as_str()))?;
         Ok(found.map_or(ProfileState::Available, |profile| profile.state))
     }
 
-    /// How many downloadOrders for this profile were taken.
+    /// The number of accepted downloadOrders for this profile.
     pub fn orders_of(&self, iccid: &Iccid) -> rusqlite::Result<usize> {
-        let orders = self.book.read(|book| {
-            book.query_row(
+        let orders = self.db.read(|db| {
+            db.query_row(
                 "SELECT orders FROM profiles WHERE iccid = ?1",
                 [iccid.as_str()],
                 |row| row.get(0),
@@ -307,8 +309,8 @@ impl Smdp {
             ProfileState::Installed | ProfileState::Error => return Ok(Err(InstallError::Used)),
             _ => return Ok(Err(InstallError::Unknown)),
         }
-        if let Some(asked) = &profile.code
-            && !asked.fits(confirmation_code)
+        if let Some(expected) = &profile.code
+            && !expected.matches(confirmation_code)
         {
             self.count_wrong_code(change, &profile)?;
             return Ok(Err(InstallError::WrongCode));
@@ -325,7 +327,7 @@ impl Smdp {
             "UPDATE profiles SET wrong_codes = wrong_codes + 1 WHERE iccid = ?1",
             [profile.iccid.as_str()],
         )?;
-        let status = if profile.wrong_codes + 1 < WRONG_CODES_AT_MOST {
+        let status = if profile.wrong_codes + 1 < MAX_WRONG_CODES {
             ExecutionStatus::failed("8.2.7", "3.8", "Confirmation code refused")
         } else {
             set_state(change, &profile.iccid, ProfileState::Error)?;
@@ -349,7 +351,7 @@ impl Smdp {
             eid: profile.eid.clone(),
             iccid: profile.iccid.clone(),
             profile_type: Some(profile.profile_type.clone()),
-            timestamp: Some(self.ambient.now()),
+            timestamp: Some(self.clock.now()),
             notification_point_id: point,
             notification_point_status: status,
             result_data: None,
@@ -359,8 +361,8 @@ impl Smdp {
 }
 
 async fn download_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
-    answer(&body, |order: DownloadOrder| {
-        let verdict = smdp.book.write(|change| order_profile(change, &order))?;
+    respond(&body, |order: DownloadOrder| {
+        let verdict = smdp.db.write(|change| order_profile(change, &order))?;
         Ok(DownloadOrderResponse {
             iccid: verdict.as_ref().ok().cloned(),
             header: header(verdict),
@@ -369,8 +371,8 @@ async fn download_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response 
 }
 
 async fn confirm_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
-    answer(&body, |order: ConfirmOrder| {
-        let verdict = smdp.book.write(|change| confirm_profile(change, &order))?;
+    respond(&body, |order: ConfirmOrder| {
+        let verdict = smdp.db.write(|change| confirm_profile(change, &order))?;
         Ok(ConfirmOrderResponse {
             eid: None,
             matching_id: verdict.as_ref().ok().cloned(),
@@ -381,8 +383,8 @@ async fn confirm_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
 }
 
 async fn release_profile(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
-    answer(&body, |release: ReleaseProfile| {
-        let verdict = smdp.book.write(|change| {
+    respond(&body, |release: ReleaseProfile| {
+        let verdict = smdp.db.write(|change| {
             let Some(profile) = find(change, "iccid", release.iccid.as_str())? else {
                 return Ok(Err(unknown_iccid()));
             };
@@ -398,8 +400,8 @@ async fn release_profile(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response
 }
 
 async fn cancel_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
-    answer(&body, |cancel: CancelOrder| {
-        let verdict = smdp.book.write(|change| cancel_profile(change, &cancel))?;
+    respond(&body, |cancel: CancelOrder| {
+        let verdict = smdp.db.write(|change| cancel_profile(change, &cancel))?;
         Ok(CancelOrderResponse {
             header: header(verdict),
         })
@@ -417,7 +419,7 @@ async fn phone_install(
         activation_code: String,
         confirmation_code: Option<String>,
     }
-    // A browser names the page that sends it. No page plays this phone.
+    // Only browsers send this header, and no web page may play the phone.
     if headers.contains_key(ORIGIN) {
         return Err(InstallError::Malformed);
     }
@@ -426,13 +428,14 @@ async fn phone_install(
     Ok(Json(json!({"iccid": iccid.as_str()})).into_response())
 }
 
-/// Success and refusal are both 200; only a body that is no such request is not (SGP.22 section 6.3).
-fn answer<Q: DeserializeOwned, A: Serialize>(body: &[u8], work: impl FnOnce(Q) -> rusqlite::Result<A>) -> Response {
+/// Responds with 200 for both success and failure of the function. Only a malformed request gets a 400 (SGP.22
+/// section 6.3).
+fn respond<Q: DeserializeOwned, A: Serialize>(body: &[u8], work: impl FnOnce(Q) -> rusqlite::Result<A>) -> Response {
     let Ok(request) = serde_json::from_slice(body) else {
         return (StatusCode::BAD_REQUEST, [ADMIN_PROTOCOL]).into_response();
     };
     match work(request) {
-        Ok(answer) => ([ADMIN_PROTOCOL], Json(answer)).into_response(),
+        Ok(response) => ([ADMIN_PROTOCOL], Json(response)).into_response(),
         Err(error) => DbError::from(error).into_response(),
     }
 }
@@ -513,7 +516,7 @@ fn confirm_profile(change: &Transaction<'_>, order: &ConfirmOrder) -> rusqlite::
     Ok(Ok(matching_id))
 }
 
-/// Whether it is the same order again, whose first answer was lost: that is recognised, not made anew.
+/// Whether this order repeats an earlier one, whose response may have been lost.
 fn is_confirmed_as(profile: &Profile, order: &ConfirmOrder) -> bool {
     let state = if order.release_flag {
         ProfileState::Released
@@ -522,7 +525,7 @@ fn is_confirmed_as(profile: &Profile, order: &ConfirmOrder) -> bool {
     };
     let code = order.confirmation_code.as_ref().map(ConfirmationCode::expose);
     let same_code = match &profile.code {
-        Some(asked) => asked.fits(code),
+        Some(expected) => expected.matches(code),
         None => code.is_none(),
     };
     let id = order.matching_id.as_ref().map(MatchingId::expose);
@@ -538,15 +541,15 @@ fn cancel_profile(change: &Transaction<'_>, cancel: &CancelOrder) -> rusqlite::R
         FinalStatus::Unavailable => ProfileState::Unavailable,
     };
     match profile.state {
-        // A repeat, whose first answer was lost.
+        // A repeated request.
         state if state == target => return Ok(Ok(())),
         ProfileState::Available => return Ok(Err(unknown_iccid())),
         ProfileState::Unavailable => return Ok(Err(wrong_transition())),
         ProfileState::Downloaded | ProfileState::Installed => return Ok(Err(not_available())),
         _ => {}
     }
-    let asked = cancel.matching_id.as_ref().map(MatchingId::expose);
-    if asked.is_some() && profile.matching_id.is_some() && asked != profile.matching_id.as_deref() {
+    let requested = cancel.matching_id.as_ref().map(MatchingId::expose);
+    if requested.is_some() && profile.matching_id.is_some() && requested != profile.matching_id.as_deref() {
         let message = "Another matching id is tied to this ICCID";
         return Ok(Err(ExecutionStatus::failed("8.2.6", "3.10", message)));
     }
@@ -570,9 +573,9 @@ fn wrong_transition() -> ExecutionStatus {
     ExecutionStatus::failed("8.2.1", "3.5", "Not possible in the profile's state")
 }
 
-/// The profile with this `iccid` or `matching_id`.
-fn find(book: &Connection, column: &str, value: &str) -> rusqlite::Result<Option<Profile>> {
-    book.prepare_cached(&format!(
+/// The profile whose column (`iccid` or `matching_id`) has this value.
+fn find(db: &Connection, column: &str, value: &str) -> rusqlite::Result<Option<Profile>> {
+    db.prepare_cached(&format!(
         "SELECT iccid, state, eid, profile_type, matching_id, code_salt, code_hash, wrong_codes
          FROM profiles WHERE {column} = ?1"
     ))?
@@ -580,7 +583,7 @@ fn find(book: &Connection, column: &str, value: &str) -> rusqlite::Result<Option
         let salt: Option<Vec<u8>> = row.get(5)?;
         let hash: Option<Vec<u8>> = row.get(6)?;
         Ok(Profile {
-            iccid: Iccid::parse(row.get_ref(0)?.as_str()?).expect("only ICCIDs are written here"),
+            iccid: Iccid::parse(row.get_ref(0)?.as_str()?).expect("only ICCIDs are stored"),
             state: row.get(1)?,
             eid: row.get(2)?,
             profile_type: row.get(3)?,

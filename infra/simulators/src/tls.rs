@@ -1,4 +1,4 @@
-//! The side that is called by mutual TLS: who shows no certificate of the authority gets no connection.
+//! A listener for mutual TLS: it accepts only connections whose client presents a certificate of the authority.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,44 +16,45 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Time for a handshake.
+/// The time limit of a handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Takes connections by mutual TLS.
+/// Accepts connections with mutual TLS.
 pub struct TlsListener {
     tcp: TcpListener,
     acceptor: TlsAcceptor,
     handshakes: JoinSet<Option<(TlsStream<TcpStream>, TlsCaller)>>,
 }
 
-/// Who has called.
+/// The client of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsCaller {
-    /// From where.
+    /// The address of the client.
     pub address: SocketAddr,
-    /// The distinguished name in the certificate.
+    /// The distinguished name in the client's certificate, as [`subject`] formats it.
     pub subject: String,
 }
 
-/// Why there is no listener.
+/// Why a listener cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// One of the three is no PEM of its kind.
+    /// The certificate, the key or the authority is not valid PEM.
     #[error("a certificate or a key is not in PEM")]
     Pem(#[from] pem::Error),
-    /// They do not fit together.
+    /// The certificate and the key cannot be used together.
     #[error("the certificate cannot be used")]
     Certificate(#[from] rustls::Error),
-    /// No caller could ever show a certificate.
+    /// The authority cannot be used to verify clients.
     #[error("the authority cannot be used")]
     Authority(#[from] rustls::client::VerifierBuilderError),
 }
 
 impl TlsListener {
-    /// All three are PEM. The authority is whose certificates callers have to show.
+    /// Accepts connections of `tcp` with this certificate and key, from clients with a certificate of the authority.
+    /// All three are PEM.
     ///
     /// # Errors
-    /// When they are not such, or do not fit together.
+    /// When one of them is not valid PEM, or the certificate and the key do not belong together.
     pub fn new(tcp: TcpListener, certificate: &str, key: &str, authority: &str) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
@@ -84,16 +85,16 @@ impl Listener for TlsListener {
                 (stream, address) = Listener::accept(&mut self.tcp) => {
                     let handshake = self.acceptor.accept(stream);
                     self.handshakes.spawn(async move {
-                        let shaken = tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await;
-                        let stream = shaken.ok()?.ok()?;
-                        let shown = stream.get_ref().1.peer_certificates()?.first()?;
-                        let subject = subject(shown)?;
+                        let result = tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await;
+                        let stream = result.ok()?.ok()?;
+                        let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+                        let subject = subject(certificate)?;
                         Some((stream, TlsCaller { address, subject }))
                     });
                 }
                 Some(done) = self.handshakes.join_next() => {
-                    if let Ok(Some(taken)) = done {
-                        return taken;
+                    if let Ok(Some(connection)) = done {
+                        return connection;
                     }
                 }
             }
@@ -115,7 +116,8 @@ impl Connected<IncomingStream<'_, TlsListener>> for TlsCaller {
     }
 }
 
-/// The distinguished name in a certificate, its parts in the certificate's order: `CN=smdp,O=Simswap`.
+/// The distinguished name in a certificate, with its parts in the order of the certificate, such as
+/// `CN=smdp,O=Simswap`. `None` if the certificate cannot be parsed.
 pub fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     Some(certificate.subject().to_string().replace(", ", ","))

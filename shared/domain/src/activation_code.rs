@@ -1,4 +1,4 @@
-//! The activation code of SGP.22 section 4.1, and the links that open it on a phone.
+//! The activation code of an eSIM (SGP.22 section 4.1), and the links that open it on a phone.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -7,13 +7,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{Malformed, MatchingId};
 
-/// Address of an SM-DP+: a host name of at most 128 characters, and its port if that is not 443. It has no `$`, which
-/// separates the code's fields.
+/// Address of an SM-DP+: a host name of at most 128 characters, and the port if it is not 443. It contains no `$`,
+/// which separates the fields of the activation code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmDpAddress(String);
 
 impl SmDpAddress {
-    /// Takes `host` or `host:port`, and keeps it as it is.
+    /// Reads `host` or `host:port` without changing it.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let (host, port) = match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -24,8 +24,8 @@ impl SmDpAddress {
             .ok_or(Malformed("must be a host name, with a port if need be"))
     }
 
-    /// Takes an address as SM-DP+s write it: with spaces around it, in capitals, or as a URL. Gives `host` or `host:port`
-    /// in small letters.
+    /// Reads an address as SM-DP+s write it: with surrounding spaces, in capitals, or as a URL. The result is `host` or
+    /// `host:port` in lower case.
     pub fn normalized(text: &str) -> Result<Self, Malformed> {
         let text = text.trim().to_ascii_lowercase();
         let address = text.split_once("://").map_or(&*text, |(_, rest)| rest);
@@ -33,13 +33,14 @@ impl SmDpAddress {
         Self::parse(&address[..end])
     }
 
-    /// The host name, and the port if there is one.
+    /// `host` or `host:port`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Labels of letters, digits and inner hyphens; with nothing but digits in the last one, an IPv4 address.
+/// Whether the text is a host name: labels of letters, digits and inner hyphens. If the last label is a number, the
+/// text has to be an IPv4 address.
 fn is_host(text: &str) -> bool {
     let labels = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {
@@ -52,7 +53,7 @@ fn is_host(text: &str) -> bool {
     text.len() <= 128 && labels.split('.').all(is_label) && (!is_digits(last) || text.parse::<Ipv4Addr>().is_ok())
 }
 
-/// 1 to 65535.
+/// Whether the text is a number from 1 to 65535.
 fn is_port(text: &str) -> bool {
     is_digits(text) && text.parse().is_ok_and(|port: u16| port > 0)
 }
@@ -61,34 +62,34 @@ fn is_digits(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// What the QR code holds. Whoever has it, and the confirmation code if one is asked, can take the line.
+/// The content of the QR code. Anyone who has it, and the confirmation code if one is required, can take over the line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ActivationCode {
     smdp: SmDpAddress,
     matching_id: MatchingId,
-    asks_confirmation: bool,
+    requires_confirmation: bool,
 }
 
-/// Unreserved characters of RFC 3986 stay as they are.
+/// All characters except the unreserved ones of RFC 3986 section 2.3.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl ActivationCode {
-    /// `asks_confirmation` sets the flag that makes the phone ask for a confirmation code.
-    pub fn new(smdp: SmDpAddress, matching_id: MatchingId, asks_confirmation: bool) -> Self {
+    /// `requires_confirmation` sets the flag that makes the phone ask the customer for the confirmation code.
+    pub fn new(smdp: SmDpAddress, matching_id: MatchingId, requires_confirmation: bool) -> Self {
         Self {
             smdp,
             matching_id,
-            asks_confirmation,
+            requires_confirmation,
         }
     }
 
-    /// Takes `LPA:1$…` or `1$…`, the prefix in any case, an object identifier in the fourth field ignored.
+    /// Reads `LPA:1$…` or `1$…`. The case of the prefix is ignored, and so is an object identifier in the fourth field.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         const WHAT: Malformed = Malformed("must be an activation code, LPA:1$<SM-DP+>$<matching id>");
         let prefixed = text.get(..4).is_some_and(|p| p.eq_ignore_ascii_case("LPA:"));
         let code = if prefixed { &text[4..] } else { text };
         let fields: Vec<&str> = code.split('$').collect();
-        let asks_confirmation = match fields.as_slice() {
+        let requires_confirmation = match fields.as_slice() {
             ["1", _, _] | ["1", _, _, _] => false,
             ["1", _, _, _, "1"] => true,
             _ => return Err(WHAT),
@@ -96,37 +97,37 @@ impl ActivationCode {
         Ok(Self {
             smdp: SmDpAddress::parse(fields[1]).map_err(|_| WHAT)?,
             matching_id: MatchingId::parse(fields[2]).map_err(|_| WHAT)?,
-            asks_confirmation,
+            requires_confirmation,
         })
     }
 
-    /// Address of the SM-DP+: the first half of the pair for manual entry.
+    /// The address of the SM-DP+: the first of the two texts for manual entry.
     pub fn smdp(&self) -> &SmDpAddress {
         &self.smdp
     }
 
-    /// The profile's name there: the second half of the pair for manual entry.
+    /// The id of the profile there: the second of the two texts for manual entry.
     pub fn matching_id(&self) -> &MatchingId {
         &self.matching_id
     }
 
-    /// Whether the phone will ask for a confirmation code.
-    pub fn asks_confirmation(&self) -> bool {
-        self.asks_confirmation
+    /// Whether the phone asks the customer for the confirmation code.
+    pub fn requires_confirmation(&self) -> bool {
+        self.requires_confirmation
     }
 
-    /// The text of the QR code, with its `LPA:`.
+    /// The text of the QR code, with the prefix `LPA:`.
     pub fn expose(&self) -> String {
-        let flag = if self.asks_confirmation { "$$1" } else { "" };
+        let flag = if self.requires_confirmation { "$$1" } else { "" };
         format!("LPA:1${}${}{flag}", self.smdp.0, self.matching_id.expose())
     }
 
-    /// One tap on an iPhone or iPad, iOS 17.4 and later.
+    /// A link that installs the eSIM on an iPhone or iPad, with iOS 17.4 or later.
     pub fn apple_link(&self) -> String {
         self.link("esimsetup.apple.com")
     }
 
-    /// One tap on Android.
+    /// A link that installs the eSIM on an Android phone.
     pub fn android_link(&self) -> String {
         self.link("esimsetup.android.com")
     }
@@ -149,9 +150,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vectors_of_the_standard() {
+    fn the_examples_of_the_standard_are_read() {
         let base = "1$SMDP.EXAMPLE.COM$04386-AGYFT-A74Y8-3F815";
-        for (tail, asks) in [
+        for (tail, required) in [
             ("", false),
             ("$$1", true),
             ("$1.3.6.1.4.1.31746$1", true),
@@ -159,8 +160,8 @@ mod tests {
         ] {
             for prefix in ["", "LPA:", "lpa:"] {
                 let code = ActivationCode::parse(&format!("{prefix}{base}{tail}")).unwrap();
-                assert_eq!(code.asks_confirmation(), asks);
-                let flag = if asks { "$$1" } else { "" };
+                assert_eq!(code.requires_confirmation(), required);
+                let flag = if required { "$$1" } else { "" };
                 assert_eq!(code.expose(), format!("LPA:{base}{flag}"));
             }
         }
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn links_encode_the_whole_code() {
+    fn links_contain_the_encoded_code() {
         let code = ActivationCode::parse("LPA:1$smdp.example.test$QX7PD-3M8ZK-A91TR$$1").unwrap();
         assert_eq!(
             code.apple_link(),
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_a_host_and_perhaps_a_port() {
+    fn an_address_is_a_host_with_an_optional_port() {
         let long = format!("{}.example.com", "a".repeat(116));
         for text in [
             "smdp.example.com",

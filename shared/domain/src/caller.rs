@@ -1,35 +1,35 @@
-//! Who asks, and what exists for them.
+//! The caller of a request, and what the caller may see. How a token is checked is not here.
 
 use crate::Line;
 
-/// A caller whose token was checked.
+/// A caller whose token is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The token's subject.
     pub subject: String,
-    /// What exists for this caller.
+    /// What the caller may see.
     pub scope: Scope,
 }
 
-/// A role with the claim it needs.
+/// A role, with the token claim that it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// The subscriptions of one customer.
+    /// The lines of one customer.
     Owner {
         /// The customer.
         customer: String,
     },
-    /// The subscriptions of the customers of one reseller.
+    /// The lines of one reseller's customers.
     Reseller {
         /// The reseller.
         reseller: String,
     },
-    /// All.
+    /// All lines.
     Admin,
 }
 
 impl Caller {
-    /// Whether something of this customer and reseller exists for the caller.
+    /// Whether the caller may see what belongs to this customer and reseller.
     pub fn may_see(&self, customer: &str, reseller: Option<&str>) -> bool {
         match &self.scope {
             Scope::Owner { customer: own } => own == customer,
@@ -38,12 +38,12 @@ impl Caller {
         }
     }
 
-    /// Whether the line exists for the caller.
+    /// Whether the caller may see the line.
     pub fn may_see_line(&self, line: &Line) -> bool {
         self.may_see(&line.customer, line.reseller.as_deref())
     }
 
-    /// The role, as tokens name it.
+    /// The role, by its name in tokens.
     pub fn role(&self) -> &'static str {
         match self.scope {
             Scope::Owner { .. } => "OWNER",
@@ -52,14 +52,14 @@ impl Caller {
         }
     }
 
-    /// The caller in words, for a swap's timeline; a subject may be of any length.
-    pub fn named(&self) -> String {
+    /// The role and the first 32 characters of the subject, for the timeline of a swap: `OWNER anna`.
+    pub fn label(&self) -> String {
         let subject: String = self.subject.chars().take(32).collect();
         format!("{} {subject}", self.role())
     }
 
-    /// Subject, role and claim in one text: what "the same caller" means. Lengths are written first, so that no two
-    /// callers share it.
+    /// Subject, role and claim in one text. Two callers are the same if and only if this text is the same: the lengths
+    /// in it make it unambiguous.
     pub fn identity(&self) -> String {
         let claim = match &self.scope {
             Scope::Owner { customer: claim } | Scope::Reseller { reseller: claim } => claim,
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exists_for_whom() {
+    fn callers_see_the_lines_of_their_customer_or_reseller() {
         let owner = caller(Scope::Owner {
             customer: "C-100".into(),
         });
@@ -131,9 +131,9 @@ mod tests {
             (Scope::Admin, "ADMIN"),
         ] {
             let mut caller = caller(scope);
-            assert_eq!(caller.named(), format!("{role} s"));
+            assert_eq!(caller.label(), format!("{role} s"));
             caller.subject.clone_from(&subject);
-            assert_eq!(caller.named(), format!("{role} {}", "é".repeat(32)));
+            assert_eq!(caller.label(), format!("{role} {}", "é".repeat(32)));
         }
     }
 }

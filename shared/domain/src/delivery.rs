@@ -1,56 +1,34 @@
-//! One e-mail with a QR code: at most one when SES's answers are known, at most three when they are not.
-
-use std::str::FromStr;
+//! The mails with a QR code and their lifecycle: at most one mail arrives if the outcome of each call to SES is known,
+//! at most three if not. What a mail says and how it is sent are not here.
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::activation::note_again;
-use crate::{Activation, ActivationId, EmailAddress, Language, Malformed, Phase, ProfileState, TimelineEntry};
+use crate::timeline::count_or_add;
+use crate::{Activation, ActivationId, EmailAddress, Language, Phase, ProfileState, TimelineEntry, named_enum};
 
-/// Where a mail is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeliveryState {
-    /// To be sent.
-    Pending,
-    /// Being sent by whoever holds the token, until the deadline.
-    Claimed,
-    /// SES took it.
-    Sent,
-    /// The receiving server took it.
-    Delivered,
-    /// The receiving server refused it.
-    Bounced,
-    /// SES may or may not have it.
-    Ambiguous,
-    /// It will not be sent.
-    Failed,
+named_enum! {
+    /// The state of a mail. The names are the stored ones.
+    pub enum DeliveryState {
+        /// To be sent.
+        Pending = "pending",
+        /// Being sent by the holder of the token, until the deadline.
+        Claimed = "claimed",
+        /// Accepted by SES.
+        Sent = "sent",
+        /// Accepted by the receiving server.
+        Delivered = "delivered",
+        /// Rejected by the receiving server.
+        Bounced = "bounced",
+        /// SES may have accepted it: the outcome is unknown.
+        Ambiguous = "ambiguous",
+        /// It will not be sent.
+        Failed = "failed",
+    }
+    FromStr { compare: str::eq, error: "must be a delivery state" }
 }
 
 impl DeliveryState {
-    const ALL: [Self; 7] = [
-        Self::Pending,
-        Self::Claimed,
-        Self::Sent,
-        Self::Delivered,
-        Self::Bounced,
-        Self::Ambiguous,
-        Self::Failed,
-    ];
-
-    /// As stored.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Claimed => "claimed",
-            Self::Sent => "sent",
-            Self::Delivered => "delivered",
-            Self::Bounced => "bounced",
-            Self::Ambiguous => "ambiguous",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// `info.delivery`: a claim is our own business.
+    /// `info.delivery`. A claim is internal, so a claimed mail is shown as pending.
     pub fn shown(self) -> &'static str {
         match self {
             Self::Claimed => Self::Pending.as_str(),
@@ -59,81 +37,71 @@ impl DeliveryState {
     }
 }
 
-impl FromStr for DeliveryState {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        Self::ALL
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or(Malformed("must be a delivery state"))
-    }
-}
-
-/// One e-mail of one activation.
+/// One mail with the QR code of one swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// The swap.
     pub activation: ActivationId,
-    /// 1 for the first; each resend asked by a caller is one more.
+    /// 1 for the first mail of the swap, and one more for each mail that a caller requests.
     pub number: u32,
     /// The recipient.
     pub to: EmailAddress,
-    /// The mail's language.
+    /// The language of the mail.
     pub language: Language,
-    /// Where it is.
+    /// The state.
     pub state: DeliveryState,
-    /// The attempt that is being made, or the last one, as long as an answer to it can tell something new.
+    /// The attempt in progress, or the last one for as long as its outcome can still add something.
     pub attempt: Option<Attempt>,
-    /// Attempts of which we never learnt the outcome.
+    /// Number of attempts whose outcome is unknown.
     pub doubts: u32,
-    /// Attempts that SES surely did not take. `REFUSALS_AT_MOST`: there will be no further attempt.
+    /// Number of attempts that SES certainly rejected. With `REFUSALS_AT_MOST`, there is no further attempt.
     pub refusals: u32,
-    /// Attempts that SES did not look at, for a reason that has nothing to do with this mail.
+    /// Number of attempts that SES did not process, for a reason that does not concern this mail.
     pub holds: u32,
-    /// Not to be touched again before.
+    /// No further attempt before this time.
     pub wake_at: Option<Timestamp>,
-    /// When the sweeper looks at it, as of a swap.
+    /// When the sweeper reads the mail; see `Activation::due_at`.
     pub due_at: Option<Timestamp>,
-    /// SES's name for the mail.
+    /// SES's id of the mail.
     pub message_id: Option<String>,
-    /// When it was asked.
+    /// When the mail was requested.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub modified_at: Timestamp,
-    /// Counts the changes; every change is conditioned on it.
+    /// Counts the changes. Every write is conditioned on it.
     pub version: u64,
     /// What happened, oldest first.
     pub timeline: Vec<TimelineEntry>,
 }
 
-/// One try to send.
+/// One attempt to send a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// 1 for the first.
+    /// 1 for the first attempt.
     pub number: u32,
-    /// Tells this attempt from every other one.
+    /// Identifies the attempt. No two attempts have the same token.
     pub token: String,
-    /// After this its outcome counts as unknown.
+    /// From this time on, the outcome counts as unknown.
     pub deadline: Timestamp,
 }
 
 impl Delivery {
-    /// Attempts of unknown outcome at most where SES reports nothing to us: the first one and one more.
+    /// Maximum number of attempts with an unknown outcome where SES does not report to us.
     pub const DOUBTS_UNREPORTED: u32 = 2;
-    /// Attempts of unknown outcome at most: one more if SES reports to us and said nothing of the first two.
+    /// Maximum number of attempts with an unknown outcome where SES reports to us: the third follows if there is no
+    /// report on the first two.
     pub const DOUBTS_AT_MOST: u32 = 3;
-    /// Attempts that SES surely did not take at most.
+    /// Maximum number of attempts that SES certainly rejected.
     pub const REFUSALS_AT_MOST: u32 = 6;
-    /// Between two attempts that SES did not look at, at most.
+    /// Longest pause between two attempts that SES did not process.
     pub const HOLD_AT_MOST: SignedDuration = SignedDuration::from_hours(1);
 
-    /// Mails at most that callers ask besides the first one.
+    /// Maximum number of mails that callers can request in addition to the first one.
     pub const RESENDS_AT_MOST: u32 = 3;
-    /// Between two mails that callers ask.
+    /// Shortest time between two mails that callers request.
     pub const RESEND_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
-    /// A mail to be sent of a swap. `lease` is how long the stream has for it before the sweeper looks.
+    /// A mail that is to be sent. `lease` is how long the stream consumer has to send it before the sweeper does.
     pub fn new(activation: &Activation, number: u32, to: EmailAddress, lease: SignedDuration, at: Timestamp) -> Self {
         Self {
             activation: activation.id.clone(),
@@ -155,7 +123,7 @@ impl Delivery {
         }
     }
 
-    /// The mail's record without whom it went to.
+    /// The record without the address of the recipient.
     pub fn anonymised(&self) -> Self {
         Self {
             to: EmailAddress::erased(),
@@ -164,69 +132,75 @@ impl Delivery {
         }
     }
 
-    /// Whether the customer may still need this one of the swap's mails. The network may start an order before the eSIM
-    /// is on the phone: that does not make the mail useless.
+    /// Whether the customer may still need this mail of the swap. The network may start the order before the eSIM is on
+    /// a phone. The customer still needs the mail then.
     pub fn is_needed(&self, activation: &Activation) -> bool {
-        let waits = matches!(activation.phase, Phase::Ordering | Phase::Ordered | Phase::Started);
-        let has_come = match self.state {
-            // One that may have come has, if a phone knows its code.
+        let is_waiting = matches!(activation.phase, Phase::Ordering | Phase::Ordered | Phase::Started);
+        let needed_until = match self.state {
+            // A mail with an unknown outcome has arrived if a phone has used its QR code.
             DeliveryState::Ambiguous => Some(ProfileState::Downloaded),
             _ => Some(ProfileState::Installed),
         };
-        waits && self.number == activation.mails && activation.profile < has_come
+        is_waiting && self.number == activation.mails && activation.profile < needed_until
     }
 
-    /// SES refused it for good, or time and again.
+    /// Whether there is no further attempt: SES rejected the mail finally or too often, or nobody needs it.
     fn is_given_up(&self) -> bool {
         self.refusals >= Self::REFUSALS_AT_MOST
     }
 
-    /// Whether it was given up because nobody needed it any more, which is no failure.
+    /// Whether the mail was given up because nobody needed it any more, which is not a failure.
     pub fn is_unneeded(&self) -> bool {
         self.has_noted(UNNEEDED)
     }
 
     fn has_noted(&self, what: &str) -> bool {
-        self.timeline.iter().any(|event| event.what == what)
+        self.timeline.iter().any(|entry| entry.what == what)
     }
 
-    /// For what happens once: it is never dropped.
+    /// Adds an entry for something that happens once. The entry is never dropped.
     fn note(&mut self, at: Timestamp, what: &str) {
         self.timeline.push(TimelineEntry::new(at, what));
     }
 
-    /// For what may happen any number of times: what happened alike is one line.
+    /// Counts up the entry with the same text, or adds one: for what can happen any number of times.
     fn note_attempt(&mut self, at: Timestamp, what: &str) {
-        note_again(&mut self.timeline, at, what);
+        count_or_add(&mut self.timeline, at, what);
     }
 
-    fn fall_due(&mut self, patience: &MailDeadlines, at: Timestamp) {
+    /// Makes sure that the sweeper reads the mail in time.
+    fn schedule_sweep(&mut self, deadlines: &MailDeadlines, at: Timestamp) {
         let wanted = match next_delivery(self, at) {
             DeliveryStep::WaitUntil(then) => Some(then),
             DeliveryStep::Rest => None,
-            _ => Some(at + patience.lease),
+            _ => Some(at + deadlines.lease),
         };
-        let keeps = self.due_at.is_some_and(|due| at < due && Some(due) <= wanted);
-        if !keeps {
+        let is_in_time = self.due_at.is_some_and(|due| at < due && Some(due) <= wanted);
+        if !is_in_time {
             self.due_at = wanted;
         }
     }
 }
 
+/// Timeline entry of a mail that nobody needs any more.
 const UNNEEDED: &str = "not needed any more";
 
 /// Why the QR code is not sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResendRefused {
-    /// The first mail is not written yet: it comes.
+    /// The first mail is not written yet, but will be.
     TooEarly,
-    /// The last one was asked less than a minute ago: from then on.
+    /// The last mail was requested less than a minute ago. The next one can be requested from this time on.
     TooSoon(Timestamp),
-    /// There were `RESENDS_AT_MOST`.
+    /// `RESENDS_AT_MOST` mails have been requested.
     TooMany,
 }
 
-/// One more mail of a swap, to the address of the `last` one if no other one is named.
+/// One more mail of a swap, to the address `to`, or else to that of the `last` mail. `lease` is as for
+/// [`Delivery::new`].
+///
+/// # Errors
+/// When the mail comes too early, too soon after the last one, or is one too many.
 pub fn resend(
     activation: &Activation,
     last: Option<&Delivery>,
@@ -246,16 +220,17 @@ pub fn resend(
     Ok(Delivery::new(activation, last.number + 1, to, lease, at))
 }
 
-/// What is to be done for a mail.
+/// The step that is due for a mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryStep {
-    /// Claim it and send.
+    /// Claim the mail and send it.
     Send,
-    /// Its claim lapsed: write that its fate is unknown.
-    Doubt,
-    /// SES would have told of it by now, and there were three: write that it took none.
+    /// The claim expired: write that the outcome of the attempt is unknown.
+    Expire,
+    /// SES accepted none of the attempts, or there would be a report, and there is no further attempt: write that the
+    /// mail failed.
     Unheard,
-    /// Look again then.
+    /// Nothing before this time.
     WaitUntil(Timestamp),
     /// Nothing.
     Rest,
@@ -266,144 +241,125 @@ pub enum DeliveryStep {
 pub enum DeliveryFact {
     /// An attempt begins.
     Claimed {
-        /// Tells this attempt from every other one.
+        /// The token of the attempt. No two attempts have the same token.
         token: String,
-        /// After this its outcome counts as unknown.
+        /// From this time on, the outcome counts as unknown.
         deadline: Timestamp,
     },
-    /// An attempt's outcome.
+    /// An attempt ended.
     Ended {
-        /// The attempt's token.
+        /// The token of the attempt.
         token: String,
-        /// What came of it.
+        /// The outcome.
         outcome: SendOutcome,
     },
-    /// The claim's deadline passed without an outcome.
-    Lapsed,
-    /// SES told of no attempt for so long that it took none.
+    /// The deadline of the claim passed without an outcome.
+    Expired,
+    /// SES reported none of the attempts for so long that it accepted none.
     Unheard,
-    /// SES tells of an attempt that it took.
+    /// SES reported on a mail that it accepted.
     Reported {
-        /// SES's name for the mail.
+        /// SES's id of the mail.
         message_id: String,
-        /// What it tells.
+        /// The report.
         report: MailReport,
     },
-    /// Nobody needs it any more.
+    /// Nobody needs the mail any more.
     Void,
-    /// The sweeper looked, and it is too early.
+    /// The sweeper read the mail before a step was due.
     Postponed,
 }
 
-/// What SES tells of a mail that it took: in any order, more than once, and perhaps before it answers the call.
+/// What SES reports on a mail that it accepted. Reports arrive in any order, more than once, and possibly before the
+/// response to the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MailReport {
-    /// It took it.
+    /// SES accepted the mail.
     Accepted,
-    /// The receiving server refused it for now. An out-of-office reply is reported like this too, before or after the
-    /// delivery.
+    /// The receiving server rejected the mail for now. SES reports an out-of-office reply in the same way, before or
+    /// after the delivery.
     BouncedForNow,
-    /// The receiving server took it.
+    /// The receiving server accepted the mail.
     Delivered,
-    /// The recipient calls it spam.
+    /// The recipient marked the mail as spam.
     Complained,
-    /// The receiving server refused it, perhaps after it took it; or SES found it to be bad after all.
+    /// The receiving server rejected the mail, possibly after it had accepted it, or SES rejected the content.
     Bounced,
 }
 
-/// Why SES did not look at a mail: it speaks of us, not of the mail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HoldReason {
-    /// Too many mails at once.
-    Throttled,
-    /// The account's mails of a day are used up.
-    Quota,
-    /// The account or the configuration set may not send.
-    Paused,
-    /// SES does not accept who sends: a domain, an address, a permission, a credential or the configuration set is not
-    /// as it has to be.
-    Unverified,
-    /// There was no way to SES.
-    Unreachable,
-}
-
-impl HoldReason {
-    /// All five.
-    pub const ALL: [Self; 5] = [
-        Self::Throttled,
-        Self::Quota,
-        Self::Paused,
-        Self::Unverified,
-        Self::Unreachable,
-    ];
-
-    /// For the timeline and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Throttled => "throttled",
-            Self::Quota => "quota",
-            Self::Paused => "paused",
-            Self::Unverified => "unverified",
-            Self::Unreachable => "unreachable",
-        }
+named_enum! {
+    /// Why SES did not process a mail. The reason concerns our account, not the mail. The names are those of the
+    /// timeline and the metrics.
+    pub enum HoldReason {
+        /// Too many mails at once.
+        Throttled = "throttled",
+        /// The daily quota of the account is used up.
+        Quota = "quota",
+        /// Sending is paused for the account or the configuration set.
+        Paused = "paused",
+        /// SES does not accept the sender: a domain, address, permission, credential or the configuration set is
+        /// missing or wrong.
+        Unverified = "unverified",
+        /// SES could not be reached.
+        Unreachable = "unreachable",
     }
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendOutcome {
-    /// SES took it, under this name.
+    /// SES accepted the mail, with this id.
     Sent(String),
-    /// SES did not look at it. It will when the reason is gone.
+    /// SES did not process the mail. It can once the reason is gone.
     Held(HoldReason),
-    /// SES surely did not take it; it may take it later.
+    /// SES certainly did not accept the mail, but may accept it later.
     Released,
-    /// SES never will.
+    /// SES rejected the mail finally.
     Refused,
-    /// The answer was lost.
+    /// Unknown: there was no usable response.
     Lost,
 }
 
-/// How long to wait.
+/// The pauses and time limits of a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailDeadlines {
-    /// Between a lost answer and the second attempt.
+    /// Pause between an attempt with an unknown outcome and the second attempt.
     pub doubt: SignedDuration,
-    /// After the first attempt that was surely refused, or held; doubles.
+    /// Pause after the first attempt that SES certainly rejected or did not process. It doubles with each one.
     pub refusal: SignedDuration,
-    /// How long a claim holds.
+    /// How long a claim lasts.
     pub lease: SignedDuration,
-    /// After this long without a report no attempt was taken; `None` where SES reports nothing to us.
+    /// After this time without a report, SES has accepted no attempt; `None` where SES does not report to us.
     pub silence: Option<SignedDuration>,
 }
 
-/// What is to be done for a mail now.
+/// The step that is due for a mail at `now`.
 pub fn next_delivery(delivery: &Delivery, now: Timestamp) -> DeliveryStep {
-    let asleep = delivery.wake_at.filter(|wake_at| *wake_at > now);
+    let pause = delivery.wake_at.filter(|wake_at| *wake_at > now);
     match (delivery.state, &delivery.attempt) {
         (DeliveryState::Pending | DeliveryState::Ambiguous, _) if delivery.is_given_up() => DeliveryStep::Rest,
-        // Nobody will tell more of them.
+        // No report will say more about the attempts.
         (DeliveryState::Ambiguous, _)
             if delivery.doubts >= Delivery::DOUBTS_UNREPORTED && delivery.wake_at.is_none() =>
         {
             DeliveryStep::Rest
         }
-        (DeliveryState::Pending | DeliveryState::Ambiguous, _) => match asleep {
+        (DeliveryState::Pending | DeliveryState::Ambiguous, _) => match pause {
             Some(wake_at) => DeliveryStep::WaitUntil(wake_at),
             None if delivery.doubts >= Delivery::DOUBTS_AT_MOST => DeliveryStep::Unheard,
             None => DeliveryStep::Send,
         },
         (DeliveryState::Claimed, Some(attempt)) if attempt.deadline > now => DeliveryStep::WaitUntil(attempt.deadline),
-        (DeliveryState::Claimed, _) => DeliveryStep::Doubt,
+        (DeliveryState::Claimed, _) => DeliveryStep::Expire,
         _ => DeliveryStep::Rest,
     }
 }
 
-/// Takes a fact into a mail; `None` if it changes nothing.
+/// Applies a fact to a mail. The result has the next version; `None` if the fact changes nothing.
 pub fn apply_delivery(
     delivery: &Delivery,
     fact: &DeliveryFact,
-    patience: &MailDeadlines,
+    deadlines: &MailDeadlines,
     at: Timestamp,
 ) -> Option<Delivery> {
     let mut d = delivery.clone();
@@ -421,10 +377,10 @@ pub fn apply_delivery(
             d.wake_at = None;
         }
         DeliveryFact::Ended { token, outcome } => {
-            // An answer that comes after the lapse still counts, as long as no later attempt began.
-            let ours = d.attempt.as_ref().is_some_and(|attempt| attempt.token == *token);
-            let lapsed = d.state == DeliveryState::Ambiguous;
-            if !ours || !(lapsed || d.state == DeliveryState::Claimed) {
+            // A response after the claim expired still counts, as long as no later attempt has begun.
+            let is_current = d.attempt.as_ref().is_some_and(|attempt| attempt.token == *token);
+            let is_expired = d.state == DeliveryState::Ambiguous;
+            if !is_current || !(is_expired || d.state == DeliveryState::Claimed) {
                 return None;
             }
             match outcome {
@@ -434,17 +390,17 @@ pub fn apply_delivery(
                     d.wake_at = None;
                     d.note(at, "sent");
                 }
-                SendOutcome::Lost if lapsed => return None,
-                SendOutcome::Lost => doubt(&mut d, patience, at),
+                SendOutcome::Lost if is_expired => return None,
+                SendOutcome::Lost => note_unknown_outcome(&mut d, deadlines, at),
                 SendOutcome::Held(_) | SendOutcome::Released | SendOutcome::Refused => {
-                    // Nothing more can be learnt of this attempt: the same answer again changes nothing.
+                    // The outcome of this attempt is final: the same response again changes nothing.
                     d.attempt = None;
-                    d.doubts -= u32::from(lapsed);
+                    d.doubts -= u32::from(is_expired);
                     let wait = match outcome {
                         SendOutcome::Held(reason) => {
                             d.holds += 1;
                             d.note_attempt(at, &format!("SES: {}", reason.as_str()));
-                            hold(&d, patience, token)
+                            hold_pause(&d, deadlines, token)
                         }
                         _ => {
                             d.refusals = match outcome {
@@ -452,12 +408,12 @@ pub fn apply_delivery(
                                 _ => Delivery::REFUSALS_AT_MOST.min(d.refusals + 1),
                             };
                             d.note_attempt(at, "SES: refused");
-                            patience.refusal * (1 << (d.refusals - 1))
+                            deadlines.refusal * (1 << (d.refusals - 1))
                         }
                     };
                     d.wake_at = Some(at + wait);
                     d.state = if d.doubts > 0 {
-                        // An earlier attempt may have arrived: that stays the last word.
+                        // An earlier attempt may have arrived, so the outcome stays unknown.
                         DeliveryState::Ambiguous
                     } else if d.is_given_up() {
                         DeliveryState::Failed
@@ -467,11 +423,11 @@ pub fn apply_delivery(
                 }
             }
         }
-        DeliveryFact::Lapsed => {
-            if next_delivery(&d, at) != DeliveryStep::Doubt {
+        DeliveryFact::Expired => {
+            if next_delivery(&d, at) != DeliveryStep::Expire {
                 return None;
             }
-            doubt(&mut d, patience, at);
+            note_unknown_outcome(&mut d, deadlines, at);
         }
         DeliveryFact::Unheard => {
             if next_delivery(&d, at) != DeliveryStep::Unheard {
@@ -483,7 +439,7 @@ pub fn apply_delivery(
             d.note(at, "SES: never heard of it");
         }
         DeliveryFact::Reported { message_id, report } => {
-            // Ranked, so that reports in any order end alike.
+            // The ranks make the result independent of the order of the reports.
             let (rank, state, what) = match report {
                 MailReport::Accepted => (1, DeliveryState::Sent, "SES: accepted"),
                 MailReport::BouncedForNow => (2, DeliveryState::Bounced, "SES: bounced for now"),
@@ -491,12 +447,12 @@ pub fn apply_delivery(
                 MailReport::Complained => (3, DeliveryState::Delivered, "SES: complaint"),
                 MailReport::Bounced => (4, DeliveryState::Bounced, BOUNCED),
             };
-            let later = rank > rank_of(&d);
-            let new = later || *report == MailReport::Complained;
-            if !new || d.has_noted(what) {
+            let is_later = rank > rank_of(&d);
+            let is_new = is_later || *report == MailReport::Complained;
+            if !is_new || d.has_noted(what) {
                 return None;
             }
-            if later {
+            if is_later {
                 d.state = state;
             }
             d.wake_at = None;
@@ -504,11 +460,11 @@ pub fn apply_delivery(
             d.note(at, what);
         }
         DeliveryFact::Void => {
-            let open = matches!(
+            let is_open = matches!(
                 d.state,
                 DeliveryState::Pending | DeliveryState::Claimed | DeliveryState::Ambiguous
             );
-            if !open || d.is_given_up() {
+            if !is_open || d.is_given_up() {
                 return None;
             }
             d.refusals = Delivery::REFUSALS_AT_MOST;
@@ -522,40 +478,43 @@ pub fn apply_delivery(
             if !overdue || !matches!(next_delivery(&d, at), DeliveryStep::WaitUntil(_)) {
                 return None;
             }
-            d.fall_due(patience, at);
+            d.schedule_sweep(deadlines, at);
             d.version += 1;
             return Some(d);
         }
     }
-    d.fall_due(patience, at);
+    d.schedule_sweep(deadlines, at);
     d.modified_at = at;
     d.version += 1;
     Some(d)
 }
 
-fn doubt(d: &mut Delivery, patience: &MailDeadlines, at: Timestamp) {
+/// The outcome of the attempt is unknown.
+fn note_unknown_outcome(d: &mut Delivery, deadlines: &MailDeadlines, at: Timestamp) {
     d.doubts += 1;
     d.state = DeliveryState::Ambiguous;
     d.wake_at = if d.doubts < Delivery::DOUBTS_UNREPORTED {
-        Some(at + patience.doubt)
+        Some(at + deadlines.doubt)
     } else {
-        patience.silence.map(|silence| at + silence)
+        deadlines.silence.map(|silence| at + silence)
     };
     d.note_attempt(at, "SES: no answer");
 }
 
-/// Until the next attempt of a mail that is held. It doubles; of its second half the attempt's token, which is random,
-/// decides how much, so that mails that were held together are not sent together.
-fn hold(d: &Delivery, patience: &MailDeadlines, token: &str) -> SignedDuration {
-    let doubled = (1..d.holds).fold(patience.refusal, |wait, _| wait.saturating_mul(2));
+/// The pause before the next attempt of a mail that SES did not process. It doubles with each such attempt. Its second
+/// half is scaled by the token of the attempt, which is random, so that mails that were held together are not sent at
+/// the same time.
+fn hold_pause(d: &Delivery, deadlines: &MailDeadlines, token: &str) -> SignedDuration {
+    let doubled = (1..d.holds).fold(deadlines.refusal, |wait, _| wait.saturating_mul(2));
     let half = doubled.min(Delivery::HOLD_AT_MOST) / 2;
     let random = u64::from_str_radix(token, 16).unwrap_or_default();
     half + half * (random % 1000) as i32 / 1000
 }
 
+/// Timeline entry of a final rejection by the receiving server.
 const BOUNCED: &str = "SES: bounced";
 
-/// How far a mail has come by SES's reports.
+/// The rank of the last report on a mail.
 fn rank_of(d: &Delivery) -> u8 {
     match d.state {
         DeliveryState::Sent => 1,

@@ -1,23 +1,25 @@
-//! One e-mail address, as it may stand in a header and an envelope.
+//! An e-mail address that is safe in a header and an envelope.
 
 use std::fmt;
 
 use crate::Malformed;
 
-/// Exactly one address without display name, at most 254 characters (RFC 5321 section 4.5.3.1). `Display` masks it for logs.
+/// Exactly one address without a display name, of at most 254 characters (RFC 5321 section 4.5.3.1). `Display` and
+/// `Debug` mask it for logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EmailAddress(String);
 
 impl EmailAddress {
-    /// Characters at most.
+    /// Maximum number of characters.
     pub const MAX_LENGTH: usize = 254;
 
-    /// Takes a dot-atom local part and a host name with at least two labels. Quoted local parts and address literals
-    /// are legal mail but no customer has one, and they are how header injection begins.
+    /// Reads an address: a dot-atom as local part, and a host name with at least two labels. Quoted local parts and
+    /// address literals are valid in mail (RFC 5321), but customers do not have them and header injection relies on
+    /// them.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         const WHAT: Malformed = Malformed("must be one e-mail address without display name");
         let (local, host) = text.rsplit_once('@').ok_or(WHAT)?;
-        // An encoded word (RFC 2047) is a dot-atom to us and a line break to a reader that decodes it.
+        // An encoded word (RFC 2047) is a valid dot-atom, but can become a line break in a program that decodes it.
         let local_fits = (1..=64).contains(&local.len())
             && !local.contains("=?")
             && local.split('.').all(|atom| {
@@ -38,12 +40,12 @@ impl EmailAddress {
             .ok_or(WHAT)
     }
 
-    /// What stands for an address that is erased: nobody can have it (RFC 6761 section 6.4).
+    /// The placeholder for an erased address, which nobody can have (RFC 6761 section 6.4).
     pub fn erased() -> Self {
         Self("nobody@erased.invalid".to_owned())
     }
 
-    /// The address itself, for the envelope, the table and the caller's own echo.
+    /// The unmasked address, for the envelope, the table and the echo to the caller.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -67,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rule() {
+    fn one_plain_address_is_accepted() {
         let long = format!("{}@{}.example", "a".repeat(64), "b".repeat(63));
         let too_long = format!(
             "{}@{}.{}.{}.example",
@@ -97,13 +99,13 @@ mod tests {
             ("a@exam\u{7f}ple.com", false),
         ] {
             let address = EmailAddress::parse(text).ok();
-            let kept = address.as_ref().map(EmailAddress::as_str);
-            assert_eq!(kept, fits.then_some(text), "{text:?}");
+            let parsed = address.as_ref().map(EmailAddress::as_str);
+            assert_eq!(parsed, fits.then_some(text), "{text:?}");
         }
     }
 
     #[test]
-    fn display_masks() {
+    fn display_and_debug_mask_the_address() {
         let address = EmailAddress::parse("customer@example.com").unwrap();
         assert_eq!(format!("{address} {address:?}"), "c***@example.com c***@example.com");
     }

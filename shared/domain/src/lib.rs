@@ -1,20 +1,23 @@
-//! What a SIM swap is: identifiers, lines, SIMs, activations and their lifecycle. Pure: no HTTP, no JSON, no table, no clock, no randomness.
+//! What a SIM swap is: identifiers, lines, SIMs, activations, mails, and their lifecycles. There is no input or output
+//! here: no HTTP, no JSON, no table, no clock and no randomness.
 
 mod activation;
 mod activation_code;
 mod caller;
 mod delivery;
 mod email;
+mod lifecycle;
 mod line;
 mod msisdn;
+mod named_enum;
 mod plain;
 mod secret;
 mod sim;
+mod timeline;
 
 pub use activation::{
-    Activation, ActivationId, Claim, Deadlines, Fact, FailedCall, FailureCode, NetworkOrder, Peer, Phase, ProfileOrder,
-    ProfileState, Rejected, Requested, SimFate, StartCall, Status, Step, SwapKind, TIMELINE_CAP, TimelineEntry, apply,
-    next,
+    Activation, ActivationId, Claim, FailedCall, FailureCode, NetworkOrder, Peer, Phase, ProfileOrder, ProfileState,
+    Requested, StartCall, Status, SwapKind,
 };
 pub use activation_code::{ActivationCode, SmDpAddress};
 pub use caller::{Caller, Scope};
@@ -23,13 +26,16 @@ pub use delivery::{
     SendOutcome, apply_delivery, next_delivery, resend,
 };
 pub use email::EmailAddress;
+pub use lifecycle::{Deadlines, Fact, Rejected, SimFate, Step, apply, next};
 pub use line::{KeptSim, Language, Line, LineState, SubscriptionId, SwapBlocker};
 pub use msisdn::Msisdn;
 pub use plain::{escaped, is_plain};
 pub use secret::{ConfirmationCode, MatchingId, Secret};
 pub use sim::{FormFactor, Holder, Iccid, Imsi, NetworkName, Sim, SimState};
+pub use timeline::{TIMELINE_CAP, TimelineEntry};
 
-/// Outside text that is not what it should be: the words say what it should have been, and never repeat the text.
+/// Text from outside that does not have the required form. The message says which form is required; it never repeats
+/// the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(pub &'static str);

@@ -1,21 +1,20 @@
-//! A line of service: what seed A calls an MVNO account and seed B a subscription.
+//! A line of service, called a subscription in one of the existing APIs and an MVNO account in the other.
 
 use std::fmt;
-use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use crate::{ActivationId, EmailAddress, Iccid, Malformed, Msisdn, NetworkName, SwapKind};
+use crate::{ActivationId, EmailAddress, Iccid, Malformed, Msisdn, NetworkName, SwapKind, named_enum};
 
-/// Name of a line: 1 to 64 of `[A-Za-z0-9_-]`. One of 24 hex characters is the same in either case.
+/// Name of a line: 1 to 64 characters of `[A-Za-z0-9_-]`. Case is ignored in a name of 24 hex characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SubscriptionId(String);
 
 impl SubscriptionId {
-    /// Characters at most.
+    /// Maximum number of characters.
     pub const MAX_LENGTH: usize = 64;
 
-    /// Takes a caller's spelling; 24 hex characters become lower case.
+    /// Reads a name as callers write it. A name of 24 hex characters becomes lower case.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let fits = (1..=Self::MAX_LENGTH).contains(&text.len())
             && text
@@ -32,7 +31,7 @@ impl SubscriptionId {
         }))
     }
 
-    /// The id.
+    /// The name as a text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -44,97 +43,52 @@ impl fmt::Display for SubscriptionId {
     }
 }
 
-/// Where a line is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LineState {
-    /// In use.
-    Active,
-    /// Not in use yet.
-    Creating,
-    /// On its way out.
-    Deleting,
-    /// Barred.
-    Blocked,
-}
-
-impl LineState {
-    /// As stored and imported.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "ACTIVE",
-            Self::Creating => "CREATING",
-            Self::Deleting => "DELETING",
-            Self::Blocked => "BLOCKED",
-        }
+named_enum! {
+    /// The state of a line. The names are those of the store and of import files.
+    pub enum LineState {
+        /// In use.
+        Active = "ACTIVE",
+        /// Not in use yet.
+        Creating = "CREATING",
+        /// Being removed.
+        Deleting = "DELETING",
+        /// Suspended.
+        Blocked = "BLOCKED",
     }
+    FromStr { compare: str::eq, error: "must be ACTIVE, CREATING, DELETING or BLOCKED" }
 }
 
-impl FromStr for LineState {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        [Self::Active, Self::Creating, Self::Deleting, Self::Blocked]
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or(Malformed("must be ACTIVE, CREATING, DELETING or BLOCKED"))
+named_enum! {
+    /// The language of the mails to a customer. The names are ISO 639-1 codes.
+    #[derive(Default)]
+    pub enum Language {
+        /// Dutch.
+        Nl = "nl",
+        /// Danish.
+        Da = "da",
+        /// German.
+        De = "de",
+        /// French.
+        Fr = "fr",
+        /// English.
+        #[default]
+        En = "en",
     }
-}
-
-/// Language of the mails to a customer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Language {
-    /// Dutch.
-    Nl,
-    /// Danish.
-    Da,
-    /// German.
-    De,
-    /// French.
-    Fr,
-    /// English.
-    #[default]
-    En,
-}
-
-impl Language {
-    /// All five.
-    pub const ALL: [Self; 5] = [Self::Nl, Self::Da, Self::De, Self::Fr, Self::En];
-
-    /// ISO 639-1 code.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Nl => "nl",
-            Self::Da => "da",
-            Self::De => "de",
-            Self::Fr => "fr",
-            Self::En => "en",
-        }
-    }
-}
-
-impl FromStr for Language {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        Self::ALL
-            .into_iter()
-            .find(|language| language.as_str() == text)
-            .ok_or(Malformed("must be nl, da, de, fr or en"))
-    }
+    FromStr { compare: str::eq, error: "must be nl, da, de, fr or en" }
 }
 
 /// A line of service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Its name.
+    /// The name of the line.
     pub id: SubscriptionId,
-    /// Its number.
+    /// The phone number.
     pub phone: Msisdn,
-    /// The customer who pays for it.
+    /// The customer who owns the line.
     pub customer: String,
-    /// The reseller of that customer; `None` where the operator sells directly.
+    /// The reseller of that customer; `None` for a direct customer.
     pub reseller: Option<String>,
-    /// The network it runs on.
+    /// The mobile network of the line.
     pub network: NetworkName,
     /// The SIM that the number is on.
     pub current_sim: Iccid,
@@ -142,21 +96,21 @@ pub struct Line {
     pub email: Option<EmailAddress>,
     /// The customer's language.
     pub language: Language,
-    /// Where it is in its life.
+    /// The state.
     pub state: LineState,
-    /// Whether the number is moving to or from another operator.
+    /// Whether the number is being ported to or from another provider.
     pub porting: bool,
-    /// Whether the customer locked it against swaps.
+    /// Whether the customer locked the line against swaps.
     pub locked: bool,
     /// The open swap, if there is one.
     pub open_swap: Option<ActivationId>,
-    /// A card that only this line may take.
+    /// A free card that is kept for this line.
     pub kept_card: Option<KeptSim>,
-    /// An eSIM that only this line may take.
+    /// A free eSIM that is kept for this line.
     pub kept_esim: Option<KeptSim>,
 }
 
-/// A free SIM that goes to no other line, because a caller has seen its PINs and PUKs.
+/// A free SIM that is kept for one line, because a caller has seen its PINs and PUKs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptSim {
     /// The SIM.
@@ -165,7 +119,7 @@ pub struct KeptSim {
     pub from: Timestamp,
 }
 
-/// Why a line takes no swap now, in the order in which the contract names them.
+/// Why a line cannot be swapped at present, in the order in which the subscription API reports the reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SwapBlocker {
     /// Another swap is open.
@@ -179,14 +133,14 @@ pub enum SwapBlocker {
 }
 
 impl Line {
-    /// What stands in the way of a swap.
-    pub fn barrier(&self) -> Option<SwapBlocker> {
+    /// Why no new swap of the line can begin; `None` if one can.
+    pub fn swap_blocker(&self) -> Option<SwapBlocker> {
         let open = self.open_swap.clone().map(SwapBlocker::SwapInProgress);
-        open.or_else(|| self.bar())
+        open.or_else(|| self.line_blocker())
     }
 
-    /// What keeps the line on its SIM, whether a swap is open or not.
-    pub fn bar(&self) -> Option<SwapBlocker> {
+    /// Why the line cannot be swapped, apart from an open swap: it is locked, not ACTIVE or porting.
+    pub fn line_blocker(&self) -> Option<SwapBlocker> {
         if self.locked {
             Some(SwapBlocker::Locked)
         } else if self.state != LineState::Active {
@@ -199,7 +153,7 @@ impl Line {
     }
 
     /// The SIM of this kind that is kept for the line.
-    pub fn kept(&self, kind: SwapKind) -> Option<&KeptSim> {
+    pub fn kept_sim(&self, kind: SwapKind) -> Option<&KeptSim> {
         match kind {
             SwapKind::Esim => self.kept_esim.as_ref(),
             SwapKind::Physical => self.kept_card.as_ref(),
@@ -208,7 +162,7 @@ impl Line {
 }
 
 impl SwapBlocker {
-    /// In words, for a timeline.
+    /// The text of the timeline entry.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::SwapInProgress(_) => "a swap is open",
@@ -223,7 +177,7 @@ impl SwapBlocker {
 pub(crate) mod tests {
     use super::*;
 
-    /// A line that takes a swap.
+    /// A line that can be swapped.
     pub(crate) fn line() -> Line {
         Line {
             id: SubscriptionId::parse("line-1").unwrap(),
@@ -244,7 +198,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn subscription_id_rule() {
+    fn subscription_ids_are_checked_and_normalized() {
         for (text, stored) in [
             ("1234567890ABCDEF12345678", Some("1234567890abcdef12345678")),
             ("1234567890abcdef12345678", Some("1234567890abcdef12345678")),
@@ -264,7 +218,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn states_and_languages_by_name() {
+    fn states_and_languages_are_read_by_name() {
         for text in ["ACTIVE", "CREATING", "DELETING", "BLOCKED"] {
             assert_eq!(text.parse::<LineState>().unwrap().as_str(), text);
         }
@@ -276,19 +230,19 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn barriers_come_in_the_contract_s_order() {
+    fn swap_blockers_have_a_fixed_order() {
         let mut line = line();
-        assert_eq!(line.barrier(), None);
+        assert_eq!(line.swap_blocker(), None);
         line.porting = true;
-        assert_eq!(line.barrier(), Some(SwapBlocker::Porting));
+        assert_eq!(line.swap_blocker(), Some(SwapBlocker::Porting));
         for state in [LineState::Creating, LineState::Deleting, LineState::Blocked] {
             line.state = state;
-            assert_eq!(line.barrier(), Some(SwapBlocker::Blocked));
+            assert_eq!(line.swap_blocker(), Some(SwapBlocker::Blocked));
         }
         line.locked = true;
-        assert_eq!(line.barrier(), Some(SwapBlocker::Locked));
+        assert_eq!(line.swap_blocker(), Some(SwapBlocker::Locked));
         let open = ActivationId::parse("X1").unwrap();
         line.open_swap = Some(open.clone());
-        assert_eq!(line.barrier(), Some(SwapBlocker::SwapInProgress(open)));
+        assert_eq!(line.swap_blocker(), Some(SwapBlocker::SwapInProgress(open)));
     }
 }

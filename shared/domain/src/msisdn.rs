@@ -1,4 +1,4 @@
-//! Phone numbers: stored as E.164, read and shown as the contract's dialects write them.
+//! Phone numbers: stored in E.164, read and shown as callers write them.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use crate::Malformed;
 pub struct Msisdn(String);
 
 impl Msisdn {
-    /// Takes E.164 with `+` or `00` before it, or a Dutch national number with its `0`. Spaces and single dashes
-    /// between digits are ignored.
+    /// Reads E.164 with a leading `+` or `00`, or a Dutch national number with its leading `0`. Spaces and single
+    /// dashes between digits are ignored.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         const WHAT: Malformed = Malformed("must be a Dutch number (06-12345678) or E.164 (+31612345678)");
         if text.contains("--") || text.starts_with('-') || text.ends_with('-') {
@@ -28,7 +28,7 @@ impl Msisdn {
         };
         let digits = international.as_bytes();
         let fits = (5..=15).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) && digits[0] != b'0';
-        // A Dutch number has nine digits after its zero; the machine numbers, 097, have eleven.
+        // A Dutch number has nine digits after its leading zero. Machine numbers, which begin with 097, have eleven.
         let dutch_fits = match international.strip_prefix("31") {
             Some(national) if national.starts_with("97") => national.len() == 11,
             Some(national) => national.len() == 9 && !national.starts_with('0'),
@@ -39,18 +39,19 @@ impl Msisdn {
             .ok_or(WHAT)
     }
 
-    /// What stands for a number that is erased: no country code begins with a zero.
+    /// The placeholder for an erased number. No number is equal to it, because no country code begins with a zero.
     pub fn erased() -> Self {
         Self("+0".to_owned())
     }
 
-    /// E.164, as stored.
+    /// The number in E.164, as stored.
     pub fn as_e164(&self) -> &str {
         &self.0
     }
 }
 
-/// As the "subscription" dialect shows it: Dutch numbers national with a dash after the mobile prefix, others in E.164.
+/// The format of the subscription dialect: Dutch numbers in national format with a dash after the mobile prefix, others
+/// in E.164.
 impl fmt::Display for Msisdn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.strip_prefix("+31") {
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_contract_s_spellings_are_one_number() {
+    fn all_spellings_of_a_mobile_number_are_equal() {
         for text in [
             "06-12345678",
             "0612345678",
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn other_countries_and_other_dutch_numbers() {
+    fn foreign_numbers_and_other_dutch_numbers_are_read() {
         for (text, shown) in [
             ("+4520123401", "+4520123401"),
             ("0045 20123401", "+4520123401"),
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed() {
+    fn malformed_numbers_are_rejected() {
         for text in [
             "",
             "+",

@@ -1,11 +1,11 @@
-//! Text that is safe on a terminal, on one line, and in a log.
+//! Text that is safe to print on a terminal, in one line or in a log.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a character acts on a screen instead of standing on it: controls (C0, C1, DEL), line and paragraph separators,
-/// and the formatting characters that turn the direction of text (UAX #9).
-fn acts(character: char) -> bool {
+/// Whether a character controls the display instead of being displayed: controls (C0, C1, DEL), line and paragraph
+/// separators, and the formatting characters that change the direction of text (UAX #9).
+fn controls_display(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -13,19 +13,19 @@ fn acts(character: char) -> bool {
         )
 }
 
-/// Whether no character of the text acts on a screen.
+/// Whether the text has no character that controls the display.
 pub fn is_plain(text: &str) -> bool {
-    !text.chars().any(acts)
+    !text.chars().any(controls_display)
 }
 
-/// The text with every character that would act on a screen spelled out: `\u{1b}`.
+/// The text with every character that controls the display replaced by its escape sequence: `\u{1b}`.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if is_plain(text) {
         return Cow::Borrowed(text);
     }
     let mut plain = String::with_capacity(text.len() + 8);
     for character in text.chars() {
-        if acts(character) {
+        if controls_display(character) {
             // Writing to a String cannot fail.
             let _ = write!(plain, "{}", character.escape_unicode());
         } else {
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_acts_on_a_screen_is_spelled_out() {
+    fn characters_that_control_the_display_are_escaped() {
         for (text, shown) in [
             ("ticket 7, é, 日本", "ticket 7, é, 日本"),
             ("\x1b[2J", "\\u{1b}[2J"),

@@ -1,20 +1,20 @@
-//! Values that must not be printed: they have no `Display`, a masked `Debug`, and are read only by `expose`.
+//! Values that must not be printed. They have no `Display`, their `Debug` is masked, and only `expose` reads them.
 
 use std::fmt;
 
 use crate::Malformed;
 
-/// Text that is sealed in the table and shown to nobody by accident: a PIN, a PUK, a supplier's activation code.
+/// Text that is stored encrypted and never printed by accident: a PIN, a PUK or a supplier's activation code.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes any text.
+    /// Wraps any text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself. Each call is a place where a secret leaves its type.
+    /// The text itself. Each caller of this function is a place where a secret can leak.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -26,37 +26,38 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The code a customer types while installing an eSIM: 1 to 10 printable ASCII characters, no space. The SM-DP+ checks
-/// it (SGP.22 section 5.3.2); we only pass it on.
+/// The code that a customer enters during the installation of an eSIM: 1 to 10 printable ASCII characters without a
+/// space. The SM-DP+ checks the code (SGP.22 section 5.3.2); we only pass it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfirmationCode(Secret);
 
 impl ConfirmationCode {
-    /// Characters at most.
+    /// Maximum number of characters.
     pub const MAX_LENGTH: usize = 10;
 
-    /// Takes what a caller sent.
+    /// Reads a code as callers write it.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let fits = (1..=Self::MAX_LENGTH).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
         fits.then(|| Self(Secret::new(text)))
             .ok_or(Malformed("must be 1 to 10 printable ASCII characters without space"))
     }
 
-    /// The code itself: for ES2+, for the sealed field, and for the echo that the contract promises.
+    /// The code itself, for ES2+, the sealed field and the echo to the caller.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 }
 
-/// Names one ordered profile at the SM-DP+ (SGP.22 section 4.1.1). Whoever has it can fetch the profile, so it is a secret.
+/// Identifies one ordered profile at the SM-DP+ (SGP.22 section 4.1.1). It is a secret, because anyone who has it can
+/// download the profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MatchingId(Secret);
 
 impl MatchingId {
-    /// 32 symbols that cannot be mistaken for one another.
+    /// 32 symbols without `0`, `1`, `I` and `O`, which are easily confused.
     const ALPHABET: &[u8; 32] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZ";
 
-    /// A new one, `XXXXX-XXXXX-XXXXX`: 75 of the given bits.
+    /// A new id, `XXXXX-XXXXX-XXXXX`, which contains the lower 75 bits of `random`.
     pub fn from_random(random: u128) -> Self {
         let mut text = String::with_capacity(17);
         for position in 0..15 {
@@ -69,7 +70,7 @@ impl MatchingId {
         Self(Secret::new(text))
     }
 
-    /// Takes one from the table or the wire: 1 to 64 of `[0-9A-Z-]`.
+    /// Reads an id: 1 to 64 characters of `[0-9A-Z-]`.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let fits = (1..=64).contains(&text.len())
             && text
@@ -79,7 +80,7 @@ impl MatchingId {
             .ok_or(Malformed("must be 1 to 64 of 0-9, A-Z and dash"))
     }
 
-    /// The id itself: for ES2+, the sealed field and the activation code.
+    /// The id itself, for ES2+, the sealed field and the activation code.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn confirmation_code_rule() {
+    fn a_confirmation_code_has_1_to_10_printable_characters() {
         for (text, fits) in [
             ("8E9!#", true),
             ("1234567890", true),
@@ -102,8 +103,8 @@ mod tests {
             ("a\n", false),
         ] {
             let code = ConfirmationCode::parse(text).ok();
-            let kept = code.as_ref().map(ConfirmationCode::expose);
-            assert_eq!(kept, fits.then_some(text), "{text:?}");
+            let parsed = code.as_ref().map(ConfirmationCode::expose);
+            assert_eq!(parsed, fits.then_some(text), "{text:?}");
         }
     }
 

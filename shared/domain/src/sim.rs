@@ -1,19 +1,18 @@
-//! SIM cards and eSIM profiles, named by their ICCID.
+//! SIM cards and eSIM profiles, identified by their ICCID.
 
 use std::fmt;
-use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use crate::{ActivationId, Malformed, Secret, SubscriptionId, SwapKind};
+use crate::{ActivationId, Malformed, Secret, SubscriptionId, SwapKind, named_enum};
 
-/// Name of a SIM (ITU-T E.118): 11 to 20 digits, stored without the filler `F`. The seeds' own samples fail Luhn, so the
-/// check digit is looked at, never enforced.
+/// Identifier of a SIM (ITU-T E.118): 11 to 20 digits, stored without the filler `F`. The check digit is not enforced,
+/// because samples of the existing APIs fail the Luhn check; see [`Iccid::passes_luhn`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Iccid(String);
 
 impl Iccid {
-    /// Takes the digits, with one optional trailing filler `F`.
+    /// Reads the digits, with one optional trailing filler `F`.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let digits = text.strip_suffix(['F', 'f']).unwrap_or(text);
         let fits = (11..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
@@ -52,12 +51,12 @@ impl fmt::Display for Iccid {
     }
 }
 
-/// A subscriber's identity in the network (ITU-T E.212): 6 to 15 digits.
+/// Identity of a subscriber in the mobile network (ITU-T E.212): 6 to 15 digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imsi(String);
 
 impl Imsi {
-    /// Takes the digits.
+    /// Reads the digits.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let fits = (6..=15).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
         fits.then(|| Self(text.to_owned()))
@@ -70,12 +69,12 @@ impl Imsi {
     }
 }
 
-/// Name of a network, `KPN` or `TELENOR`: 1 to 32 of `[A-Za-z0-9_-]`.
+/// Name of a mobile network, such as `KPN` or `TELENOR`: 1 to 32 characters of `[A-Za-z0-9_-]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NetworkName(String);
 
 impl NetworkName {
-    /// Takes a name.
+    /// Reads a name.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let fits = (1..=32).contains(&text.len())
             && text
@@ -85,104 +84,62 @@ impl NetworkName {
             .ok_or(Malformed("must be 1 to 32 of A-Z, a-z, 0-9, _ and -"))
     }
 
-    /// The name.
+    /// The name as a text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Size of a card, or none for an eSIM profile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FormFactor {
-    /// Mini and micro.
-    MiniMicro,
-    /// Nano.
-    Nano,
-    /// A card that breaks out to all three.
-    MiniMicroNano,
-    /// A profile, ordered over ES2+.
-    Esim,
-}
-
-impl FormFactor {
-    /// As the "account" dialect and the stock files write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MiniMicro => "MINI_MICRO",
-            Self::Nano => "NANO",
-            Self::MiniMicroNano => "MINI_MICRO_NANO",
-            Self::Esim => "eSIM",
-        }
+named_enum! {
+    /// The size of a card, or an eSIM profile. The names are those of the account dialect and of stock files.
+    pub enum FormFactor {
+        /// A card for mini and micro slots.
+        MiniMicro = "MINI_MICRO",
+        /// A nano card.
+        Nano = "NANO",
+        /// A card that breaks out to all three sizes.
+        MiniMicroNano = "MINI_MICRO_NANO",
+        /// A profile, which is ordered over ES2+.
+        Esim = "eSIM",
     }
+    FromStr { compare: str::eq, error: "must be MINI_MICRO, NANO, MINI_MICRO_NANO or eSIM" }
 }
 
-impl FromStr for FormFactor {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        [Self::MiniMicro, Self::Nano, Self::MiniMicroNano, Self::Esim]
-            .into_iter()
-            .find(|form| form.as_str() == text)
-            .ok_or(Malformed("must be MINI_MICRO, NANO, MINI_MICRO_NANO or eSIM"))
+named_enum! {
+    /// The state of a SIM. The names are the stored ones.
+    pub enum SimState {
+        /// In stock. After a swap that failed, an eSIM cools down before it can be used.
+        Free = "FREE",
+        /// Reserved by an open swap.
+        Busy = "BUSY",
+        /// In use: the current SIM of a line.
+        Activated = "ACTIVATED",
+        /// Never to be used again.
+        Disabled = "DISABLED",
     }
-}
-
-/// Where a SIM is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SimState {
-    /// In stock. After a swap that failed it rests a day first.
-    Free,
-    /// Reserved by an open swap.
-    Busy,
-    /// The current SIM of a line.
-    Activated,
-    /// Used up.
-    Disabled,
-}
-
-impl SimState {
-    /// As stored.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Free => "FREE",
-            Self::Busy => "BUSY",
-            Self::Activated => "ACTIVATED",
-            Self::Disabled => "DISABLED",
-        }
-    }
-}
-
-impl FromStr for SimState {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        [Self::Free, Self::Busy, Self::Activated, Self::Disabled]
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or(Malformed("must be FREE, BUSY, ACTIVATED or DISABLED"))
-    }
+    FromStr { compare: str::eq, error: "must be FREE, BUSY, ACTIVATED or DISABLED" }
 }
 
 /// A SIM in stock or in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sim {
-    /// Its name.
+    /// The identifier of the SIM.
     pub iccid: Iccid,
-    /// Its subscriber identity; unknown for some stock.
+    /// The subscriber identity; unknown for some SIMs in stock.
     pub imsi: Option<Imsi>,
-    /// The network whose lines it can serve.
+    /// The network whose lines the SIM can serve.
     pub network: NetworkName,
-    /// The reseller who bought it; `None` is anybody's.
+    /// The reseller who bought the SIM; `None` if lines of every reseller can use it.
     pub reseller: Option<String>,
-    /// Card or profile.
+    /// The size of the card, or an eSIM profile.
     pub form_factor: FormFactor,
-    /// Whether `autoAssign` may pick it.
+    /// Whether `autoAssign` may pick the SIM.
     pub auto_assign: bool,
-    /// Where it is in its life.
+    /// The state.
     pub state: SimState,
-    /// The earliest time at which a free SIM may be used again.
+    /// The earliest time at which a free SIM may be used.
     pub free_from: Timestamp,
-    /// The swap that holds a busy one, the line that a current one serves, or the line that a free one is kept for.
+    /// The swap that reserves the SIM, the line that uses it, or the line that it is kept for.
     pub holder: Option<Holder>,
     /// PIN 1.
     pub pin1: Option<Secret>,
@@ -192,16 +149,16 @@ pub struct Sim {
     pub puk1: Option<Secret>,
     /// PUK 2.
     pub puk2: Option<Secret>,
-    /// What the supplier printed on an eSIM's card; kept, not used.
+    /// The activation code that the supplier printed on an eSIM's card. It is stored but not used.
     pub supplier_code: Option<Secret>,
-    /// A batch mark from the stock file.
+    /// The batch mark of the stock file.
     pub tag: Option<String>,
-    /// Whether a caller saw its PINs and PUKs for a swap that failed: then it is in no pool.
+    /// Whether a caller saw the PINs and PUKs for a swap that failed. Such a SIM is in no pool.
     pub codes_shown: bool,
 }
 
 impl Sim {
-    /// Card or profile.
+    /// Whether the SIM is an eSIM or a card.
     pub fn kind(&self) -> SwapKind {
         match self.form_factor {
             FormFactor::Esim => SwapKind::Esim,
@@ -210,12 +167,12 @@ impl Sim {
     }
 }
 
-/// Who a SIM belongs to that is not for everybody.
+/// The owner of a SIM that is not in a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// An open swap.
     Swap(ActivationId),
-    /// A line of service: the SIM is its current one, or free and kept for it.
+    /// A line: the SIM is its current one, or is free and kept for it.
     Line(SubscriptionId),
 }
 
@@ -224,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn iccid_rule_and_luhn() {
+    fn iccids_have_11_to_20_digits_and_may_fail_luhn() {
         for (text, stored, luhn) in [
             ("8931087000000000012", "8931087000000000012", true),
             ("8931087000000000020", "8931087000000000020", true),
@@ -263,13 +220,13 @@ mod tests {
             ("", false),
         ] {
             let imsi = Imsi::parse(text).ok();
-            let kept = imsi.as_ref().map(Imsi::as_str);
-            assert_eq!(kept, fits.then_some(text), "{text:?}");
+            let parsed = imsi.as_ref().map(Imsi::as_str);
+            assert_eq!(parsed, fits.then_some(text), "{text:?}");
         }
     }
 
     #[test]
-    fn a_network_has_a_short_plain_name() {
+    fn a_network_name_has_1_to_32_plain_characters() {
         let long = "N".repeat(32);
         let too_long = "N".repeat(33);
         for (text, fits) in [
@@ -283,13 +240,13 @@ mod tests {
             ("", false),
         ] {
             let network = NetworkName::parse(text).ok();
-            let kept = network.as_ref().map(NetworkName::as_str);
-            assert_eq!(kept, fits.then_some(text), "{text:?}");
+            let parsed = network.as_ref().map(NetworkName::as_str);
+            assert_eq!(parsed, fits.then_some(text), "{text:?}");
         }
     }
 
     #[test]
-    fn names_round_trip() {
+    fn names_are_read_and_written() {
         for text in ["MINI_MICRO", "NANO", "MINI_MICRO_NANO", "eSIM"] {
             assert_eq!(text.parse::<FormFactor>().unwrap().as_str(), text);
         }

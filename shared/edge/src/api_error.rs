@@ -1,24 +1,25 @@
-//! Why a call of the "subscription" dialect is not answered with 200: it is refused, or the table failed us.
+//! Why a request of the subscription dialect fails: it is refused, or the store fails.
 
 use lambda_http::{Body, Response};
 use store::StoreError;
 
 use crate::{ErrorResponse, log_cause};
 
-/// Why there is no 200.
+/// Why the response is not a 200.
 #[derive(Debug)]
 pub enum ApiError {
-    /// The caller is told why.
+    /// The request is refused. The response says why.
     Refused(ErrorResponse),
-    /// The cause is only in the log.
+    /// The store failed. Only the log says why.
     Store(StoreError),
 }
 
 impl ApiError {
-    /// The answer. `what` stands in the log before the cause: `submit failed`.
+    /// The response: the refusal, or status code 503 or 500 if the store failed. `what` is the message of the log line
+    /// with the store's error, for example `submit failed`.
     pub fn into_response(self, what: &str) -> Response<Body> {
         match self {
-            Self::Refused(refusal) => refusal.into_response(),
+            Self::Refused(response) => response.into_response(),
             Self::Store(error) => {
                 log_cause(what, &error);
                 match error {
@@ -31,8 +32,8 @@ impl ApiError {
 }
 
 impl From<ErrorResponse> for ApiError {
-    fn from(refusal: ErrorResponse) -> Self {
-        Self::Refused(refusal)
+    fn from(response: ErrorResponse) -> Self {
+        Self::Refused(response)
     }
 }
 

@@ -1,4 +1,5 @@
-//! The ground of every AWS client: credentials and region from the environment, one HTTP client for all.
+//! The configuration that all AWS clients share: credentials and region from the environment, timeouts, and one HTTP
+//! client.
 
 use std::time::Duration;
 use std::{env, fs, io};
@@ -18,12 +19,12 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
-/// The roots of all endpoints of AWS, <https://www.amazontrust.com/repository/>. The system has 30 times as many, and
-/// to read them is most of what building a client costs.
+/// The root certificates of all AWS endpoints, from <https://www.amazontrust.com/repository/>. The system's store has
+/// 30 times as many, and reading those is most of the cost of building a client.
 const AWS_ROOTS: &str = include_str!("aws-roots.pem");
 
-/// How long a call to AWS may take, its retries included, so that a caller gets our answer and not the gateway's. SES
-/// has its own bound, in its one user.
+/// How long a call to AWS may take: 3 s for each attempt and 10 s with all retries, so that a caller gets the
+/// function's response before API Gateway times out. `deliver-esim` sets its own timeouts for SES.
 pub fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .operation_attempt_timeout(Duration::from_secs(3))
@@ -31,12 +32,12 @@ pub fn timeouts() -> TimeoutConfig {
         .build()
 }
 
-/// What Lambda tells a function by its environment, read by ourselves: the SDK's own loader knows of profiles, files and
-/// metadata services, none of which a function has. Ring does the TLS: it needs no C toolchain beyond the compiler and
-/// gathers no entropy at the first random number.
+/// The configuration of an AWS client, from the environment variables that Lambda sets. It does not use the SDK's own
+/// loader, which also looks for profiles, files and metadata services, none of which a function has. Ring does the TLS:
+/// it needs no C toolchain beyond the compiler, and does not gather entropy at the first random number.
 ///
 /// # Errors
-/// When `AWS_CA_BUNDLE` names a file that cannot be read.
+/// Fails if `AWS_CA_BUNDLE` names a file that cannot be read.
 pub fn sdk_config() -> io::Result<SdkConfig> {
     let roots = match variable("AWS_CA_BUNDLE") {
         Some(path) => fs::read(path).map_err(|error| io::Error::other(format!("AWS_CA_BUNDLE: {error}")))?,
@@ -50,7 +51,7 @@ pub fn sdk_config() -> io::Result<SdkConfig> {
         .build_https();
     let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(OnFirstCall(http))
+        .http_client(LazyHttpClient(http))
         .service_config(Environment)
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .timeout_config(timeouts());
@@ -60,12 +61,12 @@ pub fn sdk_config() -> io::Result<SdkConfig> {
     Ok(config.build())
 }
 
-/// The SDK's HTTP client, which builds its connector when a call needs it, and not before that for each client of a service
-/// only to see that it can be built.
+/// The SDK's HTTP client, without its check that a connector can be built: the SDK makes that check for each client of
+/// a service. The connector is built at the first call.
 #[derive(Debug)]
-struct OnFirstCall(SharedHttpClient);
+struct LazyHttpClient(SharedHttpClient);
 
-impl HttpClient for OnFirstCall {
+impl HttpClient for LazyHttpClient {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
         self.0.http_connector(settings, components)
     }
@@ -75,14 +76,14 @@ impl HttpClient for OnFirstCall {
     }
 }
 
-/// Those of the function's role. Lambda ends a sandbox before they end.
+/// The credentials of the function's role. They need no refresh: Lambda ends a sandbox before they expire.
 fn credentials() -> Option<Credentials> {
     let (id, secret) = (variable("AWS_ACCESS_KEY_ID")?, variable("AWS_SECRET_ACCESS_KEY")?);
     let token = variable("AWS_SESSION_TOKEN");
     Some(Credentials::new(id, secret, token, None, "environment"))
 }
 
-/// Settings of one service: `AWS_ENDPOINT_URL_DYNAMODB` and the like.
+/// The settings of single services, for example `AWS_ENDPOINT_URL_DYNAMODB`.
 #[derive(Debug)]
 struct Environment;
 
@@ -93,7 +94,7 @@ impl LoadServiceConfig for Environment {
     }
 }
 
-/// Empty is as good as absent.
+/// An environment variable. An empty one counts as absent.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }

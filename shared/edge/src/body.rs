@@ -1,4 +1,5 @@
-//! Request bodies of the "subscription" dialect: JSON objects whose faults are told all at once.
+//! Request bodies of the subscription dialect: JSON objects, of which one response reports all errors. The header
+//! `Idempotency-Key` of both dialects, too.
 
 use domain::Malformed;
 use lambda_http::http::HeaderMap;
@@ -8,21 +9,24 @@ use serde_json::{Map, Value};
 
 use crate::{ErrorResponse, FieldError};
 
-/// Bytes of a body at most.
+/// The greatest length of a body, in bytes.
 const LIMIT: usize = 10 * 1024;
 
-/// The body, if there is one.
+/// Reads the body as [`read_body`] does. An empty body has no fields.
 pub fn read_optional_body(request: &Request) -> Result<Fields, ErrorResponse> {
     if request.body().is_empty() {
         return Ok(Fields {
             fields: Map::new(),
-            faults: Vec::new(),
+            errors: Vec::new(),
         });
     }
     read_body(request)
 }
 
-/// Reads the body: 413 before 415 before what is no JSON object.
+/// Reads the body.
+///
+/// # Errors
+/// In this order: 413 if it is too long, 415 if its content type is not JSON, 400 if it is not a JSON object.
 pub fn read_body(request: &Request) -> Result<Fields, ErrorResponse> {
     let bytes: &[u8] = match request.body() {
         Body::Empty => &[],
@@ -41,13 +45,14 @@ pub fn read_body(request: &Request) -> Result<Fields, ErrorResponse> {
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(fields)) => Ok(Fields {
             fields,
-            faults: Vec::new(),
+            errors: Vec::new(),
         }),
         _ => Err(ErrorResponse::not_json()),
     }
 }
 
-/// `application/json`, `text/json` and every `+json`, parameters aside (RFC 6839 section 3.1).
+/// Whether a content type is `application/json`, `text/json` or any `+json` (RFC 6839 section 3.1), with or without
+/// parameters.
 fn is_json(content_type: &str) -> bool {
     let essence = content_type
         .split(';')
@@ -59,45 +64,45 @@ fn is_json(content_type: &str) -> bool {
     subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
-/// The `Idempotency-Key`: 1 to 255 printable ASCII characters, quoted or bare; both spellings are the same key. API Gateway
-/// joins a header that comes twice by a comma, so a bare key has none.
+/// Reads the header `Idempotency-Key`: 1 to 255 printable ASCII characters, quoted or bare. A key is the same in either
+/// form. API Gateway joins a header that is sent twice with a comma, so a bare key must not contain one.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Box<FieldError>> {
     const NAME: &str = "Idempotency-Key";
     const MAX_LENGTH: usize = 255;
-    let refuse = |what| Err(Box::new(FieldError::invalid(NAME, what)));
+    let invalid = |what| Err(Box::new(FieldError::invalid(NAME, what)));
     let mut values = headers.get_all(NAME).iter();
-    let (given, again) = (values.next(), values.next());
+    let (given, second) = (values.next(), values.next());
     let Some(given) = given else {
         return Ok(None);
     };
     let given = given.to_str().unwrap_or_default().trim();
     let quoted = given.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    let twice = match quoted {
+    let joined = match quoted {
         Some(key) => key.contains('"'),
         None => given.contains(','),
     };
-    if again.is_some() || twice {
-        return refuse("must be given once; a key with a comma must stand in quotes");
+    if second.is_some() || joined {
+        return invalid("must be given once; a key with a comma must stand in quotes");
     }
     let key = quoted.unwrap_or(given);
     let printable = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     match key.len() {
-        0 => refuse("must be 1 to 255 printable ASCII characters"),
-        _ if !printable => refuse("must be 1 to 255 printable ASCII characters"),
+        0 => invalid("must be 1 to 255 printable ASCII characters"),
+        _ if !printable => invalid("must be 1 to 255 printable ASCII characters"),
         1..=MAX_LENGTH => Ok(Some(key.to_owned())),
         total => Err(Box::new(FieldError::too_long(NAME, 1, MAX_LENGTH, total, key))),
     }
 }
 
-/// The fields of a body, and the faults that were found so far. `null` and `""` are as good as absent.
+/// The fields of a body, and the errors found so far. A field that is `null` or `""` counts as absent.
 #[derive(Debug)]
 pub struct Fields {
     fields: Map<String, Value>,
-    faults: Vec<FieldError>,
+    errors: Vec<FieldError>,
 }
 
 impl Fields {
-    /// A text field, if it is given.
+    /// A text field. `None` if it is absent, or not a string, which is an error.
     pub fn text(&mut self, name: &'static str) -> Option<String> {
         match self.fields.get(name) {
             None | Some(Value::Null) => None,
@@ -110,13 +115,13 @@ impl Fields {
         }
     }
 
-    /// A text field that is to be what `parse` takes.
+    /// A text field that `parse` accepts. `None` if it is absent or wrong.
     pub fn parsed<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, Malformed>) -> Option<T> {
         let given = self.text(name)?;
         self.read(name, &given, parse)
     }
 
-    /// The same with a greatest length, in characters.
+    /// A text field of at most `max` characters that `parse` accepts. `None` if it is absent or wrong.
     pub fn bounded<T>(
         &mut self,
         name: &'static str,
@@ -133,7 +138,7 @@ impl Fields {
         self.read(name, &given, parse)
     }
 
-    /// Parses what was given in a field, and notes the fault if it cannot be.
+    /// Parses the text `given` in a field, and adds an error if `parse` rejects it.
     pub fn read<T>(
         &mut self,
         name: &'static str,
@@ -145,11 +150,11 @@ impl Fields {
             .ok()
     }
 
-    /// A boolean field, if it is given. `spelled` is the same field in the seed's other spelling.
-    pub fn boolean(&mut self, name: &'static str, spelled: &str) -> Option<bool> {
+    /// A boolean field. `None` if it is absent or wrong. `alias` is another name of the same field.
+    pub fn boolean(&mut self, name: &'static str, alias: &str) -> Option<bool> {
         let mut given = None;
-        for spelling in [name, spelled] {
-            match self.fields.get(spelling) {
+        for name_or_alias in [name, alias] {
+            match self.fields.get(name_or_alias) {
                 None | Some(Value::Null) => {}
                 Some(Value::Bool(value)) if given.is_none_or(|other| other == *value) => {
                     given = Some(*value);
@@ -167,22 +172,22 @@ impl Fields {
         given
     }
 
-    /// Notes a fault.
-    pub fn fault(&mut self, fault: FieldError) {
-        self.faults.push(fault);
+    /// Adds an error.
+    pub fn fault(&mut self, error: FieldError) {
+        self.errors.push(error);
     }
 
-    /// Whether a fault of this field is noted.
+    /// Whether this field has an error.
     pub fn is_faulty(&self, field: &str) -> bool {
-        self.faults.iter().any(|fault| fault.is_of(field))
+        self.errors.iter().any(|error| error.is_of(field))
     }
 
-    /// All faults, if there are any.
+    /// Fails with all errors if there are any.
     pub fn finish(self) -> Result<(), ErrorResponse> {
-        if self.faults.is_empty() {
+        if self.errors.is_empty() {
             Ok(())
         } else {
-            Err(ErrorResponse::invalid(self.faults))
+            Err(ErrorResponse::invalid(self.errors))
         }
     }
 }
@@ -194,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_idempotency_key_is_given_once() {
+    fn an_idempotency_key_may_be_given_only_once() {
         let read = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for value in values {
@@ -222,8 +227,8 @@ mod tests {
     }
 
     #[test]
-    fn content_types() {
-        for (text, fits) in [
+    fn only_json_content_types_are_accepted() {
+        for (text, accepted) in [
             ("application/json", true),
             ("Application/JSON; charset=utf-8", true),
             ("application/problem+json", true),
@@ -233,7 +238,7 @@ mod tests {
             ("json", false),
             ("", false),
         ] {
-            assert_eq!(is_json(text), fits, "{text:?}");
+            assert_eq!(is_json(text), accepted, "{text:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who asks: the claims that API Gateway's authorizer checked and put into the event.
+//! The caller and the route of a request, from what API Gateway adds to the event after it has checked the token.
 
 use std::collections::HashMap;
 
@@ -6,13 +6,13 @@ use domain::{Caller, Scope, is_plain};
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
 
-/// The token is valid but gives no role that we know, or a role without the claim it needs, or a claim that would act on the
-/// screen of whoever reads it.
+/// The token is valid, but its role is unknown or lacks the claim that it needs, or a claim contains control
+/// characters, which could act on the terminal of its reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the token's role is none of the three, or lacks its claim")]
+#[error("the token's role is none of OWNER, RESELLER and ADMIN, or lacks its claim")]
 pub struct Unauthenticated;
 
-/// Reads the caller from the request's context. A function never sees a token.
+/// Reads the caller from the claims in the request's context. The function does not use the token.
 pub fn caller(request: &Request) -> Result<Caller, Unauthenticated> {
     let Some(RequestContext::ApiGatewayV2(context)) = request.request_context_ref() else {
         return Err(Unauthenticated);
@@ -24,14 +24,14 @@ pub fn caller(request: &Request) -> Result<Caller, Unauthenticated> {
     from_claims(&jwt.ok_or(Unauthenticated)?.claims)
 }
 
-/// The path of the route that API Gateway matched, however the request spelled it: `/api/CancelActivation`.
+/// The path of the route that API Gateway matched, for example `/api/CancelActivation`, however the request spelled it.
 pub fn route(request: &Request) -> &str {
     let matched = match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => context.route_key.as_deref(),
         _ => None,
     };
     let path = matched.and_then(|key| key.split_once(' '));
-    // `cargo lambda watch` matches routes by itself, and names none.
+    // `cargo lambda watch` matches routes itself and does not add them to the event.
     path.map_or(request.raw_http_path(), |(_, path)| path)
 }
 
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_and_the_claims_they_need() {
+    fn each_role_needs_its_claim() {
         let owner = Scope::Owner { customer: "C-1".into() };
         let reseller = Scope::Reseller { reseller: "R-1".into() };
         for (claims, scope) in [

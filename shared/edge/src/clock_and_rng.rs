@@ -1,4 +1,4 @@
-//! Time and randomness, as arguments: a test brings its own.
+//! The clock and the source of randomness, which functions get as arguments so that tests can replace them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,16 +14,18 @@ pub struct ClockAndRng {
 }
 
 impl ClockAndRng {
-    /// The machine's clock, and the kernel's randomness.
+    /// The machine's clock and the kernel's randomness.
     pub fn real() -> Self {
         Self::new(Timestamp::now, || {
             let mut bytes = [0; 16];
-            SystemRandom::new().fill(&mut bytes).expect("the kernel has randomness");
+            SystemRandom::new()
+                .fill(&mut bytes)
+                .expect("the kernel provides randomness");
             u128::from_ne_bytes(bytes)
         })
     }
 
-    /// A clock and a source of the caller's.
+    /// This clock and this source of 128 random bits.
     pub fn new(
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
         random: impl Fn() -> u128 + Send + Sync + 'static,
@@ -34,18 +36,18 @@ impl ClockAndRng {
         }
     }
 
-    /// Now, in whole milliseconds: what is stored and shown has no more.
+    /// The current time in whole milliseconds, which is the precision of stored and shown times.
     pub fn now(&self) -> Timestamp {
         let now = (self.now)();
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
 
-    /// 128 bits that nobody can guess.
+    /// 128 unpredictable bits.
     pub fn random(&self) -> u128 {
         (self.random)()
     }
 
-    /// A token that tells one holder of a claim from every other one.
+    /// A new token of a claim: 64 random bits in hexadecimal.
     pub fn token(&self) -> String {
         format!("{:016x}", self.random() >> 64)
     }

@@ -1,4 +1,5 @@
-//! Refusals in the words of the "subscription" dialect (ServiceStack's `responseStatus`), and answers in general.
+//! Error responses of the subscription dialect (ServiceStack's `responseStatus`), JSON responses of both dialects, and
+//! how causes are logged.
 
 use std::borrow::Cow;
 
@@ -9,7 +10,7 @@ use lambda_http::{Body, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// One faulty field.
+/// An error in one field of a request.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldError {
@@ -20,27 +21,27 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// A field that must be given.
+    /// A required field is absent.
     pub fn not_empty(field: &'static str) -> Self {
         Self::new("NotEmpty", field, format!("'{field}' must not be empty."))
     }
 
-    /// A field that is not what it should be; `what` says what that is: `must be a boolean`.
+    /// A field has a wrong value. `what` completes the message, for example `must be a boolean`.
     pub fn invalid(field: &'static str, what: &str) -> Self {
         Self::new("InvalidValue", field, format!("'{field}' {what}."))
     }
 
-    /// A parameter that does not exist.
+    /// The request has a parameter that does not exist.
     pub fn unknown(parameter: &str) -> Self {
         let shown: String = parameter.chars().take(64).collect();
         let message = format!("There is no parameter '{shown}'.");
         Self::new("InvalidValue", shown, message)
     }
 
-    /// A field with too many characters; `shown` stands for its value.
+    /// A field has `total` characters, which is more than `max`. `shown` is its value, or stands for a secret value.
     pub fn too_long(field: &'static str, min: usize, max: usize, total: usize, shown: &str) -> Self {
         let message = format!("'{field}' must be at most {max} characters; it has {total}.");
-        let mut fault = Self::new("MaximumLength", field, message);
+        let mut error = Self::new("MaximumLength", field, message);
         for (name, value) in [
             ("MinLength", min.to_string()),
             ("MaxLength", max.to_string()),
@@ -48,12 +49,12 @@ impl FieldError {
             ("PropertyName", field.to_owned()),
             ("PropertyValue", shown.to_owned()),
         ] {
-            fault.meta.insert(name.to_owned(), Value::String(value));
+            error.meta.insert(name.to_owned(), Value::String(value));
         }
-        fault
+        error
     }
 
-    /// Whether it is this field's.
+    /// Whether this is an error of this field.
     pub(crate) fn is_of(&self, field: &str) -> bool {
         self.field_name == field
     }
@@ -68,7 +69,7 @@ impl FieldError {
     }
 }
 
-/// A request that is not done, and changed nothing.
+/// The response to a request that was refused or failed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ErrorResponse {
     status: StatusCode,
@@ -79,78 +80,81 @@ pub struct ErrorResponse {
 }
 
 impl ErrorResponse {
-    /// All faults of a request at once; the first gives the code.
-    pub fn invalid(faults: Vec<FieldError>) -> Self {
-        let (code, message) = match faults.first() {
+    /// 400: all errors in the fields of a request. The first one determines the error code and the message.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let (code, message) = match errors.first() {
             Some(first) => (first.error_code, first.message.clone()),
             None => ("InvalidValue", "The request is not valid.".to_owned()),
         };
         Self {
-            errors: faults,
+            errors,
             ..Self::new(StatusCode::BAD_REQUEST, code, &message)
         }
     }
 
-    /// The body is not a JSON object.
+    /// 400: the body is not a JSON object.
     pub fn not_json() -> Self {
         let message = "The body must be a JSON object.";
         Self::new(StatusCode::BAD_REQUEST, "SerializationException", message)
     }
 
-    /// The role is none of ours.
+    /// 403: the token's role is unknown, or lacks its claim.
     pub fn forbidden() -> Self {
         let message = "The token's role is none of OWNER, RESELLER and ADMIN, or lacks its claim.";
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
-    /// The QR code of this swap goes to the contact on file alone.
+    /// 403: the QR code of this swap may be sent only to the contact on file.
     pub fn other_address() -> Self {
         let message = "The QR code of a swap without a confirmation code goes to the contact on file and nowhere else. Leave 'email' out.";
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
-    /// What `field` names does not exist for this caller.
+    /// 404: the activation, line or SIM that `field` names does not exist, or this caller may not access it.
     pub fn not_found(field: &'static str) -> Self {
-        let message = format!("What '{field}' names was not found.");
-        let fault = FieldError::new("NotFound", field, message.clone());
+        let message = match field {
+            "id" => "No activation has this id.".to_owned(),
+            field => format!("What '{field}' names was not found."),
+        };
+        let error = FieldError::new("NotFound", field, message.clone());
         Self {
-            errors: vec![fault],
+            errors: vec![error],
             ..Self::new(StatusCode::NOT_FOUND, "NotFound", &message)
         }
     }
 
-    /// The line takes no swap now.
-    pub fn barrier(barrier: &SwapBlocker) -> Self {
-        match barrier {
+    /// 409 or 403: the line cannot be swapped.
+    pub fn swap_blocked(blocker: &SwapBlocker) -> Self {
+        match blocker {
             SwapBlocker::SwapInProgress(open) => Self::swap_in_progress(open),
-            SwapBlocker::Locked => Self::closed("Locked", "The line is locked against SIM swaps."),
-            SwapBlocker::Blocked => Self::closed("Blocked", "The line is not active."),
-            SwapBlocker::Porting => Self::closed("Porting", "The line is being ported."),
+            SwapBlocker::Locked => Self::line_blocked("Locked", "The line is locked against SIM swaps."),
+            SwapBlocker::Blocked => Self::line_blocked("Blocked", "The line is not active."),
+            SwapBlocker::Porting => Self::line_blocked("Porting", "The line is being ported."),
         }
     }
 
-    fn closed(code: &'static str, message: &str) -> Self {
+    fn line_blocked(code: &'static str, message: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, code, message)
     }
 
     fn swap_in_progress(open: &ActivationId) -> Self {
         let message = "Another SIM swap is open on this line.";
-        let mut fault = FieldError::new("SwapInProgress", "subscriptionId", message.to_owned());
-        fault
+        let mut error = FieldError::new("SwapInProgress", "subscriptionId", message.to_owned());
+        error
             .meta
             .insert("activationId".to_owned(), Value::String(open.to_string()));
         Self {
-            errors: vec![fault],
+            errors: vec![error],
             ..Self::new(StatusCode::CONFLICT, "SwapInProgress", message)
         }
     }
 
-    /// The swap is past where that can be done.
+    /// 409: the swap has proceeded too far for the request.
     pub fn too_late(message: &str) -> Self {
         Self::new(StatusCode::CONFLICT, "TooLate", message)
     }
 
-    /// It was done often enough, for `retry_after` seconds or for good.
+    /// 429: the caller has to wait `retry_after` seconds. `None` if no later request will be accepted either.
     pub fn too_many(message: &str, retry_after: Option<u32>) -> Self {
         Self {
             retry_after,
@@ -158,31 +162,31 @@ impl ErrorResponse {
         }
     }
 
-    /// The body is over `limit` bytes.
+    /// 413: the body has more than `limit` bytes.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("The body must be at most {limit} bytes.");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLarge", &message)
     }
 
-    /// The content type is not JSON.
+    /// 415: the content type is not JSON.
     pub fn unsupported_media_type() -> Self {
         let message = "The content type must be application/json.";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
     }
 
-    /// The idempotency key was used for another request.
+    /// 422: the idempotency key was used for another request.
     pub fn idempotency_mismatch() -> Self {
         let message = "The Idempotency-Key was used for another request.";
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "IdempotencyMismatch", message)
     }
 
-    /// We cannot do it. The cause is only in the log.
+    /// 500: an internal error, whose cause is only in the log.
     pub fn internal() -> Self {
         let message = "Something went wrong on our side.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 
-    /// We cannot do it now. The cause is only in the log.
+    /// 503: a temporary failure, whose cause is only in the log.
     pub fn unavailable() -> Self {
         let message = "The service is not available now. Try again in a moment.";
         Self {
@@ -201,7 +205,7 @@ impl ErrorResponse {
         }
     }
 
-    /// The answer in HTTP.
+    /// The HTTP response.
     pub fn into_response(self) -> Response<Body> {
         let body = json!({
             "responseStatus": {
@@ -218,14 +222,14 @@ impl ErrorResponse {
     }
 }
 
-/// What API Gateway answers where there is no route.
+/// 404: the same response as API Gateway's for a path without a route.
 pub fn no_such_route() -> Response<Body> {
     json_response(StatusCode::NOT_FOUND, &json!({"message": "Not Found"}))
 }
 
-/// A JSON answer. Answers tell of one customer's line: no cache may keep them.
+/// A response with a JSON body. Responses contain a customer's data, so no cache may store them.
 pub fn json_response(status: StatusCode, body: &impl Serialize) -> Response<Body> {
-    let text = serde_json::to_string(body).expect("our own types become JSON");
+    let text = serde_json::to_string(body).expect("our own types serialize to JSON");
     let mut response = Response::new(Body::Text(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -237,12 +241,12 @@ pub fn json_response(status: StatusCode, body: &impl Serialize) -> Response<Body
     response
 }
 
-/// Logs why a request or a record failed, with every cause.
+/// Logs an error and its causes at level `error`. `what` is the message: what failed.
 pub fn log_cause(what: &str, error: &dyn std::error::Error) {
     tracing::error!(causes = with_causes(error), "{what}");
 }
 
-/// What an error says, and after it what each of its causes says.
+/// The message of an error, followed by those of its causes.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut causes = error.to_string();
     let mut source = error.source();
@@ -257,8 +261,8 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    fn body(refusal: ErrorResponse) -> Value {
-        let response = refusal.into_response();
+    fn body(response: ErrorResponse) -> Value {
+        let response = response.into_response();
         let Body::Text(text) = response.body() else {
             panic!("text")
         };
@@ -266,13 +270,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_fault_gives_the_code() {
-        let faults = vec![
+    fn the_first_error_determines_the_code() {
+        let errors = vec![
             FieldError::too_long("confirmationCode", 1, 10, 11, "##########"),
             FieldError::not_empty("email"),
         ];
         assert_eq!(
-            body(ErrorResponse::invalid(faults)),
+            body(ErrorResponse::invalid(errors)),
             json!({"responseStatus": {
                 "errorCode": "MaximumLength",
                 "message": "'confirmationCode' must be at most 10 characters; it has 11.",
@@ -297,7 +301,7 @@ mod tests {
     #[test]
     fn a_conflict_names_the_open_activation() {
         let open = ActivationId::parse("X1").unwrap();
-        let body = body(ErrorResponse::barrier(&SwapBlocker::SwapInProgress(open)));
+        let body = body(ErrorResponse::swap_blocked(&SwapBlocker::SwapInProgress(open)));
         assert_eq!(body["responseStatus"]["errors"][0]["meta"]["activationId"], "X1");
     }
 }

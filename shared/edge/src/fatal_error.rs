@@ -1,11 +1,12 @@
-//! Why a process of a function ends.
+//! The error with which the `main` of a function ends.
 
 use std::error::Error;
 use std::fmt;
 
 use crate::error_response::with_causes;
 
-/// What `main` returns. The runtime prints it by `Debug`, and a person reads it: it is a sentence.
+/// An error that ends the process. The runtime prints it with `Debug`, which here shows the error's message and causes
+/// in plain text.
 pub struct FatalError(Box<dyn Error + Send + Sync>);
 
 impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for FatalError {

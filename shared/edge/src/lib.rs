@@ -1,9 +1,13 @@
-//! What the functions share at their edge: the caller, bodies, answers of the "subscription" dialect, settings, logs, clients.
+//! What the functions share in dealing with Lambda and HTTP: callers, the bodies and responses of the subscription
+//! dialect, stream events, settings, logs, metrics, and the configuration of AWS clients. The responses of the account
+//! dialect are in `change-sim`.
 
 mod api_error;
 mod aws;
 mod body;
 mod caller;
+#[cfg(test)]
+mod captured_log;
 mod clock_and_rng;
 mod error_response;
 mod fatal_error;

@@ -1,5 +1,4 @@
-//! Metrics: lines in CloudWatch's embedded metric format between those of the log. Which alarm looks at which is the
-//! template's.
+//! Metrics, written to the log in CloudWatch's embedded metric format. The alarms on them are in `infra/template.yaml`.
 
 use std::fmt;
 use std::io::Write;
@@ -14,45 +13,45 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::Context;
 
-/// The target of the events that are metrics.
+/// The target of tracing events that are metrics.
 pub(crate) const METRICS: &str = "simswap::metrics";
 
-/// What is counted and timed.
+/// A value to record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     /// A request began a swap.
     SwapAccepted,
-    /// A swap is DONE, so long after its request.
+    /// A swap is DONE, this long after its request.
     SwapDone(SignedDuration),
     /// A swap is in ERROR.
     SwapFailed(FailureCode),
-    /// A mail came into a state.
+    /// A mail changed to this state.
     Mail(DeliveryState),
-    /// SES did not look at a mail, for a reason that lies with us.
+    /// SES did not process a mail, for a reason that is in our account or settings.
     MailHeld(HoldReason),
-    /// SES took a swap's first mail, so long after the request.
+    /// SES accepted a swap's first mail, this long after the request.
     FirstMail(SignedDuration),
-    /// So many swaps and mails wait for too long.
+    /// The number of swaps and mails that have been due for too long.
     Overdue(i64),
-    /// A callback was taken from somebody who did not prove who they are.
+    /// A callback was accepted although its sender did not authenticate.
     CallbackUnauthenticated,
-    /// A call to a peer (`smdp`, `network`) failed, in which way.
+    /// A call to a peer failed.
     PeerCallFailed {
-        /// Who was called.
+        /// The peer: `smdp` or `network`.
         peer: &'static str,
-        /// What came of it.
+        /// The class of the failure.
         class: &'static str,
     },
-    /// A swap has waited for a peer for over an hour, open or ending.
+    /// A swap, open or ending, has waited for a peer for over an hour.
     SwapStuck,
     /// The network and the table disagree about a swap.
     SwapDisputed,
-    /// So many pools of free SIMs run low.
+    /// The number of pools in which few SIMs are free.
     PoolsLow(i64),
 }
 
 impl Metric {
-    /// Writes it.
+    /// Writes the metric to the log.
     pub fn record(self) {
         match self {
             Self::SwapAccepted => tracing::info!(target: METRICS, SwapsAccepted = 1),
@@ -60,7 +59,7 @@ impl Metric {
                 target: METRICS, SwapsDone = 1, SubmitToDone = milliseconds(after)
             ),
             Self::SwapFailed(failure) => tracing::info!(
-                target: METRICS, SwapsFailed = 1, Code = failure.code()
+                target: METRICS, SwapsFailed = 1, Code = failure.as_str()
             ),
             Self::Mail(state) => tracing::info!(
                 target: METRICS, MailsByState = 1, State = state.as_str()
@@ -84,14 +83,14 @@ impl Metric {
         }
     }
 
-    /// What has become of a mail, where a change of it tells an operator something.
+    /// The metric of a mail's new state. `None` if the state is the same, or does not concern an operator.
     pub fn of_mail(before: &Delivery, after: &Delivery) -> Option<Self> {
-        let told = match after.state {
+        let counted = match after.state {
             DeliveryState::Pending | DeliveryState::Claimed => false,
             DeliveryState::Failed => !after.is_unneeded(),
             _ => true,
         };
-        (told && before.state != after.state).then_some(Self::Mail(after.state))
+        (counted && before.state != after.state).then_some(Self::Mail(after.state))
     }
 }
 
@@ -99,20 +98,20 @@ fn milliseconds(time: SignedDuration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Writes what is recorded: a field that is a number is a metric, one that is a text a dimension. All texts of an event are
-/// one set of dimensions.
-pub(crate) struct Lines<W> {
+/// Writes each event as one line. A field with a number is a metric, a field with a text a dimension. All dimensions of
+/// an event form one set.
+pub(crate) struct MetricLines<W> {
     namespace: String,
-    to: W,
+    writer: W,
 }
 
-impl<W> Lines<W> {
-    pub(crate) fn new(namespace: String, to: W) -> Self {
-        Self { namespace, to }
+impl<W> MetricLines<W> {
+    pub(crate) fn new(namespace: String, writer: W) -> Self {
+        Self { namespace, writer }
     }
 }
 
-impl<S, W> Layer<S> for Lines<W>
+impl<S, W> Layer<S> for MetricLines<W>
 where
     S: Subscriber,
     W: for<'a> MakeWriter<'a> + 'static,
@@ -133,9 +132,9 @@ where
                 }],
             }),
         );
-        // Where nobody can read it, a metric is not worth a failure.
+        // A metric that cannot be written is no reason to fail.
         let _ = self
-            .to
+            .writer
             .make_writer()
             .write_all(format!("{}\n", Value::Object(line)).as_bytes());
     }
@@ -164,37 +163,18 @@ impl Visit for Recorded {
         self.values.insert(field.name().to_owned(), value.into());
     }
 
-    /// No event of ours has such a field.
+    /// Metrics have no such fields.
     fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
-    use std::sync::{Arc, Mutex};
-    use tracing::subscriber::with_default;
-
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Kept {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::captured_log::captured_log;
 
     #[test]
-    fn lines_are_in_the_embedded_metric_format_at_every_level() {
-        let kept = Kept::default();
-        let to = kept.clone();
-        let logs = crate::logs("error", "test".to_owned(), move || to.clone());
-        with_default(logs, || {
+    fn metrics_are_logged_in_the_embedded_metric_format_at_every_level() {
+        let text = captured_log("error", || {
             Metric::SwapAccepted.record();
             Metric::SwapDone(SignedDuration::from_millis(1500)).record();
             Metric::SwapFailed(FailureCode::Expired).record();
@@ -207,7 +187,6 @@ mod tests {
             Metric::PoolsLow(3).record();
             tracing::info!("not at this level");
         });
-        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<_> = text
             .lines()
             .map(|line| {

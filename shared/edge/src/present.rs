@@ -1,4 +1,4 @@
-//! An activation as the "subscription" dialect shows it, its fields in the seed's order.
+//! An activation in the responses of the subscription dialect. Its fields have the order of the subscription API.
 
 use domain::{Activation, Caller, ConfirmationCode, Delivery, Phase};
 use jiff::tz::TimeZone;
@@ -6,30 +6,30 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use store::{Store, StoreError, StoredSwap};
 
-/// Stands for a confirmation code that is not shown.
+/// Shown in place of a confirmation code.
 const MASK: &str = "##########";
 
-/// Whether the confirmation code is echoed.
+/// Whether responses echo the confirmation code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodeEcho {
-    /// As given, until it is erased.
+    /// They echo it, to the caller who gave it, until it is erased.
     Given,
-    /// Never.
+    /// They never do.
     Masked,
 }
 
 /// How activations are shown.
 #[derive(Debug, Clone)]
 pub struct Presenter {
-    /// The zone of every time.
+    /// The time zone of all times.
     pub zone: TimeZone,
-    /// Whether the confirmation code is echoed to who gave it.
+    /// Whether the confirmation code is echoed to the caller who gave it.
     pub echo: CodeEcho,
-    /// How long it is echoed after the end.
+    /// How long after the swap's end it is echoed.
     pub code_kept: SignedDuration,
 }
 
-/// An activation in JSON. It may hold a confirmation code, so it has no `Debug`.
+/// An activation as JSON. It may contain a confirmation code, so it has no `Debug`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActivationView {
@@ -75,7 +75,7 @@ struct FailureView {
 }
 
 impl Presenter {
-    /// A swap as it is now, its mails read with it, for this caller.
+    /// The current view of a swap for this caller. `swap` must have been read with its mails.
     pub async fn show(
         &self,
         store: &Store,
@@ -87,7 +87,7 @@ impl Presenter {
         Ok(self.view(&swap.activation, swap.deliveries.last(), code.as_ref()))
     }
 
-    /// A swap as it was first answered to the caller who asked it.
+    /// The view that the first response to the swap's request contained.
     pub async fn show_first(
         &self,
         store: &Store,
@@ -99,7 +99,7 @@ impl Presenter {
         Ok(self.first_view(&swap.activation, code.as_ref()))
     }
 
-    /// The confirmation code, for the caller who gave it. It is opened for nobody else.
+    /// The confirmation code, if `caller` is the one who gave it. It is decrypted for no other caller.
     async fn code_to_show(
         &self,
         store: &Store,
@@ -107,20 +107,21 @@ impl Presenter {
         caller: &Caller,
         now: Timestamp,
     ) -> Result<Option<ConfirmationCode>, StoreError> {
-        if store.has_asked(swap, caller) && self.echoes_code(&swap.activation, now) {
+        if store.is_requested_by(swap, caller) && self.echoes_code(&swap.activation, now) {
             store.confirmation_code(swap).await
         } else {
             Ok(None)
         }
     }
 
-    /// Whether the caller who gave this activation's confirmation code is shown it.
+    /// Whether the caller who gave this activation's confirmation code may see it.
     pub fn echoes_code(&self, activation: &Activation, now: Timestamp) -> bool {
         let erased = activation.ended_at.is_some_and(|ended| ended + self.code_kept <= now);
         activation.requested.has_code && self.echo == CodeEcho::Given && !erased
     }
 
-    /// The activation with its last mail. `code` is shown where it is given.
+    /// The view of an activation and its last mail. If the request had a confirmation code, the view shows `code`, or a
+    /// mask in its place.
     fn view(
         &self,
         activation: &Activation,
@@ -130,8 +131,8 @@ impl Presenter {
         let a = activation;
         let r = &a.requested;
         let modified_at = mail.map_or(a.modified_at, |mail| mail.modified_at.max(a.modified_at));
-        let mailed = mail.filter(|_| !a.is_anonymous()).map(|mail| &mail.to);
-        let email = mailed.or(r.email.as_ref());
+        let recipient = mail.filter(|_| !a.is_anonymous()).map(|mail| &mail.to);
+        let email = recipient.or(r.email.as_ref());
         let code = r
             .has_code
             .then(|| code.map_or(MASK, ConfirmationCode::expose).to_owned());
@@ -154,14 +155,15 @@ impl Presenter {
                 delivery: mail.map(|mail| mail.state.shown()),
                 profile: a.profile.map(|profile| profile.as_str()),
                 failure: a.failure.map(|failure| FailureView {
-                    code: failure.code(),
+                    code: failure.as_str(),
                     message: failure.message(),
                 }),
             },
         }
     }
 
-    /// The activation as it was first answered. All that this shows never changes, so it need not be kept.
+    /// The view that the first response contained. Nothing that it shows ever changes, so the response need not be
+    /// stored.
     pub fn first_view(&self, activation: &Activation, code: Option<&ConfirmationCode>) -> ActivationView {
         let first = Activation {
             phase: Phase::Accepted,
@@ -176,7 +178,7 @@ impl Presenter {
         self.view(&first, None, code)
     }
 
-    /// RFC 3339 with milliseconds and the zone's offset.
+    /// A time as in RFC 3339, with milliseconds and the offset of the time zone.
     fn time(&self, at: Timestamp) -> String {
         at.to_zoned(self.zone.clone()).strftime("%FT%T%.3f%:z").to_string()
     }

@@ -1,4 +1,5 @@
-//! Settings by name: the process's environment in production, a table of the local stack's or a test's elsewhere.
+//! Reads the settings that several functions have, and the types of values that settings have. Production reads them
+//! from the environment, the local stack and tests from a table.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,12 +10,12 @@ use jiff::tz::TimeZone;
 
 use crate::{CodeEcho, Presenter};
 
-/// Where settings come from.
+/// The settings of a function, from any source.
 pub struct Settings(Source);
 
 type Source = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// A setting that is missing or not what it should be.
+/// A setting is missing or has a wrong value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the setting {name} {what}")]
 pub struct SettingError {
@@ -23,17 +24,17 @@ pub struct SettingError {
 }
 
 impl Settings {
-    /// The process's environment.
+    /// Settings from the environment of the process.
     pub fn from_environment() -> Self {
         Self::new(|name| std::env::var(name).ok())
     }
 
-    /// Any other source.
+    /// Settings from another source: `source` returns the value of a setting by its name.
     pub fn new(source: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         Self(Box::new(source))
     }
 
-    /// A setting that must be there.
+    /// A required setting.
     pub fn text(&self, name: &'static str) -> Result<String, SettingError> {
         self.maybe(name).ok_or(SettingError {
             name,
@@ -46,7 +47,7 @@ impl Settings {
         self.maybe(name).unwrap_or_else(|| default.to_owned())
     }
 
-    /// A setting that must be there and be what `parse` takes.
+    /// A required setting that `parse` accepts.
     pub fn parsed<T>(
         &self,
         name: &'static str,
@@ -55,12 +56,12 @@ impl Settings {
         parse(&self.text(name)?).map_err(|Malformed(what)| SettingError { name, what })
     }
 
-    /// Empty is as good as absent.
+    /// An optional setting. An empty one counts as absent.
     fn maybe(&self, name: &str) -> Option<String> {
         (self.0)(name).filter(|text| !text.is_empty())
     }
 
-    /// `true` or `false`; `false` by default.
+    /// A setting that is `true` or `false`; `false` by default.
     pub fn flag(&self, name: &'static str) -> Result<bool, SettingError> {
         self.text_or(name, "false").parse().map_err(|_| SettingError {
             name,
@@ -68,6 +69,7 @@ impl Settings {
         })
     }
 
+    /// A positive duration with a default.
     fn duration_or(&self, name: &'static str, default: SignedDuration) -> Result<SignedDuration, SettingError> {
         match self.maybe(name) {
             None => Ok(default),
@@ -82,7 +84,7 @@ impl Settings {
         }
     }
 
-    /// How activations are shown: `TIME_ZONE`, `CONFIRMATION_CODE_ECHO`, `CODE_KEPT`.
+    /// How responses show activations: `TIME_ZONE`, `CONFIRMATION_CODE_ECHO`, `CODE_KEPT`.
     pub fn presenter(&self) -> Result<Presenter, SettingError> {
         Ok(Presenter {
             zone: self.time_zone()?,
@@ -91,7 +93,7 @@ impl Settings {
         })
     }
 
-    /// `TIME_ZONE`, an IANA name; Europe/Amsterdam by default.
+    /// `TIME_ZONE`: the IANA name of a time zone; Europe/Amsterdam by default.
     fn time_zone(&self) -> Result<TimeZone, SettingError> {
         TimeZone::get(&self.text_or("TIME_ZONE", "Europe/Amsterdam")).map_err(|_| SettingError {
             name: "TIME_ZONE",
@@ -99,7 +101,7 @@ impl Settings {
         })
     }
 
-    /// `CONFIRMATION_CODE_ECHO`: `given` (default) or `masked`.
+    /// `CONFIRMATION_CODE_ECHO`: `given` by default, or `masked`.
     fn echo(&self) -> Result<CodeEcho, SettingError> {
         match self.text_or("CONFIRMATION_CODE_ECHO", "given").as_str() {
             "given" => Ok(CodeEcho::Given),
@@ -111,13 +113,14 @@ impl Settings {
         }
     }
 
-    /// `CODE_KEPT`: how long the confirmation code is shown, and the matching id kept, after the end.
+    /// `CODE_KEPT`: how long after the end of a swap its confirmation code and matching id are stored; 720 hours by
+    /// default.
     fn code_kept(&self) -> Result<SignedDuration, SettingError> {
         self.duration_or("CODE_KEPT", SignedDuration::from_hours(30 * 24))
     }
 
-    /// `LEASE`, `RETRY_AFTER`, `ASK_AFTER`, `ASK_AT_MOST`, `ORDER_WITHIN`, `INSTALL_WITHIN`, `SETTLE_WITHIN`, `CALL_REST`,
-    /// `SIM_REST`, `CODE_KEPT`, `RECORDS_KEPT`.
+    /// The deadlines of swaps: `LEASE`, `RETRY_AFTER`, `ASK_AFTER`, `ASK_AT_MOST`, `ORDER_WITHIN`, `INSTALL_WITHIN`,
+    /// `SETTLE_WITHIN`, `CALL_REST`, `SIM_REST`, `CODE_KEPT`, `RECORDS_KEPT`.
     pub fn deadlines(&self) -> Result<Deadlines, SettingError> {
         Ok(Deadlines {
             lease: self.lease()?,
@@ -134,36 +137,38 @@ impl Settings {
         })
     }
 
-    /// `REPEAT_WITHIN`: how long after DONE the "account" dialect takes the same request for a repeat.
+    /// `REPEAT_WITHIN`: how long after DONE the account dialect treats the same request as a repeated one; 10 minutes
+    /// by default.
     pub fn repeat_within(&self) -> Result<SignedDuration, SettingError> {
         self.duration_or("REPEAT_WITHIN", SignedDuration::from_mins(10))
     }
 
-    /// `CANCEL_WAIT`: how long a cancel waits for both peers before it answers.
+    /// `CANCEL_WAIT`: how long a cancel request waits for the peers to settle before it responds; 5 seconds by default.
     pub fn cancel_wait(&self) -> Result<SignedDuration, SettingError> {
         self.duration_or("CANCEL_WAIT", SignedDuration::from_secs(5))
     }
 
-    /// `LEASE`: how long a claim holds, on a swap or a mail.
+    /// `LEASE`: how long a claim on a swap or a mail lasts; 1 minute by default.
     pub fn lease(&self) -> Result<SignedDuration, SettingError> {
         self.duration_or("LEASE", SignedDuration::from_mins(1))
     }
 
-    /// `MAIL_DOUBT`, `MAIL_RETRY_AFTER` and `LEASE`; SES reports to us if there is a `MAIL_CONFIGURATION_SET`.
-    pub fn patience(&self) -> Result<MailDeadlines, SettingError> {
-        // Reports come within minutes. To send a third time takes their silence for much longer.
-        const DOUBTS_OF_SILENCE: i32 = 4;
+    /// The deadlines of mails: `MAIL_DOUBT`, `MAIL_RETRY_AFTER` and `LEASE`. SES reports what becomes of mails only if
+    /// `MAIL_CONFIGURATION_SET` is set.
+    pub fn mail_deadlines(&self) -> Result<MailDeadlines, SettingError> {
+        // Reports arrive within minutes. Only when none has arrived for much longer is a mail sent a third time.
+        const SILENCE_IN_DOUBTS: i32 = 4;
         let doubt = self.duration_or("MAIL_DOUBT", SignedDuration::from_mins(15))?;
-        let listens = self.maybe("MAIL_CONFIGURATION_SET").is_some();
+        let reports = self.maybe("MAIL_CONFIGURATION_SET").is_some();
         Ok(MailDeadlines {
             doubt,
             refusal: self.duration_or("MAIL_RETRY_AFTER", SignedDuration::from_mins(1))?,
             lease: self.lease()?,
-            silence: listens.then(|| doubt * DOUBTS_OF_SILENCE),
+            silence: reports.then(|| doubt * SILENCE_IN_DOUBTS),
         })
     }
 
-    /// `STOCK_LOW`: a pool of fewer free SIMs runs low; 20 by default, and 0 counts nothing.
+    /// `STOCK_LOW`: a pool with fewer free SIMs is low; 20 by default. With 0, free SIMs are not counted.
     pub fn stock_low(&self) -> Result<u32, SettingError> {
         let low = self.text_or("STOCK_LOW", "20").parse().ok();
         low.filter(|low| *low <= 1000).ok_or(SettingError {
@@ -172,22 +177,23 @@ impl Settings {
         })
     }
 
-    /// The time between two mails of one sandbox, so that all of them together (`MAIL_CONCURRENCY`, 1 by default) send at
-    /// the account's rate, `MAILS_A_SECOND`; `None` where that is not set.
+    /// The time between two mails that one sandbox sends, so that all sandboxes together (`MAIL_CONCURRENCY`, 1 by
+    /// default) send at the account's rate, `MAILS_A_SECOND`. `None` if that is not set.
     pub fn mail_pace(&self) -> Result<Option<Duration>, SettingError> {
         let Some(rate) = self.positive("MAILS_A_SECOND")? else {
             return Ok(None);
         };
-        const AT_MOST: Duration = Duration::from_secs(365 * 24 * 3600);
+        const MAX: Duration = Duration::from_secs(365 * 24 * 3600);
         let sandboxes = self.positive("MAIL_CONCURRENCY")?.unwrap_or(1.0);
         let pace = Duration::try_from_secs_f64(sandboxes / rate).ok();
-        let pace = pace.filter(|pace| *pace <= AT_MOST).ok_or(SettingError {
+        let pace = pace.filter(|pace| *pace <= MAX).ok_or(SettingError {
             name: "MAILS_A_SECOND",
             what: "is too small",
         });
         pace.map(Some)
     }
 
+    /// An optional number above 0.
     fn positive(&self, name: &'static str) -> Result<Option<f64>, SettingError> {
         let number = self.maybe(name).map(|text| {
             let number = text.parse().ok();
@@ -215,9 +221,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_setting() {
         let with = |name: &'static str, value: &'static str| {
-            Settings::new(move |asked| (asked == name).then(|| value.to_owned()))
+            Settings::new(move |requested| (requested == name).then(|| value.to_owned()))
         };
         assert_eq!(with("LEASE", "5s").lease().unwrap(), SignedDuration::from_secs(5));
         assert_eq!(with("LEASE", "").lease().unwrap(), SignedDuration::from_secs(60));
@@ -239,7 +245,7 @@ mod tests {
         }
 
         let pace = |rate: &'static str, sandboxes: &'static str| {
-            let settings = Settings::new(move |asked| match asked {
+            let settings = Settings::new(move |requested| match requested {
                 "MAILS_A_SECOND" => Some(rate.to_owned()),
                 "MAIL_CONCURRENCY" => Some(sandboxes.to_owned()),
                 _ => None,

@@ -1,4 +1,5 @@
-//! Stream events: each changed row once a batch, and which records failed.
+//! Batches of change records from the table's stream: calls a handler for each changed row, and reports the records
+//! that failed.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -15,9 +16,12 @@ use tracing::Instrument;
 
 use crate::span_of_event;
 
-/// Calls `look` with the keys (pk, sk) of each row of the batch, all at once. A look that fails or panics leaves its own
-/// records to come again, and no other's.
-pub async fn for_each_row<F, E>(event: LambdaEvent<Event>, look: impl Fn(String, String) -> F) -> DynamoDbEventResponse
+/// Calls `handle` with the keys (pk, sk) of each row of the batch, once for each row and concurrently. If it fails or
+/// panics for a row, the response reports the records of that row alone, and Lambda delivers them again.
+pub async fn for_each_row<F, E>(
+    event: LambdaEvent<Event>,
+    handle: impl Fn(String, String) -> F,
+) -> DynamoDbEventResponse
 where
     F: Future<Output = Result<(), E>>,
     E: std::error::Error + 'static,
@@ -31,24 +35,24 @@ where
             None => failures.push(sequence),
         }
     }
-    let looks = rows.into_iter().map(|((pk, sk), sequences)| {
-        let looked = AssertUnwindSafe(look(pk.clone(), sk)).catch_unwind();
-        let looked = async move {
-            match looked.await {
+    let calls = rows.into_iter().map(|((pk, sk), sequences)| {
+        let handled = AssertUnwindSafe(handle(pk.clone(), sk)).catch_unwind();
+        let failed_records = async move {
+            match handled.await {
                 Ok(Ok(())) => Vec::new(),
                 Ok(Err(error)) => {
-                    crate::log_cause(&format!("row {pk} could not be looked at"), &error);
+                    crate::log_cause(&format!("row {pk} could not be processed"), &error);
                     sequences
                 }
                 Err(panic) => {
-                    tracing::error!(row = pk, panic = words(&panic), "a row made us panic");
+                    tracing::error!(row = pk, panic = panic_message(&panic), "the handler of a row panicked");
                     sequences
                 }
             }
         };
-        looked.instrument(span_of_event(&event.context))
+        failed_records.instrument(span_of_event(&event.context))
     });
-    failures.extend(join_all(looks).await.into_iter().flatten());
+    failures.extend(join_all(calls).await.into_iter().flatten());
     let mut response = DynamoDbEventResponse::default();
     response.batch_item_failures = failures
         .into_iter()
@@ -61,7 +65,7 @@ where
     response
 }
 
-/// An event that names rows by their keys (pk, sk), in the shape in which a stream does.
+/// A stream event as JSON, with a change record for each of these rows by their keys (pk, sk).
 pub fn records_of<'a>(rows: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let records: Vec<_> = rows
         .into_iter()
@@ -92,10 +96,10 @@ fn keys(record: &EventRecord) -> Option<(String, String)> {
     Some((key("pk")?, key("sk")?))
 }
 
-fn words(panic: &Box<dyn Any + Send>) -> &str {
+fn panic_message(panic: &Box<dyn Any + Send>) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no words")
+        .unwrap_or("without a message")
 }
 
 #[cfg(test)]
@@ -104,21 +108,21 @@ mod tests {
     use lambda_runtime::Context;
 
     #[tokio::test]
-    async fn what_names_rows_is_read_back() {
+    async fn records_of_rows_are_read_back() {
         let event = records_of([("A#1", "activation"), ("A#1", "delivery#2")]);
-        let seen = std::sync::Mutex::new(Vec::new());
+        let handled = std::sync::Mutex::new(Vec::new());
         let event = LambdaEvent::new(serde_json::from_str(&event).unwrap(), Context::default());
         let response = for_each_row(event, async |pk, sk| {
-            seen.lock().unwrap().push(format!("{pk} {sk}"));
+            handled.lock().unwrap().push(format!("{pk} {sk}"));
             Ok::<_, std::fmt::Error>(())
         })
         .await;
         assert!(response.batch_item_failures.is_empty());
-        assert_eq!(*seen.lock().unwrap(), ["A#1 activation", "A#1 delivery#2"]);
+        assert_eq!(*handled.lock().unwrap(), ["A#1 activation", "A#1 delivery#2"]);
     }
 
     #[tokio::test]
-    async fn one_bad_row_is_its_own_failure() {
+    async fn a_row_that_fails_affects_no_other_row() {
         let record = |sequence: &str, pk: &str| {
             json!({"awsRegion": "eu-central-1", "eventID": sequence, "eventName": "MODIFY", "dynamodb": {
                 "Keys": {"pk": {"S": pk}, "sk": {"S": "activation"}}, "SequenceNumber": sequence,

@@ -1,5 +1,5 @@
-//! Logs: JSON lines of our own words, each with the ids of its invocation and its swap. What could hold an event, a body or
-//! a header is silenced in code, not by a setting.
+//! Logs: JSON lines, each with the ids of its invocation and its swap. Libraries that could log events, bodies or
+//! headers are silenced in code, whatever the settings are. The format of metrics is in `metrics`.
 
 use std::fmt::Display;
 
@@ -13,9 +13,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::Settings;
-use crate::metrics::{Lines, METRICS};
+use crate::metrics::{METRICS, MetricLines};
 
-/// The runtime logs raw events at debug level, and the clients below us headers and bodies.
+/// Libraries that log only errors and warnings. At lower levels, the Lambda runtime logs whole events, and the HTTP
+/// clients log headers and bodies.
 const SILENCED: [&str; 8] = [
     "lambda_runtime",
     "lambda_http",
@@ -27,7 +28,7 @@ const SILENCED: [&str; 8] = [
     "h2",
 ];
 
-/// The target of what is logged at every level: who was shown secrets.
+/// The target of log lines about who was shown secrets, which are logged at every level.
 pub const AUDIT: &str = "audit";
 
 /// Starts logs and metrics on standard output: `LOG_LEVEL` (`error`, `warn`, `info`, `debug`; default `info`) and
@@ -37,8 +38,8 @@ pub fn start_logging(settings: &Settings) {
     logs(&settings.text_or("LOG_LEVEL", "info"), namespace, std::io::stdout).init();
 }
 
-/// What [`start_logging`] starts, with its lines going elsewhere.
-pub fn logs<W>(level: &str, namespace: String, to: W) -> impl Subscriber + Send + Sync
+/// What [`start_logging`] starts, but with another level, namespace and writer.
+pub fn logs<W>(level: &str, namespace: String, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Clone + Send + Sync + 'static,
 {
@@ -54,64 +55,42 @@ where
         .json()
         .flatten_event(true)
         .with_span_list(false)
-        .with_writer(to.clone());
+        .with_writer(writer.clone());
     tracing_subscriber::registry()
         .with(lines.with_filter(logged))
-        .with(Lines::new(namespace, to).with_filter(measured))
+        .with(MetricLines::new(namespace, writer).with_filter(measured))
 }
 
-/// What all lines about a call over HTTP stand in.
+/// The span of all log lines about an HTTP request.
 pub fn span_of_call(request: &Request) -> Span {
     let context = request.lambda_context_ref();
     span(context.map_or("", |context| &context.request_id))
 }
 
-/// What all lines about an event, or about one record of it, stand in.
+/// The span of all log lines about an event, or about one of its records.
 pub fn span_of_event(context: &Context) -> Span {
     span(&context.request_id)
 }
 
-/// Of the highest level: there is none at which lines have no ids.
+/// The span has the level `error`, so that lines have ids whatever the log level is.
 fn span(request: &str) -> Span {
     tracing::error_span!("invocation", request, activation = Empty)
 }
 
-/// From here on, the lines of this invocation or record are about this swap.
+/// Adds the id of a swap to the current span: all later lines of this invocation or record are about that swap.
 pub fn record_activation(activation: &impl Display) {
     Span::current().record("activation", tracing::field::display(activation));
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::captured_log::captured_log;
 
     #[test]
-    fn who_was_shown_secrets_is_logged_at_every_level() {
+    fn audit_lines_are_logged_at_every_level() {
         for level in ["error", "warn", "info", "debug"] {
-            let log = Log::default();
-            let to = log.clone();
-            let logs = logs(level, "simswap".to_owned(), move || to.clone());
-            tracing::subscriber::with_default(logs, || {
-                tracing::info!(target: AUDIT, "shown");
-            });
-            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            let text = captured_log(level, || tracing::info!(target: AUDIT, "shown"));
             assert_eq!(text.matches("shown").count(), 1, "{level}: {text}");
         }
     }

@@ -1,5 +1,5 @@
-//! How a peer is reached: the certificate that we show, the authorities that we believe, the bearer token. Nothing here can
-//! be printed.
+//! The access to a peer: our client certificate, the certificate authorities that we trust, and the bearer token.
+//! Nothing here can be printed.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -19,10 +19,11 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 
-/// Time to connect, before TLS.
+/// Time limit for the TCP connection, before TLS.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
-/// How a peer is reached. By default nothing is shown to it, and the authorities that the system knows are believed.
+/// The access to a peer. The default has no client certificate and no token, and trusts the system's certificate
+/// authorities.
 #[derive(Clone, Default)]
 pub struct Access {
     identity: Option<Arc<CertifiedKey>>,
@@ -30,27 +31,28 @@ pub struct Access {
     authorization: Option<String>,
 }
 
-/// What a secret does not hold. It says nothing of what it holds.
+/// Why a secret cannot be used. The message says what is missing and never repeats the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadSecret(&'static str);
 
-/// A certificate as it is kept: PEM in JSON. It has no `Debug`, because it holds a private key.
+/// The secret with a certificate: PEM in JSON. It has no `Debug`, because it contains a private key.
 #[derive(Deserialize)]
 struct CertificateSecret {
-    /// Ours first, then those that lead to its authority.
+    /// Our certificate, followed by the intermediate certificates up to its authority.
     certificate: String,
     key: String,
-    /// Whose certificates the peer may show; those that the system knows, if there are none.
+    /// The authorities of the peer's certificate; those of the system if empty.
     #[serde(default)]
     authorities: String,
 }
 
 impl Access {
-    /// Shows a certificate: `{"certificate", "key", "authorities"}`, each PEM, the last one optional.
+    /// Presents a client certificate. The secret is the JSON object `{"certificate", "key", "authorities"}`, each value
+    /// in PEM and the last one optional.
     ///
     /// # Errors
-    /// When the secret is not such, or the key is not the certificate's.
+    /// When the secret has another form, or the key does not belong to the certificate.
     pub fn with_certificate(self, secret: &str) -> Result<Self, BadSecret> {
         let secret: CertificateSecret =
             serde_json::from_str(secret).map_err(|_| BadSecret(r#"must be {"certificate", "key"}, both PEM"#))?;
@@ -72,10 +74,10 @@ impl Access {
         access.with_authorities(&secret.authorities)
     }
 
-    /// Believes these authorities, in PEM, instead of those that the system knows; none leaves it as it is.
+    /// Trusts these certificate authorities, in PEM, instead of those of the system. An empty text changes nothing.
     ///
     /// # Errors
-    /// When they are not PEM.
+    /// When the text is not PEM.
     pub fn with_authorities(mut self, pem: &str) -> Result<Self, BadSecret> {
         let authorities = certificates(pem);
         let authorities = authorities.ok_or(BadSecret("has authorities that are not PEM"))?;
@@ -83,10 +85,10 @@ impl Access {
         Ok(self)
     }
 
-    /// Sends a bearer token with each call.
+    /// Sends this bearer token with each call.
     ///
     /// # Errors
-    /// When it cannot stand in a header.
+    /// When the token is not valid in a header.
     pub fn with_token(self, secret: &str) -> Result<Self, BadSecret> {
         let token = secret.trim();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -98,10 +100,10 @@ impl Access {
         })
     }
 
-    /// The connector for calls to this peer. It reads the system's root certificates at the first call, not here.
+    /// The connector for calls to this peer. It reads the system's root certificates at the first call.
     pub fn connector(self) -> SharedHttpConnector {
         let authorization = self.authorization.clone();
-        SharedHttpConnector::new(Peer {
+        SharedHttpConnector::new(PeerConnector {
             client: LazyLock::new(Box::new(move || self.client())),
             authorization,
         })
@@ -111,7 +113,7 @@ impl Access {
         let mut tcp = Tcp::new();
         tcp.set_connect_timeout(Some(CONNECT_WITHIN));
         tcp.set_nodelay(true);
-        // What the address says decides: a peer without TLS is an emulator's.
+        // The URL decides whether TLS is used. Only simulated peers have none.
         tcp.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(self.tls())
@@ -148,8 +150,8 @@ impl fmt::Debug for Access {
     }
 }
 
-/// The authorities that the system knows, read at the first call to a peer that has none of its own: to read them is most of
-/// what that call costs, so both peers share them.
+/// The system's certificate authorities, read at the first call to a peer without authorities of its own. Reading them
+/// is the largest part of that call, so both peers share them.
 static SYSTEM: LazyLock<Arc<RootCertStore>> =
     LazyLock::new(|| Arc::new(roots(rustls_native_certs::load_native_certs().certs)));
 
@@ -167,18 +169,18 @@ fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
 
 type HttpsClient = Client<HttpsConnector<Tcp>, SdkBody>;
 
-struct Peer {
+struct PeerConnector {
     client: LazyLock<HttpsClient, Box<dyn FnOnce() -> HttpsClient + Send>>,
     authorization: Option<String>,
 }
 
-impl fmt::Debug for Peer {
+impl fmt::Debug for PeerConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Peer")
+        f.write_str("PeerConnector")
     }
 }
 
-impl HttpConnector for Peer {
+impl HttpConnector for PeerConnector {
     fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert("authorization", authorization.clone());
@@ -197,21 +199,21 @@ impl HttpConnector for Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::tests::{answer, peer};
+    use crate::http::tests::{peer, response};
     use crate::http::{Call, exchange};
     use serde_json::json;
 
-    /// A certificate and the key of another one.
-    fn pair() -> (String, String, String) {
-        let made = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-        let (ours, other) = (made("ours"), made("other"));
+    /// A certificate, its key, and the key of another certificate.
+    fn certificate_and_keys() -> (String, String, String) {
+        let generate = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let (ours, other) = (generate("ours"), generate("other"));
         let key = ours.signing_key.serialize_pem();
         (ours.cert.pem(), key, other.signing_key.serialize_pem())
     }
 
     #[test]
-    fn a_secret_that_cannot_be_used_is_refused_without_its_words() {
-        let (certificate, key, of_other) = pair();
+    fn an_invalid_secret_is_rejected_without_repeating_it() {
+        let (certificate, key, of_other) = certificate_and_keys();
         let secret = |certificate: &str, key: &str, authorities: &str| {
             json!({"certificate": certificate, "key": key, "authorities": authorities}).to_string()
         };
@@ -226,8 +228,8 @@ mod tests {
                 "has a private key that is not the certificate's",
             ),
         ] {
-            let refused = Access::default().with_certificate(&secret).unwrap_err();
-            assert_eq!(refused.to_string(), words);
+            let error = Access::default().with_certificate(&secret).unwrap_err();
+            assert_eq!(error.to_string(), words);
         }
         for token in ["", " ", "two words", "line\nbreak"] {
             assert!(Access::default().with_token(token).is_err(), "{token:?}");
@@ -235,8 +237,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_goes_with_each_call_and_is_not_printed() {
-        let (url, request) = peer(&answer("204 No Content", "")).await;
+    async fn a_token_is_sent_with_each_call_and_never_printed() {
+        let (url, request) = peer(&response("204 No Content", "")).await;
         let access = Access::default().with_token("s3cret\n").unwrap();
         let printed = format!("{access:?}");
         let connector = access.connector();

@@ -1,4 +1,4 @@
-//! The ES2+ client (GSMA SGP.22 sections 5.3 and 6.5, v2 JSON). When to call what is not here.
+//! The client of ES2+ (GSMA SGP.22 v2, sections 5.3 and 6.5, in JSON). When to make which call is not here.
 
 mod progress;
 mod wire;
@@ -19,32 +19,33 @@ use crate::http::{Call, NoResponse, exchange};
 use crate::lenient::read_json;
 use crate::response::{FailureClass, Peer, TransientFailure, codes, is_final};
 
-/// Where every ES2+ function is, in both directions.
+/// Path of all ES2+ functions, the SM-DP+'s and ours.
 pub const PATH: &str = "/gsma/rsp2/es2plus/";
 
-/// Why a function was not surely carried out.
+/// Why a function was not certainly carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Es2PlusError {
-    /// The SM-DP+ says no: `Failed` or `Expired`, with a pair of codes of SGP.22 section 5.2.6 that is final. Both codes
-    /// are empty where it took the order and names a server that has no such address: no phone would find the profile.
-    #[error("refused by the SM-DP+: subject {subject:?}, reason {reason:?}")]
+    /// The SM-DP+ rejected the order finally: `Failed` or `Expired` with a pair of codes of SGP.22 section 5.2.6. Both
+    /// codes are empty if the SM-DP+ accepted the order with an invalid server address, because no phone could download
+    /// the profile.
+    #[error("the SM-DP+ rejected the order: subject {subject:?}, reason {reason:?}")]
     Rejected {
-        /// What the refusal is about: `8.2.1` is the ICCID.
+        /// The subject code: `8.2.1` is the ICCID.
         subject: String,
-        /// What is wrong with it: `3.3` is "in use".
+        /// The reason code: `3.3` is "in use".
         reason: String,
     },
-    /// Nothing about the order: try again later. The call may have been carried out.
-    #[error("the SM-DP+ gave no usable answer: {0}")]
+    /// The call decided nothing about the order and has to be retried later. It may have been carried out.
+    #[error("no usable response from the SM-DP+: {0}")]
     Transient(TransientFailure),
 }
 
 impl Es2PlusError {
-    /// Whether it is of these two codes, whether they are final or not.
+    /// Whether the error has these two codes, final or not.
     pub fn is(&self, subject: &str, reason: &str) -> bool {
         match self {
             Self::Rejected { subject: s, reason: r } => s == subject && r == reason,
-            Self::Transient(not_now) => not_now.detail == codes(subject, reason),
+            Self::Transient(failure) => failure.detail == codes(subject, reason),
         }
     }
 
@@ -52,22 +53,22 @@ impl Es2PlusError {
     pub fn class(&self) -> FailureClass {
         match self {
             Self::Rejected { .. } => FailureClass::Refused,
-            Self::Transient(not_now) => not_now.class,
+            Self::Transient(failure) => failure.class,
         }
     }
 
-    /// The codes, the status, or what else is told of it; never a peer's text.
+    /// The codes, the status code or the result in our own words; never a peer's text.
     pub fn detail(&self) -> String {
         match self {
             Self::Rejected { subject, reason } => match (subject.as_str(), reason.as_str()) {
                 ("", "") => "no address".to_owned(),
                 (subject, reason) => codes(subject, reason),
             },
-            Self::Transient(not_now) => not_now.detail.clone(),
+            Self::Transient(failure) => failure.detail.clone(),
         }
     }
 
-    fn refused(subject: &str, reason: &str) -> Self {
+    fn rejected(subject: &str, reason: &str) -> Self {
         Self::Rejected {
             subject: subject.to_owned(),
             reason: reason.to_owned(),
@@ -81,19 +82,19 @@ impl Es2PlusError {
 
 impl From<NoResponse> for Es2PlusError {
     fn from(_: NoResponse) -> Self {
-        Self::Transient(TransientFailure::unanswered(Peer::Smdp))
+        Self::Transient(TransientFailure::no_response(Peer::Smdp))
     }
 }
 
 /// A confirmed and released order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmed {
-    /// Where phones find the profile, if the SM-DP+ says so.
+    /// The server from which phones download the profile, if the SM-DP+ names it.
     pub smdp: Option<SmDpAddress>,
 }
 
-/// One SM-DP+, as its client. `call_id` names a call (`functionCallIdentifier`): the same one on a repeat, so that the
-/// SM-DP+ can see that it is one.
+/// The client of one SM-DP+. The parameter `call_id` of its functions is the `functionCallIdentifier`. A retry has the
+/// same `call_id`, so that the SM-DP+ can recognise it.
 #[derive(Debug, Clone)]
 pub struct Es2Plus {
     connector: SharedHttpConnector,
@@ -102,8 +103,8 @@ pub struct Es2Plus {
 }
 
 impl Es2Plus {
-    /// `base_url` is what stands before `/gsma/rsp2/es2plus/`; `requester_id` is the object identifier by which the
-    /// SM-DP+ knows us. Certificates are the connector's affair.
+    /// `base_url` is the part of the URL before `/gsma/rsp2/es2plus/`. `requester_id` is the object identifier by which
+    /// the SM-DP+ knows us. Certificates and tokens belong to the connector.
     pub fn new(connector: SharedHttpConnector, base_url: &str, requester_id: &str) -> Self {
         Self {
             connector,
@@ -112,8 +113,11 @@ impl Es2Plus {
         }
     }
 
-    /// Reserves the profile with this ICCID (section 5.3.1). `8.2.1/3.3`: it is not available, or ordered already. An
-    /// answer about another ICCID counts as refused with `8.2.1/3.10`.
+    /// Reserves the profile with this ICCID (SGP.22 section 5.3.1).
+    ///
+    /// # Errors
+    /// `8.2.1/3.3` means that the profile is not available or already ordered. A response with another ICCID counts as
+    /// a rejection with `8.2.1/3.10`.
     pub async fn download_order(&self, iccid: &Iccid, call_id: &str) -> Result<(), Es2PlusError> {
         let order = DownloadOrder {
             header: self.header(call_id),
@@ -121,15 +125,18 @@ impl Es2Plus {
             iccid: Some(iccid.clone()),
             profile_type: None,
         };
-        let answer: DownloadOrderResponse = self.call("downloadOrder", &order).await?;
-        match answer.iccid {
-            Some(other) if other != *iccid => Err(Es2PlusError::refused("8.2.1", "3.10")),
+        let response: DownloadOrderResponse = self.call("downloadOrder", &order).await?;
+        match response.iccid {
+            Some(other) if other != *iccid => Err(Es2PlusError::rejected("8.2.1", "3.10")),
             _ => Ok(()),
         }
     }
 
-    /// Confirms the order and releases the profile at once (section 5.3.2). An answer with another matching id counts
-    /// as refused with `8.2.6/3.10`, one that names a server by what is no address as refused without codes.
+    /// Confirms the order and releases the profile at once (SGP.22 section 5.3.2).
+    ///
+    /// # Errors
+    /// A response with another matching id counts as a rejection with `8.2.6/3.10`, and one with an invalid server
+    /// address as a rejection without codes.
     pub async fn confirm_order(
         &self,
         iccid: &Iccid,
@@ -146,19 +153,19 @@ impl Es2Plus {
             smds_address: None,
             release_flag: true,
         };
-        let answer: ConfirmOrderResponse = self.call("confirmOrder", &order).await?;
-        if answer.matching_id.is_some_and(|other| other != *matching_id) {
-            return Err(Es2PlusError::refused("8.2.6", "3.10"));
+        let response: ConfirmOrderResponse = self.call("confirmOrder", &order).await?;
+        if response.matching_id.is_some_and(|other| other != *matching_id) {
+            return Err(Es2PlusError::rejected("8.2.6", "3.10"));
         }
-        let address = answer.smdp_address.unwrap_or_default();
+        let address = response.smdp_address.unwrap_or_default();
         let smdp = match address.trim() {
             "" => None,
-            text => Some(SmDpAddress::normalized(text).map_err(|_| Es2PlusError::refused("", ""))?),
+            text => Some(SmDpAddress::normalized(text).map_err(|_| Es2PlusError::rejected("", ""))?),
         };
         Ok(Confirmed { smdp })
     }
 
-    /// Releases a profile that was confirmed without (section 5.3.4).
+    /// Releases a profile whose order was confirmed without a release (SGP.22 section 5.3.4).
     pub async fn release_profile(&self, iccid: &Iccid, call_id: &str) -> Result<(), Es2PlusError> {
         let release = ReleaseProfile {
             header: self.header(call_id),
@@ -168,7 +175,10 @@ impl Es2Plus {
         Ok(())
     }
 
-    /// Takes the order back (section 5.3.3). `8.2.1/3.3`: the profile is on a phone.
+    /// Cancels the order (SGP.22 section 5.3.3).
+    ///
+    /// # Errors
+    /// `8.2.1/3.3` means that the profile is on a phone.
     pub async fn cancel_order(
         &self,
         iccid: &Iccid,
@@ -206,21 +216,21 @@ impl Es2Plus {
         )
         .await?;
         if reply.status != 200 {
-            tracing::warn!(function, status = reply.status, "the SM-DP+ did not answer 200");
-            let not_now = TransientFailure::of_status(Peer::Smdp, reply.status, reply.retry_after);
-            return Err(Es2PlusError::Transient(not_now));
+            tracing::warn!(function, status = reply.status, "the SM-DP+ did not respond with 200");
+            let failure = TransientFailure::of_status(Peer::Smdp, reply.status, reply.retry_after);
+            return Err(Es2PlusError::Transient(failure));
         }
-        read(&reply.body).inspect_err(|error| match error {
-            Es2PlusError::Rejected { .. } => tracing::info!(function, %error, "refused"),
+        parse_response(&reply.body).inspect_err(|error| match error {
+            Es2PlusError::Rejected { .. } => tracing::info!(function, %error, "the SM-DP+ rejected the order"),
             Es2PlusError::Transient(_) => {
-                tracing::warn!(function, %error, "the SM-DP+'s answer decides nothing");
+                tracing::warn!(function, %error, "the SM-DP+'s response decides nothing");
             }
         })
     }
 }
 
-/// Reads an answer: the header first, and the rest only after a success (SGP.22 section 6.5.1.4).
-fn read<A: DeserializeOwned>(body: &[u8]) -> Result<A, Es2PlusError> {
+/// Reads a response: the header first, and the rest only if the header reports a success (SGP.22 section 6.5.1.4).
+fn parse_response<A: DeserializeOwned>(body: &[u8]) -> Result<A, Es2PlusError> {
     #[derive(serde::Deserialize)]
     struct Head {
         header: ResponseHeader,
@@ -232,7 +242,7 @@ fn read<A: DeserializeOwned>(body: &[u8]) -> Result<A, Es2PlusError> {
     }
     let (subject, reason) = status.codes();
     Err(match is_final(subject, reason) {
-        true => Es2PlusError::refused(subject, reason),
+        true => Es2PlusError::rejected(subject, reason),
         false => Es2PlusError::Transient(TransientFailure::of_codes(subject, reason)),
     })
 }
@@ -241,7 +251,7 @@ fn read<A: DeserializeOwned>(body: &[u8]) -> Result<A, Es2PlusError> {
 mod tests {
     use super::*;
     use crate::connector;
-    use crate::http::tests::{answer, answer_with, peer};
+    use crate::http::tests::{peer, response, response_with};
     use serde_json::{Value, json};
 
     const OK: &str = r#"{"header":{"functionExecutionStatus":{"status":"Executed-Success"}}}"#;
@@ -270,8 +280,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_worked_exchange_downloads() {
-        let (url, request) = peer(&answer(
+    async fn download_order_is_sent_as_in_the_standard() {
+        let (url, request) = peer(&response(
             "200 OK",
             r#"{"header":{"functionExecutionStatus":{"status":"Executed-Success"}},"iccid":"8931087000000000012F"}"#,
         ))
@@ -291,8 +301,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_worked_exchange_confirms() {
-        let (url, request) = peer(&answer(
+    async fn confirm_order_is_sent_as_in_the_standard() {
+        let (url, request) = peer(&response(
             "200 OK",
             r#"{"header":{"functionExecutionStatus":{"status":"Executed-Success"}},"matchingId":"QX7PD-3M8ZK-A91TR","smdpAddress":"smdp.example.test"}"#,
         ))
@@ -312,8 +322,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cancel_and_release_on_the_wire() {
-        let (url, request) = peer(&answer("200 OK", OK)).await;
+    async fn cancel_order_and_release_profile_are_sent_as_in_the_standard() {
+        let (url, request) = peer(&response("200 OK", OK)).await;
         client(&format!("{url}/"))
             .cancel_order(&iccid(), Some(&matching_id()), FinalStatus::Unavailable, "A1-cx")
             .await
@@ -322,7 +332,7 @@ mod tests {
         assert!(request.starts_with("POST /gsma/rsp2/es2plus/cancelOrder "));
         assert_eq!(body_of(&request)["finalProfileStatusIndicator"], "Unavailable");
 
-        let (url, request) = peer(&answer("200 OK", OK)).await;
+        let (url, request) = peer(&response("200 OK", OK)).await;
         client(&url).release_profile(&iccid(), "A1-rl").await.unwrap();
         assert!(
             request
@@ -332,11 +342,11 @@ mod tests {
         );
     }
 
-    /// What an answer to a confirmOrder is: `ok`, with the address if there is one, or class and detail, in brackets if
-    /// the order is not refused by it.
+    /// Checks the result of `confirm_order` for a response: `ok` with the address, if there is one, or the detail of a
+    /// rejection, or the class and detail of a transient failure in brackets.
     async fn check(status: &str, body: &str, expected: &str) {
-        let (url, _) = peer(&answer(status, body)).await;
-        let told = match confirm(&url).await {
+        let (url, _) = peer(&response(status, body)).await;
+        let result = match confirm(&url).await {
             Ok(Confirmed { smdp: None }) => "ok".to_owned(),
             Ok(Confirmed { smdp: Some(smdp) }) => format!("ok {}", smdp.as_str()),
             Err(error @ Es2PlusError::Rejected { .. }) => {
@@ -347,11 +357,11 @@ mod tests {
                 format!("({} {})", error.class().as_str(), error.detail())
             }
         };
-        assert_eq!(told, expected, "{status} {body}");
+        assert_eq!(result, expected, "{status} {body}");
     }
 
-    /// An answer with this `functionExecutionStatus`, and more after the header.
-    fn answered(status: &Value, rest: &Value) -> String {
+    /// A response body with this `functionExecutionStatus` and these fields after the header.
+    fn body_with(status: &Value, rest: &Value) -> String {
         let mut body = json!({"header": {"functionExecutionStatus": status}});
         let rest = rest.as_object().unwrap().clone();
         body.as_object_mut().unwrap().extend(rest);
@@ -359,7 +369,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_each_status_is() {
+    async fn each_status_code_has_one_meaning() {
         for (status, expected) in [
             ("201 Created", "(unreadable 201)"),
             ("204 No Content", "(unreadable 204)"),
@@ -377,21 +387,21 @@ mod tests {
         ] {
             check(status, OK, expected).await;
         }
-        let busy = answer_with("503 Busy", "retry-after: 9\r\n", "");
+        let busy = response_with("503 Busy", "retry-after: 9\r\n", "");
         let (url, _) = peer(&busy).await;
-        let Err(Es2PlusError::Transient(not_now)) = confirm(&url).await else {
-            panic!("it is not refused");
+        let Err(Es2PlusError::Transient(failure)) = confirm(&url).await else {
+            panic!("503 is no rejection");
         };
         let wait = jiff::SignedDuration::from_secs(9);
-        assert_eq!((not_now.peer, not_now.retry_after), (Peer::Smdp, Some(wait)));
-        assert_eq!(not_now.to_string(), "503");
-        let nobody = confirm("http://no-such-host.invalid").await.unwrap_err();
-        assert_eq!(nobody.class(), FailureClass::Unanswered);
-        assert_eq!(nobody.detail(), "no answer");
+        assert_eq!((failure.peer, failure.retry_after), (Peer::Smdp, Some(wait)));
+        assert_eq!(failure.to_string(), "503");
+        let error = confirm("http://no-such-host.invalid").await.unwrap_err();
+        assert_eq!(error.class(), FailureClass::Unanswered);
+        assert_eq!(error.detail(), "no answer");
     }
 
     #[tokio::test]
-    async fn what_each_pair_of_codes_is() {
+    async fn each_pair_of_codes_is_final_or_not() {
         for (subject, reason, is_final) in [
             ("8.1", "4.8", true),
             ("8.1", "6.1", true),
@@ -435,18 +445,18 @@ mod tests {
             for status in ["Failed", "Expired"] {
                 let data = json!({"subjectCode": subject, "reasonCode": reason, "message": "s3cret"});
                 let status = json!({"status": status, "statusCodeData": data});
-                check("200 OK", &answered(&status, &json!({})), &expected).await;
+                check("200 OK", &body_with(&status, &json!({})), &expected).await;
             }
             let failed = ExecutionStatus::failed(subject, reason, "s3cret");
-            let failed = answered(&json!(failed), &json!({}));
-            let error = read::<ConfirmOrderResponse>(failed.as_bytes()).unwrap_err();
+            let failed = body_with(&json!(failed), &json!({}));
+            let error = parse_response::<ConfirmOrderResponse>(failed.as_bytes()).unwrap_err();
             assert!(error.is(subject, reason) && !error.is(subject, "1.1.1"));
             assert!(!format!("{error} {error:?}").contains("s3cret"));
         }
     }
 
     #[tokio::test]
-    async fn codes_are_read_as_vendors_write_them() {
+    async fn codes_are_read_leniently() {
         for (data, expected) in [
             (json!({"subjectCode": "8.2.1", "reasonCode": 3.9}), "8.2.1/3.9"),
             (json!({"subjectCode": "8.2.1", "reasonCode": 3.10}), "8.2.1/3.10"),
@@ -481,18 +491,18 @@ mod tests {
         ] {
             let status = json!({"status": "Failed", "statusCodeData": data});
             let rest = json!({"iccid": 7, "matchingId": [], "smdpAddress": {}});
-            check("200 OK", &answered(&status, &rest), expected).await;
+            check("200 OK", &body_with(&status, &rest), expected).await;
         }
         check(
             "200 OK",
-            &answered(&json!({"status": "Failed"}), &json!({})),
+            &body_with(&json!({"status": "Failed"}), &json!({})),
             "(refused no code)",
         )
         .await;
     }
 
     #[tokio::test]
-    async fn what_each_success_is() {
+    async fn successes_are_read_leniently() {
         for (status, rest, expected) in [
             ("Executed-Success", json!({}), "ok"),
             ("Executed-WithWarning", json!({}), "ok"),
@@ -539,19 +549,19 @@ mod tests {
             ("Executed-Success", json!({"smdpAddress": {}}), "no address"),
         ] {
             let status = json!({"status": status, "statusCodeData": null});
-            check("200 OK", &answered(&status, &rest), expected).await;
+            check("200 OK", &body_with(&status, &rest), expected).await;
         }
         for body in ["<html>", "{}", "", "null", r#"{"header":null}"#] {
             check("200 OK", body, "(unreadable unreadable)").await;
         }
         check("200 OK", &format!("\u{feff}{OK}"), "ok").await;
-        let error = Es2PlusError::refused("", "");
+        let error = Es2PlusError::rejected("", "");
         assert!(error.is("", ""));
     }
 
     #[tokio::test]
-    async fn the_iccid_in_an_answer() {
-        for (iccid_there, expected) in [
+    async fn a_response_with_another_iccid_is_a_rejection() {
+        for (returned, expected) in [
             (json!("8931087000000000012F"), Ok(())),
             (json!("8931087000000000012"), Ok(())),
             (json!(8_931_087_000_000_000_012_u64), Ok(())),
@@ -561,11 +571,11 @@ mod tests {
             (json!("another"), Err("unreadable")),
         ] {
             let success = json!({"status": "Executed-Success"});
-            let body = answered(&success, &json!({"iccid": iccid_there}));
-            let (url, _) = peer(&answer("200 OK", &body)).await;
-            let answered = client(&url).download_order(&iccid(), "A1-dl").await;
-            let answered = answered.map_err(|error| error.detail());
-            assert_eq!(answered, expected.map_err(str::to_owned), "{iccid_there}");
+            let body = body_with(&success, &json!({"iccid": returned}));
+            let (url, _) = peer(&response("200 OK", &body)).await;
+            let result = client(&url).download_order(&iccid(), "A1-dl").await;
+            let result = result.map_err(|error| error.detail());
+            assert_eq!(result, expected.map_err(str::to_owned), "{returned}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a peer's word is as a fact of the lifecycle. Whether it changes anything, the domain decides.
+//! Translates the reports of peers into facts of the lifecycle. Whether a fact changes a swap is decided in the domain.
 
 use domain::{Fact, FailureCode};
 use jiff::Timestamp;
@@ -7,7 +7,8 @@ use crate::es2plus::{DownloadProgressInfo, Progress};
 use crate::tmf641::{Order, OrderState};
 
 impl DownloadProgressInfo {
-    /// What it says of the swap that holds the profile; `at` stands for a date that is absent or cannot be read.
+    /// The fact about the swap that ordered the profile; `None` if the callback has no effect on a swap. `at` is used
+    /// if the date is absent or cannot be read.
     pub fn fact(&self, at: Timestamp) -> Option<Fact> {
         let dated = self.timestamp.unwrap_or(at);
         match self.progress() {
@@ -21,7 +22,8 @@ impl DownloadProgressInfo {
 }
 
 impl Order {
-    /// What it says of the swap that it is for, if it decides anything; `at` stands for a completion date that is missing.
+    /// The fact about the swap of this order; `None` if the state decides nothing. `at` is used if there is no
+    /// completion date.
     pub fn fact(&self, at: Timestamp) -> Option<Fact> {
         match self.settled_state() {
             OrderState::Acknowledged | OrderState::Pending | OrderState::Held => Some(Fact::NetworkPlaced),

@@ -1,4 +1,5 @@
-//! One HTTP exchange with a peer. How it is reached is in [`Access`](crate::Access); what the bodies say is not here.
+//! One HTTP exchange with a peer. Certificates and tokens are in [`Access`](crate::Access); the meaning of bodies is
+//! not here.
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,55 +12,58 @@ use aws_smithy_types::error::display::DisplayErrorContext;
 use http_body_util::{BodyExt, Limited};
 use jiff::{SignedDuration, fmt::rfc2822};
 
-/// Time until an answer is complete. A call that is made anew below the connector counts too.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Time limit for a complete response, including retries inside the connector.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes of an answer at most.
-const ANSWER_AT_MOST: usize = 1 << 20;
+/// Maximum size of a response body, in bytes.
+const MAX_RESPONSE: usize = 1 << 20;
 
-/// What a peer may ask us to wait at most.
-const WAIT_AT_MOST: SignedDuration = SignedDuration::from_hours(24);
+/// The longest wait that a peer can request.
+const MAX_WAIT: SignedDuration = SignedDuration::from_hours(24);
 
-/// A call out. It has no `Debug`, because its body may hold secrets.
+/// A request to a peer. It has no `Debug`, because its body may contain secrets.
 pub struct Call<'a> {
     /// `GET`, `POST` or `PATCH`.
     pub method: &'static str,
-    /// The whole address, query included.
+    /// The complete URL, including the query.
     pub url: &'a str,
-    /// What is sent besides the content type.
+    /// The headers in addition to `Accept` and `Content-Type`.
     pub headers: &'a [(&'static str, &'static str)],
-    /// JSON, or nothing.
+    /// JSON, or empty.
     pub body: Vec<u8>,
 }
 
-/// What came back. It has no `Debug`, because its body may hold secrets.
+/// The response of a peer. It has no `Debug`, because its body may contain secrets.
 pub struct Reply {
-    /// The HTTP status.
+    /// The HTTP status code.
     pub status: u16,
-    /// How long the peer asks us to wait (`Retry-After`), at most 24 hours; never of a success.
+    /// How long the peer wants us to wait (`Retry-After`), at most 24 hours; `None` for a success.
     pub retry_after: Option<SignedDuration>,
-    /// The body, whole; empty if that of a status which is no success cannot be read.
+    /// The complete body. If the status code is not a success and the body cannot be read, it is empty.
     pub body: Vec<u8>,
 }
 
-/// A call brought no reply, and may have been carried out.
+/// There was no complete response. The call may have been carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoResponse;
 
-/// Makes one call, once. Why it brought no reply goes to the log here, because no caller acts on it.
+/// Makes one call, without retries.
+///
+/// # Errors
+/// When there is no complete response within 30 seconds. The reason is logged here, because no caller acts on it.
 pub async fn exchange(connector: &SharedHttpConnector, call: Call<'_>) -> Result<Reply, NoResponse> {
     let (method, url) = (call.method, call.url);
-    let request = prepare(call).map_err(|error| {
-        tracing::error!(method, url, error = %DisplayErrorContext(&*error), "a call cannot be made");
+    let request = build_request(call).map_err(|error| {
+        tracing::error!(method, url, error = %DisplayErrorContext(&*error), "the request cannot be built");
         NoResponse
     })?;
-    let until = tokio::time::Instant::now() + ANSWER_WITHIN;
+    let until = tokio::time::Instant::now() + RESPONSE_TIMEOUT;
     let Ok(called) = tokio::time::timeout_at(until, connector.call(request)).await else {
-        tracing::warn!(method, url, "a call brought no answer in time");
+        tracing::warn!(method, url, "the peer did not respond in time");
         return Err(NoResponse);
     };
     let response = called.map_err(|error| {
-        tracing::warn!(method, url, error = %DisplayErrorContext(&error), "a call brought no answer");
+        tracing::warn!(method, url, error = %DisplayErrorContext(&error), "the peer did not respond");
         NoResponse
     })?;
     let status = response.status().as_u16();
@@ -68,17 +72,17 @@ pub async fn exchange(connector: &SharedHttpConnector, call: Call<'_>) -> Result
         true => None,
         false => retry_after(response.headers()),
     };
-    let body = Limited::new(response.into_body(), ANSWER_AT_MOST).collect();
+    let body = Limited::new(response.into_body(), MAX_RESPONSE).collect();
     let body = match tokio::time::timeout_at(until, body).await {
         Ok(Ok(body)) => body.to_bytes().into(),
-        // The status says it all.
+        // Only the status code matters.
         _ if !succeeded => Vec::new(),
         Ok(Err(error)) => {
-            tracing::warn!(method, url, status, error = %DisplayErrorContext(&*error), "an answer broke off");
+            tracing::warn!(method, url, status, error = %DisplayErrorContext(&*error), "the response broke off");
             return Err(NoResponse);
         }
         Err(_) => {
-            tracing::warn!(method, url, status, "an answer did not end in time");
+            tracing::warn!(method, url, status, "the response was not complete in time");
             return Err(NoResponse);
         }
     };
@@ -89,19 +93,20 @@ pub async fn exchange(connector: &SharedHttpConnector, call: Call<'_>) -> Result
     })
 }
 
-/// Seconds, or a date, which is measured from the peer's own `Date`: clocks differ. What is not such, or past, is ignored.
+/// The wait that `Retry-After` requests, in seconds or as a date. A date is compared with the peer's own `Date` header,
+/// because clocks differ. A value that is invalid or in the past is ignored.
 fn retry_after(headers: &Headers) -> Option<SignedDuration> {
-    let asked = headers.get("retry-after")?.trim();
-    let wait = if asked.bytes().all(|byte| byte.is_ascii_digit()) {
-        SignedDuration::from_secs(asked.parse().ok()?)
+    let value = headers.get("retry-after")?.trim();
+    let wait = if value.bytes().all(|byte| byte.is_ascii_digit()) {
+        SignedDuration::from_secs(value.parse().ok()?)
     } else {
         let date = |text: &str| rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok();
-        date(asked)?.duration_since(date(headers.get("date")?)?)
+        date(value)?.duration_since(date(headers.get("date")?)?)
     };
-    wait.is_positive().then_some(wait.min(WAIT_AT_MOST))
+    wait.is_positive().then_some(wait.min(MAX_WAIT))
 }
 
-fn prepare(call: Call<'_>) -> Result<HttpRequest, Box<dyn Error + Send + Sync>> {
+fn build_request(call: Call<'_>) -> Result<HttpRequest, Box<dyn Error + Send + Sync>> {
     let has_body = !call.body.is_empty();
     let mut request = HttpRequest::new(SdkBody::from(call.body));
     request.set_method(call.method)?;
@@ -123,11 +128,12 @@ pub(crate) mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// A peer that takes one request and answers these bytes. Gives its base URL and, later, the request.
-    pub(crate) async fn peer(answer: &str) -> (String, tokio::task::JoinHandle<String>) {
+    /// A fake peer that accepts one request and responds with these bytes. Returns its base URL and a handle that
+    /// resolves to the request.
+    pub(crate) async fn peer(response: &str) -> (String, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let answer = answer.to_owned();
+        let response = response.to_owned();
         let request = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = Vec::new();
@@ -144,19 +150,19 @@ pub(crate) mod tests {
                     }
                 }
             }
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.write_all(response.as_bytes()).await.unwrap();
             String::from_utf8(request).unwrap()
         });
         (url, request)
     }
 
-    /// An HTTP answer.
-    pub(crate) fn answer(status: &str, body: &str) -> String {
-        answer_with(status, "", body)
+    /// The bytes of an HTTP response.
+    pub(crate) fn response(status: &str, body: &str) -> String {
+        response_with(status, "", body)
     }
 
-    /// An HTTP answer with more headers, each with the end of its line.
-    pub(crate) fn answer_with(status: &str, headers: &str, body: &str) -> String {
+    /// The bytes of an HTTP response with additional headers, each of which ends with a line break.
+    pub(crate) fn response_with(status: &str, headers: &str, body: &str) -> String {
         let length = body.len();
         format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
     }
@@ -172,15 +178,15 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn what_brings_no_answer() {
+    async fn a_call_without_a_complete_response_is_an_error() {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let nobody = format!("http://{}", closed.local_addr().unwrap());
+        let refusing = format!("http://{}", closed.local_addr().unwrap());
         drop(closed);
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let no_tls = format!("https://{}", silent.local_addr().unwrap());
         tokio::spawn(async move { drop(silent.accept().await) });
         for url in [
-            nobody.as_str(),
+            refusing.as_str(),
             no_tls.as_str(),
             "http://no-such-host.invalid",
             "no address",
@@ -195,26 +201,26 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn any_status_is_a_reply() {
-        let (url, request) = peer(&answer("503 Busy", "<html>")).await;
+    async fn a_response_with_any_status_code_is_returned() {
+        let (url, request) = peer(&response("503 Busy", "<html>")).await;
         let reply = get(&url).await.ok().unwrap();
         assert_eq!((reply.status, &reply.body[..]), (503, &b"<html>"[..]));
         assert!(request.await.unwrap().starts_with("GET / HTTP/1.1\r\n"));
     }
 
     #[tokio::test]
-    async fn an_endless_answer_is_cut() {
-        let endless = "x".repeat(ANSWER_AT_MOST + 1);
-        let (url, _) = peer(&answer("200 OK", &endless)).await;
+    async fn a_response_that_is_too_large_is_an_error() {
+        let endless = "x".repeat(MAX_RESPONSE + 1);
+        let (url, _) = peer(&response("200 OK", &endless)).await;
         assert_eq!(get(&url).await.err(), Some(NoResponse));
     }
 
     #[tokio::test]
-    async fn a_status_that_is_no_success_needs_no_body() {
-        let endless = answer_with("503 Busy", "retry-after: 7\r\n", &"x".repeat(ANSWER_AT_MOST + 1));
+    async fn a_failure_needs_no_readable_body() {
+        let endless = response_with("503 Busy", "retry-after: 7\r\n", &"x".repeat(MAX_RESPONSE + 1));
         let broken = "HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 9\r\n\r\nhalf";
-        for answer in [endless.as_str(), broken] {
-            let (url, _) = peer(answer).await;
+        for response in [endless.as_str(), broken] {
+            let (url, _) = peer(response).await;
             let reply = get(&url).await.ok().unwrap();
             let wait = Some(SignedDuration::from_secs(7));
             assert_eq!((reply.status, reply.retry_after), (503, wait));
@@ -222,10 +228,10 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn how_long_a_peer_asks_us_to_wait() {
+    async fn retry_after_is_read_as_seconds_or_a_date() {
         const NOON: &str = "date: Sun, 22 Nov 2026 12:00:00 GMT\r\n";
         let day = 24 * 60 * 60;
-        for (status, asked, seconds) in [
+        for (status, value, seconds) in [
             ("503 Busy", "120", Some(120)),
             ("429 Too Many", " 1 ", Some(1)),
             ("401 Who", "5", Some(5)),
@@ -245,14 +251,14 @@ pub(crate) mod tests {
             ("503 Busy", "Tue, 22 Nov 2033 12:00:00 GMT", Some(day)),
             ("503 Busy", "2026-11-22T12:02:00Z", None),
         ] {
-            let headers = format!("{NOON}retry-after: {asked}\r\n");
-            let (url, _) = peer(&answer_with(status, &headers, "{}")).await;
+            let headers = format!("{NOON}retry-after: {value}\r\n");
+            let (url, _) = peer(&response_with(status, &headers, "{}")).await;
             let wait = get(&url).await.ok().unwrap().retry_after;
-            assert_eq!(wait.map(|wait| wait.as_secs()), seconds, "{status} {asked}");
+            assert_eq!(wait.map(|wait| wait.as_secs()), seconds, "{status} {value}");
         }
-        // A date says nothing where the peer does not tell what time it is there.
+        // Without a `Date` header, a date is ignored.
         let headers = "retry-after: Tue, 22 Nov 2033 12:00:00 GMT\r\n";
-        let (url, _) = peer(&answer_with("503 Busy", headers, "")).await;
+        let (url, _) = peer(&response_with("503 Busy", headers, "")).await;
         assert_eq!(get(&url).await.ok().unwrap().retry_after, None);
     }
 }

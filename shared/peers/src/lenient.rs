@@ -1,5 +1,5 @@
-//! How peers' JSON is read where they do not keep to their own standard. A fact is worth more than its decoration: what may be
-//! absent is absent too where it is `null` or cannot be read.
+//! Reads the JSON of peers that deviate from the standard. An optional field that is `null` or cannot be read counts as
+//! absent, so that it does not hide the rest of the body.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -8,16 +8,16 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// Reads a peer's body: a byte order mark before it is dropped, and of a field that is there twice the last one counts.
+/// Reads the JSON body of a peer. A leading byte order mark is dropped. If a field occurs twice, the last one counts.
 ///
 /// # Errors
-/// When it is not JSON, or not what is asked.
+/// When the body is not JSON or not a `T`.
 pub fn read_json<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     serde_json::from_value(serde_json::from_slice(body)?)
 }
 
-/// A text, or a number as a text.
+/// The value as a text, if it is a text or a number.
 pub(crate) fn as_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -26,13 +26,14 @@ pub(crate) fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-/// A text that is not blank, or a number as a text.
+/// The value as a text, if it is a number or a text that is not blank.
 pub(crate) fn as_id(value: &Value) -> Option<String> {
     as_text(value).filter(|text| !text.trim().is_empty())
 }
 
-/// A date and time where it is plain: RFC 3339, without an offset (then it is UTC), with a space for the `T`, or seconds or
-/// milliseconds since 1970 as a number or in digits. None before 1971: such is how programs write that they have no date.
+/// The value as a date and time, if it is unambiguous: RFC 3339, possibly without an offset (then it is UTC) or with a
+/// space instead of the `T`; or the seconds or milliseconds since 1970, as a number or as digits. A date before 1971
+/// counts as absent, because programs without a date write such values.
 pub(crate) fn as_date(value: &Value) -> Option<Timestamp> {
     let date = match value {
         Value::Number(number) => since_1970(number.as_f64()?),
@@ -48,42 +49,47 @@ pub(crate) fn as_date(value: &Value) -> Option<Timestamp> {
     date.filter(|date| date.as_second() >= 365 * 24 * 60 * 60)
 }
 
-/// What is above 10^11 are milliseconds: seconds would be after the year 5000.
+/// Numbers above 10^11 are milliseconds: as seconds, they would be after the year 5000.
 fn since_1970(number: f64) -> Option<Timestamp> {
     let milliseconds = if number > 1e11 { number } else { number * 1000.0 };
     Timestamp::from_millisecond(milliseconds.round() as i64).ok()
 }
 
-/// A date with a time and nothing else. One with the name of a zone is not plain, nor is a day alone.
+/// Reads a date with a time and nothing else: neither a day alone nor the name of a time zone.
 fn without_offset(text: &str) -> Option<Timestamp> {
     let plain = text.contains(':') && !text.contains('[');
     let date: DateTime = plain.then(|| text.parse().ok()).flatten()?;
     TimeZone::UTC.to_timestamp(date).ok()
 }
 
-/// Small letters of a word alone, so that `IN_PROGRESS` and `in progress` are `inProgress`.
+/// The ASCII letters of a word in lower case, so that `IN_PROGRESS`, `in progress` and `inProgress` are equal.
 pub(crate) fn letters(word: &str) -> String {
     let letters = word.chars().filter(char::is_ascii_alphabetic);
     letters.map(|letter| letter.to_ascii_lowercase()).collect()
 }
 
+/// For a required text.
 pub(crate) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let value = Value::deserialize(from)?;
     as_text(&value).ok_or_else(|| D::Error::custom("expected a text"))
 }
 
+/// For a text that is empty if absent.
 pub(crate) fn text_or_empty<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(maybe_text(from)?.unwrap_or_default())
 }
 
+/// For an optional text.
 pub(crate) fn maybe_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(as_text(&Value::deserialize(from)?))
 }
 
+/// For an optional date.
 pub(crate) fn maybe_date<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
     Ok(as_date(&Value::deserialize(from)?))
 }
 
+/// For an optional value of any type.
 pub(crate) fn maybe<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -92,6 +98,7 @@ where
     Ok(serde_json::from_value(Value::deserialize(from)?).ok())
 }
 
+/// For a value that has its default if absent.
 pub(crate) fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -100,7 +107,7 @@ where
     Ok(maybe(from)?.unwrap_or_default())
 }
 
-/// A list without those of its entries that cannot be read; an object alone is the list of it.
+/// For a list. Entries that cannot be read are left out, and a single object counts as a list of one entry.
 pub(crate) fn list<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -121,7 +128,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn dates_are_read_where_they_are_plain() {
+    fn unambiguous_dates_are_read() {
         const DATE: &str = "2026-11-22T14:05:10Z";
         for (value, expected) in [
             (json!("2026-11-22T14:05:10Z"), Some(DATE)),
@@ -162,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_read_with_its_mark_and_its_repeated_fields() {
+    fn a_byte_order_mark_and_repeated_fields_are_accepted() {
         for (body, expected) in [
             ("7", Some(json!(7))),
             ("\u{feff}7", Some(json!(7))),

@@ -1,4 +1,5 @@
-//! The two peers on the wire: the SM-DP+ (ES2+) and the network (TMF641). What an answer means for a swap is not here.
+//! The clients of the two peers, the SM-DP+ (ES2+) and the mobile network (TMF641), and the JSON bodies of both
+//! protocols. When to call a peer is not here.
 
 mod access;
 pub mod es2plus;
@@ -14,7 +15,7 @@ pub use lenient::read_json;
 pub use response::{FailureClass, Peer, TransientFailure};
 pub use tmf641::{NewOrder, Order, OrderState, OrderingError, ServiceOrdering};
 
-/// The connector to a peer that is shown nothing.
+/// A connector without a client certificate and without a token.
 pub fn connector() -> aws_smithy_runtime_api::client::http::SharedHttpConnector {
     Access::default().connector()
 }

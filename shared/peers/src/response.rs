@@ -1,44 +1,34 @@
-//! What each answer of a peer means: the peer took the call, refused it, or said nothing about it.
+//! The meaning of each response of a peer: the peer accepted the call, rejected it, or did neither.
 
 use std::fmt;
 
 pub use domain::Peer;
+use domain::named_enum;
 use jiff::SignedDuration;
 
-/// How a call failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FailureClass {
-    /// 401.
-    Unauthorized,
-    /// 403.
-    Forbidden,
-    /// 429.
-    Throttled,
-    /// Any other 3xx or 4xx, or a `Failed` of ES2+.
-    Refused,
-    /// 5xx.
-    Failed,
-    /// A success whose body cannot be read.
-    Unreadable,
-    /// No answer, or one that broke off.
-    Unanswered,
+named_enum! {
+    /// How a call failed. The names are those of the metrics and the timeline.
+    #[derive(Hash)]
+    pub enum FailureClass {
+        /// 401.
+        Unauthorized = "unauthorized",
+        /// 403.
+        Forbidden = "forbidden",
+        /// 429.
+        Throttled = "throttled",
+        /// Any other 3xx or 4xx, or `Failed` or `Expired` in ES2+.
+        Refused = "refused",
+        /// 5xx.
+        Failed = "failed",
+        /// A success whose body cannot be read.
+        Unreadable = "unreadable",
+        /// No response, or an incomplete one.
+        Unanswered = "unanswered",
+    }
 }
 
 impl FailureClass {
-    /// As metrics and the timeline name it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
-            Self::Throttled => "throttled",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-            Self::Unreadable => "unreadable",
-            Self::Unanswered => "unanswered",
-        }
-    }
-
-    /// The class of a status that is no success, or of a success that the protocol does not have.
+    /// The class of a status code that is not a success, or not a success of the protocol.
     fn of_status(status: u16) -> Self {
         match status {
             401 => Self::Unauthorized,
@@ -51,22 +41,23 @@ impl FailureClass {
     }
 }
 
-/// An answer, or none, that speaks of us or of the way to the peer, not of the order: the call is to be made again later.
-/// It may have been carried out.
+/// A call that decided nothing about the order: there was no response, or one that concerns our access or the
+/// transport. The call has to be retried later. It may have been carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct TransientFailure {
-    /// Who was called.
+    /// The peer that was called.
     pub peer: Peer,
     /// How the call failed.
     pub class: FailureClass,
-    /// `503`, `8.2.5/3.7`, `no answer`: our own words and digits, never a peer's text, so that it can be logged and shown.
+    /// `503`, `8.2.5/3.7` or `no answer`: always our own words and digits, never a peer's text, so it is safe to log
+    /// and to show.
     pub detail: String,
-    /// How long the peer asks us to wait, at most 24 hours.
+    /// How long the peer wants us to wait, at most 24 hours.
     pub retry_after: Option<SignedDuration>,
 }
 
 impl TransientFailure {
-    pub(crate) fn unanswered(peer: Peer) -> Self {
+    pub(crate) fn no_response(peer: Peer) -> Self {
         Self {
             peer,
             class: FailureClass::Unanswered,
@@ -113,28 +104,29 @@ impl fmt::Display for TransientFailure {
     }
 }
 
-/// A pair of codes as the timeline shows it: `8.2.1/3.9`.
+/// A pair of ES2+ codes in the format of the timeline: `8.2.1/3.9`.
 pub(crate) fn codes(subject: &str, reason: &str) -> String {
     format!("{subject}/{reason}")
 }
 
-/// What a status of the network means.
+/// The meaning of a status code of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NetworkStatus {
-    /// Carried out: the body tells.
+    /// Carried out. The body has the details.
     Accepted,
-    /// The order is at fault.
+    /// The order is invalid.
     Rejected,
-    /// The network has such an order already, or it is not in the state that the call needs.
+    /// The network already has such an order, or the order is not in the state that the call requires.
     Conflict,
     /// There is no such order.
     NotFound,
-    /// Nothing about the order.
+    /// The response says nothing about the order.
     Transient,
 }
 
 impl NetworkStatus {
-    /// A look (`GET`) can refuse nothing, and only there 404 speaks of the order: elsewhere it speaks of the address.
+    /// The meaning of `status` for a call with this HTTP method. A `GET` cannot be rejected. Only for a `GET`, 404
+    /// concerns the order; for other methods it concerns the URL.
     pub(crate) fn to(method: &str, status: u16) -> Self {
         match (method, status) {
             (_, 200..300) => Self::Accepted,
@@ -147,8 +139,8 @@ impl NetworkStatus {
     }
 }
 
-/// The pairs of subject and reason that ES2+ has (SGP.22 section 5.2.6 and the functions of 5.3). A pair that is not here
-/// says nothing that we could act on.
+/// The pairs of subject and reason code that ES2+ defines (SGP.22 sections 5.2.6 and 5.3). Other pairs say nothing that
+/// we could act on.
 const KNOWN: [(&str, &[&str]); 9] = [
     ("8.1", &["4.8", "6.1"]),
     ("8.1.1", &["2.2", "3.9", "3.10"]),
@@ -161,8 +153,9 @@ const KNOWN: [(&str, &[&str]); 9] = [
     ("8.8.5", &["4.10", "6.4"]),
 ];
 
-/// Whether a `Failed` or `Expired` with these codes refuses the order. If not, it may be taken later: no profile of the
-/// type is left (8.2.5/3.7), the SM-DS is at fault (8.9), or nobody knows what the pair means.
+/// Whether a `Failed` or `Expired` with these codes is a final rejection of the order. If not, the order may be
+/// accepted later: no profile of the type is available (8.2.5/3.7), the SM-DS failed (8.9), or the meaning of the pair
+/// is unknown.
 pub(crate) fn is_final(subject: &str, reason: &str) -> bool {
     let known = KNOWN
         .iter()

@@ -1,4 +1,4 @@
-//! The TMF641 client (TM Forum Service Ordering Management API v4.1). When to call what is not here.
+//! The client of TMF641 (TM Forum Service Ordering Management API v4.1). When to make which call is not here.
 
 mod wire;
 
@@ -17,34 +17,35 @@ use crate::http::{Call, NoResponse, Reply, exchange};
 use crate::lenient::{as_id, as_text, read_json};
 use crate::response::{FailureClass, NetworkStatus, Peer, TransientFailure};
 
-/// Where every TMF641 resource is, in both directions.
+/// Path of all TMF641 resources, the network's and ours.
 pub const PATH: &str = "/tmf-api/serviceOrdering/v4";
 
-/// Where the network tells of a change, below [`PATH`].
+/// Path of the listener for events of the network, below [`PATH`].
 pub const LISTENER: &str = "/listener/serviceOrderStateChangeEvent";
 
-/// Asks for the events that settle an order. Others tell nothing that the answers to our own calls do not tell; a network
-/// that does not know the query sends them all the same.
+/// Query that subscribes to the events that settle an order. Other events say nothing that the responses to our own
+/// calls do not say. A network that does not support the query sends all events.
 pub const SETTLED: &str =
     "eventType=ServiceOrderStateChangeEvent&event.serviceOrder.state=completed,failed,rejected,cancelled,partial";
 
-/// Why a call was not surely carried out.
+/// Why a call was not certainly carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderingError {
-    /// The network refuses the order: 400 or 422.
-    #[error("refused by the network: status {status}")]
+    /// The network rejected the order: 400 or 422.
+    #[error("the network rejected the order: status {status}")]
     Rejected {
-        /// The HTTP status.
+        /// The HTTP status code.
         status: u16,
     },
-    /// 409. To a new order: the network has one with that external id. To others: the order's state has changed.
-    #[error("in conflict with what the network has")]
+    /// 409. For a new order: the network has an order with this external id. For other calls: the state of the order
+    /// has changed.
+    #[error("the order conflicts with the network's state")]
     Conflict,
-    /// The network has no order with this id of its own.
-    #[error("not known to the network")]
+    /// The network has no order with this id.
+    #[error("the network does not know the order")]
     NotFound,
-    /// Nothing about the order: try again later. The call may have been carried out.
-    #[error("the network gave no usable answer: {0}")]
+    /// The call decided nothing about the order and has to be retried later. It may have been carried out.
+    #[error("no usable response from the network: {0}")]
     Transient(TransientFailure),
 }
 
@@ -53,45 +54,45 @@ impl OrderingError {
     pub fn class(&self) -> FailureClass {
         match self {
             Self::Rejected { .. } | Self::Conflict | Self::NotFound => FailureClass::Refused,
-            Self::Transient(not_now) => not_now.class,
+            Self::Transient(failure) => failure.class,
         }
     }
 
-    /// The status, or what else is told of it; never a peer's text.
+    /// The status code or the result in our own words; never a peer's text.
     pub fn detail(&self) -> String {
         match self {
             Self::Rejected { status } => status.to_string(),
             Self::Conflict => "409".to_owned(),
             Self::NotFound => "404".to_owned(),
-            Self::Transient(not_now) => not_now.detail.clone(),
+            Self::Transient(failure) => failure.detail.clone(),
         }
     }
 }
 
 impl From<NoResponse> for OrderingError {
     fn from(_: NoResponse) -> Self {
-        Self::Transient(TransientFailure::unanswered(Peer::Network))
+        Self::Transient(TransientFailure::no_response(Peer::Network))
     }
 }
 
 /// An order that moves a number to another SIM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewOrder<'a> {
-    /// Our name for it, for ever.
+    /// Our id of the order, which never changes.
     pub external_id: &'a ActivationId,
-    /// The number.
+    /// The phone number.
     pub msisdn: &'a Msisdn,
-    /// The SIM it is on.
+    /// The SIM that the number is on.
     pub old_iccid: &'a Iccid,
-    /// The SIM it goes to.
+    /// The SIM that the number moves to.
     pub new_iccid: &'a Iccid,
-    /// That SIM's subscriber identity, when known.
+    /// The subscriber identity of the new SIM, if known.
     pub new_imsi: Option<&'a Imsi>,
-    /// Whether it waits for [`ServiceOrdering::start`] (`startOn: profileInstalled`).
+    /// Whether the network holds the order until [`ServiceOrdering::start`] (`startOn: profileInstalled`).
     pub hold: bool,
 }
 
-/// One network, as its client.
+/// The client of one mobile network.
 #[derive(Debug, Clone)]
 pub struct ServiceOrdering {
     connector: SharedHttpConnector,
@@ -99,7 +100,7 @@ pub struct ServiceOrdering {
 }
 
 impl ServiceOrdering {
-    /// `base_url` is what stands before `/tmf-api`. Certificates are the connector's affair.
+    /// `base_url` is the part of the URL before `/tmf-api`. Certificates and tokens belong to the connector.
     pub fn new(connector: SharedHttpConnector, base_url: &str) -> Self {
         Self {
             connector,
@@ -115,26 +116,26 @@ impl ServiceOrdering {
             Err(OrderingError::NotFound) => return Ok(None),
             sent => sent?,
         };
-        let listed = match readable("GET", &query, &reply)? {
+        let listed = match parse_body("GET", &query, &reply)? {
             Value::Array(orders) => orders,
             Value::Null => Vec::new(),
             alone if as_id(&alone["id"]).or(as_id(&alone["externalId"])).is_some() => {
                 vec![alone]
             }
-            _ => return Err(unreadable("GET", &query)),
+            _ => return Err(unreadable_response("GET", &query)),
         };
-        // A network that does not know the filter lists every order. What is not ours need not be readable.
+        // A network that does not support the filter lists all orders. The orders of others may be unreadable.
         let is_ours = |order: &Value| as_text(&order["externalId"]).as_deref() == Some(external_id.as_str());
         let ours = listed.into_iter().find(is_ours);
-        ours.map(|order| order_of("GET", &query, order)).transpose()
+        ours.map(|order| parse_order("GET", &query, order)).transpose()
     }
 
-    /// The order with this id of the network's.
+    /// The order with this id, which the network assigned.
     pub async fn get(&self, id: &str) -> Result<Order, OrderingError> {
         self.call("GET", &format!("/serviceOrder/{}", encode(id)), &()).await
     }
 
-    /// Places an order. It starts at once unless it is held.
+    /// Places an order. The network starts the order at once unless it is to be held.
     pub async fn place(&self, order: NewOrder<'_>) -> Result<Order, OrderingError> {
         self.call("POST", "/serviceOrder", &wire::create(order)).await
     }
@@ -145,14 +146,15 @@ impl ServiceOrdering {
         self.call("PATCH", &path, &wire::StateUpdate::IN_PROGRESS).await
     }
 
-    /// Asks the network to cancel an order. Whether it does is learnt from its event, or by [`Self::get`].
+    /// Requests the cancellation of an order. The result arrives as an event, or from [`Self::get`].
     pub async fn cancel(&self, id: &str) -> Result<(), OrderingError> {
         let request = CancelServiceOrder::request(id);
         let _ = self.send("POST", "/cancelServiceOrder", &request).await?;
         Ok(())
     }
 
-    /// Registers the base URL below which we serve [`PATH`] and [`LISTENER`], for all events or for those that fit `query`.
+    /// Subscribes to events: all events, or those that match `query`. `callback` is the base URL below which we serve
+    /// [`PATH`] and [`LISTENER`].
     pub async fn register(&self, callback: &str, query: Option<&str>) -> Result<(), OrderingError> {
         let subscription = EventSubscription {
             id: None,
@@ -165,7 +167,7 @@ impl ServiceOrdering {
 
     async fn call(&self, method: &'static str, path: &str, request: &impl Serialize) -> Result<Order, OrderingError> {
         let reply = self.send(method, path, request).await?;
-        order_of(method, path, readable(method, path, &reply)?)
+        parse_order(method, path, parse_body(method, path, &reply)?)
     }
 
     async fn send(&self, method: &'static str, path: &str, request: &impl Serialize) -> Result<Reply, OrderingError> {
@@ -184,15 +186,15 @@ impl ServiceOrdering {
         )
         .await?;
         let status = reply.status;
-        let answer = NetworkStatus::to(method, status);
-        match answer {
+        let meaning = NetworkStatus::to(method, status);
+        match meaning {
             NetworkStatus::Accepted => return Ok(reply),
             NetworkStatus::Conflict | NetworkStatus::NotFound => {
-                tracing::info!(method, path, status, "the network refused");
+                tracing::info!(method, path, status, "the network rejected the call");
             }
-            _ => tracing::warn!(method, path, status, "the network refused or failed"),
+            _ => tracing::warn!(method, path, status, "the network rejected the call or failed"),
         }
-        Err(match answer {
+        Err(match meaning {
             NetworkStatus::Rejected => OrderingError::Rejected { status },
             NetworkStatus::Conflict => OrderingError::Conflict,
             NetworkStatus::NotFound => OrderingError::NotFound,
@@ -201,25 +203,27 @@ impl ServiceOrdering {
     }
 }
 
-fn readable(method: &str, path: &str, reply: &Reply) -> Result<Value, OrderingError> {
-    read_json(&reply.body).map_err(|_| unreadable(method, path))
+/// Reads the body of a response as JSON.
+fn parse_body(method: &str, path: &str, reply: &Reply) -> Result<Value, OrderingError> {
+    read_json(&reply.body).map_err(|_| unreadable_response(method, path))
 }
 
-/// An order in an answer has an id.
-fn order_of(method: &str, path: &str, order: Value) -> Result<Order, OrderingError> {
+/// Reads an order of a response. It must have an id.
+fn parse_order(method: &str, path: &str, order: Value) -> Result<Order, OrderingError> {
     let order = order.is_object().then(|| serde_json::from_value::<Order>(order).ok());
     order
         .flatten()
         .filter(|order| !order.id.trim().is_empty())
-        .ok_or_else(|| unreadable(method, path))
+        .ok_or_else(|| unreadable_response(method, path))
 }
 
-fn unreadable(method: &str, path: &str) -> OrderingError {
-    tracing::warn!(method, path, "the network's answer is not of TMF641");
+/// Logs and returns the error for a response that is not TMF641.
+fn unreadable_response(method: &str, path: &str) -> OrderingError {
+    tracing::warn!(method, path, "the network's response is not TMF641");
     OrderingError::Transient(TransientFailure::unreadable(Peer::Network))
 }
 
-/// A network's ids may have slashes and hashes in them.
+/// Encodes a path segment or a query value: ids of a network may contain slashes and hashes.
 fn encode(segment: &str) -> impl std::fmt::Display {
     utf8_percent_encode(segment, NON_ALPHANUMERIC)
 }
@@ -228,7 +232,7 @@ fn encode(segment: &str) -> impl std::fmt::Display {
 mod tests {
     use super::*;
     use crate::connector;
-    use crate::http::tests::{answer, answer_with, peer};
+    use crate::http::tests::{peer, response, response_with};
     use jiff::Timestamp;
     use serde_json::{Value, json};
 
@@ -243,7 +247,8 @@ mod tests {
         ActivationId::parse("A-1").unwrap()
     }
 
-    fn parts(request: &str) -> (&str, Value) {
+    /// The request line without the HTTP version, and the JSON body.
+    fn parse_request(request: &str) -> (&str, Value) {
         let (head, body) = request.split_once("\r\n\r\n").unwrap();
         let line = head.lines().next().unwrap();
         let body = serde_json::from_str(body).unwrap_or(Value::Null);
@@ -255,8 +260,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_order_on_the_wire() {
-        let (url, request) = peer(&answer("201 Created", ORDER)).await;
+    async fn a_new_order_is_sent_as_in_the_standard() {
+        let (url, request) = peer(&response("201 Created", ORDER)).await;
         let (old, new) = (
             Iccid::parse("8931086000000000013").unwrap(),
             Iccid::parse("8931086000000002019").unwrap(),
@@ -277,7 +282,7 @@ mod tests {
         assert_eq!((placed.id.as_str(), placed.state), ("031230/2025", OrderState::Held));
         let request = request.await.unwrap();
         assert_eq!(
-            parts(&request),
+            parse_request(&request),
             (
                 "POST /tmf-api/serviceOrdering/v4/serviceOrder",
                 json!({
@@ -298,7 +303,7 @@ mod tests {
             )
         );
 
-        let (url, request) = peer(&answer("201 Created", ORDER)).await;
+        let (url, request) = peer(&response("201 Created", ORDER)).await;
         client(&url)
             .place(NewOrder {
                 external_id: &id(),
@@ -311,42 +316,42 @@ mod tests {
             .await
             .unwrap();
         let request = request.await.unwrap();
-        let characteristics = &parts(&request).1["serviceOrderItem"][0]["service"]["serviceCharacteristic"];
+        let characteristics = &parse_request(&request).1["serviceOrderItem"][0]["service"]["serviceCharacteristic"];
         assert_eq!(characteristics.as_array().unwrap().len(), 3);
     }
 
     #[tokio::test]
-    async fn the_other_calls_on_the_wire() {
-        let (url, request) = peer(&answer("200 OK", ORDER)).await;
+    async fn the_other_calls_are_sent_as_in_the_standard() {
+        let (url, request) = peer(&response("200 OK", ORDER)).await;
         client(&url).start("031230/2025#5").await.unwrap();
         assert_eq!(
-            parts(&request.await.unwrap()),
+            parse_request(&request.await.unwrap()),
             (
                 "PATCH /tmf-api/serviceOrdering/v4/serviceOrder/031230%2F2025%235",
                 json!({"state": "inProgress"})
             )
         );
-        let (url, request) = peer(&answer("200 OK", ORDER)).await;
+        let (url, request) = peer(&response("200 OK", ORDER)).await;
         client(&url).get("7").await.unwrap();
         let expected = ("GET /tmf-api/serviceOrdering/v4/serviceOrder/7", Value::Null);
-        assert_eq!(parts(&request.await.unwrap()), expected);
+        assert_eq!(parse_request(&request.await.unwrap()), expected);
 
-        let (url, request) = peer(&answer("201 Created", "{}")).await;
+        let (url, request) = peer(&response("201 Created", "{}")).await;
         client(&url).cancel("7").await.unwrap();
         assert_eq!(
-            parts(&request.await.unwrap()),
+            parse_request(&request.await.unwrap()),
             (
                 "POST /tmf-api/serviceOrdering/v4/cancelServiceOrder",
                 json!({"serviceOrder": {"id": "7"}})
             )
         );
-        let (url, request) = peer(&answer("201 Created", "")).await;
+        let (url, request) = peer(&response("201 Created", "")).await;
         client(&format!("{url}/"))
             .register("http://127.0.0.1:9000", Some(SETTLED))
             .await
             .unwrap();
         assert_eq!(
-            parts(&request.await.unwrap()),
+            parse_request(&request.await.unwrap()),
             (
                 "POST /tmf-api/serviceOrdering/v4/hub",
                 json!({
@@ -357,20 +362,24 @@ mod tests {
         );
     }
 
-    /// What `find` gives: an order's id, nothing, or class and detail.
-    async fn check_find(answer: &str, expected: Result<Option<&str>, &str>) {
-        let (url, request) = peer(answer).await;
+    /// Checks the result of `find`: the id of an order, nothing, or the class and detail of an error.
+    async fn check_find(response: &str, expected: Result<Option<&str>, &str>) {
+        let (url, request) = peer(response).await;
         let found = client(&url).find(&id()).await;
         let found = found.map(|order| order.map(|order| order.id));
         let expected = expected.map(|id| id.map(str::to_owned));
-        assert_eq!(found.map_err(told), expected.map_err(str::to_owned), "{answer}");
         assert_eq!(
-            parts(&request.await.unwrap()).0,
+            found.map_err(describe_error),
+            expected.map_err(str::to_owned),
+            "{response}"
+        );
+        assert_eq!(
+            parse_request(&request.await.unwrap()).0,
             "GET /tmf-api/serviceOrdering/v4/serviceOrder?externalId=A%2D1"
         );
     }
 
-    fn told(error: OrderingError) -> String {
+    fn describe_error(error: OrderingError) -> String {
         match &error {
             OrderingError::Rejected { status } => format!("order refused {status}"),
             OrderingError::Conflict => "conflict".to_owned(),
@@ -380,7 +389,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn finding_takes_only_the_order_that_is_ours() {
+    async fn find_returns_only_our_order() {
         let other = ORDER.replace("A-1", "A-2");
         let found = Ok(Some("031230/2025"));
         for (body, expected) in [
@@ -393,7 +402,7 @@ mod tests {
             (format!("[{other},{ORDER}]"), found),
             (format!("\u{feff}[{ORDER}]"), found),
             (ORDER.to_owned(), found),
-            // Of an order that is not ours nothing need be readable.
+            // An order that is not ours may be unreadable.
             (
                 format!(r#"[{{"id":{{}},"externalId":"A-2","state":[]}},null,{ORDER}]"#),
                 found,
@@ -413,16 +422,16 @@ mod tests {
             (String::new(), Err("unreadable unreadable")),
             ("7".to_owned(), Err("unreadable unreadable")),
         ] {
-            check_find(&answer("200 OK", &body), expected).await;
+            check_find(&response("200 OK", &body), expected).await;
         }
-        check_find(&answer("204 No Content", ""), Ok(None)).await;
-        check_find(&answer("404 Not Found", "<html>"), Ok(None)).await;
+        check_find(&response("204 No Content", ""), Ok(None)).await;
+        check_find(&response("404 Not Found", "<html>"), Ok(None)).await;
     }
 
     #[tokio::test]
-    async fn what_each_status_is() {
-        // What is told of a look by id, and of the three calls that change something.
-        for (status, look, change) in [
+    async fn each_status_code_has_one_meaning() {
+        // The error of `get`, and the error of the three calls that change something.
+        for (status, lookup, change) in [
             ("400 Bad Request", "refused 400", "order refused 400"),
             ("422 Unprocessable", "refused 422", "order refused 422"),
             ("409 Conflict", "refused 409", "conflict"),
@@ -444,13 +453,13 @@ mod tests {
             ("504 Late", "failed 504", "failed 504"),
         ] {
             for call in ["find", "get", "place", "start", "cancel"] {
-                let answered = answered(call, &answer(status, "<html>")).await;
+                let result = call_once(call, &response(status, "<html>")).await;
                 let expected = match call {
                     "find" if status.starts_with("404") => Ok(()),
-                    "find" | "get" => Err(look.to_owned()),
+                    "find" | "get" => Err(lookup.to_owned()),
                     _ => Err(change.to_owned()),
                 };
-                assert_eq!(answered.map_err(told), expected, "{call} {status}");
+                assert_eq!(result.map_err(describe_error), expected, "{call} {status}");
             }
         }
         for body in [
@@ -464,20 +473,20 @@ mod tests {
             r#"{"id":" "}"#,
         ] {
             for call in ["get", "place", "start"] {
-                let answered = answered(call, &answer("200 OK", body)).await;
+                let result = call_once(call, &response("200 OK", body)).await;
                 let expected = Err("unreadable unreadable".to_owned());
-                assert_eq!(answered.map_err(told), expected, "{call} {body}");
+                assert_eq!(result.map_err(describe_error), expected, "{call} {body}");
             }
-            assert_eq!(answered("cancel", &answer("200 OK", body)).await, Ok(()));
+            assert_eq!(call_once("cancel", &response("200 OK", body)).await, Ok(()));
         }
-        let nowhere = client("http://no-such-host.invalid");
-        let nobody = nowhere.get("7").await.map_err(told);
-        assert_eq!(nobody, Err("unanswered no answer".to_owned()));
+        let unreachable = client("http://no-such-host.invalid");
+        let result = unreachable.get("7").await.map_err(describe_error);
+        assert_eq!(result, Err("unanswered no answer".to_owned()));
     }
 
-    /// Makes one call to a peer that answers this.
-    async fn answered(call: &str, answer: &str) -> Result<(), OrderingError> {
-        let (url, _) = peer(answer).await;
+    /// Makes one call to a peer that sends this response.
+    async fn call_once(call: &str, response: &str) -> Result<(), OrderingError> {
+        let (url, _) = peer(response).await;
         let client = client(&url);
         let iccid = Iccid::parse("8931086000000000013").unwrap();
         match call {
@@ -501,14 +510,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_network_may_ask_us_to_wait() {
+    async fn a_network_can_request_a_wait() {
         for status in ["503 Busy", "429 Too Many", "401 Who", "404 Not Found"] {
-            let answer = answer_with(status, "retry-after: 9\r\n", "");
-            let Err(OrderingError::Transient(not_now)) = answered("start", &answer).await else {
-                panic!("{status} speaks of no order");
+            let response = response_with(status, "retry-after: 9\r\n", "");
+            let Err(OrderingError::Transient(failure)) = call_once("start", &response).await else {
+                panic!("{status} decides something");
             };
             let wait = jiff::SignedDuration::from_secs(9);
-            assert_eq!((not_now.peer, not_now.retry_after), (Peer::Network, Some(wait)));
+            assert_eq!((failure.peer, failure.retry_after), (Peer::Network, Some(wait)));
         }
     }
 
@@ -570,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_its_letters() {
+    fn only_the_letters_of_a_state_count() {
         use OrderState::*;
         for (word, expected) in [
             ("acknowledged", Acknowledged),
@@ -602,7 +611,7 @@ mod tests {
     }
 
     #[test]
-    fn partial_is_what_its_one_item_is() {
+    fn a_partial_order_with_one_item_has_its_state() {
         for (state, items, expected) in [
             ("partial", r#"[{"state":"completed"}]"#, OrderState::Completed),
             ("partial", r#"[{"state":"failed"}]"#, OrderState::Failed),
@@ -637,7 +646,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_an_event_is_read_wherever_it_stands() {
+    fn the_order_of_an_event_is_found_at_any_place() {
         let order = json!({"id": "7", "externalId": "A-1", "state": "Completed"});
         let whole = Some(("7", Some("A-1"), OrderState::Completed));
         let id_alone = Some(("7", None, OrderState::Unknown));
@@ -689,8 +698,8 @@ mod tests {
         ] {
             let event = serde_json::from_value::<ServiceOrderStateChangeEvent>(body.clone()).ok();
             let read = event.as_ref().map(ServiceOrderStateChangeEvent::order);
-            let told = read.map(|o| (o.id.as_str(), o.external_id.as_deref(), o.state));
-            assert_eq!(told, expected, "{body}");
+            let found = read.map(|o| (o.id.as_str(), o.external_id.as_deref(), o.state));
+            assert_eq!(found, expected, "{body}");
             if let Some(event) = event {
                 let written = serde_json::to_value(&event).unwrap();
                 assert_eq!(

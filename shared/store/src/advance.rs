@@ -1,35 +1,35 @@
-//! Moves of a swap that stands: each is conditioned on the version that was read.
+//! Writes each step of a swap or mail that exists, on the condition that the row still has the version that was read.
+//! How a swap begins is in `begin`.
 
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::builders::UpdateBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::builders::{PutBuilder, UpdateBuilder};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use domain::{Activation, Delivery, Sim, SimFate, SimState};
 
-use jiff::Timestamp;
+use crate::attributes::{Item, millis, number, sortable, text};
+use crate::transaction::{ATTEMPTS, backoff, condition_failed, put, update};
+use crate::{Store, StoreError, StoredSwap, SwapSecrets, keys, rows};
 
-use crate::item::{self, Item};
-use crate::transaction::{TRIES, failed, pause, put, text, update};
-use crate::{Store, StoreError, StoredSwap, SwapSecrets};
-
-/// What became of a move.
+/// The result of writing a step of a swap or mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Saved {
-    /// It stands.
+    /// The step is written.
     Written,
-    /// Somebody moved first: read again.
+    /// Nothing is written: the row has changed since it was read. Read the row again.
     Stale,
-    /// The swap is as it was read, but the line or a SIM is not what it has to be.
+    /// Nothing is written: the swap has not changed, but its line or one of its SIMs is not in the state that the step
+    /// requires.
     Contradicted,
 }
 
 impl Store {
-    /// Writes what a fact made of a swap.
+    /// Writes a swap after a fact was applied to it.
     pub async fn save(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
         self.put_version(next_row(before, after), before.activation.version)
             .await
     }
 
-    /// Writes that a swap's secrets are erased.
+    /// Writes a swap without its secrets.
     pub async fn save_erased(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
         let bare = StoredSwap {
             secrets: SwapSecrets::default(),
@@ -38,7 +38,7 @@ impl Store {
         self.save(&bare, after).await
     }
 
-    /// Writes a swap and its mails without whatever names a person.
+    /// Writes a swap and its mails without secrets and without anything that identifies a person.
     pub async fn save_anonymous(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
         let bare = StoredSwap {
             caller: String::new(),
@@ -46,19 +46,16 @@ impl Store {
             ..before.clone()
         };
         let row = next_row(&bare, after);
-        let mut writes = vec![put(self.put_in_transaction(row.clone(), before.activation.version)?)];
+        let mut writes = vec![put(self.put_next_version(row.clone(), before.activation.version))?];
         for mail in &before.deliveries {
-            let mail_row = item::from_delivery(&mail.anonymised());
-            writes.push(put(self.put_in_transaction(mail_row, mail.version)?));
+            let mail_row = rows::from_delivery(&mail.anonymised());
+            writes.push(put(self.put_next_version(mail_row, mail.version))?);
         }
-        Ok(match self.commit(row, writes).await? {
-            // A mail that was reported on meanwhile: all is read again.
-            Saved::Contradicted => Saved::Stale,
-            saved => saved,
-        })
+        // A mail may have changed since it was read, for example by a report.
+        Ok(contradicted_as_stale(self.commit(row, writes).await?))
     }
 
-    /// Writes what a fact made of a swap, and with it a mail that is to be sent.
+    /// Writes a swap after a fact was applied to it, together with a mail to be sent.
     pub async fn save_with_mail(
         &self,
         before: &StoredSwap,
@@ -66,17 +63,14 @@ impl Store {
         mail: &Delivery,
     ) -> Result<Saved, StoreError> {
         let row = next_row(before, after);
-        let mail = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(item::from_delivery(mail)))
-            .condition_expression("attribute_not_exists(pk)")
-            .build()
-            .map_err(|error| StoreError::Refused(error.into()))?;
-        let swap = self.put_in_transaction(row.clone(), before.activation.version)?;
-        refuse_contradiction(self.commit(row, vec![put(swap), put(mail)]).await?)
+        let writes = vec![
+            put(self.put_next_version(row.clone(), before.activation.version))?,
+            put(self.put_new_row(rows::from_delivery(mail)))?,
+        ];
+        contradicted_as_error(self.commit(row, writes).await?)
     }
 
-    /// Writes that a swap ended well: the line is on the new SIM and free for another swap, the old SIM is used up.
+    /// Writes that a swap ended in DONE: the line has the new SIM and no open swap, and the old SIM is disabled.
     pub async fn finish_done(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
         let line = self
             .move_line(
@@ -89,21 +83,19 @@ impl Store {
         let new_sim = self
             .activate_new_sim(after)
             .condition_expression("holder = :swap")
-            .expression_attribute_values(":swap", text(item::activation_pk(&after.id)));
+            .expression_attribute_values(":swap", text(keys::activation_pk(&after.id)));
         let updates = [line, new_sim, self.disable_old_sim(after)];
-        refuse_contradiction(self.finish(before, after, updates.into()).await?)
+        contradicted_as_error(self.finish(before, after, updates).await?)
     }
 
-    /// Writes that a swap which had ended in ERROR is done after all, for the network has moved its number. It is
-    /// contradicted if the line has another swap or another SIM by now, or the new SIM another holder.
+    /// Writes that a swap which had ended in ERROR is DONE, because the network has moved the number. The result is
+    /// `Contradicted` if the line has an open swap or another SIM, or if the new SIM has another holder.
     pub async fn finish_late(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
-        let line = self.line(&after.subscription).await?;
-        let kept = line.and_then(|line| line.line.kept(after.kind).cloned());
-        let takes_kept = kept.is_some_and(|kept| kept.iccid == after.new_sim);
+        let takes_kept = self.line_keeps_new_sim(after).await?;
         let mut remove = "lastSwap, lastCaller, lastRequest".to_owned();
         let mut condition = "attribute_not_exists(swap) AND sim = :old".to_owned();
         if takes_kept {
-            let [kept, from] = item::kept_names(after.kind);
+            let [kept, from] = rows::kept_sim_attributes(after.kind);
             remove += &format!(", {kept}, {from}");
             condition += &format!(" AND {kept} = :new");
         }
@@ -113,20 +105,18 @@ impl Store {
         } else {
             "attribute_exists(pk) AND attribute_not_exists(holder)"
         });
-        let updates = [line, new_sim, self.disable_old_sim(after)];
-        self.finish(before, after, updates.into()).await
+        self.finish(before, after, [line, new_sim, self.disable_old_sim(after)])
+            .await
     }
 
-    /// Writes that the network has moved a swap's number after its end, and that line and SIMs do not follow. The new SIM goes
-    /// to nobody any more, unless somebody has it already.
+    /// Writes that the network has moved the number after the swap's end, and that line and SIMs stay as they are. The
+    /// new SIM is disabled if it is free.
     pub async fn save_disputed(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
-        let line = self.line(&after.subscription).await?;
-        let kept = line.and_then(|line| line.line.kept(after.kind).cloned());
-        let is_kept = kept.is_some_and(|kept| kept.iccid == after.new_sim);
+        let is_kept = self.line_keeps_new_sim(after).await?;
         let line = self
-            .update_of(item::line_key(&after.subscription))
+            .update_row(keys::line_key(&after.subscription))
             .expression_attribute_values(":swap", text(after.id.as_str()));
-        let [kept, from] = item::kept_names(after.kind);
+        let [kept, from] = rows::kept_sim_attributes(after.kind);
         let line = if is_kept {
             line.update_expression(format!("SET disputed = :swap REMOVE {kept}, {from}"))
                 .condition_expression(format!("{kept} = :new"))
@@ -140,29 +130,33 @@ impl Store {
         let sim = sim.ok_or(StoreError::Corrupt("newSim"))?;
         if sim.state == SimState::Free && (is_kept || sim.holder.is_none()) {
             let sim = self
-                .update_of(item::sim_key(&after.new_sim))
+                .update_row(keys::sim_key(&after.new_sim))
                 .update_expression("SET #state = :disabled REMOVE shelf, holder")
                 .expression_attribute_names("#state", "state")
                 .expression_attribute_values(":free", text(SimState::Free.as_str()))
                 .expression_attribute_values(":disabled", text(SimState::Disabled.as_str()));
             updates.push(if is_kept {
-                let line = text(item::line_holder(&after.subscription));
+                let line = text(keys::line_holder(&after.subscription));
                 sim.condition_expression("#state = :free AND holder = :line")
                     .expression_attribute_values(":line", line)
             } else {
                 sim.condition_expression("#state = :free AND attribute_not_exists(holder)")
             });
         }
-        Ok(match self.finish(before, after, updates).await? {
-            // Somebody took the SIM meanwhile: all is read again.
-            Saved::Contradicted => Saved::Stale,
-            saved => saved,
-        })
+        // Another swap may have reserved the SIM since it was read.
+        Ok(contradicted_as_stale(self.finish(before, after, updates).await?))
     }
 
-    /// The line is on the new SIM. `set` and `remove` are what else changes there.
+    /// Whether the new SIM of this swap is kept for the swap's line.
+    async fn line_keeps_new_sim(&self, swap: &Activation) -> Result<bool, StoreError> {
+        let line = self.line(&swap.subscription).await?;
+        let kept = line.as_ref().and_then(|line| line.line.kept_sim(swap.kind));
+        Ok(kept.is_some_and(|kept| kept.iccid == swap.new_sim))
+    }
+
+    /// Gives the line the new SIM. `set` and `remove` are further parts of the update expression.
     fn move_line(&self, after: &Activation, set: &str, remove: &str) -> UpdateBuilder {
-        self.update_of(item::line_key(&after.subscription))
+        self.update_row(keys::line_key(&after.subscription))
             .update_expression(format!(
                 "SET sim = :new, simSince = :since, lastDoneAt = :done{set} REMOVE disputed, {remove}"
             ))
@@ -173,24 +167,24 @@ impl Store {
     }
 
     fn activate_new_sim(&self, after: &Activation) -> UpdateBuilder {
-        self.update_of(item::sim_key(&after.new_sim))
+        self.update_row(keys::sim_key(&after.new_sim))
             .update_expression("SET #state = :activated, holder = :line REMOVE shelf")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":activated", text(SimState::Activated.as_str()))
-            .expression_attribute_values(":line", text(item::line_holder(&after.subscription)))
+            .expression_attribute_values(":line", text(keys::line_holder(&after.subscription)))
     }
 
     fn disable_old_sim(&self, after: &Activation) -> UpdateBuilder {
-        self.update_of(item::sim_key(&after.old_sim))
+        self.update_row(keys::sim_key(&after.old_sim))
             .update_expression("SET #state = :disabled REMOVE holder")
             .condition_expression("holder = :line")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":disabled", text(SimState::Disabled.as_str()))
-            .expression_attribute_values(":line", text(item::line_holder(&after.subscription)))
+            .expression_attribute_values(":line", text(keys::line_holder(&after.subscription)))
     }
 
-    /// Writes that a swap ended badly: the line is free for another swap, and the new SIM has this fate. `new_sim` is how it
-    /// was read.
+    /// Writes that a swap ended in ERROR: the line has no open swap, and `fate` determines what becomes of the new SIM.
+    /// `new_sim` is that SIM as it was read.
     pub async fn finish_error(
         &self,
         before: &StoredSwap,
@@ -199,11 +193,11 @@ impl Store {
         fate: SimFate,
     ) -> Result<Saved, StoreError> {
         let mut line = self
-            .update_of(item::line_key(&after.subscription))
+            .update_row(keys::line_key(&after.subscription))
             .expression_attribute_values(":swap", text(after.id.as_str()));
         let (mut set, mut condition) = (String::new(), "swap = :swap".to_owned());
         if let SimFate::KeptFrom(from) = fate {
-            let [kept, kept_from] = item::kept_names(after.kind);
+            let [kept, kept_from] = rows::kept_sim_attributes(after.kind);
             set = format!("SET {kept} = :new, {kept_from} = :from ");
             condition += &format!(" AND attribute_not_exists({kept})");
             line = line
@@ -214,81 +208,82 @@ impl Store {
             .update_expression(set + "REMOVE swap, swapCaller, swapRequest")
             .condition_expression(condition);
         let sim = self
-            .update_of(item::sim_key(&after.new_sim))
+            .update_row(keys::sim_key(&after.new_sim))
             .condition_expression("holder = :swap")
             .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":swap", text(item::activation_pk(&after.id)));
-        let free = |sim: UpdateBuilder, from| {
+            .expression_attribute_values(":swap", text(keys::activation_pk(&after.id)));
+        let set_free = |sim: UpdateBuilder, from| {
             sim.expression_attribute_values(":free", text(SimState::Free.as_str()))
-                .expression_attribute_values(":from", text(item::sortable(from)))
+                .expression_attribute_values(":from", text(sortable(from)))
         };
-        // One whose codes were shown is assigned to nobody any more.
+        // A SIM whose codes a caller has seen must not be assigned to another line, so it joins no pool.
         let shown = after.codes_shown || new_sim.codes_shown;
-        let shelf = item::free_shelf(new_sim).filter(|_| !shown);
-        let sim = match (fate, shelf) {
-            (SimFate::FreeFrom(from), Some(shelf)) => free(sim, from)
+        let pool = keys::pool_of(new_sim).filter(|_| !shown);
+        let sim = match (fate, pool) {
+            (SimFate::FreeFrom(from), Some(pool)) => set_free(sim, from)
                 .update_expression("SET #state = :free, freeFrom = :from, shelf = :shelf REMOVE holder")
-                .expression_attribute_values(":shelf", text(shelf)),
-            (SimFate::FreeFrom(from), None) => free(sim, from)
+                .expression_attribute_values(":shelf", text(pool)),
+            (SimFate::FreeFrom(from), None) => set_free(sim, from)
                 .update_expression("SET #state = :free, freeFrom = :from, codesShown = :shown REMOVE holder")
                 .expression_attribute_values(":shown", AttributeValue::Bool(shown)),
-            (SimFate::KeptFrom(from), _) => free(sim, from)
+            (SimFate::KeptFrom(from), _) => set_free(sim, from)
                 .update_expression("SET #state = :free, freeFrom = :from, holder = :line")
-                .expression_attribute_values(":line", text(item::line_holder(&after.subscription))),
+                .expression_attribute_values(":line", text(keys::line_holder(&after.subscription))),
             (SimFate::Disabled, _) => sim
                 .update_expression("SET #state = :disabled REMOVE holder")
                 .expression_attribute_values(":disabled", text(SimState::Disabled.as_str())),
         };
-        refuse_contradiction(self.finish(before, after, [line, sim].into()).await?)
+        contradicted_as_error(self.finish(before, after, [line, sim]).await?)
     }
 
+    /// Writes a swap together with these updates of its line and SIMs.
     async fn finish(
         &self,
         before: &StoredSwap,
         after: &Activation,
-        updates: Vec<UpdateBuilder>,
+        updates: impl IntoIterator<Item = UpdateBuilder>,
     ) -> Result<Saved, StoreError> {
         let row = next_row(before, after);
-        let mut writes = vec![put(self.put_in_transaction(row.clone(), before.activation.version)?)];
-        for built in updates {
-            writes.push(update(
-                built.build().map_err(|error| StoreError::Refused(error.into()))?,
-            ));
+        let mut writes = vec![put(self.put_next_version(row.clone(), before.activation.version))?];
+        for line_or_sim in updates {
+            writes.push(update(line_or_sim)?);
         }
         self.commit(row, writes).await
     }
 
-    /// Runs a transaction whose first write is the swap's row.
+    /// Runs a transaction whose first write puts the swap's row, `row`.
     async fn commit(&self, row: Item, writes: Vec<TransactWriteItem>) -> Result<Saved, StoreError> {
         let Some(reasons) = self.transact(writes).await? else {
             return Ok(Saved::Written);
         };
+        // The SDK retried a transaction whose first attempt was written: the row is already this one.
         if reasons[0].item.as_ref() == Some(&row) {
             return Ok(Saved::Written);
         }
-        Ok(if failed(&reasons, 0) {
+        Ok(if condition_failed(&reasons, 0) {
             Saved::Stale
         } else {
             Saved::Contradicted
         })
     }
 
-    /// Writes what a fact made of a mail.
+    /// Writes a mail after a fact was applied to it.
     pub async fn save_delivery(&self, before: &Delivery, after: &Delivery) -> Result<Saved, StoreError> {
-        self.put_version(item::from_delivery(after), before.version).await
+        self.put_version(rows::from_delivery(after), before.version).await
     }
 
+    /// Writes a row, on the condition that it is stored with this version.
     async fn put_version(&self, row: Item, version: u64) -> Result<Saved, StoreError> {
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
-            tries += 1;
+            attempts += 1;
             let sent = self
                 .dynamodb
                 .put_item()
                 .table_name(&self.table)
                 .set_item(Some(row.clone()))
                 .condition_expression("version = :version")
-                .expression_attribute_values(":version", AttributeValue::N(version.to_string()))
+                .expression_attribute_values(":version", number(version))
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
                 .send()
                 .await;
@@ -296,14 +291,15 @@ impl Store {
                 return Ok(Saved::Written);
             };
             return match error.as_service_error() {
-                // A retry inside the SDK meets what its first try wrote: the row is the one we wanted.
-                Some(PutItemError::ConditionalCheckFailedException(now)) if now.item() == Some(&row) => {
+                // The SDK retried a write whose first attempt succeeded: the row is already this one.
+                Some(PutItemError::ConditionalCheckFailedException(stored)) if stored.item() == Some(&row) => {
                     Ok(Saved::Written)
                 }
                 Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(Saved::Stale),
-                // The SDK does not try this again. What is written here is often the only word of a call out.
-                Some(PutItemError::TransactionConflictException(_)) if tries < TRIES => {
-                    tokio::time::sleep(pause(tries)).await;
+                // The SDK does not retry conflicts. The row is often the only record of a call to a peer, so the store
+                // retries them.
+                Some(PutItemError::TransactionConflictException(_)) if attempts < ATTEMPTS => {
+                    tokio::time::sleep(backoff(attempts)).await;
                     continue;
                 }
                 _ => Err(error.into()),
@@ -311,36 +307,35 @@ impl Store {
         }
     }
 
-    pub(crate) fn put_in_transaction(&self, row: Item, version: u64) -> Result<Put, StoreError> {
-        Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(row))
+    /// A put of this row, on the condition that it is stored with this version.
+    pub(crate) fn put_next_version(&self, row: Item, version: u64) -> PutBuilder {
+        self.put_row(row)
             .condition_expression("version = :version")
-            .expression_attribute_values(":version", AttributeValue::N(version.to_string()))
+            .expression_attribute_values(":version", number(version))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .build()
-            .map_err(|error| StoreError::Refused(error.into()))
-    }
-
-    fn update_of(&self, key: Item) -> UpdateBuilder {
-        Update::builder().table_name(&self.table).set_key(Some(key))
     }
 }
 
-fn millis(at: Timestamp) -> AttributeValue {
-    AttributeValue::N(at.as_millisecond().to_string())
-}
-
-/// The swap is as we read it, but a line or a SIM that it holds is not: no repeat will mend that.
-fn refuse_contradiction(saved: Saved) -> Result<Saved, StoreError> {
+/// For a step in which the line or a SIM of an unchanged swap can differ only by an error in the data: retrying would
+/// not help.
+fn contradicted_as_error(saved: Saved) -> Result<Saved, StoreError> {
     match saved {
         Saved::Contradicted => Err(StoreError::Corrupt("holder")),
         saved => Ok(saved),
     }
 }
 
+/// For a step in which another row may have changed since it was read: everything has to be read again.
+fn contradicted_as_stale(saved: Saved) -> Saved {
+    match saved {
+        Saved::Contradicted => Saved::Stale,
+        saved => saved,
+    }
+}
+
+/// The row of a swap after a step.
 pub(crate) fn next_row(before: &StoredSwap, after: &Activation) -> Item {
-    item::from_swap(&StoredSwap {
+    rows::from_swap(&StoredSwap {
         activation: after.clone(),
         ..before.clone()
     })

@@ -1,79 +1,113 @@
-//! Begins a swap for whichever dialect asked it: makes the record, seals its secrets, and finds a SIM that can be had.
+//! Begins a swap for either dialect: chooses its SIM, encrypts its secrets, and writes the swap in one transaction with
+//! its line, its SIM and the record of its idempotency key. Whether the line may be swapped is checked before.
 
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use domain::{Activation, ActivationId, Caller, ConfirmationCode, Iccid, Line, MatchingId, Requested, SwapKind};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::attributes::{Row, sortable, text};
+use crate::transaction::{condition_failed, put, update};
 use crate::{
-    IdempotencyKey, IdempotencyRecord, NewSwap, Store, StoreError, StoredLine, StoredSwap, Submitted, caller_digest,
+    Fingerprint, IdempotencyKey, IdempotencyRecord, Store, StoreError, StoredLine, StoredSwap, SwapSecrets,
+    caller_digest, keys, rows,
 };
 
-/// A swap that is asked and that nothing stands in the way of.
+/// The request for a swap of a line that can be swapped.
 pub struct SwapRequest<'a> {
-    /// Who asks.
+    /// The caller who requests the swap.
     pub caller: &'a Caller,
-    /// Of which line, as it was read.
+    /// The line, as it was read.
     pub line: &'a Line,
-    /// What the line is to move to.
+    /// What the line moves to.
     pub kind: SwapKind,
-    /// The SIM, where the caller named it; else a free one is taken, the one that is kept for the line before all others.
+    /// The SIM, if the caller named one. Without it the store chooses a free SIM, and prefers the one that is kept for
+    /// the line.
     pub sim: Option<&'a Iccid>,
-    /// Whether the caller is shown the SIM's PINs and PUKs.
+    /// Whether the response shows the SIM's PINs and PUKs.
     pub shows_codes: bool,
-    /// What is echoed.
+    /// What the request contains and responses echo.
     pub requested: &'a Requested,
     /// The confirmation code, if there is one.
     pub code: Option<&'a ConfirmationCode>,
-    /// The request in one text that no other request has.
+    /// The request as a text that only equal requests have in common.
     pub request: &'a str,
-    /// The caller's key for it.
+    /// The caller's idempotency key, if there is one.
     pub key: Option<&'a IdempotencyKey>,
-    /// How long the stream has for it before the sweeper looks.
+    /// How long the stream consumer has to claim the swap before the sweeper wakes it.
     pub lease: SignedDuration,
-    /// When it was asked.
+    /// The time of the request.
     pub at: Timestamp,
 }
 
-/// What became of it. All but `Accepted` wrote nothing.
+/// The result of [`Store::begin`]. Only `Accepted` wrote anything.
 pub enum Begun {
-    /// It stands.
+    /// The swap has begun.
     Accepted(Box<Activation>),
-    /// The idempotency key was used in the meantime.
+    /// The idempotency key has been used in the meantime.
     Replayed(IdempotencyRecord),
-    /// The line is not as it was read; this is how it is now, unless it is gone.
+    /// The line has changed since it was read. This is the line as it is stored; `None` if it does not exist any more.
     LineChanged(Option<Box<StoredLine>>),
-    /// There is no such SIM for this line, or none is left.
+    /// The named SIM cannot be used for this line, or no free SIM is left.
     NoSim,
 }
 
+/// What the transaction of a new swap writes.
+struct NewSwap<'a> {
+    /// The swap in its first phase.
+    swap: &'a StoredSwap,
+    /// Fingerprint of the request.
+    request: &'a Fingerprint,
+    /// The caller's idempotency key.
+    key: Option<&'a IdempotencyKey>,
+    /// Whether the SIM is the one that is kept for the line.
+    takes_kept: bool,
+}
+
+/// The result of the transaction. Only `Accepted` wrote anything.
+enum Submitted {
+    /// The swap has begun.
+    Accepted,
+    /// The idempotency key has been used in the meantime.
+    Replayed(IdempotencyRecord),
+    /// The line has changed since it was read. This is the line as it is stored; `None` if it does not exist any more.
+    LineChanged(Option<Box<StoredLine>>),
+    /// The SIM does not exist, is not free, or cannot be used for this line.
+    SimTaken,
+}
+
 impl Store {
-    /// Begins a swap. A SIM that nobody named and that is not kept for the line comes from a page of free ones, tried from a
-    /// random place on, so that callers who come at once do not fight for the first; if all of it is taken by then, a further
-    /// look goes past it.
-    pub async fn begin(&self, ask: &SwapRequest<'_>, random: impl Fn() -> u128) -> Result<Begun, StoreError> {
-        const LOOKS: usize = 2;
-        let id = ActivationId::from_random(ask.at, random());
-        let matching_id = (ask.kind == SwapKind::Esim).then(|| MatchingId::from_random(random()));
-        let request = match ask.code {
-            Some(_) => self.signed_fingerprint(ask.request).await?,
-            None => self.fingerprint(ask.request),
+    /// Begins a swap. `random` returns 128 unpredictable bits.
+    ///
+    /// If the caller named no SIM and none is kept for the line, the store reads a page of free SIMs and tries them
+    /// from a random position, so that concurrent requests do not compete for the same SIM. If all of them have been
+    /// taken in the meantime, the store reads one larger page.
+    pub async fn begin(&self, request: &SwapRequest<'_>, random: impl Fn() -> u128) -> Result<Begun, StoreError> {
+        const PAGES: usize = 2;
+        let id = ActivationId::from_random(request.at, random());
+        let matching_id = (request.kind == SwapKind::Esim).then(|| MatchingId::from_random(random()));
+        let fingerprint = match request.code {
+            Some(_) => self.signed_fingerprint(request.request).await?,
+            None => self.fingerprint(request.request),
         };
-        let secrets = self.seal_secrets(&id, ask.code, matching_id.as_ref()).await?;
-        let kept = ask.line.kept(ask.kind);
-        let ready = kept.filter(|kept| kept.from <= ask.at);
-        let mut taken = Vec::new();
-        for look in 0..=LOOKS {
-            let mut candidates = match (look, ask.sim) {
+        let secrets = self.seal_secrets(&id, request.code, matching_id.as_ref()).await?;
+        let kept = request.line.kept_sim(request.kind);
+        let usable_kept = kept.filter(|kept| kept.from <= request.at);
+        let mut unusable = Vec::new();
+        // Round 0 tries the SIM that was named or is kept for the line. Each further round tries a page of free SIMs.
+        for round in 0..=PAGES {
+            let mut candidates = match (round, request.sim) {
                 (0, named) => {
-                    let first = named.or(ready.map(|kept| &kept.iccid));
+                    let first = named.or(usable_kept.map(|kept| &kept.iccid));
                     first.cloned().into_iter().collect()
                 }
                 (_, Some(_)) => break,
-                (look, None) => {
-                    let free = self.free_sims(ask.line, ask.kind, ask.at, look - 1);
+                (round, None) => {
+                    let free = self.free_sims(request.line, request.kind, request.at, round - 1);
                     free.await?
                 }
             };
-            candidates.retain(|candidate| !taken.contains(candidate));
+            candidates.retain(|candidate| !unusable.contains(candidate));
             if !candidates.is_empty() {
                 let start = random() % candidates.len() as u128;
                 candidates.rotate_left(start as usize);
@@ -82,37 +116,217 @@ impl Store {
                 let takes_kept = kept.is_some_and(|kept| kept.iccid == candidate);
                 let activation = Activation::accept(
                     id.clone(),
-                    ask.line,
-                    ask.kind,
+                    request.line,
+                    request.kind,
                     candidate.clone(),
-                    ask.requested.clone(),
-                    &ask.caller.named(),
-                    ask.lease,
-                    ask.at,
+                    request.requested.clone(),
+                    &request.caller.label(),
+                    request.lease,
+                    request.at,
                 );
                 let stored = StoredSwap {
                     activation: Activation {
-                        codes_shown: takes_kept || ask.shows_codes,
+                        codes_shown: takes_kept || request.shows_codes,
                         ..activation
                     },
-                    caller: caller_digest(ask.caller),
+                    caller: caller_digest(request.caller),
                     secrets: secrets.clone(),
                     deliveries: Vec::new(),
                 };
                 let new = NewSwap {
                     swap: &stored,
-                    request: &request,
-                    key: ask.key,
+                    request: &fingerprint,
+                    key: request.key,
                     takes_kept,
                 };
                 match self.submit(new).await? {
                     Submitted::Accepted => return Ok(Begun::Accepted(Box::new(stored.activation))),
-                    Submitted::Replayed(kept) => return Ok(Begun::Replayed(kept)),
+                    Submitted::Replayed(record) => return Ok(Begun::Replayed(record)),
                     Submitted::LineChanged(line) => return Ok(Begun::LineChanged(line)),
-                    Submitted::SimTaken => taken.push(candidate),
+                    Submitted::SimTaken => unusable.push(candidate),
                 }
             }
         }
         Ok(Begun::NoSim)
+    }
+
+    /// Encrypts the secrets of a swap for its row.
+    async fn seal_secrets(
+        &self,
+        id: &ActivationId,
+        code: Option<&ConfirmationCode>,
+        matching_id: Option<&MatchingId>,
+    ) -> Result<SwapSecrets, StoreError> {
+        let pk = keys::activation_pk(id);
+        let mut secrets = SwapSecrets::default();
+        if let Some(code) = code {
+            secrets.code = Some(self.keyring.seal(&pk, rows::CODE, code.expose()).await?);
+        }
+        if let Some(id) = matching_id {
+            secrets.matching_id = Some(self.keyring.seal(&pk, rows::MATCHING_ID, id.expose()).await?);
+        }
+        Ok(secrets)
+    }
+
+    /// SIMs of this kind that can be assigned to a line. The index may lag, so each may have been taken already.
+    ///
+    /// Page 0 has SIMs of the line's reseller or, if the reseller has none, SIMs without a reseller. Every further page
+    /// has more SIMs, of both pools.
+    pub async fn free_sims(
+        &self,
+        line: &Line,
+        kind: SwapKind,
+        now: Timestamp,
+        page: usize,
+    ) -> Result<Vec<Iccid>, StoreError> {
+        const PAGE_SIZES: [i32; 2] = [32, 128];
+        let limit = PAGE_SIZES[page.min(1)];
+        let mut found = match &line.reseller {
+            Some(reseller) => self.free_sims_of(line, Some(reseller), kind, now, limit).await?,
+            None => Vec::new(),
+        };
+        if found.is_empty() || page > 0 {
+            found.extend(self.free_sims_of(line, None, kind, now, limit).await?);
+        }
+        Ok(found)
+    }
+
+    /// Up to `limit` SIMs of one pool.
+    async fn free_sims_of(
+        &self,
+        line: &Line,
+        reseller: Option<&str>,
+        kind: SwapKind,
+        now: Timestamp,
+        limit: i32,
+    ) -> Result<Vec<Iccid>, StoreError> {
+        let pool = keys::pool_name(&line.network, reseller, kind);
+        let page = self
+            .dynamodb
+            .query()
+            .table_name(&self.table)
+            .index_name("free")
+            .key_condition_expression("shelf = :shelf AND freeFrom <= :now")
+            .expression_attribute_values(":shelf", text(pool))
+            .expression_attribute_values(":now", text(sortable(now)))
+            .limit(limit)
+            .send()
+            .await?;
+        let sims = page.items().iter();
+        sims.map(|row| Row(row).parsed_pk("S#", Iccid::parse)).collect()
+    }
+
+    /// Runs the transaction: writes the swap, sets the line's open swap, reserves the SIM, and writes the idempotency
+    /// record.
+    async fn submit(&self, new: NewSwap<'_>) -> Result<Submitted, StoreError> {
+        const SWAP: usize = 0;
+        const LINE: usize = 1;
+        const RECORD: usize = 3;
+        let swap = &new.swap.activation;
+        let mut writes = vec![
+            put(self.put_new_row(rows::from_swap(new.swap)))?,
+            update(self.set_open_swap(&new))?,
+            update(self.reserve_sim(swap, new.takes_kept))?,
+        ];
+        if let Some(key) = new.key {
+            writes.push(put(self.put_idempotency_record(key, swap, new.request))?);
+        }
+        let Some(reasons) = self.transact(writes).await? else {
+            return Ok(Submitted::Accepted);
+        };
+        // The SDK retried a transaction whose first attempt was written: the swap exists because it is this one.
+        if condition_failed(&reasons, SWAP) {
+            return Ok(Submitted::Accepted);
+        }
+        if condition_failed(&reasons, RECORD)
+            && let Some(row) = &reasons[RECORD].item
+            && let Some(record) = IdempotencyRecord::from_row(row, swap.created_at)?
+        {
+            return Ok(Submitted::Replayed(record));
+        }
+        if condition_failed(&reasons, LINE) {
+            let line = reasons[LINE].item.as_ref().map(rows::to_line).transpose()?;
+            return Ok(Submitted::LineChanged(line.map(Box::new)));
+        }
+        Ok(Submitted::SimTaken)
+    }
+
+    fn set_open_swap(&self, new: &NewSwap<'_>) -> UpdateBuilder {
+        let a = &new.swap.activation;
+        let mut condition = "attribute_not_exists(swap) AND #state = :active AND porting = :no \
+                             AND locked = :no AND sim = :sim AND customer = :customer"
+            .to_owned();
+        let mut remove_kept = String::new();
+        if new.takes_kept {
+            let [kept, from] = rows::kept_sim_attributes(a.kind);
+            condition += &format!(" AND {kept} = :new");
+            remove_kept = format!(" REMOVE {kept}, {from}");
+        }
+        condition += match a.reseller {
+            Some(_) => " AND reseller = :reseller",
+            None => " AND attribute_not_exists(reseller)",
+        };
+        let mut update = self
+            .update_row(keys::line_key(&a.subscription))
+            .update_expression(format!(
+                "SET swap = :swap, swapCaller = :caller, swapRequest = :request{remove_kept}"
+            ))
+            .condition_expression(condition)
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":swap", text(a.id.as_str()))
+            .expression_attribute_values(":caller", text(&new.swap.caller))
+            .expression_attribute_values(":request", text(&new.request.0))
+            .expression_attribute_values(":active", text("ACTIVE"))
+            .expression_attribute_values(":no", AttributeValue::Bool(false))
+            .expression_attribute_values(":sim", text(a.old_sim.as_str()))
+            .expression_attribute_values(":customer", text(&a.customer))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        if let Some(reseller) = &a.reseller {
+            update = update.expression_attribute_values(":reseller", text(reseller));
+        }
+        if new.takes_kept {
+            update = update.expression_attribute_values(":new", text(a.new_sim.as_str()));
+        }
+        update
+    }
+
+    /// Reserves the new SIM. Only the condition decides whether the SIM may be used, so a caller cannot tell a SIM that
+    /// does not exist from one that cannot be used for their line.
+    fn reserve_sim(&self, a: &Activation, takes_kept: bool) -> UpdateBuilder {
+        let form = match a.kind {
+            SwapKind::Esim => "form = :esim",
+            SwapKind::Physical => "form <> :esim",
+        };
+        let mut reseller = "attribute_not_exists(reseller)".to_owned();
+        if a.reseller.is_some() {
+            reseller = format!("({reseller} OR reseller = :reseller)");
+        }
+        let kept = if takes_kept {
+            "holder = :line"
+        } else {
+            "attribute_not_exists(holder)"
+        };
+        let mut update = self
+            .update_row(keys::sim_key(&a.new_sim))
+            .update_expression("SET #state = :busy, holder = :holder REMOVE shelf")
+            .condition_expression(format!(
+                "#state = :free AND freeFrom <= :now AND network = :network AND {form} \
+                 AND {reseller} AND {kept}"
+            ))
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":busy", text("BUSY"))
+            .expression_attribute_values(":free", text("FREE"))
+            .expression_attribute_values(":esim", text("eSIM"))
+            .expression_attribute_values(":holder", text(keys::activation_pk(&a.id)))
+            .expression_attribute_values(":now", text(sortable(a.created_at)))
+            .expression_attribute_values(":network", text(a.network.as_str()));
+        if let Some(reseller) = &a.reseller {
+            update = update.expression_attribute_values(":reseller", text(reseller));
+        }
+        if takes_kept {
+            let line = text(keys::line_holder(&a.subscription));
+            update = update.expression_attribute_values(":line", line);
+        }
+        update
     }
 }

@@ -1,29 +1,30 @@
-//! Changes what an operator may change of a line, for whoever asks it. What bars the line from swaps stops its open swap in
-//! the same transaction.
+//! Changes the attributes of a line that an operator may change. If the line can no longer be swapped afterwards, its
+//! open swap is stopped in the same transaction.
 
-use aws_sdk_dynamodb::types::{AttributeValue, Update};
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use domain::{Activation, ActivationId, Deadlines, EmailAddress, Fact, FailureCode, Line, apply};
 use jiff::Timestamp;
 
 use crate::advance::next_row;
-use crate::item;
-use crate::transaction::{put, text, update};
-use crate::{Store, StoreError, StoredSwap};
+use crate::attributes::text;
+use crate::transaction::{put, update};
+use crate::{Store, StoreError, StoredSwap, keys};
 
-/// What became of the line's open swap.
+/// What [`Store::update_line`] did to the line's open swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpenSwap {
-    /// There is none, or the line is not barred.
+    /// Nothing: the line has no open swap, or it can be swapped.
     Undisturbed,
-    /// It ends; the old SIM stays.
+    /// The swap is stopped; the line keeps its SIM.
     Stopped(ActivationId),
-    /// It ends already, or the network has been told to move the number.
+    /// The swap continues: it is ending already, or a call that lets the network move the number may have been made.
     GoesOn(ActivationId),
 }
 
 impl Store {
-    /// Writes state, porting, e-mail and language of a line that exists, and the lock if one is given. Two calls, one more
-    /// if a swap is stopped.
+    /// Writes the state, porting, e-mail address and language of an existing line, and the lock unless `locked` is
+    /// `None`. Two calls, or three if the line has an open swap and cannot be swapped.
     pub async fn update_line(
         &self,
         line: &Line,
@@ -39,7 +40,7 @@ impl Store {
                 open_swap: before.open_swap.clone(),
                 ..line.clone()
             };
-            let (Some(bar), Some(open)) = (after.bar(), &after.open_swap) else {
+            let (Some(bar), Some(open)) = (after.line_blocker(), &after.open_swap) else {
                 if self.write_line(&before, &after, None).await? {
                     return Ok(OpenSwap::Undisturbed);
                 }
@@ -47,14 +48,14 @@ impl Store {
             };
             let swap = self.swap(open).await?;
             let swap = swap.ok_or(StoreError::Corrupt("swap"))?;
-            let barred = Fact::LineBlocked(bar);
-            let stopped = apply(&swap.activation, &barred, deadlines, now()).ok();
-            let row = stopped.as_ref().map(|stopped| (&swap, stopped));
-            if self.write_line(&before, &after, row).await? {
+            let blocked = Fact::LineBlocked(bar);
+            let stopped = apply(&swap.activation, &blocked, deadlines, now()).ok();
+            let swap_change = stopped.as_ref().map(|stopped| (&swap, stopped));
+            if self.write_line(&before, &after, swap_change).await? {
                 let open = open.clone();
-                // A retry inside the SDK meets what its first try wrote.
-                let now = stopped.as_ref().unwrap_or(&swap.activation);
-                return Ok(if now.failure == Some(FailureCode::Stopped) {
+                // The swap as it is stored may be stopped already, by an earlier attempt of the SDK.
+                let swap = stopped.as_ref().unwrap_or(&swap.activation);
+                return Ok(if swap.failure == Some(FailureCode::Stopped) {
                     OpenSwap::Stopped(open)
                 } else {
                     OpenSwap::GoesOn(open)
@@ -63,28 +64,28 @@ impl Store {
         }
     }
 
-    /// Whether it is written: line and swap are as they were read.
+    /// Writes a line and, if given, its stopped swap. Returns `false`, and writes nothing, if either has changed since
+    /// it was read.
     async fn write_line(
         &self,
         before: &Line,
         after: &Line,
         stopped: Option<(&StoredSwap, &Activation)>,
     ) -> Result<bool, StoreError> {
-        let mut writes = vec![update(self.set_line(before, after)?)];
+        let mut writes = vec![update(self.set_line(before, after))?];
         if let Some((swap, stopped)) = stopped {
             let row = next_row(swap, stopped);
-            writes.push(put(self.put_in_transaction(row, swap.activation.version)?));
+            writes.push(put(self.put_next_version(row, swap.activation.version))?);
         }
         Ok(self.transact(writes).await?.is_none())
     }
 
-    fn set_line(&self, before: &Line, line: &Line) -> Result<Update, StoreError> {
+    fn set_line(&self, before: &Line, line: &Line) -> UpdateBuilder {
         let mut set = "SET #state = :state, porting = :porting, locked = :locked, \
                        #language = :language"
             .to_owned();
-        let mut change = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(item::line_key(&line.id)))
+        let mut change = self
+            .update_row(keys::line_key(&line.id))
             .expression_attribute_names("#state", "state")
             .expression_attribute_names("#language", "language")
             .expression_attribute_values(":state", text(line.state.as_str()))
@@ -98,7 +99,7 @@ impl Store {
             }
             None => set += " REMOVE email",
         }
-        // What others set meanwhile is not set back.
+        // The condition prevents that this write reverts a concurrent change.
         let mut condition = "#state = :was AND porting = :ported AND locked = :kept".to_owned();
         change = change
             .expression_attribute_values(":was", text(before.state.as_str()))
@@ -110,10 +111,6 @@ impl Store {
         } else {
             condition += " AND attribute_not_exists(swap)";
         }
-        change
-            .update_expression(set)
-            .condition_expression(condition)
-            .build()
-            .map_err(|error| StoreError::Refused(error.into()))
+        change.update_expression(set).condition_expression(condition)
     }
 }

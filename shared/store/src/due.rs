@@ -1,13 +1,11 @@
-//! Rows that the sweeper has to look at: the index `due` names them, and whoever is woken reads the row itself.
+//! Swaps and mails that are due, from the index `due`. The function that the sweeper wakes reads the row itself.
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
-use crate::item::{self, Row};
-use crate::transaction::text;
-use crate::{Store, StoreError};
+use crate::attributes::{Row, from_sortable, sortable, text};
+use crate::{Store, StoreError, keys};
 
-/// A kind of row that falls due.
+/// A kind of row that can be due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     /// Swaps.
@@ -16,28 +14,28 @@ pub enum Due {
     Mails,
 }
 
-/// A row that is due, by its keys.
+/// The keys of a row that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueRow {
     /// Its hash key.
     pub pk: String,
     /// Its sort key.
     pub sk: String,
-    /// Since when.
+    /// The time at which it became due.
     pub since: Timestamp,
 }
 
 impl Store {
-    /// Up to `limit` rows that are due, the longest overdue first. The index may be a moment old.
+    /// Up to `limit` rows that are due, the longest overdue first. The index may lag.
     pub async fn due(&self, kind: Due, now: Timestamp, limit: usize) -> Result<Vec<DueRow>, StoreError> {
         let kind = match kind {
-            Due::Swaps => item::SWAPS,
-            Due::Mails => item::MAILS,
+            Due::Swaps => keys::SWAPS,
+            Due::Mails => keys::MAILS,
         };
         let mut rows = Vec::new();
         let mut start = None;
         loop {
-            let wanted = i32::try_from(limit - rows.len()).unwrap_or(i32::MAX);
+            let page_size = i32::try_from(limit - rows.len()).unwrap_or(i32::MAX);
             let page = self
                 .dynamodb
                 .query()
@@ -46,9 +44,9 @@ impl Store {
                 .key_condition_expression("#type = :type AND dueAt <= :now")
                 .expression_attribute_names("#type", "type")
                 .expression_attribute_values(":type", text(kind))
-                .expression_attribute_values(":now", AttributeValue::S(item::sortable(now)))
+                .expression_attribute_values(":now", text(sortable(now)))
                 .set_exclusive_start_key(start)
-                .limit(wanted)
+                .limit(page_size)
                 .send()
                 .await?;
             for found in page.items() {
@@ -56,7 +54,7 @@ impl Store {
                 rows.push(DueRow {
                     pk: row.text("pk")?.to_owned(),
                     sk: row.text("sk")?.to_owned(),
-                    since: row.parsed("dueAt", item::from_sortable)?,
+                    since: row.parsed("dueAt", from_sortable)?,
                 });
             }
             start = page.last_evaluated_key;

@@ -1,27 +1,28 @@
-//! What can go wrong with a call to the table, in as many ways as a caller acts on.
+//! The errors of the store, one variant for each way in which callers react.
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::http::Response;
 
-/// Why a call brought nothing. The cause is for the log alone.
+/// Why a call to the store failed. The causes are meant for the log only.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Throttled, in conflict, or out of reach: the same call may succeed in a moment.
-    #[error("the table is not available now")]
+    /// DynamoDB or KMS was throttled, busy with another transaction on the row, or not reachable. The same call may
+    /// succeed later. The outcome of a write may be unknown.
+    #[error("the table is temporarily unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The call can never succeed as it is.
-    #[error("the table refused the call")]
-    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A row is not what this version writes.
-    #[error("attribute {0} of a row is not what it should be")]
+    /// DynamoDB or KMS rejected the call, which would fail again.
+    #[error("AWS rejected the store's call")]
+    Rejected(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A row is missing, or it lacks this attribute, or the attribute is malformed or contradicts another row.
+    #[error("a stored attribute is missing or malformed: {0}")]
     Corrupt(&'static str),
-    /// A sealed field could not be opened or closed.
-    #[error("a sealed field could not be used")]
+    /// A secret field could not be encrypted or decrypted.
+    #[error("a secret field could not be encrypted or decrypted")]
     Sealing,
 }
 
-/// Error codes after which the same call may succeed. Everything that never got an answer is such a case too.
-const PASSING: [&str; 8] = [
+/// Error codes after which the same call may succeed. A call without a response may succeed later, too.
+const TRANSIENT: [&str; 8] = [
     "InternalServerError",
     "LimitExceededException",
     "ProvisionedThroughputExceededException",
@@ -37,16 +38,16 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     fn from(error: SdkError<E, Response>) -> Self {
-        let refused = match &error {
+        let rejected = match &error {
             SdkError::ServiceError(service) => {
                 let status = service.raw().status().as_u16();
-                !(status >= 500 || service.err().code().is_some_and(|code| PASSING.contains(&code)))
+                !(status >= 500 || service.err().code().is_some_and(|code| TRANSIENT.contains(&code)))
             }
             SdkError::ConstructionFailure(_) => true,
             _ => false,
         };
-        if refused {
-            Self::Refused(Box::new(error))
+        if rejected {
+            Self::Rejected(Box::new(error))
         } else {
             Self::Unavailable(Box::new(error))
         }

@@ -1,4 +1,5 @@
-//! Seals secret fields under data keys that KMS wraps (AES-256-GCM, bound to row and field), and signs with keys derived from them.
+//! Encrypts secret fields (AES-256-GCM, bound to their row and attribute) and signs texts (HMAC-SHA-256), with keys
+//! derived from data keys that KMS wraps.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +13,11 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Mutex;
 
-use crate::StoreError;
-use crate::item::{self, Row};
+use crate::attributes::{Row, text};
+use crate::{StoreError, keys};
 
-/// A secret field as it stands in the table: key number, nonce, ciphertext, tag.
+/// A secret field as it is stored: the number of the data key (4 bytes, big-endian), the nonce (12 bytes), the
+/// ciphertext, and the tag (16 bytes).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(pub(crate) Vec<u8>);
 
@@ -25,21 +27,21 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// The data keys of a table. Each is a row; it is unwrapped once a process, when it is first needed.
+/// The data keys of a table. Each is a row. A process unwraps a data key once, when it first needs the key.
 #[derive(Clone)]
 pub struct Keyring {
     dynamodb: Client,
     kms: Arc<LazyLock<aws_sdk_kms::Client, MakeClient>>,
     table: String,
     master_key: String,
-    opened: Arc<Mutex<Opened>>,
+    unwrapped: Arc<Mutex<UnwrappedKeys>>,
 }
 
 type MakeClient = Box<dyn FnOnce() -> aws_sdk_kms::Client + Send>;
 
 #[derive(Default)]
-struct Opened {
-    /// The number that new fields are sealed under.
+struct UnwrappedKeys {
+    /// The number of the newest data key, which encrypts new fields.
     newest: Option<u32>,
     keys: BTreeMap<u32, Arc<DataKey>>,
 }
@@ -58,11 +60,12 @@ impl Keyring {
             kms: Arc::new(LazyLock::new(Box::new(|| aws_sdk_kms::Client::from_conf(kms)))),
             table,
             master_key,
-            opened: Arc::default(),
+            unwrapped: Arc::default(),
         }
     }
 
-    /// Seals `text` as the field `field` of the row `pk`. In another row or field it cannot be opened.
+    /// Encrypts `text` for the attribute `field` of a row with the hash key `pk`. The result can be decrypted only for
+    /// that row and attribute.
     pub async fn seal(&self, pk: &str, field: &str, text: &str) -> Result<Sealed, StoreError> {
         let (number, key) = self.newest().await?;
         let mut nonce = [0; NONCE_LEN];
@@ -73,7 +76,7 @@ impl Keyring {
         key.sealing
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
-                Aad::from(place(pk, field)),
+                Aad::from(associated_data(pk, field)),
                 &mut body,
             )
             .map_err(|_| StoreError::Sealing)?;
@@ -81,7 +84,7 @@ impl Keyring {
         Ok(Sealed(sealed))
     }
 
-    /// Opens what was sealed as the field `field` of the row `pk`.
+    /// Decrypts what [`seal`](Self::seal) returned for the same row and attribute.
     pub async fn open(&self, pk: &str, field: &str, sealed: &Sealed) -> Result<String, StoreError> {
         let bytes = &sealed.0;
         let (number, rest) = bytes.split_first_chunk::<NUMBER_LEN>().ok_or(StoreError::Sealing)?;
@@ -92,21 +95,23 @@ impl Keyring {
             .sealing
             .open_in_place(
                 Nonce::assume_unique_for_key(*nonce),
-                Aad::from(place(pk, field)),
+                Aad::from(associated_data(pk, field)),
                 &mut body,
             )
             .map_err(|_| StoreError::Sealing)?;
         String::from_utf8(text.to_vec()).map_err(|_| StoreError::Sealing)
     }
 
-    /// Signs `text` for `purpose` (HMAC-SHA-256) under the newest key. The number names the key.
+    /// Signs `text` for `purpose` with HMAC-SHA-256. Returns the number of the data key, which is the newest one, and
+    /// the tag.
     pub async fn sign(&self, purpose: &str, text: &str) -> Result<(u32, Vec<u8>), StoreError> {
         let (number, key) = self.newest().await?;
         let tag = hmac::sign(&key.signing, signed_text(purpose, text).as_bytes());
         Ok((number, tag.as_ref().to_vec()))
     }
 
-    /// Whether `tag` is what [`sign`](Self::sign) gave for this purpose and text under the key `number`.
+    /// Whether `tag` is the signature that [`sign`](Self::sign) makes for this purpose and text with the data key
+    /// `number`. `false` if there is no such key.
     pub async fn verify(&self, number: u32, purpose: &str, text: &str, tag: &[u8]) -> Result<bool, StoreError> {
         let key = match self.key(number).await {
             Err(StoreError::Corrupt(_)) => return Ok(false),
@@ -117,62 +122,63 @@ impl Keyring {
     }
 
     async fn newest(&self) -> Result<(u32, Arc<DataKey>), StoreError> {
-        let mut opened = self.opened.lock().await;
-        if let Some(number) = opened.newest {
-            return Ok((number, opened.keys[&number].clone()));
+        let mut unwrapped = self.unwrapped.lock().await;
+        if let Some(number) = unwrapped.newest {
+            return Ok((number, unwrapped.keys[&number].clone()));
         }
         let (number, wrapped) = match self.read_newest().await? {
             Some(found) => found,
-            None => self.make_first().await?,
+            None => self.create_first().await?,
         };
         let key = Arc::new(self.unwrap_key(number, wrapped).await?);
-        opened.keys.insert(number, key.clone());
-        opened.newest = Some(number);
+        unwrapped.keys.insert(number, key.clone());
+        unwrapped.newest = Some(number);
         Ok((number, key))
     }
 
     async fn key(&self, number: u32) -> Result<Arc<DataKey>, StoreError> {
-        let mut opened = self.opened.lock().await;
-        if let Some(key) = opened.keys.get(&number) {
+        let mut unwrapped = self.unwrapped.lock().await;
+        if let Some(key) = unwrapped.keys.get(&number) {
             return Ok(key.clone());
         }
         let row = self
             .dynamodb
             .get_item()
             .table_name(&self.table)
-            .set_key(Some(item::data_key(number)))
+            .set_key(Some(keys::data_key(number)))
             .consistent_read(true)
             .send()
             .await?
             .item
             .ok_or(StoreError::Corrupt("data key"))?;
         let key = Arc::new(self.unwrap_key(number, Row(&row).bytes("wrapped")?).await?);
-        opened.keys.insert(number, key.clone());
+        unwrapped.keys.insert(number, key.clone());
         Ok(key)
     }
 
     async fn read_newest(&self) -> Result<Option<(u32, Vec<u8>)>, StoreError> {
-        let found = self
+        let page = self
             .dynamodb
             .query()
             .table_name(&self.table)
             .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", AttributeValue::S(item::DATA_KEYS.to_owned()))
+            .expression_attribute_values(":pk", text(keys::DATA_KEYS))
             .scan_index_forward(false)
             .limit(1)
             .consistent_read(true)
             .send()
             .await?;
-        let Some(row) = found.items().first() else {
+        let Some(row) = page.items().first() else {
             return Ok(None);
         };
-        Ok(Some((item::data_key_number(row)?, Row(row).bytes("wrapped")?)))
+        Ok(Some((keys::data_key_number(row)?, Row(row).bytes("wrapped")?)))
     }
 
-    /// Whoever comes first writes the key; the others use it.
-    async fn make_first(&self) -> Result<(u32, Vec<u8>), StoreError> {
+    /// Creates the first data key. If another process does so at the same time, both use the one that was written
+    /// first.
+    async fn create_first(&self) -> Result<(u32, Vec<u8>), StoreError> {
         const FIRST: u32 = 1;
-        let made = self
+        let generated = self
             .kms
             .generate_data_key_without_plaintext()
             .key_id(&self.master_key)
@@ -180,12 +186,12 @@ impl Keyring {
             .encryption_context("table", &self.table)
             .send()
             .await?;
-        let wrapped = made.ciphertext_blob.ok_or(StoreError::Sealing)?.into_inner();
+        let wrapped = generated.ciphertext_blob.ok_or(StoreError::Sealing)?.into_inner();
         let written = self
             .dynamodb
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(item::data_key(FIRST)))
+            .set_item(Some(keys::data_key(FIRST)))
             .item("wrapped", AttributeValue::B(wrapped.clone().into()))
             .condition_expression("attribute_not_exists(pk)")
             .send()
@@ -204,7 +210,7 @@ impl Keyring {
     }
 
     async fn unwrap_key(&self, number: u32, wrapped: Vec<u8>) -> Result<DataKey, StoreError> {
-        let opened = self
+        let decrypted = self
             .kms
             .decrypt()
             .key_id(&self.master_key)
@@ -212,10 +218,10 @@ impl Keyring {
             .encryption_context("table", &self.table)
             .send()
             .await?;
-        let plain = opened.plaintext.ok_or(StoreError::Sealing)?;
+        let plain = decrypted.plaintext.ok_or(StoreError::Sealing)?;
         let root = hmac::Key::new(hmac::HMAC_SHA256, plain.as_ref());
-        // One key, one use: sealing and signing each have their own, derived from the data key.
-        let derive = |use_: &str| hmac::sign(&root, format!("simswap {use_} {number}").as_bytes());
+        // Encryption and signing use different keys, each derived from the data key.
+        let derive = |purpose: &str| hmac::sign(&root, format!("simswap {purpose} {number}").as_bytes());
         let sealing = UnboundKey::new(&AES_256_GCM, derive("sealing").as_ref()).map_err(|_| StoreError::Sealing)?;
         Ok(DataKey {
             sealing: LessSafeKey::new(sealing),
@@ -230,7 +236,8 @@ impl fmt::Debug for Keyring {
     }
 }
 
-fn place(pk: &str, field: &str) -> Vec<u8> {
+/// The associated data that binds a ciphertext to its row and attribute.
+fn associated_data(pk: &str, field: &str) -> Vec<u8> {
     format!("{pk}\n{field}").into_bytes()
 }
 

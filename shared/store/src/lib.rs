@@ -1,18 +1,24 @@
-//! Every DynamoDB call the service makes, and the sealing of secret fields. No decision is taken here: conditions state what the domain decided.
+//! Every DynamoDB call of the service, and the encryption of secret fields. The domain decides how a swap proceeds; the
+//! store writes that decision, under conditions. The store itself decides what depends on several rows at once: which
+//! SIM a new swap gets (`begin`), what becomes of its SIMs at its end (`advance`), and which SIM a new line gets
+//! (`stock`).
 
 mod advance;
+mod attributes;
 mod begin;
 mod block;
 mod due;
 mod error;
-mod item;
+mod idempotency;
 mod keyring;
+mod keys;
 mod listing;
 mod pool;
 mod read;
+mod retry;
+mod rows;
 mod schema;
 mod stock;
-mod submit;
 mod transaction;
 
 pub use advance::Saved;
@@ -20,34 +26,37 @@ pub use begin::{Begun, SwapRequest};
 pub use block::OpenSwap;
 pub use due::{Due, DueRow};
 pub use error::StoreError;
-pub use item::{ChangedRow, Fingerprint, PhoneEntry, RequestedSwap, StoredLine, StoredSwap, SwapSecrets};
+pub use idempotency::{Fingerprint, IdempotencyKey, IdempotencyRecord, caller_digest};
 pub use keyring::{Keyring, Sealed};
+pub use keys::ChangedRow;
 pub use listing::{Entry, Listing, Span};
 pub use pool::Pool;
-pub use read::IdempotencyRecord;
+pub use retry::retry_on_conflict;
+pub use rows::{PhoneEntry, RequestedSwap, StoredLine, StoredSwap, SwapSecrets};
 pub use schema::create_table;
 pub use stock::{NewLine, Released, SIMS_AT_ONCE, Written};
-pub use submit::{IdempotencyKey, caller_digest};
-pub(crate) use submit::{NewSwap, Submitted};
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use aws_sdk_dynamodb::Client;
 
-/// The table, and the keys that seal its secret fields. One a process, built once; cloning it is cheap.
+/// The table, and the keys that encrypt its secret fields. A process builds one store. Clones are cheap and share its
+/// state.
 #[derive(Debug, Clone)]
 pub struct Store {
     dynamodb: Client,
     table: String,
     keyring: Keyring,
-    /// Pools whose rows are known to be there.
-    noted: Arc<Mutex<HashSet<Pool>>>,
+    /// Pools whose rows are known to exist.
+    known_pools: Arc<Mutex<HashSet<Pool>>>,
 }
 
 impl Store {
-    /// The client of `kms` is made at its first call: to read the SDK's table of AWS's regions costs as much as all else that
-    /// a query does. `master_key` is the id, alias or ARN of the KMS key that wraps the data keys.
+    /// A store on an existing table. `master_key` is the id, alias or ARN of the KMS key that wraps the data keys.
+    ///
+    /// The KMS client is built at its first call: it makes the SDK read its table of AWS regions, which costs as much
+    /// as everything else in a query.
     pub fn new(
         dynamodb: Client,
         kms: aws_sdk_kms::Config,
@@ -60,11 +69,11 @@ impl Store {
             dynamodb,
             table,
             keyring,
-            noted: Arc::default(),
+            known_pools: Arc::default(),
         }
     }
 
-    /// The keys that seal secret fields and sign what leaves the service to come back.
+    /// The keys that encrypt secret fields, and that sign values which callers hand back to the service.
     pub fn keyring(&self) -> &Keyring {
         &self.keyring
     }

@@ -1,85 +1,84 @@
-//! Swaps in the order in which they were asked, of one line, one customer, one reseller, or all.
+//! Listings of swaps, sorted by the time of their requests: those of one line, customer or reseller, or all. The swaps
+//! themselves are read in `read`.
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use domain::{ActivationId, Status, SubscriptionId};
 use jiff::Timestamp;
 
-use crate::item::{self, Item, Row};
-use crate::transaction::text;
-use crate::{Store, StoreError};
+use crate::attributes::{Item, Row, text};
+use crate::{Store, StoreError, keys, rows};
 
-/// Whose swaps.
+/// Which swaps to list.
 #[derive(Debug, Clone, Copy)]
 pub enum Listing<'a> {
-    /// Of a line.
+    /// The swaps of a line.
     Line(&'a SubscriptionId),
-    /// Of a customer's lines.
+    /// The swaps of a customer's lines.
     Customer(&'a str),
-    /// Of the lines of a reseller's customers.
+    /// The swaps of the lines of a reseller's customers.
     Reseller(&'a str),
-    /// Everybody's.
+    /// All swaps.
     All,
-    /// Nobody's: costs what a line's listing costs, and finds nothing.
+    /// No swaps, at the cost of a line's listing: a caller cannot tell it from the listing of a line without swaps.
     Nobody,
 }
 
 impl Listing<'_> {
-    /// Index, its hash key, and the value there.
+    /// The index, the name of its hash key, and the value of the hash key.
     fn index(&self) -> (&'static str, &'static str, &str) {
         match self {
             Self::Line(id) => ("byLine", "line", id.as_str()),
             Self::Customer(id) => ("byCustomer", "customer", id),
             Self::Reseller(id) => ("byReseller", "reseller", id),
-            Self::All => ("all", "type", item::SWAPS),
-            // No line's name has a space in it.
+            Self::All => ("all", "type", keys::SWAPS),
+            // The id of a line contains no spaces.
             Self::Nobody => ("byLine", "line", " "),
         }
     }
 
-    /// Whether its index carries how swaps ended. A line has few swaps, and everybody's are listed by operators alone: for
-    /// them a write at each end costs more than it saves.
-    fn tells_outcomes(&self) -> bool {
+    /// Whether the index contains how swaps ended. A line has few swaps, and only operators list all swaps: in these
+    /// indexes, a write at the end of each swap costs more than it saves.
+    fn has_outcomes(&self) -> bool {
         matches!(self, Self::Customer(_) | Self::Reseller(_))
     }
 }
 
-/// Which part of a listing.
+/// Which part of a listing to read.
 #[derive(Debug, Clone, Default)]
 pub struct Span {
-    /// Asked at or after.
+    /// Only swaps requested at this time or later.
     pub from: Option<Timestamp>,
-    /// Asked before.
+    /// Only swaps requested before this time.
     pub until: Option<Timestamp>,
-    /// Only what comes after this entry's place.
+    /// Only swaps that follow the entry with this place, in the order of the listing.
     pub after: Option<String>,
     /// Oldest first, instead of newest first.
     pub oldest_first: bool,
 }
 
-/// One swap, as the index carries it: what the filters need, and perhaps a moment old.
+/// A swap as an index contains it: what the filters need. The index may lag.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The swap.
+    /// The swap's id.
     pub id: ActivationId,
-    /// Its place in the listing.
+    /// The swap's place in the listing, for [`Span::after`].
     pub place: String,
-    /// The statuses that it may have, as far as the index tells: which of them it has is in the row.
+    /// The statuses that the swap may have, judging by the index. Which of them it has is in the row.
     pub statuses: &'static [Status],
-    /// Its reference number, `""` when absent.
+    /// The reference number; `""` if the request had none.
     pub reference: String,
-    /// Its customer; in a line's listing alone.
+    /// The customer; only in the listing of a line.
     pub customer: Option<String>,
-    /// Its reseller; in a line's listing alone.
+    /// The reseller; only in the listing of a line.
     pub reseller: Option<String>,
 }
 
 impl Store {
-    /// Up to `limit` entries.
+    /// Reads up to `limit` entries.
     pub async fn list(&self, listing: Listing<'_>, span: &Span, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let (index, hash, value) = listing.index();
-        // Text that sorts before and after every time.
-        let from = span.from.map_or("-".to_owned(), item::listed_from);
-        let until = span.until.map_or("~".to_owned(), item::listed_from);
+        // "-" sorts before every time, "~" after every time.
+        let from = span.from.map_or("-".to_owned(), keys::listed_from);
+        let until = span.until.map_or("~".to_owned(), keys::listed_from);
         if from > until {
             return Ok(Vec::new());
         }
@@ -90,7 +89,7 @@ impl Store {
             .transpose()?;
         let mut entries = Vec::new();
         while entries.len() < limit {
-            let wanted = i32::try_from(limit - entries.len()).unwrap_or(i32::MAX);
+            let page_size = i32::try_from(limit - entries.len()).unwrap_or(i32::MAX);
             let page = self
                 .dynamodb
                 .query()
@@ -103,11 +102,11 @@ impl Store {
                 .expression_attribute_values(":until", text(&until))
                 .scan_index_forward(span.oldest_first)
                 .set_exclusive_start_key(start)
-                .limit(wanted)
+                .limit(page_size)
                 .send()
                 .await?;
             for row in page.items() {
-                entries.push(to_entry(row, listing.tells_outcomes())?);
+                entries.push(to_entry(row, listing.has_outcomes())?);
             }
             start = page.last_evaluated_key;
             if start.is_none() {
@@ -120,31 +119,27 @@ impl Store {
 
 fn start_key(hash: &str, value: &str, place: &str) -> Result<Item, StoreError> {
     let id = place.rsplit_once('#').and_then(|(_, id)| ActivationId::parse(id).ok());
-    let mut key = item::activation_key(&id.ok_or(StoreError::Corrupt("place"))?);
-    key.insert(hash.to_owned(), AttributeValue::S(value.to_owned()));
-    key.insert("listed".to_owned(), AttributeValue::S(place.to_owned()));
+    let mut key = keys::activation_key(&id.ok_or(StoreError::Corrupt("place"))?);
+    key.insert(hash.to_owned(), text(value));
+    key.insert("listed".to_owned(), text(place));
     Ok(key)
 }
 
-fn to_entry(item: &Item, tells_outcomes: bool) -> Result<Entry, StoreError> {
+fn to_entry(item: &Item, has_outcomes: bool) -> Result<Entry, StoreError> {
     const OPEN: &[Status] = &[Status::Init, Status::Busy];
     const ANY: &[Status] = &[Status::Init, Status::Busy, Status::Done, Status::Error];
     let row = Row(item);
-    let id = row
-        .text("pk")?
-        .strip_prefix("A#")
-        .and_then(|id| ActivationId::parse(id).ok());
     Ok(Entry {
-        id: id.ok_or(StoreError::Corrupt("pk"))?,
+        id: row.parsed_pk("A#", ActivationId::parse)?,
         place: row.text("listed")?.to_owned(),
-        statuses: match row.maybe_text(item::OUTCOME) {
-            Some(done) if done == Status::Done.as_str() => &[Status::Done],
+        statuses: match row.maybe_text(rows::OUTCOME) {
+            Some(outcome) if outcome == Status::Done.as_str() => &[Status::Done],
             Some(_) => &[Status::Error],
-            None if tells_outcomes => OPEN,
+            None if has_outcomes => OPEN,
             None => ANY,
         },
-        reference: row.maybe_text("reference").unwrap_or_default().to_owned(),
-        customer: row.maybe_text("customer").map(str::to_owned),
-        reseller: row.maybe_text("reseller").map(str::to_owned),
+        reference: row.maybe_string("reference").unwrap_or_default(),
+        customer: row.maybe_string("customer"),
+        reseller: row.maybe_string("reseller"),
     })
 }

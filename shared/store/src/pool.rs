@@ -1,19 +1,18 @@
-//! Pools of free SIMs: which there are, and how many SIMs are free in one, up to a bound. Who takes one is in `submit`.
+//! Pools of free SIMs: which pools exist, and how many SIMs are free in a pool. Which SIM a swap gets is in `begin`.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::PoisonError;
 
-use aws_sdk_dynamodb::types::{AttributeValue, Select};
+use aws_sdk_dynamodb::types::Select;
 use domain::{Sim, SimState};
 use jiff::Timestamp;
 
-use crate::item::{self, Row};
-use crate::transaction::text;
-use crate::{Store, StoreError};
+use crate::attributes::{Row, sortable, text};
+use crate::{Store, StoreError, keys};
 
-/// The SIMs that one line is as good for as another: of one network, one reseller or none, and one kind. Cards that only
-/// their number assigns are in no pool.
+/// A pool of interchangeable SIMs: those of one network, of one reseller or none, and of one kind. A card that is
+/// assigned only to a caller who gives its number is in no pool.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pool(String);
 
@@ -25,29 +24,29 @@ impl fmt::Display for Pool {
 }
 
 impl Store {
-    /// Writes a row for each pool of these SIMs, so that an empty pool is known too. A row that is there stays as it is, and
-    /// costs a call only the first time.
-    pub(crate) async fn note_pools(&self, sims: &[&Sim]) -> Result<(), StoreError> {
+    /// Writes a row for each pool of these SIMs, so that a pool is still listed when it is empty. An existing row stays
+    /// unchanged. One call for each pool that this store has not written before.
+    pub(crate) async fn record_pools(&self, sims: &[&Sim]) -> Result<(), StoreError> {
         let free = sims.iter().filter(|sim| sim.state == SimState::Free);
-        let pools: BTreeSet<_> = free.filter_map(|sim| item::free_shelf(sim)).collect();
+        let pools: BTreeSet<_> = free.filter_map(|sim| keys::pool_of(sim)).collect();
         for pool in pools.into_iter().map(Pool) {
-            let noted = || self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-            if noted().contains(&pool) {
+            let known_pools = || self.known_pools.lock().unwrap_or_else(PoisonError::into_inner);
+            if known_pools().contains(&pool) {
                 continue;
             }
-            // An update of nothing: it makes the row, and leaves alone what one that exists may have.
+            // An update without an expression creates the row, or changes nothing if the row exists.
             self.dynamodb
                 .update_item()
                 .table_name(&self.table)
-                .set_key(Some(item::pool_key(&pool.0)))
+                .set_key(Some(keys::pool_key(&pool.0)))
                 .send()
                 .await?;
-            noted().insert(pool);
+            known_pools().insert(pool);
         }
         Ok(())
     }
 
-    /// All pools that SIMs were ever added to.
+    /// All pools to which SIMs were ever added.
     pub async fn pools(&self) -> Result<Vec<Pool>, StoreError> {
         let mut pools = Vec::new();
         let mut start = None;
@@ -57,13 +56,13 @@ impl Store {
                 .query()
                 .table_name(&self.table)
                 .key_condition_expression("pk = :pools AND begins_with(sk, :pool)")
-                .expression_attribute_values(":pools", text(item::POOLS))
-                .expression_attribute_values(":pool", text(item::POOL))
+                .expression_attribute_values(":pools", text(keys::POOLS))
+                .expression_attribute_values(":pool", text(keys::POOL))
                 .set_exclusive_start_key(start)
                 .send()
                 .await?;
             for found in page.items() {
-                let pool = Row(found).text("sk")?.strip_prefix(item::POOL);
+                let pool = Row(found).text("sk")?.strip_prefix(keys::POOL);
                 pools.push(Pool(pool.ok_or(StoreError::Corrupt("sk"))?.to_owned()));
             }
             start = page.last_evaluated_key;
@@ -73,7 +72,7 @@ impl Store {
         }
     }
 
-    /// How many SIMs of a pool may be assigned now, counted up to `at_most`. The index may be a moment old.
+    /// How many SIMs of a pool can be assigned now. Stops counting at `at_most`. The index may lag.
     pub async fn free_in(&self, pool: &Pool, now: Timestamp, at_most: u32) -> Result<u32, StoreError> {
         let mut free = 0;
         let mut start = None;
@@ -86,7 +85,7 @@ impl Store {
                 .select(Select::Count)
                 .key_condition_expression("shelf = :shelf AND freeFrom <= :now")
                 .expression_attribute_values(":shelf", text(&pool.0))
-                .expression_attribute_values(":now", AttributeValue::S(item::sortable(now)))
+                .expression_attribute_values(":now", text(sortable(now)))
                 .set_exclusive_start_key(start)
                 .limit(i32::try_from(at_most - free).unwrap_or(i32::MAX))
                 .send()

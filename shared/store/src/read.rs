@@ -1,39 +1,17 @@
-//! Reads of single rows, all of them consistent: each is one call.
+//! Reads of rows by their keys. They are consistent, except for the lookup by order number. Listings are in `listing`.
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::types::KeysAndAttributes;
 use domain::{ActivationId, Delivery, Iccid, Msisdn, Secret, Sim, SubscriptionId};
-use jiff::Timestamp;
 
-use crate::item::{self, Item, Row};
-use crate::transaction::pause;
-use crate::{Fingerprint, IdempotencyKey, PhoneEntry, Store, StoreError, StoredLine, StoredSwap};
-
-/// What an idempotency key was used for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdempotencyRecord {
-    /// The swap that the first request made.
-    pub activation: ActivationId,
-    /// The first request.
-    pub request: Fingerprint,
-}
-
-pub(crate) fn to_kept(item: &Item, now: Timestamp) -> Result<Option<IdempotencyRecord>, StoreError> {
-    let row = Row(item);
-    // TTL deletes late, so the time is looked at here too.
-    if row.number::<i64>("expires")? <= now.as_second() {
-        return Ok(None);
-    }
-    Ok(Some(IdempotencyRecord {
-        activation: ActivationId::parse(row.text("swap")?).map_err(|_| StoreError::Corrupt("swap"))?,
-        request: Fingerprint(row.text("request")?.to_owned()),
-    }))
-}
+use crate::attributes::{Item, Row, text};
+use crate::transaction::backoff;
+use crate::{PhoneEntry, Store, StoreError, StoredLine, StoredSwap, keys, rows};
 
 impl Store {
     pub(crate) async fn get(&self, key: Item) -> Result<Option<Item>, StoreError> {
-        let answer = self
+        let response = self
             .dynamodb
             .get_item()
             .table_name(&self.table)
@@ -41,43 +19,43 @@ impl Store {
             .consistent_read(true)
             .send()
             .await?;
-        Ok(answer.item)
+        Ok(response.item)
     }
 
-    /// A line.
+    /// Reads a line. One call.
     pub async fn line(&self, id: &SubscriptionId) -> Result<Option<StoredLine>, StoreError> {
-        self.get(item::line_key(id))
+        self.get(keys::line_key(id))
             .await?
             .as_ref()
-            .map(item::to_line)
+            .map(rows::to_line)
             .transpose()
     }
 
-    /// Which line has a number.
+    /// Reads which line has a phone number. One call.
     pub async fn phone(&self, phone: &Msisdn) -> Result<Option<PhoneEntry>, StoreError> {
-        self.get(item::phone_key(phone))
+        self.get(keys::phone_key(phone))
             .await?
             .as_ref()
-            .map(item::to_phone)
+            .map(rows::to_phone)
             .transpose()
     }
 
-    /// A SIM; its secrets stay sealed.
+    /// Reads a SIM without its secrets. One call.
     pub async fn sim(&self, iccid: &Iccid) -> Result<Option<Sim>, StoreError> {
-        self.get(item::sim_key(iccid))
+        self.get(keys::sim_key(iccid))
             .await?
             .as_ref()
-            .map(item::to_sim)
+            .map(rows::to_sim)
             .transpose()
     }
 
-    /// A SIM with its PINs and PUKs opened.
+    /// Reads a SIM with its PINs and PUKs decrypted.
     pub async fn sim_with_secrets(&self, iccid: &Iccid) -> Result<Option<Sim>, StoreError> {
-        let Some(row) = self.get(item::sim_key(iccid)).await? else {
+        let Some(row) = self.get(keys::sim_key(iccid)).await? else {
             return Ok(None);
         };
-        let pk = item::sim_pk(iccid);
-        let open = async |field| match Row(&row).sealed(field) {
+        let pk = keys::sim_pk(iccid);
+        let decrypt = async |field| match Row(&row).sealed(field) {
             Some(sealed) => self
                 .keyring
                 .open(&pk, field, &sealed)
@@ -86,109 +64,75 @@ impl Store {
             None => Ok(None),
         };
         Ok(Some(Sim {
-            pin1: open("pin1").await?,
-            pin2: open("pin2").await?,
-            puk1: open("puk1").await?,
-            puk2: open("puk2").await?,
-            ..item::to_sim(&row)?
+            pin1: decrypt("pin1").await?,
+            pin2: decrypt("pin2").await?,
+            puk1: decrypt("puk1").await?,
+            puk2: decrypt("puk2").await?,
+            ..rows::to_sim(&row)?
         }))
     }
 
-    /// What an idempotency key was used for, if there is a key and its answer is still kept.
-    pub async fn kept_answer(
-        &self,
-        key: Option<&IdempotencyKey>,
-        now: Timestamp,
-    ) -> Result<Option<IdempotencyRecord>, StoreError> {
-        let Some(key) = key else {
-            return Ok(None);
-        };
-        match self.get(item::idempotency_key(key.digest())).await? {
-            Some(row) => to_kept(&row, now),
-            None => Ok(None),
-        }
-    }
-
-    /// The same, where it was read side by side with the line: a swap that is open on the line may be this key's own,
-    /// begun between the two reads.
-    pub async fn kept_answer_beside(
-        &self,
-        line: &StoredLine,
-        kept: Option<IdempotencyRecord>,
-        key: Option<&IdempotencyKey>,
-        now: Timestamp,
-    ) -> Result<Option<IdempotencyRecord>, StoreError> {
-        match kept {
-            None if line.open.is_some() => self.kept_answer(key, now).await,
-            kept => Ok(kept),
-        }
-    }
-
-    /// A swap without its e-mails.
+    /// Reads a swap without its mails. One call.
     pub async fn swap(&self, id: &ActivationId) -> Result<Option<StoredSwap>, StoreError> {
-        self.get(item::activation_key(id))
+        self.get(keys::activation_key(id))
             .await?
             .as_ref()
-            .map(item::to_swap)
+            .map(rows::to_swap)
             .transpose()
     }
 
-    /// A swap and its e-mails: they share a hash key, so it is one query.
+    /// Reads a swap with its mails. They share a hash key, so this is one query.
     pub async fn swap_with_deliveries(&self, id: &ActivationId) -> Result<Option<StoredSwap>, StoreError> {
-        let answer = self
+        let page = self
             .dynamodb
             .query()
             .table_name(&self.table)
             .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", AttributeValue::S(item::activation_pk(id)))
+            .expression_attribute_values(":pk", text(keys::activation_pk(id)))
             .consistent_read(true)
             .send()
             .await?;
         let mut swap = None;
         let mut deliveries = Vec::new();
-        for row in answer.items() {
+        for row in page.items() {
             let sk = Row(row).text("sk")?;
-            if sk == item::ACTIVATION {
-                swap = Some(item::to_swap(row)?);
-            } else if item::delivery_number(sk).is_some() {
-                deliveries.push(item::to_delivery(row)?);
+            if sk == keys::ACTIVATION {
+                swap = Some(rows::to_swap(row)?);
+            } else if keys::delivery_number(sk).is_some() {
+                deliveries.push(rows::to_delivery(row)?);
             }
         }
         Ok(swap.map(|swap| StoredSwap { deliveries, ..swap }))
     }
 
-    /// The swaps whose order has this number at the network: one at most, unless a network gives a number twice. The index
-    /// may lag.
+    /// The swaps whose order has this number at the network. There is at most one, unless the network assigns a number
+    /// twice. The index may lag.
     pub async fn swaps_of_order(&self, number: &str) -> Result<Vec<ActivationId>, StoreError> {
-        let answer = self
+        let page = self
             .dynamodb
             .query()
             .table_name(&self.table)
             .index_name("byOrder")
             .key_condition_expression("#number = :number")
-            .expression_attribute_names("#number", item::ORDER_NUMBER)
-            .expression_attribute_values(":number", AttributeValue::S(number.to_owned()))
+            .expression_attribute_names("#number", rows::ORDER_NUMBER)
+            .expression_attribute_values(":number", text(number))
             .limit(10)
             .send()
             .await?;
-        let ids = answer.items().iter().map(|row| {
-            let pk = Row(row).text("pk")?;
-            let id = pk.strip_prefix("A#").ok_or(StoreError::Corrupt("pk"))?;
-            ActivationId::parse(id).map_err(|_| StoreError::Corrupt("pk"))
-        });
-        ids.collect()
+        let swaps = page.items().iter();
+        swaps.map(|row| Row(row).parsed_pk("A#", ActivationId::parse)).collect()
     }
 
-    /// Many swaps and the last e-mail of each, in the order of `ids`; those that are gone are left out. Two calls a
-    /// hundred.
+    /// Reads many swaps, each with its last mail, in the order of `ids`. Omits swaps that do not exist. Two calls for
+    /// every hundred swaps.
     pub async fn swaps_with_deliveries(&self, ids: &[ActivationId]) -> Result<Vec<StoredSwap>, StoreError> {
         let mut swaps = self.swaps(ids).await?;
         let mailed = swaps.values().filter(|swap| swap.activation.mails > 0);
         let keys = mailed
-            .map(|swap| item::delivery_key(&swap.activation.id, swap.activation.mails))
+            .map(|swap| keys::delivery_key(&swap.activation.id, swap.activation.mails))
             .collect();
         for row in self.get_many(keys).await? {
-            let delivery = item::to_delivery(&row)?;
+            let delivery = rows::to_delivery(&row)?;
             if let Some(swap) = swaps.get_mut(&delivery.activation) {
                 swap.deliveries.push(delivery);
             }
@@ -196,78 +140,81 @@ impl Store {
         Ok(ids.iter().filter_map(|id| swaps.remove(id)).collect())
     }
 
-    /// Many swaps without their e-mails; those that are gone are left out. A call a hundred.
+    /// Reads many swaps without their mails. Omits swaps that do not exist. One call for every hundred swaps.
     pub async fn swaps(&self, ids: &[ActivationId]) -> Result<HashMap<ActivationId, StoredSwap>, StoreError> {
-        let keys = ids.iter().map(item::activation_key).collect();
+        let keys = ids.iter().map(keys::activation_key).collect();
         let rows = self.get_many(keys).await?;
         let swaps = rows.iter().map(|row| {
-            let swap = item::to_swap(row)?;
+            let swap = rows::to_swap(row)?;
             Ok((swap.activation.id.clone(), swap))
         });
         swaps.collect()
     }
 
+    /// Reads many rows, in no particular order. Omits rows that do not exist.
     async fn get_many(&self, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
-        const KEYS_A_CALL: usize = 100;
-        const ROUNDS: u32 = 8;
+        const KEYS_PER_CALL: usize = 100;
+        const INCOMPLETE_CALLS: u32 = 8;
         let mut found = Vec::with_capacity(keys.len());
-        let mut wanted = keys;
-        let mut unanswered = 0;
-        while !wanted.is_empty() {
-            let rest = wanted.split_off(wanted.len().min(KEYS_A_CALL));
+        let mut pending = keys;
+        let mut incomplete_calls = 0;
+        while !pending.is_empty() {
+            let rest = pending.split_off(pending.len().min(KEYS_PER_CALL));
             let keys = KeysAndAttributes::builder()
-                .set_keys(Some(wanted))
+                .set_keys(Some(pending))
                 .consistent_read(true)
                 .build()
-                .map_err(|error| StoreError::Refused(error.into()))?;
-            let answer = self
+                .map_err(|error| StoreError::Rejected(error.into()))?;
+            let response = self
                 .dynamodb
                 .batch_get_item()
                 .request_items(&self.table, keys)
                 .send()
                 .await?;
-            found.extend(answer.responses.unwrap_or_default().into_values().flatten());
-            wanted = rest;
-            let unprocessed = answer.unprocessed_keys.unwrap_or_default();
+            found.extend(response.responses.unwrap_or_default().into_values().flatten());
+            pending = rest;
+            let unprocessed = response.unprocessed_keys.unwrap_or_default();
             if !unprocessed.is_empty() {
-                unanswered += 1;
-                if unanswered == ROUNDS {
-                    return Err(StoreError::Unavailable("keys stay unprocessed".into()));
+                incomplete_calls += 1;
+                if incomplete_calls == INCOMPLETE_CALLS {
+                    return Err(StoreError::Unavailable(
+                        "DynamoDB repeatedly left keys unprocessed".into(),
+                    ));
                 }
-                tokio::time::sleep(pause(unanswered)).await;
+                tokio::time::sleep(backoff(incomplete_calls)).await;
             }
-            wanted.extend(unprocessed.into_values().flat_map(|keys| keys.keys));
+            pending.extend(unprocessed.into_values().flat_map(|keys| keys.keys));
         }
         Ok(found)
     }
 
-    /// A mail.
+    /// Reads a mail. One call.
     pub async fn delivery(&self, activation: &ActivationId, number: u32) -> Result<Option<Delivery>, StoreError> {
-        let row = self.get(item::delivery_key(activation, number)).await?;
-        row.as_ref().map(item::to_delivery).transpose()
+        let row = self.get(keys::delivery_key(activation, number)).await?;
+        row.as_ref().map(rows::to_delivery).transpose()
     }
 
-    /// The confirmation code of a swap, unless it was never given or is erased.
+    /// Decrypts the confirmation code of a swap. `None` if the request had none or it is erased.
     pub async fn confirmation_code(&self, swap: &StoredSwap) -> Result<Option<domain::ConfirmationCode>, StoreError> {
         let Some(sealed) = &swap.secrets.code else {
             return Ok(None);
         };
-        let pk = item::activation_pk(&swap.activation.id);
-        let text = self.keyring.open(&pk, item::CODE, sealed).await?;
+        let pk = keys::activation_pk(&swap.activation.id);
+        let text = self.keyring.open(&pk, rows::CODE, sealed).await?;
         domain::ConfirmationCode::parse(&text)
             .map(Some)
-            .map_err(|_| StoreError::Corrupt(item::CODE))
+            .map_err(|_| StoreError::Corrupt(rows::CODE))
     }
 
-    /// The matching id of an eSIM swap.
+    /// Decrypts the matching id of an eSIM swap.
     pub async fn matching_id(&self, swap: &StoredSwap) -> Result<domain::MatchingId, StoreError> {
         let sealed = swap
             .secrets
             .matching_id
             .as_ref()
-            .ok_or(StoreError::Corrupt(item::MATCHING_ID))?;
-        let pk = item::activation_pk(&swap.activation.id);
-        let text = self.keyring.open(&pk, item::MATCHING_ID, sealed).await?;
-        domain::MatchingId::parse(&text).map_err(|_| StoreError::Corrupt(item::MATCHING_ID))
+            .ok_or(StoreError::Corrupt(rows::MATCHING_ID))?;
+        let pk = keys::activation_pk(&swap.activation.id);
+        let text = self.keyring.open(&pk, rows::MATCHING_ID, sealed).await?;
+        domain::MatchingId::parse(&text).map_err(|_| StoreError::Corrupt(rows::MATCHING_ID))
     }
 }

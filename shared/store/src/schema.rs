@@ -1,4 +1,5 @@
-//! The table's shape. `infra/template.yaml` says the same to CloudFormation.
+//! The definition of the table and its indexes, for stacks that create it themselves. `infra/template.yaml` contains
+//! the same definition for CloudFormation.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
@@ -8,61 +9,64 @@ use aws_sdk_dynamodb::types::{
 
 use crate::StoreError;
 
-/// An index: its name, its two keys, and what it carries besides.
+/// An index: its name, its keys, and the further attributes that it contains.
 struct Index {
     name: &'static str,
     hash: &'static str,
     range: Option<&'static str>,
-    carries: &'static [&'static str],
+    includes: &'static [&'static str],
 }
 
-/// Swaps by when they were asked, of a line, a customer, a reseller and all; then swaps and mails by when the sweeper looks; then free SIMs; then swaps by the network's name for their order. Each holds only the rows that have all of its keys.
+/// The first four list swaps by the time of their requests: those of a line, a customer and a reseller, and all. `due`
+/// has the swaps and mails that are to be woken, `free` the free SIMs of each pool, and `byOrder` the swaps by the
+/// network's number for their order. An index contains only rows that have all of its keys.
 const INDEXES: [Index; 7] = [
     Index {
         name: "byLine",
         hash: "line",
         range: Some("listed"),
-        carries: &["reference", "customer", "reseller"],
+        includes: &["reference", "customer", "reseller"],
     },
     Index {
         name: "byCustomer",
         hash: "customer",
         range: Some("listed"),
-        carries: &["outcome", "reference"],
+        includes: &["outcome", "reference"],
     },
     Index {
         name: "byReseller",
         hash: "reseller",
         range: Some("listed"),
-        carries: &["outcome", "reference"],
+        includes: &["outcome", "reference"],
     },
     Index {
         name: "all",
         hash: "type",
         range: Some("listed"),
-        carries: &["reference"],
+        includes: &["reference"],
     },
     Index {
         name: "due",
         hash: "type",
         range: Some("dueAt"),
-        carries: &[],
+        includes: &[],
     },
     Index {
         name: "free",
         hash: "shelf",
         range: Some("freeFrom"),
-        carries: &[],
+        includes: &[],
     },
     Index {
         name: "byOrder",
         hash: "orderNumber",
         range: None,
-        carries: &[],
+        includes: &[],
     },
 ];
 
-/// Makes the table `name`: on demand, stream of keys, TTL. For the local stack and the tests.
+/// Creates the table `name`, billed on demand, with a stream of keys and a time to live. For the local stack and the
+/// tests.
 pub async fn create_table(dynamodb: &Client, name: &str) -> Result<(), StoreError> {
     let mut attributes = vec!["pk", "sk"];
     for index in &INDEXES {
@@ -93,12 +97,12 @@ pub async fn create_table(dynamodb: &Client, name: &str) -> Result<(), StoreErro
         );
     }
     for index in &INDEXES {
-        let projection = if index.carries.is_empty() {
+        let projection = if index.includes.is_empty() {
             Projection::builder().projection_type(ProjectionType::KeysOnly)
         } else {
             Projection::builder()
                 .projection_type(ProjectionType::Include)
-                .set_non_key_attributes(Some(index.carries.iter().map(|a| (*a).to_owned()).collect()))
+                .set_non_key_attributes(Some(index.includes.iter().map(|a| (*a).to_owned()).collect()))
         };
         request = request.global_secondary_indexes(
             GlobalSecondaryIndex::builder()

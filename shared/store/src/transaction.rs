@@ -1,24 +1,42 @@
-//! Transactions: how one is run and tried again, and the short words that build one.
+//! Transactions: how they are built, run and retried. Which writes they contain is in the modules that use them.
 
 use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::builders::{PutBuilder, UpdateBuilder};
+use aws_sdk_dynamodb::types::{CancellationReason, Put, TransactWriteItem, Update};
 
+use crate::attributes::Item;
 use crate::{Store, StoreError};
 
-/// How often a write is tried while another transaction is on its row.
-pub(crate) const TRIES: u32 = 4;
+/// How many times a write is attempted while it conflicts with another transaction on its row.
+pub(crate) const ATTEMPTS: u32 = 4;
 
 impl Store {
-    /// Runs a transaction. `None`: it stands; else the reasons, one a write, with at least one failed condition.
+    /// A put of this row.
+    pub(crate) fn put_row(&self, row: Item) -> PutBuilder {
+        Put::builder().table_name(&self.table).set_item(Some(row))
+    }
+
+    /// A put of this row on the condition that the row does not exist.
+    pub(crate) fn put_new_row(&self, row: Item) -> PutBuilder {
+        self.put_row(row).condition_expression("attribute_not_exists(pk)")
+    }
+
+    /// An update of the row with this key.
+    pub(crate) fn update_row(&self, key: Item) -> UpdateBuilder {
+        Update::builder().table_name(&self.table).set_key(Some(key))
+    }
+
+    /// Runs a transaction. Returns `None` if it was written. Returns one reason for each write, in their order, if the
+    /// condition of at least one of them failed.
     pub(crate) async fn transact(
         &self,
         writes: Vec<TransactWriteItem>,
     ) -> Result<Option<Vec<CancellationReason>>, StoreError> {
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
-            tries += 1;
+            attempts += 1;
             let sent = self
                 .dynamodb
                 .transact_write_items()
@@ -35,46 +53,47 @@ impl Store {
                 }
                 _ => return Err(error.into()),
             };
-            // While another transaction is on one of the rows, a condition that failed on another row may be its doing:
-            // nothing is decided before the rows are at rest.
-            let passing = reasons.iter().any(|reason| {
+            // Another transaction on one of the rows may also be why a condition on another row failed. Failed
+            // conditions count only once no write conflicts any more.
+            let transient = reasons.iter().any(|reason| {
                 matches!(
                     reason.code(),
                     Some("TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded")
                 )
             });
-            if passing && tries < TRIES {
-                tokio::time::sleep(pause(tries)).await;
+            if transient && attempts < ATTEMPTS {
+                tokio::time::sleep(backoff(attempts)).await;
                 continue;
             }
-            if passing {
+            if transient {
                 return Err(StoreError::Unavailable(Box::new(error)));
             }
-            if reasons.len() == writes.len() && (0..reasons.len()).any(|n| failed(reasons, n)) {
+            if reasons.len() == writes.len() && (0..reasons.len()).any(|write| condition_failed(reasons, write)) {
                 return Ok(Some(reasons.to_vec()));
             }
-            return Err(StoreError::Refused(Box::new(error.into_service_error())));
+            return Err(StoreError::Rejected(Box::new(error.into_service_error())));
         }
     }
 }
 
-/// 10 to 40 ms after the first try, and twice as long after each further one.
-pub(crate) fn pause(tries: u32) -> Duration {
-    Duration::from_millis(fastrand::u64(10..=40) << (tries - 1))
+/// The pause before the next attempt: 10 to 40 ms after the first one, doubled after each further one.
+pub(crate) fn backoff(attempts: u32) -> Duration {
+    Duration::from_millis(fastrand::u64(10..=40) << (attempts - 1))
 }
 
-pub(crate) fn failed(reasons: &[CancellationReason], write: usize) -> bool {
+/// Whether the condition of this write, by its index in the transaction, failed.
+pub(crate) fn condition_failed(reasons: &[CancellationReason], write: usize) -> bool {
     reasons.get(write).and_then(CancellationReason::code) == Some("ConditionalCheckFailed")
 }
 
-pub(crate) fn put(put: Put) -> TransactWriteItem {
-    TransactWriteItem::builder().put(put).build()
+/// A put as a write of a transaction.
+pub(crate) fn put(put: PutBuilder) -> Result<TransactWriteItem, StoreError> {
+    let put = put.build().map_err(|error| StoreError::Rejected(error.into()))?;
+    Ok(TransactWriteItem::builder().put(put).build())
 }
 
-pub(crate) fn update(update: Update) -> TransactWriteItem {
-    TransactWriteItem::builder().update(update).build()
-}
-
-pub(crate) fn text(text: impl Into<String>) -> AttributeValue {
-    AttributeValue::S(text.into())
+/// An update as a write of a transaction.
+pub(crate) fn update(update: UpdateBuilder) -> Result<TransactWriteItem, StoreError> {
+    let update = update.build().map_err(|error| StoreError::Rejected(error.into()))?;
+    Ok(TransactWriteItem::builder().update(update).build())
 }

@@ -1,4 +1,4 @@
-"""Seals, opens and signs under the table's data key, which KMS unwraps once a process."""
+"""Encrypts, decrypts and signs with the table's data key, which KMS unwraps once a process."""
 
 import functools
 import hashlib

@@ -1,4 +1,4 @@
-"""Draws a QR code many times with each library; prints how long one took, and the last one."""
+"""Draws a QR code many times with each library; prints how long one took, and the last image."""
 
 import base64
 import io

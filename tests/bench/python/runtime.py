@@ -1,4 +1,4 @@
-"""The Runtime API's client: asks for an event, hands it on, posts the answer. `python runtime.py submit-swap` runs that function."""
+"""The Runtime API's client: polls for an event, passes it to the function, and posts the response. `python runtime.py submit-swap` runs that function."""
 
 import http.client
 import importlib

@@ -1,4 +1,4 @@
-"""The one transaction that begins a swap."""
+"""The transaction that creates a swap."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ def free_sims(line, kind, now):
 
 
 def begin(caller, line, kind, asked, code=None, request=None):
-    """Takes a free SIM, marks the line and writes the swap: all or nothing. None when no SIM is left."""
+    """Reserves a free SIM, marks the line and writes the swap, or does nothing. None if no SIM is left."""
     now = int(time.time() * 1000)
     swap_id = str(ULID.from_timestamp(now / 1000))
     pk = f"A#{swap_id}"

@@ -1,4 +1,4 @@
-"""An activation as the API shows it."""
+"""An activation as the API returns it."""
 
 from datetime import datetime
 from zoneinfo import ZoneInfo

@@ -1,4 +1,5 @@
-//! What operations and whole swaps take of DynamoDB, as its answers say, with few records in the table and with many.
+//! The DynamoDB calls and capacity units of operations and whole swaps, as the responses report them, with few records
+//! in the table and with many.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,25 +19,25 @@ use crate::lambda::Lambda;
 use crate::programs::{BEHIND, Programs};
 use crate::report::{self, Table};
 
-/// Write units of a whole eSIM swap that may not be passed.
+/// The write units that a whole eSIM swap may take at most.
 const SWAP_AT_MOST: f64 = 50.0;
 
-/// Lines that operations need, one each.
+/// How many lines the operations need, one each.
 const LINES: usize = 12;
 
-/// An operation, and what it took.
+/// An operation and its cost.
 #[derive(Debug, Clone)]
 pub(crate) struct Cost {
     pub(crate) name: &'static str,
     pub(crate) bill: Bill,
-    /// Invocations of functions, by name.
+    /// The invocations of functions, by name.
     pub(crate) invoked: BTreeMap<String, usize>,
-    /// Calls to the SM-DP+ and the network.
+    /// The calls to the SM-DP+ and the network.
     pub(crate) peers: usize,
 }
 
 impl Cost {
-    /// Calls of functions that no caller waits for.
+    /// The calls of functions that no caller waits for.
     fn calls_behind(&self) -> usize {
         let paths = self.bill.paths.iter();
         let name = paths.map(|path| path.trim_matches('/'));
@@ -44,9 +45,9 @@ impl Cost {
     }
 }
 
-/// A world in which nothing moves by itself, its functions' calls counted.
+/// A service in which nothing makes progress by itself, whose functions' calls are counted.
 struct Counted {
-    world: TestStack,
+    service: TestStack,
     meter: MeteringProxy,
     lambda: Lambda,
     smdp: FaultyProxy,
@@ -67,34 +68,35 @@ impl Counted {
             ("LEASE", "1h"),
             ("ASK_AFTER", "1h"),
             ("ASK_AT_MOST", "1h"),
-            // A sweep costs the same in every minute.
+            // The sweep does the same in every minute.
             ("STOCK_LOW", "0"),
             ("SMDP_URL", &smdp.url),
             ("NETWORK_URL", &network.url),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let world = TestStack::start(Options {
+        let service = TestStack::start(Options {
             stream_batch: None,
             sweep_every: Duration::from_secs(24 * 3600),
             functions_url: Some(lambda.url.clone()),
-            // An order is on its way before it is over: what is written does not depend on who is faster.
+            // The network takes its time, so an order is always pending before it completes, and the writes do not
+            // depend on a race.
             network_delay: Duration::from_millis(100),
             settings: settings.into(),
             ..TestStack::options()
         })
         .await;
-        lambda.configure(&world.stack.settings);
-        meter.connect(&world.stack.endpoints.dynamodb);
-        smdp.connect(&world.stack.endpoints.smdp);
-        network.connect(&world.stack.endpoints.network);
-        world.end_stream();
-        load_lines(&world, LINES).await;
+        lambda.configure(&service.stack.settings);
+        meter.connect(&service.stack.endpoints.dynamodb);
+        smdp.connect(&service.stack.endpoints.smdp);
+        network.connect(&service.stack.endpoints.network);
+        service.end_stream();
+        load_lines(&service, LINES).await;
         for form in [FormFactor::Nano, FormFactor::Esim] {
-            load_stock(&world, form, (records / 4).max(LINES)).await;
+            load_stock(&service, form, (records / 4).max(LINES)).await;
         }
-        let token = world.owner(CUSTOMER);
+        let token = service.owner(CUSTOMER);
         let counted = Self {
-            world,
+            service,
             meter,
             lambda,
             smdp,
@@ -106,11 +108,11 @@ impl Counted {
         Ok(counted)
     }
 
-    /// Swaps of the same customer that are DONE, copies of one.
+    /// Adds this many DONE swaps of the same customer, copies of one swap.
     async fn add_old_swaps(&self, count: usize) -> Result<(), BenchError> {
-        let (world, stack) = (&self.world, &self.world.stack);
-        let first = world
-            .begin(&tests::card(&line_id(0), iccid(FormFactor::Nano, 0).as_str()))
+        let (service, stack) = (&self.service, &self.service.stack);
+        let first = service
+            .start_swap(&tests::card(&line_id(0), iccid(FormFactor::Nano, 0).as_str()))
             .await;
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let key = HashMap::from([
@@ -147,7 +149,7 @@ impl Counted {
         Ok(())
     }
 
-    /// Notes what was taken since the last note.
+    /// Records the cost since the last record under this name.
     fn note(&mut self, name: &'static str) {
         let invoked = self.lambda.invoked().into_iter();
         let peers = self.smdp.count("/") + self.network.count("/");
@@ -160,9 +162,9 @@ impl Counted {
         });
     }
 
-    fn answered(&mut self, name: &'static str, answer: &TestResponse) -> Result<(), BenchError> {
-        if answer.status != 200 {
-            return Err(format!("{name}: {answer:?}").into());
+    fn answered(&mut self, name: &'static str, response: &TestResponse) -> Result<(), BenchError> {
+        if response.status != 200 {
+            return Err(format!("{name}: {response:?}").into());
         }
         self.note(name);
         Ok(())
@@ -171,110 +173,115 @@ impl Counted {
     async fn change_sim(&self, line: usize, wanted: &str) -> TestResponse {
         let bearer = format!("Bearer {}", self.token);
         let path = format!("/mvno/{}/changesim/{wanted}", line_id(line));
-        self.world.send("POST", &path, &[("authorization", &bearer)], "").await
+        self.service
+            .send("POST", &path, &[("authorization", &bearer)], "")
+            .await
     }
 
-    /// What the stream does: tells of a swap's row when it changed. A row is with one invocation at a time: what changed
-    /// during one comes with the next, at once.
-    async fn stream(&self, swap: &str, told: &mut u64) -> Result<(), BenchError> {
+    /// Plays the stream: invokes the function for a swap's row when the row changed. Only one invocation at a time gets
+    /// a row; changes during an invocation are delivered by the next.
+    async fn stream(&self, swap: &str, delivered: &mut u64) -> Result<(), BenchError> {
         loop {
-            let version = self.world.record(swap).await.version;
-            if *told == version {
+            let version = self.service.record(swap).await.version;
+            if *delivered == version {
                 return Ok(());
             }
-            *told = version;
+            *delivered = version;
             self.lambda.invoke("fulfil-swap", changed(swap, "activation")).await?;
         }
     }
 
-    /// A whole swap, and what it wakes.
+    /// Makes a whole swap, and invokes every function that it wakes.
     async fn whole(&mut self, body: &Value) -> Result<String, BenchError> {
-        let answer = self.world.submit(&self.token, body).await;
-        let swap = answer.json()["id"].as_str().ok_or(format!("{answer:?}"))?.to_owned();
-        let mut told = 0;
-        self.stream(&swap, &mut told).await?;
+        let response = self.service.submit(&self.token, body).await;
+        let swap = response.json()["id"]
+            .as_str()
+            .ok_or(format!("{response:?}"))?
+            .to_owned();
+        let mut delivered = 0;
+        self.stream(&swap, &mut delivered).await?;
         if body["eSim"] == true {
-            // Of a mail's row only that it is new is told.
+            // For a mail's row, only its creation is delivered.
             self.lambda
                 .invoke("deliver-esim", changed(&swap, "delivery#0001"))
                 .await?;
-            let mail = self.world.await_mail(&swap).await;
-            // SES reports by itself; once more changes nothing, but is not before it.
+            let mail = self.service.await_mail(&swap).await;
+            // SES publishes its events by itself. The same event again changes nothing, but it must not be the first.
             while self.lambda.count("mail-events") == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            self.stream(&swap, &mut told).await?;
-            self.world.install(&activation_code(&mail), "8E9!#").await;
+            self.stream(&swap, &mut delivered).await?;
+            self.service.install(&activation_code(&mail), "8E9!#").await;
             let installed = |record: &domain::Activation| record.profile == Some(ProfileState::Installed);
-            self.world.await_record(&swap, installed).await;
+            self.service.await_record(&swap, installed).await;
         }
         loop {
-            self.stream(&swap, &mut told).await?;
-            let record = self.world.record(&swap).await;
+            self.stream(&swap, &mut delivered).await?;
+            let record = self.service.record(&swap).await;
             if record.phase == Phase::Done {
-                self.stream(&swap, &mut told).await?;
+                self.stream(&swap, &mut delivered).await?;
                 return Ok(swap);
             }
             let moved = |now: &domain::Activation| now.version > record.version;
-            self.world.await_record(&swap, moved).await;
+            self.service.await_record(&swap, moved).await;
         }
     }
 
     async fn operations(mut self) -> Result<Vec<Cost>, BenchError> {
         let esim = |name: &str, value: String| json!({name: value, "eSim": true, "email": "scale@example.com", "confirmationCode": "8E9!#"});
         let token = self.token.clone();
-        // Each function reads the data key once a process, and so here.
-        let warm = self.world.submit(&token, &esim("subscriptionId", line_id(1))).await;
+        // Each function reads the data key once in a process, and does so here.
+        let warm = self.service.submit(&token, &esim("subscriptionId", line_id(1))).await;
         let swap = warm.json()["id"].as_str().ok_or(format!("{warm:?}"))?.to_owned();
         self.change_sim(2, "eSim").await;
-        self.world.query(&token, &format!("id={swap}")).await;
+        self.service.query(&token, &format!("id={swap}")).await;
         self.note("");
         self.costs.clear();
 
-        let answer = self.world.query(&token, &format!("id={swap}")).await;
-        self.answered("query by id", &answer)?;
-        let answer = self
-            .world
+        let response = self.service.query(&token, &format!("id={swap}")).await;
+        self.answered("query by id", &response)?;
+        let response = self
+            .service
             .query(&token, &format!("phoneNumber=%2B{}", &phone(1)[1..]))
             .await;
-        self.answered("query by phone number", &answer)?;
-        let answer = self.world.query(&token, "take=20").await;
-        self.answered("list a customer's swaps, 20 a page", &answer)?;
-        if let Some(next) = answer.json()["meta"]["next"].as_str() {
-            let answer = self.world.query(&token, &format!("take=20&cursor={next}")).await;
-            self.answered("the page after", &answer)?;
+        self.answered("query by phone number", &response)?;
+        let response = self.service.query(&token, "take=20").await;
+        self.answered("list a customer's swaps, 20 a page", &response)?;
+        if let Some(next) = response.json()["meta"]["next"].as_str() {
+            let response = self.service.query(&token, &format!("take=20&cursor={next}")).await;
+            self.answered("the page after", &response)?;
         }
-        let answer = self.world.query(&token, "take=20&status=BUSY").await;
-        self.answered("list those of them that are BUSY", &answer)?;
-        let operator = self.world.admin();
-        let answer = self.world.query(&operator, "take=20&status=DONE").await;
-        self.answered("list everybody's that are DONE", &answer)?;
-        let answer = self.world.submit(&token, &esim("subscriptionId", line_id(3))).await;
-        self.answered("submit an eSIM swap by id", &answer)?;
-        let cancelled = answer.json()["id"].as_str().unwrap_or_default().to_owned();
-        let answer = self.world.submit(&token, &esim("phoneNumber", phone(4))).await;
-        self.answered("by phone number", &answer)?;
+        let response = self.service.query(&token, "take=20&status=BUSY").await;
+        self.answered("list those of them that are BUSY", &response)?;
+        let operator = self.service.admin();
+        let response = self.service.query(&operator, "take=20&status=DONE").await;
+        self.answered("list everybody's that are DONE", &response)?;
+        let response = self.service.submit(&token, &esim("subscriptionId", line_id(3))).await;
+        self.answered("submit an eSIM swap by id", &response)?;
+        let cancelled = response.json()["id"].as_str().unwrap_or_default().to_owned();
+        let response = self.service.submit(&token, &esim("phoneNumber", phone(4))).await;
+        self.answered("by phone number", &response)?;
         let key = [("idempotency-key", "one")];
-        let answer = self
-            .world
+        let response = self
+            .service
             .submit_with(&token, &key, &esim("subscriptionId", line_id(5)))
             .await;
-        self.answered("by id with an idempotency key", &answer)?;
-        let answer = self
-            .world
+        self.answered("by id with an idempotency key", &response)?;
+        let response = self
+            .service
             .submit_with(&token, &key, &esim("subscriptionId", line_id(5)))
             .await;
-        self.answered("the same again", &answer)?;
+        self.answered("the same again", &response)?;
         let card = tests::card(&line_id(6), iccid(FormFactor::Nano, 6).as_str());
-        let answer = self.world.submit(&token, &card).await;
-        self.answered("submit a card swap by id", &answer)?;
-        let answer = self.change_sim(7, "autoAssign").await;
-        self.answered("change SIM to any card", &answer)?;
-        let assigned = answer.json()["mvnoSim"]["simNumber"].to_string();
-        let answer = self.change_sim(8, "eSim").await;
-        self.answered("change SIM to an eSIM", &answer)?;
-        let answer = self.world.manage(&token, "CancelActivation", &cancelled, "").await;
-        self.answered("cancel, until it is answered", &answer)?;
+        let response = self.service.submit(&token, &card).await;
+        self.answered("submit a card swap by id", &response)?;
+        let response = self.change_sim(7, "autoAssign").await;
+        self.answered("change SIM to any card", &response)?;
+        let assigned = response.json()["mvnoSim"]["simNumber"].to_string();
+        let response = self.change_sim(8, "eSim").await;
+        self.answered("change SIM to an eSIM", &response)?;
+        let response = self.service.manage(&token, "CancelActivation", &cancelled, "").await;
+        self.answered("cancel, until it is answered", &response)?;
         self.lambda.invoke("sweep-swaps", "{}".to_owned()).await?;
         self.note("a sweep that finds nothing due");
         let swap = self.whole(&esim("subscriptionId", line_id(9))).await?;
@@ -291,7 +298,7 @@ impl Counted {
     }
 }
 
-/// What everything takes with this many records in the table.
+/// The cost of everything with this many records in the table.
 pub(crate) async fn measure(programs: &Arc<Programs>, records: usize) -> Result<Vec<Cost>, BenchError> {
     Counted::new(programs, records).await?.operations().await
 }
@@ -300,7 +307,7 @@ fn named<'a>(costs: &'a [Cost], name: &str) -> Option<&'a Bill> {
     costs.iter().find(|cost| cost.name == name).map(|cost| &cost.bill)
 }
 
-/// Read and write units at each size, the same ones once.
+/// The read or write units at each size; one number where all are the same.
 fn growth(sizes: &[(usize, Vec<Cost>)], name: &str, units: impl Fn(&Bill) -> f64) -> String {
     let mut all: Vec<String> = sizes
         .iter()
@@ -312,7 +319,8 @@ fn growth(sizes: &[(usize, Vec<Cost>)], name: &str, units: impl Fn(&Bill) -> f64
     all.join(" / ")
 }
 
-/// Measures and publishes. The largest table takes minutes to fill, so it has a run of its own, which shows what grows.
+/// Measures and publishes. Filling the largest table takes minutes, so it has a run of its own, which shows only what
+/// grows.
 pub(crate) async fn run(programs: &Arc<Programs>, records: &[usize]) -> Result<(), BenchError> {
     let name = match records {
         [_, _, _, ..] => "growth",
@@ -339,36 +347,36 @@ pub(crate) async fn run(programs: &Arc<Programs>, records: &[usize]) -> Result<(
         });
     }
     table.publish(name)?;
-    report::keep(name, figures)
+    report::record(name, figures)
 }
 
-/// What takes more than is kept, than is allowed, or more with many records than with few.
+/// The operations that take more units than recorded or allowed, or more write units with many records than with few.
 pub(crate) async fn gate(programs: &Arc<Programs>) -> Result<Vec<String>, BenchError> {
-    let kept = report::kept("capacity")?;
+    let kept = report::recorded("capacity")?;
     let few = measure(programs, 10).await?;
     let many = measure(programs, 10_000).await?;
     let mut faults = Vec::new();
     for cost in &many {
         let (name, bill) = (cost.name, &cost.bill);
-        let told = format!(
+        let units = format!(
             "{name}: {} calls, {} read and {} write units",
             bill.calls.len(),
             bill.reads,
             bill.writes
         );
-        report::print(&told);
+        report::print(&units);
         let kept = &kept[name];
         let over = |now: f64, kept: &Value| now > kept.as_f64().unwrap_or_default();
         if over(bill.reads, &kept["reads"]) || over(bill.writes, &kept["writes"]) {
-            faults.push(format!("{told}; {kept} was kept"));
+            faults.push(format!("{units}; {kept} was recorded"));
         }
         if let Some(few) = named(&few, name)
             && bill.writes > few.writes
         {
-            faults.push(format!("{told}; {} write units with few records", few.writes));
+            faults.push(format!("{units}; {} write units with few records", few.writes));
         }
         if name.starts_with("a whole eSIM") && bill.writes > SWAP_AT_MOST {
-            faults.push(format!("{told}; {SWAP_AT_MOST} are allowed"));
+            faults.push(format!("{units}; {SWAP_AT_MOST} are allowed"));
         }
     }
     Ok(faults)

@@ -1,4 +1,5 @@
-//! Cold starts: from the spawn of a process to its first answer, with all its clients built; sizes and memory besides.
+//! Cold starts: the time from the spawn of a process to its first response, with all its clients built. Also sizes and
+//! memory.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,59 +12,59 @@ use crate::programs::{COMPARED, FUNCTIONS, Language, Programs, environment};
 use crate::report::{self, Table, megabytes, millis, quantile, short, thousands};
 use crate::sandbox::Sandbox;
 
-/// Times by program: a language and a function.
+/// The times of each program: a language and a function.
 type Times = BTreeMap<(&'static str, &'static str), Vec<Duration>>;
 
 struct Cold<'a> {
-    ground: &'a Fixture,
+    fixture: &'a Fixture,
     programs: &'a Programs,
     times: Times,
 }
 
 impl Cold<'_> {
-    /// Starts a program with an event, and ends it after its answer.
+    /// Starts a program with an event, and ends it after its response.
     async fn start(&mut self, language: Language, function: &'static str, event: String) -> Result<(), BenchError> {
         let command = self.programs.command(language, function);
-        let environment = environment(self.ground, language);
+        let environment = environment(self.fixture, language);
         let spawned = Instant::now();
         let mut sandbox = Sandbox::start(&command, &environment, event).await?;
-        let answer = sandbox.answer().await?;
+        let response = sandbox.response().await?;
         let took = spawned.elapsed();
         if function != "hello" {
-            check(function, &answer)?;
+            check(function, &response)?;
         }
         let times = self.times.entry((language.name(), function)).or_default();
         times.push(took);
         Ok(())
     }
 
-    /// One swap through all nine binaries, each cold; then the others.
+    /// One swap through all nine binaries, each of them cold; then the other languages.
     async fn round(&mut self) -> Result<(), BenchError> {
-        let ground = self.ground;
-        let line = ground.line()?;
+        let fixture = self.fixture;
+        let line = fixture.line()?;
         self.start(Language::Rust, "submit-swap", fixture::submit(&line))
             .await?;
-        let swap = ground.swap_of(&line).await?;
+        let swap = fixture.swap_of(&line).await?;
         self.start(Language::Rust, "fulfil-swap", fixture::changed(&swap, "activation"))
             .await?;
         self.start(Language::Rust, "deliver-esim", fixture::changed(&swap, "delivery#0001"))
             .await?;
         self.start(Language::Rust, "mail-events", fixture::delivered(&swap))
             .await?;
-        let installed = ground.installed(&swap).await?;
+        let installed = fixture.installed(&swap).await?;
         self.start(Language::Rust, "network-events", installed).await?;
-        let query = ground.call("query-activation")?;
+        let query = fixture.call("query-activation")?;
         self.start(Language::Rust, "query-activation", query).await?;
-        let line = ground.line()?;
+        let line = fixture.line()?;
         self.start(Language::Rust, "change-sim", fixture::change(&line)).await?;
-        let cancel = fixture::cancel(&ground.swap_of(&line).await?);
+        let cancel = fixture::cancel(&fixture.swap_of(&line).await?);
         self.start(Language::Rust, "manage-swap", cancel).await?;
         self.start(Language::Rust, "sweep-swaps", fixture::minute()).await?;
-        self.start(Language::Rust, "hello", ground.call("query-activation")?)
+        self.start(Language::Rust, "hello", fixture.call("query-activation")?)
             .await?;
         for language in [Language::Node, Language::Python] {
             for function in COMPARED {
-                self.start(language, function, ground.call(function)?).await?;
+                self.start(language, function, fixture.call(function)?).await?;
             }
         }
         Ok(())
@@ -75,12 +76,12 @@ impl Cold<'_> {
     }
 }
 
-/// Bytes in memory after many calls. What a function does once it does once here too: the rest are repeats.
-async fn resident(ground: &Fixture, programs: &Programs, function: &str, calls: usize) -> Result<u64, BenchError> {
-    let line = ground.line()?;
+/// The bytes in memory after many calls. A step that a function does once happens once; the other calls are repeats.
+async fn resident(fixture: &Fixture, programs: &Programs, function: &str, calls: usize) -> Result<u64, BenchError> {
+    let line = fixture.line()?;
     let event = match function {
         "fulfil-swap" | "deliver-esim" | "mail-events" | "network-events" | "manage-swap" => {
-            ground.world.begin(&tests::esim(&line)).await
+            fixture.service.start_swap(&tests::esim(&line)).await
         }
         _ => String::new(),
     };
@@ -88,19 +89,19 @@ async fn resident(ground: &Fixture, programs: &Programs, function: &str, calls: 
         "fulfil-swap" => fixture::changed(&event, "activation"),
         "deliver-esim" => fixture::changed(&event, "delivery#0001"),
         "mail-events" => fixture::delivered(&event),
-        "network-events" => ground.installed(&event).await?,
+        "network-events" => fixture.installed(&event).await?,
         "manage-swap" => fixture::cancel(&event),
         "sweep-swaps" => fixture::minute(),
-        _ => ground.call("query-activation")?,
+        _ => fixture.call("query-activation")?,
     };
     let command = programs.command(Language::Rust, function);
-    let environment = environment(ground, Language::Rust);
+    let environment = environment(fixture, Language::Rust);
     let call = |function: &str| match function {
-        "submit-swap" | "change-sim" => ground.call(function),
+        "submit-swap" | "change-sim" => fixture.call(function),
         _ => Ok(event.clone()),
     };
     let mut sandbox = Sandbox::start(&command, &environment, call(function)?).await?;
-    sandbox.answer().await?;
+    sandbox.response().await?;
     for _ in 1..calls {
         sandbox.invoke(call(function)?).await?;
     }
@@ -110,9 +111,9 @@ async fn resident(ground: &Fixture, programs: &Programs, function: &str, calls: 
 /// Measures and publishes.
 pub(crate) async fn run(programs: &Programs, runs: usize, calls: usize) -> Result<(), BenchError> {
     programs.others()?;
-    let ground = &Fixture::new(3 * calls + 8 * (runs + 1)).await?;
+    let fixture = &Fixture::new(3 * calls + 8 * (runs + 1)).await?;
     let mut cold = Cold {
-        ground,
+        fixture,
         programs,
         times: Times::new(),
     };
@@ -135,7 +136,7 @@ pub(crate) async fn run(programs: &Programs, runs: usize, calls: usize) -> Resul
     for function in FUNCTIONS.iter().chain(&["hello"]) {
         let times = &cold.times[&(Language::Rust.name(), *function)];
         let (binary, zip) = programs.sizes(function)?;
-        let memory = resident(ground, programs, function, calls).await?;
+        let memory = resident(fixture, programs, function, calls).await?;
         let median = cold.median(Language::Rust, function);
         figures["rust"][function] = json!({"ms": median, "binary": binary, "zip": zip, "memory": memory});
         let cells = [
@@ -169,5 +170,5 @@ pub(crate) async fn run(programs: &Programs, runs: usize, calls: usize) -> Resul
         table.row(&row);
     }
     table.publish("cold")?;
-    report::keep("cold", figures)
+    report::record("cold", figures)
 }

@@ -1,4 +1,5 @@
-//! Many swaps submitted as fast as they come, until all mails are out: the release binaries behind the local stack.
+//! Many swaps, submitted as fast as the API accepts them, until all mails are sent: the release binaries behind the
+//! local stack.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,10 +19,10 @@ use crate::programs::{FUNCTIONS, Programs};
 use crate::report::{self, Table, millis, quantile, short, thousands};
 use crate::sandbox::processor;
 
-/// Submits under way at once.
+/// How many submits are sent at the same time.
 const AT_ONCE: usize = 16;
 
-/// Memory as a directory: the stack's stream has its index in files alone, and their syncs are not what is measured.
+/// A directory in memory: the stream has its index only in files, and the time of their syncs is not what is measured.
 const MEMORY: &str = "/dev/shm";
 
 /// Measures and publishes.
@@ -29,7 +30,7 @@ pub(crate) async fn run(programs: &Arc<Programs>, swaps: usize) -> Result<(), Be
     let directory = tempfile::tempdir_in(MEMORY)?;
     let lambda = Lambda::new(programs.clone()).await?;
     let patient = ["LEASE", "ASK_AFTER", "ASK_AT_MOST", "MAIL_DOUBT"];
-    let world = TestStack::start(Options {
+    let service = TestStack::start(Options {
         data_dir: Some(directory.path().to_owned()),
         functions_url: Some(lambda.url.clone()),
         sweep_every: Duration::from_secs(24 * 3600),
@@ -37,22 +38,22 @@ pub(crate) async fn run(programs: &Arc<Programs>, swaps: usize) -> Result<(), Be
         ..TestStack::options()
     })
     .await;
-    lambda.configure(&world.stack.settings);
-    load_lines(&world, swaps).await;
-    load_stock(&world, FormFactor::Esim, swaps).await;
+    lambda.configure(&service.stack.settings);
+    load_lines(&service, swaps).await;
+    load_stock(&service, FormFactor::Esim, swaps).await;
     lambda.invoked();
-    let token = world.owner(CUSTOMER);
+    let token = service.owner(CUSTOMER);
     let ours_before = processor("self")?;
 
     let began = Instant::now();
     let submitted: Vec<_> = stream::iter(0..swaps)
         .map(|line| {
-            let (world, token) = (&world, &token);
+            let (service, token) = (&service, &token);
             async move {
                 let asked = Timestamp::now();
-                let answer = world.submit(token, &tests::esim(&line_id(line))).await;
-                let id = answer.json()["id"].as_str().map(str::to_owned);
-                id.map(|id| (id, asked)).ok_or(format!("{answer:?}"))
+                let response = service.submit(token, &tests::esim(&line_id(line))).await;
+                let id = response.json()["id"].as_str().map(str::to_owned);
+                id.map(|id| (id, asked)).ok_or(format!("{response:?}"))
             }
         })
         .buffer_unordered(AT_ONCE)
@@ -61,7 +62,7 @@ pub(crate) async fn run(programs: &Arc<Programs>, swaps: usize) -> Result<(), Be
     let submitted: HashMap<String, Timestamp> = submitted.into_iter().collect::<Result<_, _>>()?;
     let all_submitted = began.elapsed();
     let mails = loop {
-        let mails = world.stack.mailbox.list();
+        let mails = service.stack.mailbox.list();
         if mails.len() >= swaps {
             break mails;
         }
@@ -115,7 +116,7 @@ pub(crate) async fn run(programs: &Arc<Programs>, swaps: usize) -> Result<(), Be
         format!("{} s of the processor", short(ours)),
     ]);
     table.publish("fan-in")?;
-    report::keep(
+    report::record(
         "fan-in",
         json!({"swaps": swaps, "seconds": seconds, "p50": p50.as_secs_f64(), "p99": p99.as_secs_f64(), "functions": of_functions, "stack": ours}),
     )

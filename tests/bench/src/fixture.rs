@@ -1,4 +1,5 @@
-//! What the programs stand on: the local stack in memory, behind TLS, with lines and stock; and events for them.
+//! The fixture of the measured programs: the local stack in memory, behind TLS, with lines and SIMs; and events for the
+//! programs.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,48 +24,50 @@ const MAIL: &str = include_str!("../../events/mail-events.json");
 const FULFIL: &str = include_str!("../../events/fulfil-swap.json");
 const SWEEP: &str = include_str!("../../events/sweep-swaps.json");
 
-/// A stack in which nothing moves by itself.
+/// A service in which nothing makes progress by itself.
 pub(crate) struct Fixture {
-    pub(crate) world: TestStack,
+    pub(crate) service: TestStack,
     pub(crate) tls: Tls,
     /// The functions' settings, with every part of AWS and both peers behind TLS.
     pub(crate) settings: BTreeMap<String, String>,
-    /// A swap to a card, so that a query for it opens no secret.
+    /// A swap to a card, so a query for it decrypts no secret.
     card_swap: String,
     lines: usize,
     used: AtomicUsize,
 }
 
 impl Fixture {
-    /// A stack with this many lines, and a card and an eSIM for each.
+    /// A fixture with this many lines, and a card and an eSIM for each.
     pub(crate) async fn new(lines: usize) -> Result<Self, BenchError> {
-        // Nothing falls due.
-        let patient = ["LEASE", "ASK_AFTER", "ASK_AT_MOST", "RETRY_AFTER", "MAIL_DOUBT"];
-        let patient = patient.map(|name| (name.to_owned(), "4h".to_owned()));
-        let world = TestStack::start(Options {
+        // No swap becomes due.
+        let long_waits = ["LEASE", "ASK_AFTER", "ASK_AT_MOST", "RETRY_AFTER", "MAIL_DOUBT"];
+        let long_waits = long_waits.map(|name| (name.to_owned(), "4h".to_owned()));
+        let service = TestStack::start(Options {
             stream_batch: None,
             sweep_every: Duration::from_secs(24 * 3600),
-            settings: patient.into(),
+            settings: long_waits.into(),
             ..TestStack::options()
         })
         .await;
-        world.end_stream();
-        load_lines(&world, lines).await;
-        load_sims(&world, FormFactor::Nano, lines).await;
-        load_sims(&world, FormFactor::Esim, lines).await;
+        service.end_stream();
+        load_lines(&service, lines).await;
+        load_sims(&service, FormFactor::Nano, lines).await;
+        load_sims(&service, FormFactor::Esim, lines).await;
         let tls = Tls::new()?;
-        let mut settings = world.stack.settings.clone();
-        // Lambda sets these itself.
+        let mut settings = service.stack.settings.clone();
+        // Lambda itself sets these.
         settings.retain(|name, _| !name.contains("ACCESS_KEY") && name != "AWS_REGION");
         settings.insert("CANCEL_WAIT".to_owned(), "1ns".to_owned());
-        // A sweep costs the same in every minute.
+        // The sweep does the same in every minute.
         settings.insert("STOCK_LOW".to_owned(), "0".to_owned());
         for (_, url) in settings.iter_mut().filter(|(_, value)| value.starts_with("http://")) {
             *url = tls.before(url).await?;
         }
-        let card_swap = world.begin(&tests::card(tests::line::ANNA, tests::FREE_CARD)).await;
+        let card_swap = service
+            .start_swap(&tests::card(tests::line::ANNA, tests::FREE_CARD))
+            .await;
         Ok(Self {
-            world,
+            service,
             tls,
             settings,
             card_swap,
@@ -73,7 +76,7 @@ impl Fixture {
         })
     }
 
-    /// A line that had no swap yet.
+    /// A line without a swap.
     pub(crate) fn line(&self) -> Result<String, BenchError> {
         let number = self.used.fetch_add(1, Ordering::Relaxed);
         if number < self.lines {
@@ -83,7 +86,7 @@ impl Fixture {
         }
     }
 
-    /// A call of one of the three functions that all languages have, each on a line of its own.
+    /// An event for one of the three functions that all languages have. Each uses a line of its own.
     pub(crate) fn call(&self, function: &str) -> Result<String, BenchError> {
         match function {
             "submit-swap" => Ok(submit(&self.line()?)),
@@ -95,14 +98,14 @@ impl Fixture {
 
     /// The open swap of a line.
     pub(crate) async fn swap_of(&self, line: &str) -> Result<String, BenchError> {
-        let line = self.world.stack.store.line(&SubscriptionId::parse(line)?).await?;
+        let line = self.service.stack.store.line(&SubscriptionId::parse(line)?).await?;
         let open = line.and_then(|line| line.open).ok_or("the line has no swap")?;
         Ok(open.id.to_string())
     }
 
-    /// The SM-DP+ says that a swap's eSIM is installed.
+    /// The SM-DP+'s callback that a swap's eSIM is installed.
     pub(crate) async fn installed(&self, swap: &str) -> Result<String, BenchError> {
-        let swap = self.world.stack.store.swap(&ActivationId::parse(swap)?).await?;
+        let swap = self.service.stack.store.swap(&ActivationId::parse(swap)?).await?;
         let iccid = swap.ok_or("there is no such swap")?.activation.new_sim;
         let mut event = parse(NETWORK);
         let mut body = parse(event["body"].as_str().unwrap_or_default());
@@ -113,7 +116,7 @@ impl Fixture {
     }
 }
 
-/// An OWNER asks an eSIM for a line.
+/// An OWNER's request of an eSIM for a line.
 pub(crate) fn submit(line: &str) -> String {
     let mut event = owned(SUBMIT);
     let body = json!({"subscriptionId": line, "eSim": true, "email": "scale@example.com", "confirmationCode": "8E9!#"});
@@ -121,7 +124,7 @@ pub(crate) fn submit(line: &str) -> String {
     event.to_string()
 }
 
-/// An ADMIN asks how a swap stands.
+/// An ADMIN's query of a swap.
 pub(crate) fn query(swap: &str) -> String {
     let mut event = parse(QUERY);
     event["rawQueryString"] = json!(format!("id={swap}"));
@@ -130,7 +133,7 @@ pub(crate) fn query(swap: &str) -> String {
     event.to_string()
 }
 
-/// An OWNER asks any card for a line.
+/// An OWNER's request of any card for a line.
 pub(crate) fn change(line: &str) -> String {
     let mut event = owned(CHANGE);
     let path = format!("/mvno/{line}/changesim/autoAssign");
@@ -140,7 +143,7 @@ pub(crate) fn change(line: &str) -> String {
     event.to_string()
 }
 
-/// An OWNER cancels a swap.
+/// An OWNER's cancel of a swap.
 pub(crate) fn cancel(swap: &str) -> String {
     let mut event = owned(MANAGE);
     event["rawQueryString"] = json!(format!("id={swap}"));
@@ -148,31 +151,31 @@ pub(crate) fn cancel(swap: &str) -> String {
     event.to_string()
 }
 
-/// The stream tells of a row of a swap: `activation`, or `delivery#0001`.
+/// A change record of a swap's row: `activation`, or `delivery#0001`.
 pub(crate) fn changed(swap: &str, row: &str) -> String {
     let mut event = parse(FULFIL);
     event["Records"][0]["dynamodb"]["Keys"] = json!({"pk": {"S": format!("A#{swap}")}, "sk": {"S": row}});
     event.to_string()
 }
 
-/// SES says that the first mail of a swap arrived.
+/// SES's event that the first mail of a swap was delivered.
 pub(crate) fn delivered(swap: &str) -> String {
     let mut event = parse(MAIL);
     let message = &mut event["Records"][0]["Sns"]["Message"];
-    let mut told = parse(message.as_str().unwrap_or_default());
-    told["mail"]["tags"]["activation"] = json!([swap]);
-    *message = json!(told.to_string());
+    let mut ses_event = parse(message.as_str().unwrap_or_default());
+    ses_event["mail"]["tags"]["activation"] = json!([swap]);
+    *message = json!(ses_event.to_string());
     event.to_string()
 }
 
-/// The schedule's event.
+/// The event of the schedule.
 pub(crate) fn minute() -> String {
     SWEEP.to_owned()
 }
 
-/// Fails unless an answer is one of success.
-pub(crate) fn check(function: &str, answer: &str) -> Result<(), BenchError> {
-    let read = parse(answer);
+/// Fails unless the response reports success.
+pub(crate) fn check(function: &str, response: &str) -> Result<(), BenchError> {
+    let read = parse(response);
     let good = match read["statusCode"].as_u64() {
         Some(status) => status < 300,
         None => read["batchItemFailures"].as_array().is_none_or(Vec::is_empty),
@@ -180,7 +183,7 @@ pub(crate) fn check(function: &str, answer: &str) -> Result<(), BenchError> {
     if good {
         Ok(())
     } else {
-        Err(format!("{function} answered {answer}").into())
+        Err(format!("{function} responded {response}").into())
     }
 }
 
@@ -192,7 +195,7 @@ fn owned(event: &str) -> Value {
     event
 }
 
-/// What the bench itself wrote, or the functions answered.
+/// Parses a text that the benchmark or a function wrote.
 fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }

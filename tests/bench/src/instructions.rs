@@ -1,4 +1,4 @@
-//! Instructions to the first answer and of a warm call, counted by callgrind.
+//! Instructions to the first response and of a warm call, counted by callgrind.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,22 +12,22 @@ use crate::programs::{COMPARED, FUNCTIONS, GATED, Language, Programs, environmen
 use crate::report::{self, Table, thousands};
 use crate::sandbox::Sandbox;
 
-/// Warm calls that the cost of one is the mean of.
+/// How many warm calls are averaged.
 const CALLS: u64 = 20;
 
-/// Room of the gate above what is kept: a compiler's whim, the order of a hash map.
+/// What the gate allows above the recorded count, for changes of the compiler and the order of hash maps.
 const ROOM: f64 = 1.03;
 
-/// Instructions to the first answer that may not be passed: one connection, or two and the data key.
+/// The most instructions to the first response: with one connection, or with two and the data key.
 const AT_MOST: [(&str, u64); 2] = [("query-activation", 5_000_000), ("submit-swap", 10_000_000)];
 
-/// Counts of a function: to its first answer, and of a warm call.
+/// The counts of a function: to its first response, and of a warm call.
 type Counts = BTreeMap<&'static str, (u64, Option<u64>)>;
 
-/// Instructions of a process that answers these events and is ended. What callgrind wrote is kept in a directory, or
-/// not at all.
+/// The instructions of a process that responds to these events and is ended. `keep` is a directory for callgrind's
+/// output.
 async fn count(
-    ground: &Fixture,
+    fixture: &Fixture,
     programs: &Programs,
     keep: Option<&Path>,
     function: &str,
@@ -45,11 +45,11 @@ async fn count(
         format!("--callgrind-out-file={}", out.display()),
     ];
     command.extend(programs.command(Language::Rust, function));
-    let environment = environment(ground, Language::Rust);
+    let environment = environment(fixture, Language::Rust);
     let mut events = events.into_iter();
     let first = events.next().ok_or("there is no event")?;
     let mut sandbox = Sandbox::start(&command, &environment, first).await?;
-    check(function, &sandbox.answer().await?)?;
+    check(function, &sandbox.response().await?)?;
     for event in events {
         check(function, &sandbox.invoke(event).await?)?;
     }
@@ -61,8 +61,8 @@ async fn count(
 
 /// One swap through these functions, then warm calls.
 async fn measure(programs: &Programs, functions: &[&'static str], keep: Option<&Path>) -> Result<Counts, BenchError> {
-    let ground = &Fixture::new(100).await?;
-    let line = ground.line()?;
+    let fixture = &Fixture::new(100).await?;
+    let line = fixture.line()?;
     let mut counts = Counts::new();
     let (mut swap, mut card) = (String::new(), String::new());
     for &function in functions {
@@ -71,26 +71,26 @@ async fn measure(programs: &Programs, functions: &[&'static str], keep: Option<&
             "fulfil-swap" => fixture::changed(&swap, "activation"),
             "deliver-esim" => fixture::changed(&swap, "delivery#0001"),
             "mail-events" => fixture::delivered(&swap),
-            "network-events" => ground.installed(&swap).await?,
+            "network-events" => fixture.installed(&swap).await?,
             "change-sim" => {
-                card = ground.line()?;
+                card = fixture.line()?;
                 fixture::change(&card)
             }
-            "manage-swap" => fixture::cancel(&ground.swap_of(&card).await?),
+            "manage-swap" => fixture::cancel(&fixture.swap_of(&card).await?),
             "sweep-swaps" => fixture::minute(),
-            _ => ground.call(function)?,
+            _ => fixture.call(function)?,
         };
-        let first = count(ground, programs, keep, function, vec![event]).await?;
+        let first = count(fixture, programs, keep, function, vec![event]).await?;
         if function == "submit-swap" {
-            swap = ground.swap_of(&line).await?;
+            swap = fixture.swap_of(&line).await?;
         }
         counts.insert(function, (first, None));
     }
     for &function in functions.iter().filter(|name| COMPARED.contains(name)) {
-        let first = vec![ground.call(function)?];
-        let one = count(ground, programs, None, function, first).await?;
-        let events: Result<Vec<_>, _> = (0..=CALLS).map(|_| ground.call(function)).collect();
-        let many = count(ground, programs, keep, function, events?).await?;
+        let first = vec![fixture.call(function)?];
+        let one = count(fixture, programs, None, function, first).await?;
+        let events: Result<Vec<_>, _> = (0..=CALLS).map(|_| fixture.call(function)).collect();
+        let many = count(fixture, programs, keep, function, events?).await?;
         let warm = many.saturating_sub(one) / CALLS;
         counts.entry(function).or_default().1 = Some(warm);
     }
@@ -109,13 +109,13 @@ pub(crate) async fn run(programs: &Programs, keep: Option<&Path>) -> Result<(), 
         table.row(&[function.to_owned(), thousands(&first.to_string()), warm]);
     }
     table.publish("instructions")?;
-    report::keep("instructions", figures)
+    report::record("instructions", figures)
 }
 
-/// What is more than is kept, or than is allowed. On a machine that is out of breath a call may take too long and be
-/// repeated: what is over is counted again, twice at most.
+/// The counts above what is recorded or allowed. On an overloaded machine, a call may time out and be retried, so a
+/// count above the limit is repeated up to twice.
 pub(crate) async fn gate(programs: &Programs) -> Result<Vec<String>, BenchError> {
-    let kept = report::kept("instructions")?;
+    let kept = report::recorded("instructions")?;
     let mut faults = over(&kept, measure(programs, &GATED, None).await?);
     for _ in 0..2 {
         if !faults.is_empty() {
@@ -132,7 +132,7 @@ fn over(kept: &Value, counts: Counts) -> Vec<String> {
             let at_most = kept.as_f64().unwrap_or_default() * ROOM;
             report::print(&format!("{function}, {what}: {now} instructions, at most {at_most:.0}"));
             if now as f64 > at_most {
-                faults.push(format!("{function}, {what}: {now} instructions, {kept} were kept"));
+                faults.push(format!("{function}, {what}: {now} instructions, {kept} were recorded"));
             }
         };
         hold("first answer", first, &kept[function]["first"]);

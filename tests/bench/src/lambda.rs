@@ -1,4 +1,5 @@
-//! Lambda's Invoke API over sandboxes of the binaries: as many of a function as are under way at once. It counts and times.
+//! Lambda's Invoke API, on sandboxes of the binaries: each function gets as many sandboxes as invocations at the same
+//! time. Counts and times the invocations.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -32,12 +33,12 @@ pub(crate) struct Lambda {
 struct State {
     idle: BTreeMap<String, Vec<Sandbox>>,
     invoked: BTreeMap<String, Vec<Duration>>,
-    /// Seconds of the processor, by function.
+    /// The seconds of processor time, by function.
     worked: BTreeMap<String, f64>,
 }
 
 impl Lambda {
-    /// An endpoint whose functions wait for their settings.
+    /// An endpoint whose invocations wait until the settings are configured.
     pub(crate) async fn new(programs: Arc<Programs>) -> Result<Self, BenchError> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let lambda = Self {
@@ -51,10 +52,10 @@ impl Lambda {
             while let Ok((stream, _)) = listener.accept().await {
                 let lambda = serving.clone();
                 tokio::spawn(async move {
-                    let answer = service_fn(|request| lambda.answer(request));
-                    // The stack ends its connections when it likes.
+                    let response = service_fn(|request| lambda.response(request));
+                    // The stack may close its connections at any time.
                     let _ = http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), answer)
+                        .serve_connection(TokioIo::new(stream), response)
                         .await;
                 });
             }
@@ -62,12 +63,12 @@ impl Lambda {
         Ok(lambda)
     }
 
-    /// The environment of all functions from now on; `{function}` in it is the function's name.
+    /// Sets the environment of all functions; `{function}` in a value stands for the function's name.
     pub(crate) fn configure(&self, settings: &BTreeMap<String, String>) {
         self.settings.send_replace(Some(settings.clone()));
     }
 
-    /// How long each function took at each invocation since the last time.
+    /// The durations of each function's invocations since the last call of this method.
     pub(crate) fn invoked(&self) -> BTreeMap<String, Vec<Duration>> {
         std::mem::take(&mut self.state().invoked)
     }
@@ -77,28 +78,28 @@ impl Lambda {
         self.state().idle.clear();
     }
 
-    /// How often a function was invoked since the last time.
+    /// How often a function was invoked since the last call of [`Self::invoked`].
     pub(crate) fn count(&self, function: &str) -> usize {
         self.state().invoked.get(function).map_or(0, Vec::len)
     }
 
-    /// Seconds of the processor that a function's invocations took so far.
+    /// The seconds of processor time that a function's invocations have taken.
     pub(crate) fn processor(&self, function: &str) -> f64 {
         self.state().worked.get(function).copied().unwrap_or_default()
     }
 
-    /// Invokes a function and waits for its answer.
+    /// Invokes a function and waits for its response.
     pub(crate) async fn invoke(&self, function: &str, event: String) -> Result<String, BenchError> {
         let mut settings = self.settings.subscribe();
         let settings = settings.wait_for(Option::is_some).await?.clone();
         let idle = self.state().idle.get_mut(function).and_then(Vec::pop);
         let began = Instant::now();
         let mut worked_before = 0.0;
-        let (mut sandbox, answer) = match idle {
+        let (mut sandbox, response) = match idle {
             Some(mut sandbox) => {
                 worked_before = sandbox.processor()?;
-                let answer = sandbox.invoke(event).await?;
-                (sandbox, answer)
+                let response = sandbox.invoke(event).await?;
+                (sandbox, response)
             }
             None => {
                 let command = self.programs.command(Language::Rust, function);
@@ -107,8 +108,8 @@ impl Lambda {
                     *value = value.replace("{function}", function);
                 }
                 let mut sandbox = Sandbox::start(&command, &settings, event).await?;
-                let answer = sandbox.answer().await?;
-                (sandbox, answer)
+                let response = sandbox.response().await?;
+                (sandbox, response)
             }
         };
         let took = began.elapsed();
@@ -118,18 +119,18 @@ impl Lambda {
         *state.worked.entry(function.to_owned()).or_default() += worked;
         state.idle.entry(function.to_owned()).or_default().push(sandbox);
         state.invoked.entry(function.to_owned()).or_default().push(took);
-        Ok(answer)
+        Ok(response)
     }
 
     /// `POST /2015-03-31/functions/{name}/invocations`.
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn response(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let function = request.uri().path().split('/').nth(3).unwrap_or_default().to_owned();
         let event = match request.into_body().collect().await {
             Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
             Err(error) => return Ok(failed(&error.to_string())),
         };
         match self.invoke(&function, event).await {
-            Ok(answer) => Ok(Response::new(Full::from(answer))),
+            Ok(response) => Ok(Response::new(Full::from(response))),
             Err(error) => Ok(failed(&error.to_string())),
         }
     }

@@ -1,4 +1,5 @@
-//! Measures the release functions, and writes tables and a picture into the repository. What each table says is in a module of its name.
+//! Measures the release functions, and writes tables and a picture into the repository. Each table has a module of its
+//! own name.
 
 mod capacity;
 mod cold;
@@ -23,10 +24,10 @@ use clap::{Parser, Subcommand};
 
 use crate::programs::{FUNCTIONS, GATED, Programs};
 
-/// Why there are no figures.
+/// Why a measurement failed.
 pub(crate) type BenchError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Records in the table, few and many.
+/// The numbers of records in the table: few and many.
 const RECORDS: [usize; 2] = [10, 10_000];
 
 /// Measures the release functions, and writes the figures into README.
@@ -41,20 +42,20 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// All that follows, but the gate and the growth.
+    /// Everything below, apart from the gate and the growth.
     All,
-    /// Spawn to first answer, sizes and memory.
+    /// The time from spawn to the first response, sizes and memory.
     Cold {
-        /// Starts of each.
+        /// How often each program starts.
         #[arg(long, default_value_t = 31)]
         runs: usize,
-        /// Calls after which memory is read.
+        /// After how many calls the memory is read.
         #[arg(long, default_value_t = 1000)]
         calls: usize,
     },
-    /// Calls a second in one sandbox.
+    /// Warm calls in one sandbox.
     Warm {
-        /// Calls of each.
+        /// How many calls each program gets.
         #[arg(long, default_value_t = 1000)]
         calls: usize,
     },
@@ -64,24 +65,24 @@ enum What {
         #[arg(long)]
         keep: Option<PathBuf>,
     },
-    /// DynamoDB calls and units.
+    /// DynamoDB's calls and capacity units.
     Capacity,
-    /// The same with up to a million records in the table; takes minutes.
+    /// Capacity units with up to a million records in the table; takes minutes.
     Growth,
-    /// What a million of each costs.
+    /// The cost of a million of each operation.
     Money,
     /// QR codes.
     Qr,
     /// Many swaps at once.
     FanIn {
-        /// How many.
+        /// How many swaps.
         #[arg(long, default_value_t = 10_000)]
         swaps: usize,
     },
-    /// The picture.
+    /// Draws the picture.
     Picture,
-    /// Instructions, units and sizes against those that are kept and those that are allowed. Needs the functions beside
-    /// the bench itself.
+    /// Compares instructions, units and sizes with the recorded and the allowed ones. Needs the functions' binaries
+    /// beside the benchmark's own.
     Gate,
 }
 
@@ -91,7 +92,7 @@ async fn main() -> Result<(), BenchError> {
     let all: Vec<_> = FUNCTIONS.into_iter().chain(["hello"]).collect();
     let programs = Arc::new(match (&arguments.what, arguments.functions) {
         (_, Some(directory)) => Programs::of(directory)?,
-        // They are made of kept figures.
+        // These use recorded figures only.
         (What::Money | What::Picture, None) => Programs::beside()?,
         (What::Gate, None) => Programs::release(&GATED)?,
         (_, None) => Programs::release(&all)?,
@@ -119,7 +120,7 @@ async fn main() -> Result<(), BenchError> {
         What::Gate => {
             let mut faults = sizes::gate(&programs)?;
             faults.extend(instructions::gate(&programs).await?);
-            // Units are the same in every build.
+            // The units are the same in every build profile.
             faults.extend(capacity::gate(&Arc::new(Programs::beside()?)).await?);
             if faults.is_empty() {
                 Ok(())

@@ -1,4 +1,4 @@
-//! What a million of each costs by the list prices of `prices.json`, from the figures of the other tables.
+//! The cost of a million of each operation by the list prices of `prices.json`, from the figures of the other tables.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::report::{self, Table};
 
 const PRICES: &str = include_str!("../prices.json");
 
-/// Functions that API Gateway calls.
+/// The functions that API Gateway invokes.
 const BEHIND_API: [&str; 5] = [
     "submit-swap",
     "query-activation",
@@ -16,14 +16,14 @@ const BEHIND_API: [&str; 5] = [
     "network-events",
 ];
 
-/// Gigabytes of the functions that callers wait for, and of the others, as `infra/template.yaml` has them.
+/// The gigabytes of the functions that callers wait for, and of the others. `infra/template.yaml` has the same.
 const MEMORY: f64 = 0.25;
 const MEMORY_BEHIND: f64 = 0.125;
 
-/// Instructions of a warm call where they are not counted: those of a submit.
+/// The instructions of a warm call of a function whose instructions are not counted: those of a submit.
 const WARM: f64 = 3e6;
 
-/// Operations, as the table of units names them, and what a million of them is called here.
+/// The operations by their names in the table of units, and the labels of this table.
 const BILLED: [(&str, &str); 5] = [
     ("query by id", "a million queries by id"),
     ("submit an eSIM swap by id", "a million submits"),
@@ -38,7 +38,7 @@ const BILLED: [(&str, &str); 5] = [
     ),
 ];
 
-/// Dollars for a million.
+/// US dollars for a million of an operation.
 struct Dollars {
     api: f64,
     lambda: f64,
@@ -70,7 +70,8 @@ impl Dollars {
             + behind * at_table * MEMORY_BEHIND
             + number(&cost["peers"]) * number(&assumed["peerMilliseconds"]) * MEMORY_BEHIND
             + mails * number(&assumed["sesMilliseconds"]) * MEMORY_BEHIND;
-        // Half the memory is half the processor: our own share of the time costs the same with any memory.
+        // A function with half the memory gets half the processor, so our own instructions cost the same with any
+        // memory.
         let worked = instructions / 1e6 / number(&assumed["millionInstructionsAMillisecond"])
             * number(&lambda["wholeProcessorGigabytes"]);
         let gigabyte_seconds = (waited + worked) / 1000.0;
@@ -89,11 +90,11 @@ impl Dollars {
     }
 }
 
-/// Publishes.
+/// Publishes the table.
 pub(crate) fn run() -> Result<(), BenchError> {
     let prices: Value = serde_json::from_str(PRICES)?;
-    let costs = report::kept("capacity")?;
-    let counted = report::kept("instructions")?;
+    let costs = report::recorded("capacity")?;
+    let counted = report::recorded("instructions")?;
     let mut table = Table::new(&["$", "API Gateway", "Lambda", "DynamoDB", "together"]);
     let mut figures = json!({});
     for (name, called) in BILLED {
@@ -107,5 +108,5 @@ pub(crate) fn run() -> Result<(), BenchError> {
         });
     }
     table.publish("money")?;
-    report::keep("money", figures)
+    report::record("money", figures)
 }

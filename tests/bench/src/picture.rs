@@ -1,4 +1,4 @@
-//! The picture in README: cold starts of three languages, and what a million of each costs.
+//! The picture in the READMEs: cold starts of three languages, and the cost of a million of each operation.
 
 use plotters::prelude::*;
 use serde_json::Value;
@@ -17,7 +17,7 @@ const COLOURS: [RGBColor; 3] = [
     RGBColor(0x4a, 0x6f, 0xa5),
 ];
 
-/// A bar: its label, its parts, and what stands behind it.
+/// A bar: its label, its parts, and the text behind it.
 struct Bar {
     label: String,
     parts: Vec<(f64, RGBColor)>,
@@ -26,7 +26,7 @@ struct Bar {
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-/// A heading, a legend, and bars one below the other, the longest as wide as there is room.
+/// A heading, a legend, and bars one below the other; the longest fills the width.
 fn panel(area: &Area<'_>, title: &str, legend: &[(&str, RGBColor)], bars: &[Bar]) -> Result<(), BenchError> {
     const LABEL: i32 = 150;
     const VALUE: i32 = 70;
@@ -62,9 +62,9 @@ fn panel(area: &Area<'_>, title: &str, legend: &[(&str, RGBColor)], bars: &[Bar]
     Ok(())
 }
 
-/// Draws it.
+/// Draws the picture.
 pub(crate) fn run() -> Result<(), BenchError> {
-    let (cold, money) = (report::kept("cold")?, report::kept("money")?);
+    let (cold, money) = (report::recorded("cold")?, report::recorded("money")?);
     let number = |value: &Value| value.as_f64().unwrap_or_default();
     let path = root().join(FILE);
     let picture = SVGBackend::new(&path, SIZE).into_drawing_area();
@@ -107,6 +107,6 @@ pub(crate) fn run() -> Result<(), BenchError> {
     let legend: Vec<_> = ["API Gateway", "Lambda", "DynamoDB"].into_iter().zip(COLOURS).collect();
     panel(&right, "A million of each, list prices", &legend, &bars)?;
     picture.present()?;
-    report::print(&format!("{FILE} is drawn"));
+    report::print(&format!("wrote {FILE}"));
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! What is measured: the release binaries, the same job in Node and in Python, and a bare function. They are built here.
+//! The measured programs: the release binaries, their equivalents in Node and Python, and a function that does nothing.
+//! This module builds them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,10 +23,10 @@ pub(crate) const FUNCTIONS: [&str; 9] = [
     "manage-swap",
     "sweep-swaps",
 ];
-/// Those that are there in the other languages too.
+/// The functions that the other languages have too.
 pub(crate) const COMPARED: [&str; 3] = ["submit-swap", "query-activation", "change-sim"];
 
-/// Those that no caller waits for.
+/// The functions that no caller waits for.
 pub(crate) const BEHIND: [&str; 5] = [
     "fulfil-swap",
     "deliver-esim",
@@ -34,10 +35,10 @@ pub(crate) const BEHIND: [&str; 5] = [
     "sweep-swaps",
 ];
 
-/// Those that the gate holds: to build all takes a build too long, and what one has another has.
+/// The functions that the gate measures. Building all of them takes too long, and the others use the same code.
 pub(crate) const GATED: [&str; 2] = ["submit-swap", "query-activation"];
 
-/// In which language a program is written.
+/// The language of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
     Rust,
@@ -57,32 +58,32 @@ impl Language {
     }
 }
 
-/// Where the programs are.
+/// The location of the programs.
 pub(crate) struct Programs {
     functions: PathBuf,
     python: PathBuf,
 }
 
-/// Cargo's target directory, in which the bench itself is.
+/// Cargo's target directory, which contains the benchmark itself.
 fn target() -> Result<PathBuf, BenchError> {
     let bench = std::env::current_exe()?;
     let target = bench.ancestors().nth(2);
     Ok(target.ok_or("the bench is in no target directory")?.to_owned())
 }
 
-/// The repository.
+/// The root of the repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 impl Programs {
-    /// The binaries of a directory.
+    /// The binaries in a directory.
     pub(crate) fn of(functions: PathBuf) -> Result<Self, BenchError> {
         let python = target()?.join("bench-python");
         Ok(Self { functions, python })
     }
 
-    /// The release binaries of these packages, which are built now.
+    /// Builds the release binaries of these packages.
     pub(crate) fn release(packages: &[&str]) -> Result<Self, BenchError> {
         run(Command::new(env!("CARGO"))
             .args(["build", "--release", "--locked", "--target-dir"])
@@ -91,13 +92,13 @@ impl Programs {
         Self::of(target()?.join("release"))
     }
 
-    /// Those that were built as the bench itself was.
+    /// The binaries in the directory of the benchmark itself.
     pub(crate) fn beside() -> Result<Self, BenchError> {
         let bench = std::env::current_exe()?;
         Self::of(bench.parent().ok_or("the bench is in no directory")?.to_owned())
     }
 
-    /// Installs what the other languages need, and bundles Node's functions.
+    /// Installs the packages of the other languages, and bundles Node's functions.
     pub(crate) fn others(&self) -> Result<(), BenchError> {
         let node = root().join("tests/bench/node");
         run(Command::new("npm").args(["ci", "--silent"]).current_dir(&node))?;
@@ -130,7 +131,7 @@ impl Programs {
         command
     }
 
-    /// How a function is started in a language.
+    /// The command that starts a function in a language.
     pub(crate) fn command(&self, language: Language, function: &str) -> Vec<String> {
         match language {
             Language::Rust => vec![text(&self.binary(function))],
@@ -139,7 +140,7 @@ impl Programs {
         }
     }
 
-    /// Bytes of a binary, and of the zip that is uploaded (deflate, the usual level).
+    /// The size in bytes of a binary, and of the zip that is uploaded (deflate at the default level).
     pub(crate) fn sizes(&self, function: &str) -> Result<(u64, u64), BenchError> {
         let binary = std::fs::read(self.binary(function))?;
         let mut zip = DeflateEncoder::new(Vec::new(), Compression::default());
@@ -148,18 +149,18 @@ impl Programs {
     }
 }
 
-/// The environment of a program: the function's settings, and whom it trusts. Each trusts as many roots as it would on
-/// Lambda, and the one of this run besides.
-pub(crate) fn environment(ground: &Fixture, language: Language) -> BTreeMap<String, String> {
-    let tls = &ground.tls;
+/// The environment of a program: the function's settings and its root certificates. Each program trusts as many roots
+/// as it would on Lambda, and the root of this run.
+pub(crate) fn environment(fixture: &Fixture, language: Language) -> BTreeMap<String, String> {
+    let tls = &fixture.tls;
     let roots: &[(&str, &Path)] = match language {
         Language::Rust => &[("AWS_CA_BUNDLE", &tls.aws), ("SSL_CERT_FILE", &tls.system)],
         Language::Node => &[("NODE_EXTRA_CA_CERTS", &tls.authority)],
         Language::Python => &[("AWS_CA_BUNDLE", &tls.system)],
     };
-    let mut environment = ground.settings.clone();
+    let mut environment = fixture.settings.clone();
     environment.extend(roots.iter().map(|(name, path)| ((*name).to_owned(), text(path))));
-    // Its SDK tells on every start which Node it will want one day.
+    // The SDK prints a warning about the version of Node at every start.
     environment.insert("NODE_NO_WARNINGS".to_owned(), "1".to_owned());
     environment
 }

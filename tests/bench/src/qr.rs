@@ -1,4 +1,4 @@
-//! QR codes as PNGs: time and size against the libraries that others use, each image read back.
+//! QR codes as PNGs: time and size, compared with commonly used libraries. Each image is read back.
 
 use std::hint::black_box;
 use std::process::Command;
@@ -17,10 +17,10 @@ use crate::report::{self, Table, millis, quantile, short, thousands};
 
 const CODE: &str = "LPA:1$smdp.example.test$QX7PD-3M8ZK-A91TR$$1";
 
-/// Images of each library; the first tenth is not counted.
+/// How many images each library draws; the first tenth is not counted.
 const IMAGES: usize = 500;
 
-/// What a script prints, one line a library.
+/// The line that a script prints for each library.
 #[derive(Deserialize)]
 struct Drawn {
     library: String,
@@ -86,5 +86,5 @@ pub(crate) fn run(programs: &Programs) -> Result<(), BenchError> {
         table.row(&[drawn.library.clone(), short(drawn.milliseconds), bytes, times]);
     }
     table.publish("qr")?;
-    report::keep("qr", figures)
+    report::record("qr", figures)
 }

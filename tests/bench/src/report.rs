@@ -1,4 +1,5 @@
-//! Tables: how they look, and where they go. Each table stands between markers in a README, its figures in `figures.json`.
+//! The tables of the benchmark and their figures. Each table stands between markers in a README, its figures in
+//! `figures.json`.
 
 use std::fs;
 use std::time::Duration;
@@ -17,7 +18,7 @@ impl Table {
     pub(crate) fn new(columns: &[&str]) -> Self {
         let mut table = Self(String::new());
         table.row(columns);
-        // All but the first are figures.
+        // All columns but the first contain numbers.
         let rules: Vec<_> = (0..columns.len())
             .map(|column| if column == 0 { "---" } else { "---:" })
             .collect();
@@ -34,8 +35,8 @@ impl Table {
         self.0.push_str("|\n");
     }
 
-    /// Writes the table between its markers, and prints it. The front page has the cold starts, and this crate's README
-    /// all else.
+    /// Writes the table between its markers, and prints it. The repository's README has the cold starts, this crate's
+    /// README has the other tables.
     pub(crate) fn publish(&self, name: &str) -> Result<(), BenchError> {
         let file = if name == "cold" {
             "README.md"
@@ -50,39 +51,39 @@ impl Table {
 pub(crate) fn insert(file: &str, name: &str, text: &str) -> Result<(), BenchError> {
     let path = root().join(file);
     let whole = fs::read_to_string(&path)?;
-    let (begin, end) = (format!("<!-- bench {name} -->\n"), format!("<!-- /bench {name} -->"));
+    let (start, end) = (format!("<!-- bench {name} -->\n"), format!("<!-- /bench {name} -->"));
     let missing = || format!("{file} has no markers for {name}");
-    let (before, rest) = whole.split_once(&begin).ok_or_else(missing)?;
+    let (before, rest) = whole.split_once(&start).ok_or_else(missing)?;
     let (_, after) = rest.split_once(&end).ok_or_else(missing)?;
-    fs::write(&path, format!("{before}{begin}{text}{end}{after}"))?;
+    fs::write(&path, format!("{before}{start}{text}{end}{after}"))?;
     print(&format!("{name}\n\n{text}\n"));
     Ok(())
 }
 
-/// Stores a table's figures, for the gates and for what is made of them.
-pub(crate) fn keep(name: &str, figures: Value) -> Result<(), BenchError> {
-    let mut all = kept_all()?;
+/// Stores a table's figures, for the gate and for the tables and the picture that use them.
+pub(crate) fn record(name: &str, figures: Value) -> Result<(), BenchError> {
+    let mut all = all_figures()?;
     all[name] = figures;
     fs::write(root().join(FIGURES), format!("{all:#}\n"))?;
     Ok(())
 }
 
-/// The figures of the last run.
-pub(crate) fn kept(name: &str) -> Result<Value, BenchError> {
-    match kept_all()?[name].take() {
+/// A table's figures of the last run.
+pub(crate) fn recorded(name: &str) -> Result<Value, BenchError> {
+    match all_figures()?[name].take() {
         Value::Null => Err(format!("{FIGURES} has no {name}: measure it first").into()),
         figures => Ok(figures),
     }
 }
 
-fn kept_all() -> Result<Value, BenchError> {
+fn all_figures() -> Result<Value, BenchError> {
     match fs::read_to_string(root().join(FIGURES)) {
         Ok(text) => Ok(serde_json::from_str(&text)?),
         Err(_) => Ok(json!({})),
     }
 }
 
-/// The value below which this share of all lies; 0.5 is the median.
+/// The value below which this share of the times lies; 0.5 is the median.
 pub(crate) fn quantile(times: &[Duration], share: f64) -> Duration {
     let mut sorted = times.to_vec();
     sorted.sort();
@@ -94,7 +95,7 @@ pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// Three significant digits, or all before the point.
+/// Three significant digits, or more if there are more before the point.
 pub(crate) fn short(value: f64) -> String {
     let digits = match value.abs() {
         v if v >= 100.0 => 0,
@@ -108,7 +109,7 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
-/// Groups of three digits.
+/// The digits in groups of three.
 pub(crate) fn thousands(digits: &str) -> String {
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -126,7 +127,7 @@ pub(crate) fn megabytes(bytes: u64) -> f64 {
 }
 
 /// Progress and tables go to standard output.
-#[allow(clippy::print_stdout, reason = "this is what the command is for")]
+#[allow(clippy::print_stdout, reason = "the command reports on standard output")]
 pub(crate) fn print(text: &str) {
     println!("{text}");
 }

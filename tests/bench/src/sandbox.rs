@@ -1,4 +1,5 @@
-//! One sandbox as Lambda has it: a process with the real environment, and the Runtime API that it asks for events.
+//! A sandbox as Lambda runs it: a process with the same environment, and the Runtime API that the process polls for
+//! events.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -17,23 +18,23 @@ use tokio::sync::{Mutex, Notify, mpsc};
 
 use crate::BenchError;
 
-/// A process, and the Runtime API before it.
+/// A process, and the Runtime API that it uses.
 pub(crate) struct Sandbox {
     process: Child,
     name: String,
     queue: Arc<Queue>,
-    answers: mpsc::UnboundedReceiver<Result<String, String>>,
+    responses: mpsc::UnboundedReceiver<Result<String, String>>,
 }
 
-/// Events that wait for the process to ask.
+/// Events that wait until the process polls.
 struct Queue {
     events: Mutex<VecDeque<String>>,
     more: Notify,
-    answers: mpsc::UnboundedSender<Result<String, String>>,
+    responses: mpsc::UnboundedSender<Result<String, String>>,
 }
 
 impl Sandbox {
-    /// Starts `command`; `environment` is all that it gets besides what Lambda itself sets.
+    /// Starts `command` with `environment` and the variables that Lambda itself sets, and nothing else.
     pub(crate) async fn start(
         command: &[String],
         environment: &BTreeMap<String, String>,
@@ -41,11 +42,11 @@ impl Sandbox {
     ) -> Result<Self, BenchError> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let api = listener.local_addr()?.to_string();
-        let (sender, answers) = mpsc::unbounded_channel();
+        let (sender, responses) = mpsc::unbounded_channel();
         let queue = Arc::new(Queue {
             events: Mutex::new(VecDeque::from([first])),
             more: Notify::new(),
-            answers: sender,
+            responses: sender,
         });
         tokio::spawn(serve(listener, queue.clone()));
         let name = command.last().cloned().unwrap_or_default();
@@ -64,15 +65,15 @@ impl Sandbox {
             process,
             name,
             queue,
-            answers,
+            responses,
         })
     }
 
-    /// The answer to the first event.
-    pub(crate) async fn answer(&mut self) -> Result<String, BenchError> {
+    /// The response to the first event.
+    pub(crate) async fn response(&mut self) -> Result<String, BenchError> {
         tokio::select! {
-            answer = self.answers.recv() => match answer {
-                Some(Ok(answer)) => Ok(answer),
+            response = self.responses.recv() => match response {
+                Some(Ok(response)) => Ok(response),
                 Some(Err(error)) => Err(format!("{}: {error}", self.name).into()),
                 None => Err(format!("{}: the Runtime API ended", self.name).into()),
             },
@@ -80,14 +81,14 @@ impl Sandbox {
         }
     }
 
-    /// Sends a further event, and waits for its answer.
+    /// Sends another event, and waits for its response.
     pub(crate) async fn invoke(&mut self, event: String) -> Result<String, BenchError> {
         self.queue.events.lock().await.push_back(event);
         self.queue.more.notify_one();
-        self.answer().await
+        self.response().await
     }
 
-    /// Bytes in memory now (`VmRSS`).
+    /// The bytes in memory (`VmRSS`).
     pub(crate) fn resident(&self) -> Result<u64, BenchError> {
         let id = self.process.id().ok_or("the process ended")?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
@@ -96,7 +97,7 @@ impl Sandbox {
         Ok(kib.ok_or("no VmRSS")?.parse::<u64>()? * 1024)
     }
 
-    /// Fails when the process has ended.
+    /// Fails if the process has ended.
     pub(crate) fn is_alive(&mut self) -> Result<(), BenchError> {
         match self.process.try_wait()? {
             None => Ok(()),
@@ -104,12 +105,12 @@ impl Sandbox {
         }
     }
 
-    /// Seconds of the processor that it took so far.
+    /// The seconds of processor time that the process has taken.
     pub(crate) fn processor(&self) -> Result<f64, BenchError> {
         processor(&self.process.id().ok_or("the process ended")?.to_string())
     }
 
-    /// Asks the process to end, as Lambda does, and waits for it.
+    /// Sends the process the signal that Lambda sends, and waits for its end.
     pub(crate) async fn end(mut self) -> Result<(), BenchError> {
         let id = self.process.id().ok_or("the process ended")?;
         Command::new("kill").arg(id.to_string()).status().await?;
@@ -118,7 +119,7 @@ impl Sandbox {
     }
 }
 
-/// Seconds of the processor that a process took so far: `utime` and `stime` of `/proc/{id}/stat`, in ticks of 10 ms.
+/// The seconds of processor time that a process has taken: `utime` and `stime` of `/proc/{id}/stat`, in ticks of 10 ms.
 pub(crate) fn processor(id: &str) -> Result<f64, BenchError> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
     let (_, fields) = stat.rsplit_once(')').ok_or("no name in stat")?;
@@ -127,7 +128,7 @@ pub(crate) fn processor(id: &str) -> Result<f64, BenchError> {
     Ok(ticks?.iter().sum::<f64>() / 100.0)
 }
 
-/// What Lambda sets in every sandbox.
+/// The variables that Lambda sets in every sandbox.
 fn platform() -> [(&'static str, &'static str); 19] {
     [
         ("AWS_ACCESS_KEY_ID", "ASIAIOSFODNN7EXAMPLE"),
@@ -157,10 +158,10 @@ async fn serve(listener: TcpListener, queue: Arc<Queue>) {
         let queue = queue.clone();
         tokio::spawn(async move {
             stream.set_nodelay(true)?;
-            let answer = service_fn(|request| answer(&queue, request));
-            // A process that is ended leaves its last question open.
+            let response = service_fn(|request| response(&queue, request));
+            // A process that is ended leaves its last poll without a response.
             let _ = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), answer)
+                .serve_connection(TokioIo::new(stream), response)
                 .await;
             Ok::<_, std::io::Error>(())
         });
@@ -168,7 +169,7 @@ async fn serve(listener: TcpListener, queue: Arc<Queue>) {
 }
 
 /// `GET …/invocation/next`, and `POST …/invocation/{id}/response` or `/error`.
-async fn answer(queue: &Queue, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn response(queue: &Queue, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     if path.ends_with("/invocation/next") {
         let event = loop {
@@ -201,8 +202,8 @@ async fn answer(queue: &Queue, request: Request<Incoming>) -> Result<Response<Fu
     } else {
         Err(format!("{path}: {body}"))
     };
-    // Nobody listens only when the sandbox is dropped.
-    let _ = queue.answers.send(answered);
+    // Sending fails only when the sandbox is dropped.
+    let _ = queue.responses.send(answered);
     let mut response = Response::new(Full::from("{\"status\":\"OK\"}"));
     *response.status_mut() = StatusCode::ACCEPTED;
     Ok(response)

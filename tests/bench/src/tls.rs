@@ -1,4 +1,5 @@
-//! TLS in front of the local stack's parts: a certificate authority made for this run, and a door that passes bytes on.
+//! TLS in front of the local stack's parts: a certificate authority made for this run, and TLS proxies that forward
+//! bytes.
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -20,25 +21,25 @@ use tokio_rustls::rustls::{CipherSuite, ServerConfig};
 
 use crate::BenchError;
 
-/// Where Debian keeps the roots that a machine trusts.
+/// Debian's file of the trusted roots.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The roots of AWS's own endpoints.
 const AWS_ROOTS: &str = include_str!("../../../shared/edge/src/aws-roots.pem");
 
-/// The authority's files, and doors that it vouches for.
+/// The authority's files, and the proxies with its certificate.
 pub(crate) struct Tls {
     /// The authority's certificate alone.
     pub(crate) authority: PathBuf,
-    /// The system's roots and it, as many as a process meets on Lambda.
+    /// The authority's certificate and the system's roots, as many as a process has on Lambda.
     pub(crate) system: PathBuf,
-    /// AWS's roots and it.
+    /// The authority's certificate and AWS's roots.
     pub(crate) aws: PathBuf,
     acceptor: TlsAcceptor,
     doors: AtomicU8,
     _directory: TempDir,
 }
 
-/// Addresses that the certificate is for.
+/// The addresses in the certificate.
 const DOORS: u8 = 32;
 
 fn address(door: u8) -> Ipv4Addr {
@@ -51,8 +52,8 @@ fn rsa_key() -> Result<KeyPair, BenchError> {
 }
 
 impl Tls {
-    /// An authority, and a certificate of it for the doors; both are RSA of 2048 bits, as those of AWS's endpoints are, and
-    /// the cipher suite is the one that those choose.
+    /// Makes an authority and a certificate for the proxies. Both use RSA with 2048 bits like AWS's endpoints, and the
+    /// same cipher suite.
     pub(crate) fn new() -> Result<Self, BenchError> {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -93,8 +94,8 @@ impl Tls {
         })
     }
 
-    /// A door before `http://host:port`; gives its URL. Each has an address of its own, for a client resumes a session at the
-    /// same one, and no service of AWS is at the address of another.
+    /// Starts a proxy before `http://host:port` and returns its URL. Each proxy has an address of its own: a client
+    /// resumes a TLS session with the same address, and AWS's services never share one.
     pub(crate) async fn before(&self, url: &str) -> Result<String, BenchError> {
         let behind = url.trim_start_matches("http://").to_owned();
         let door = 1 + self.doors.fetch_add(1, Ordering::Relaxed) % DOORS;
@@ -109,7 +110,7 @@ impl Tls {
                     let mut outside = acceptor.accept(outside).await?;
                     let mut inside = TcpStream::connect(behind).await?;
                     inside.set_nodelay(true)?;
-                    // A process that is ended ends its connections.
+                    // A process that is ended closes its connections.
                     copy_bidirectional(&mut outside, &mut inside).await
                 });
             }

@@ -1,4 +1,4 @@
-//! Warm calls: one sandbox of each program, one call after the other, the programs in turn.
+//! Warm calls: one sandbox of each program, one call after another, the programs in turn.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::programs::{COMPARED, Language, Programs, environment};
 use crate::report::{self, Table, megabytes, millis, quantile, short};
 use crate::sandbox::Sandbox;
 
-/// Calls before the clock runs.
+/// How many calls are made before the measurement.
 const WARM_UP: usize = 100;
 
 struct Program {
@@ -23,14 +23,14 @@ struct Program {
 /// Measures and publishes.
 pub(crate) async fn run(programs: &Programs, calls: usize) -> Result<(), BenchError> {
     programs.others()?;
-    let ground = Fixture::new(6 * (WARM_UP + calls)).await?;
+    let fixture = Fixture::new(6 * (WARM_UP + calls)).await?;
     let mut all = Vec::new();
     for language in Language::ALL {
         for function in COMPARED {
             let command = programs.command(language, function);
-            let environment = environment(&ground, language);
-            let mut sandbox = Sandbox::start(&command, &environment, ground.call(function)?).await?;
-            check(function, &sandbox.answer().await?)?;
+            let environment = environment(&fixture, language);
+            let mut sandbox = Sandbox::start(&command, &environment, fixture.call(function)?).await?;
+            check(function, &sandbox.response().await?)?;
             all.push(Program {
                 language,
                 function,
@@ -41,11 +41,11 @@ pub(crate) async fn run(programs: &Programs, calls: usize) -> Result<(), BenchEr
     }
     for number in 1..WARM_UP + calls {
         for program in &mut all {
-            let event = ground.call(program.function)?;
+            let event = fixture.call(program.function)?;
             let asked = Instant::now();
-            let answer = program.sandbox.invoke(event).await?;
+            let response = program.sandbox.invoke(event).await?;
             let took = asked.elapsed();
-            check(program.function, &answer)?;
+            check(program.function, &response)?;
             if number >= WARM_UP {
                 program.times.push(took);
             }
@@ -70,5 +70,5 @@ pub(crate) async fn run(programs: &Programs, calls: usize) -> Result<(), BenchEr
         }
     }
     table.publish("warm")?;
-    report::keep("warm", figures.into())
+    report::record("warm", figures.into())
 }

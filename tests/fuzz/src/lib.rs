@@ -1,5 +1,5 @@
-//! What the targets share: functions over a table with nothing in it, requests, and what was answered and logged. What has
-//! to hold is in the targets.
+//! What the targets share: functions on an empty table, requests, responses and log lines. The targets say what must
+//! hold.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -22,22 +22,22 @@ use serde_json::{Value, json};
 use store::Store;
 use tokio::runtime::{Builder, Runtime};
 
-/// What answers every call with the same reply.
+/// An HTTP client that gives every call the same response.
 #[derive(Debug)]
-struct Says(u16, Vec<u8>);
+struct FixedResponse(u16, Vec<u8>);
 
-impl HttpConnector for Says {
+impl HttpConnector for FixedResponse {
     fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
         HttpConnectorFuture::ready(Ok(response(self.0, self.1.clone())))
     }
 }
 
-/// A peer that says this to every call.
-pub fn says(status: u16, body: &[u8]) -> SharedHttpConnector {
-    SharedHttpConnector::new(Says(status, body.to_vec()))
+/// A peer that gives every call this response.
+pub fn fixed_response(status: u16, body: &[u8]) -> SharedHttpConnector {
+    SharedHttpConnector::new(FixedResponse(status, body.to_vec()))
 }
 
-/// A table with nothing in it. Nobody writes there: what is not found is not changed.
+/// An empty table that rejects no write: a row that is not found is not changed.
 #[derive(Debug)]
 struct Empty;
 
@@ -48,18 +48,18 @@ impl HttpConnector for Empty {
             "GetItem" => json!({}),
             "Query" => json!({"Items": [], "Count": 0, "ScannedCount": 0}),
             "BatchGetItem" => json!({"Responses": {}, "UnprocessedKeys": {}}),
-            other => panic!("{other} {} is called for nothing", request.uri()),
+            other => panic!("unexpected call {other} {}", request.uri()),
         };
         HttpConnectorFuture::ready(Ok(response(200, found.to_string().into_bytes())))
     }
 }
 
 fn response(status: u16, body: Vec<u8>) -> HttpResponse {
-    let status = status.try_into().expect("it is a status");
+    let status = status.try_into().expect("a status code");
     HttpResponse::new(status, SdkBody::from(body))
 }
 
-/// The ground of AWS clients that reach the empty table alone.
+/// The configuration of AWS clients that reach only the empty table.
 pub fn aws() -> SdkConfig {
     let connector = SharedHttpConnector::new(Empty);
     SdkConfig::builder()
@@ -72,7 +72,7 @@ pub fn aws() -> SdkConfig {
         .build()
 }
 
-/// The store of the empty table.
+/// The store on the empty table.
 pub fn store() -> Store {
     let dynamodb = aws_sdk_dynamodb::config::Builder::from(&aws()).allow_no_auth();
     let kms = aws_sdk_kms::config::Builder::from(&aws()).allow_no_auth();
@@ -84,7 +84,7 @@ pub fn store() -> Store {
     )
 }
 
-/// The settings that have no default.
+/// The settings without a default.
 pub fn settings() -> Settings {
     Settings::new(|name| {
         let value = match name {
@@ -100,9 +100,9 @@ pub fn settings() -> Settings {
     })
 }
 
-/// A clock that stands, and dice that fall the same way.
-pub fn ambient() -> ClockAndRng {
-    let now = "2026-11-22T12:00:00Z".parse().expect("it is a time");
+/// A fixed clock and a fixed random number generator.
+pub fn clock_and_rng() -> ClockAndRng {
+    let now = "2026-11-22T12:00:00Z".parse().expect("a time");
     ClockAndRng::new(move || now, || 7)
 }
 
@@ -127,18 +127,18 @@ impl Write for Lines {
     }
 }
 
-/// Runs it to its end. Gives what it gave, and what it logged, without the times.
-pub fn run<T>(it: impl Future<Output = T>) -> (T, Vec<String>) {
+/// Runs `future` to its end. Returns its result and its log lines, without the times.
+pub fn run<T>(future: impl Future<Output = T>) -> (T, Vec<String>) {
     static LOGS: Once = Once::new();
     LOGS.call_once(|| {
         tracing::subscriber::set_global_default(edge::logs("debug", "simswap".to_owned(), || Lines))
-            .expect("the first");
+            .expect("no other subscriber is set");
     });
-    let done = RUNTIME.with(|runtime| runtime.block_on(it));
+    let result = RUNTIME.with(|runtime| runtime.block_on(future));
     let logged = LINES.with_borrow_mut(std::mem::take);
     let lines = logged.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let lines = lines.map(|line| {
-        let mut line: Value = serde_json::from_slice(line).expect("a line is JSON, and one line");
+        let mut line: Value = serde_json::from_slice(line).expect("each line is JSON");
         for time in ["/timestamp", "/_aws/Timestamp"] {
             if let Some(time) = line.pointer_mut(time) {
                 *time = Value::Null;
@@ -146,15 +146,16 @@ pub fn run<T>(it: impl Future<Output = T>) -> (T, Vec<String>) {
         }
         line.to_string()
     });
-    (done, lines.collect())
+    (result, lines.collect())
 }
 
-/// An event, as Lambda hands it on.
+/// An event as Lambda passes it to a function.
 pub fn event<T>(payload: T) -> LambdaEvent<T> {
     LambdaEvent::new(payload, Context::default())
 }
 
-/// A request of an OWNER, as API Gateway hands it on; of the query what a URL cannot have is encoded.
+/// A request of an OWNER as API Gateway passes it to a function. Characters of the query that a URL cannot have are
+/// encoded.
 pub fn request(method: &str, path: &str, query: &[u8], body: &[u8]) -> Request {
     let query: String = query
         .iter()
@@ -184,34 +185,34 @@ pub fn request(method: &str, path: &str, query: &[u8], body: &[u8]) -> Request {
         "body": STANDARD.encode(body),
         "isBase64Encoded": true,
     });
-    lambda_http::request::from_str(&event.to_string()).expect("it is an event of API Gateway")
+    lambda_http::request::from_str(&event.to_string()).expect("an event of API Gateway")
 }
 
-/// An answer: its status and its body, `null` if that is empty.
-pub fn answer(response: Response<Body>) -> (u16, Value) {
+/// The status and the body of a response; the body is `null` if it is empty.
+pub fn status_and_body(response: Response<Body>) -> (u16, Value) {
     let status = response.status().as_u16();
     let body = match response.into_body() {
         Body::Empty => Value::Null,
-        Body::Text(text) => serde_json::from_str(&text).expect("an answer is JSON"),
-        other => panic!("an answer is text: {other:?}"),
+        Body::Text(text) => serde_json::from_str(&text).expect("a response is JSON"),
+        other => panic!("a response is text: {other:?}"),
     };
     (status, body)
 }
 
-/// What the body says, if it can be read: written anew it says the same.
+/// If the body can be parsed, asserts that it is written with the same meaning.
 pub fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) -> Option<T> {
     let read: T = serde_json::from_slice(body).ok()?;
-    let written = serde_json::to_vec(&read).expect("it is written");
-    let again: T = serde_json::from_slice(&written).expect("what we write is read");
+    let written = serde_json::to_vec(&read).expect("a body can be written");
+    let again: T = serde_json::from_slice(&written).expect("a written body can be parsed");
     assert_eq!(read, again);
     Some(read)
 }
 
-/// Which fields a refusal of the "subscription" dialect blames: at least one, unless the body is no JSON or too large.
-pub fn blamed(status: u16, body: &Value) -> Vec<&str> {
-    let refusal = &body["responseStatus"];
-    let code = refusal["errorCode"].as_str().expect("a refusal has a code");
-    let errors = refusal["errors"].as_array().map_or(&[][..], Vec::as_slice);
+/// The fields that an error of the subscription dialect names: at least one, unless the body is no JSON or too large.
+pub fn named_fields(status: u16, body: &Value) -> Vec<&str> {
+    let error = &body["responseStatus"];
+    let code = error["errorCode"].as_str().expect("an error has a code");
+    let errors = error["errors"].as_array().map_or(&[][..], Vec::as_slice);
     if ["SerializationException", "PayloadTooLarge"].contains(&code) {
         return Vec::new();
     }
@@ -219,6 +220,6 @@ pub fn blamed(status: u16, body: &Value) -> Vec<&str> {
     assert_eq!(errors[0]["errorCode"], code, "{body}");
     errors
         .iter()
-        .map(|error| error["fieldName"].as_str().expect("a field is blamed"))
+        .map(|one| one["fieldName"].as_str().expect("an error names a field"))
         .collect()
 }

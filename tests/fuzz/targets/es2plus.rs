@@ -1,11 +1,11 @@
-//! ES2+ bodies of any bytes, as a request of ours, a callback, and an answer: what is read is written as it was read, and
-//! no secret is in what is told of it.
+//! ES2+ bodies of any bytes, as our request, a callback and a response. A body that can be parsed is written with the
+//! same meaning, and nothing printed about it contains a secret.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use domain::{ConfirmationCode, Iccid, MatchingId};
-use fuzz::{ambient, answer, request, round_trip, run, says, settings, store};
+use fuzz::{clock_and_rng, fixed_response, request, round_trip, run, settings, status_and_body, store};
 use libfuzzer_sys::fuzz_target;
 use network_events::NetworkEvents;
 use peers::es2plus::{
@@ -16,7 +16,7 @@ use peers::{Es2Plus, FinalStatus, read_json};
 use serde_json::Value;
 
 static FUNCTION: LazyLock<NetworkEvents> =
-    LazyLock::new(|| NetworkEvents::new(store(), ambient(), &settings()).expect("settings"));
+    LazyLock::new(|| NetworkEvents::new(store(), clock_and_rng(), &settings()).expect("settings"));
 
 const CODE: &str = "ZQ7KW9VXT3";
 const MATCHING_ID: &str = "QX7PD-3M8ZK-A91TR";
@@ -37,30 +37,30 @@ fuzz_target!(|body: &[u8]| {
     round_trip::<DownloadProgressInfo>(body);
     let read = read_json::<DownloadProgressInfo>(body).ok();
     if let Some(info) = &read {
-        // Every spelling means what our own does.
-        let now = ambient().now();
+        // Every spelling has the meaning of our own spelling.
+        let now = clock_and_rng().now();
         let fact = info.fact(now);
         let again: DownloadProgressInfo =
             serde_json::from_value(serde_json::to_value(info).expect("written")).expect("read");
         assert_eq!(again.fact(now), fact);
     }
 
-    // A callback that can be read is taken, and no other.
+    // A callback is accepted exactly if it can be parsed.
     let path = "/gsma/rsp2/es2plus/handleDownloadProgressInfo";
-    let (answered, _) = run(FUNCTION.handle(request("POST", path, b"", body)));
-    let (status, answered) = answer(answered);
+    let (response, _) = run(FUNCTION.handle(request("POST", path, b"", body)));
+    let (status, response) = status_and_body(response);
     match read {
-        Some(_) => assert_eq!((status, answered), (204, Value::Null)),
-        None => assert_eq!(status, 400, "{answered}"),
+        Some(_) => assert_eq!((status, response), (204, Value::Null)),
+        None => assert_eq!(status, 400, "{response}"),
     }
 
-    // An SM-DP+ that says this, whatever it is, is told of without our secrets.
+    // An error about this response, whatever it is, is printed without our secrets.
     let iccid = Iccid::parse("8931086000000002019").expect("an ICCID");
     let matching_id = MatchingId::parse(MATCHING_ID).expect("a matching id");
     let code = ConfirmationCode::parse(CODE).expect("a code");
     for status in [200, 500] {
-        let smdp = Es2Plus::new(says(status, body), "http://smdp", "1.2.3");
-        let (told, logged) = run(async {
+        let smdp = Es2Plus::new(fixed_response(status, body), "http://smdp", "1.2.3");
+        let (errors, logged) = run(async {
             [
                 smdp.download_order(&iccid, "call").await.err(),
                 smdp.confirm_order(&iccid, &matching_id, Some(&code), "call")
@@ -71,8 +71,8 @@ fuzz_target!(|body: &[u8]| {
                     .err(),
             ]
         });
-        assert!(status == 200 || told.iter().all(Option::is_some));
-        let words: String = told
+        assert!(status == 200 || errors.iter().all(Option::is_some));
+        let words: String = errors
             .iter()
             .flatten()
             .map(|error| format!("{error} {error:?}"))

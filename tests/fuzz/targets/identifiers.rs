@@ -1,5 +1,5 @@
-//! Identifiers, addresses and codes: what is taken is as it should be, is taken again as it is written, and is not printed
-//! if it is a secret.
+//! Identifiers, addresses and codes: an accepted value complies with its rules, is accepted again in its written form,
+//! and is not printed if it is secret.
 #![no_main]
 
 use domain::{
@@ -15,7 +15,7 @@ fuzz_target!(|text: &str| {
         assert!((11..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()));
         assert_eq!(Iccid::parse(digits).as_ref(), Ok(&iccid));
         assert_eq!(Iccid::parse(&format!("{digits}F")).as_ref(), Ok(&iccid));
-        // Of all last digits one is the check digit.
+        // Exactly one last digit is the check digit.
         let front = &digits[..digits.len() - 1];
         let checked =
             (0..10).filter(|last| Iccid::parse(&format!("{front}{last}")).is_ok_and(|other| other.passes_luhn()));
@@ -43,7 +43,7 @@ fuzz_target!(|text: &str| {
         let whole = code.expose();
         assert_eq!(ActivationCode::parse(&whole).as_ref(), Ok(&code));
         assert!(whole.starts_with("LPA:1$") && whole.len() <= 202);
-        assert_eq!(whole.ends_with("$$1"), code.asks_confirmation());
+        assert_eq!(whole.ends_with("$$1"), code.requires_confirmation());
         for link in [code.apple_link(), code.android_link()] {
             let (front, data) = link.split_once("carddata=").expect("a link has the code");
             assert!(front.starts_with("https://esimsetup."));
@@ -70,7 +70,7 @@ fuzz_target!(|text: &str| {
         assert_eq!(imsi.as_str(), text);
     }
     if let Ok(id) = SubscriptionId::parse(text) {
-        // 24 hex characters are one name in either case.
+        // 24 hexadecimal digits are the same identifier in either case.
         assert!(id.as_str().eq_ignore_ascii_case(text));
         assert_eq!(SubscriptionId::parse(id.as_str()), Ok(id));
     }

@@ -1,8 +1,8 @@
-//! The eSIM e-mail made of any words: it is one message with the headers that it always has, and its code, image and links
-//! say what they should. A line of input each: sender, recipient, number, activation code, swap, brand.
+//! The eSIM e-mail with any contents: it is one message with its usual headers, and its code, image and links are
+//! correct. The input has one line each: sender, recipient, number, activation code, swap, brand.
 #![no_main]
 
-use deliver_esim::{Letter, Sender, compose, draw};
+use deliver_esim::{MailContent, Sender, compose, draw};
 use domain::{ActivationCode, ActivationId, EmailAddress, Language, Msisdn};
 use libfuzzer_sys::fuzz_target;
 use mail_parser::{MessageParser, MimeHeaders};
@@ -23,7 +23,7 @@ const HEADERS: [&str; 10] = [
 fuzz_target!(|input: &str| {
     let mut lines = input.split('\n');
     let mut line = || lines.next().unwrap_or_default();
-    // What would not be taken is what it mostly is.
+    // A part that would not be accepted gets a usual value.
     let from = Sender::parse(line())
         .or_else(|_| Sender::parse("Simswap <esim@example.com>"))
         .expect("a sender");
@@ -41,7 +41,7 @@ fuzz_target!(|input: &str| {
         .expect("an id");
     let brand = line();
     let language = Language::ALL[input.len() % Language::ALL.len()];
-    let raw = compose(&Letter {
+    let raw = compose(&MailContent {
         from: &from,
         to: &to,
         language,

@@ -1,5 +1,5 @@
-//! Stream events of any bytes: a record that names a row is done, since the row is not there, and one that names none
-//! fails alone.
+//! Stream events of any bytes: a record that names a row succeeds, because the row does not exist, and a record that
+//! names none fails alone.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -8,23 +8,23 @@ use std::sync::LazyLock;
 use aws_lambda_events::event::dynamodb::Event;
 use deliver_esim::DeliverEsim;
 use fulfil_swap::{FulfilSwap, Peers};
-use fuzz::{ambient, aws, run, says, settings, store};
+use fuzz::{aws, clock_and_rng, fixed_response, run, settings, store};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 
 static FULFIL: LazyLock<FulfilSwap> = LazyLock::new(|| {
     let peers = Peers {
-        smdp: says(500, b""),
-        network: says(500, b""),
+        smdp: fixed_response(500, b""),
+        network: fixed_response(500, b""),
     };
-    FulfilSwap::new(store(), peers, ambient(), &settings()).expect("settings")
+    FulfilSwap::new(store(), peers, clock_and_rng(), &settings()).expect("settings")
 });
 static DELIVER: LazyLock<DeliverEsim> = LazyLock::new(|| {
     let ses = aws_sdk_ses::config::Builder::from(&aws()).allow_no_auth().build();
-    DeliverEsim::new(store(), &ses, ambient(), &settings()).expect("settings")
+    DeliverEsim::new(store(), &ses, clock_and_rng(), &settings()).expect("settings")
 });
 
-/// How often each sequence number is among these.
+/// How often each sequence number occurs.
 fn counted(numbers: impl Iterator<Item = Value>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for number in numbers {

@@ -1,16 +1,16 @@
-//! `POST /api/SimSwapSubscription` with any body: a refusal blames a field that there is, and is the same whatever the
-//! confirmation code is made of.
+//! `POST /api/SimSwapSubscription` with any body: an error names an existing field, and does not depend on the
+//! characters of the confirmation code.
 #![no_main]
 
 use std::sync::LazyLock;
 
-use fuzz::{ambient, answer, blamed, request, run, settings, store};
+use fuzz::{clock_and_rng, named_fields, request, run, settings, status_and_body, store};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use submit_swap::SubmitSwap;
 
 static FUNCTION: LazyLock<SubmitSwap> =
-    LazyLock::new(|| SubmitSwap::new(store(), ambient(), &settings()).expect("settings"));
+    LazyLock::new(|| SubmitSwap::new(store(), clock_and_rng(), &settings()).expect("settings"));
 
 const FIELDS: [&str; 7] = [
     "subscriptionId",
@@ -22,27 +22,27 @@ const FIELDS: [&str; 7] = [
     "confirmationCode",
 ];
 
-fn ask(body: &[u8]) -> ((u16, Value), Vec<String>) {
-    let asked = request("POST", "/api/SimSwapSubscription", b"", body);
-    let (answered, logged) = run(FUNCTION.handle(asked));
-    (answer(answered), logged)
+fn submit(body: &[u8]) -> ((u16, Value), Vec<String>) {
+    let sent = request("POST", "/api/SimSwapSubscription", b"", body);
+    let (response, logged) = run(FUNCTION.handle(sent));
+    (status_and_body(response), logged)
 }
 
 fuzz_target!(|body: &[u8]| {
-    let ((status, answered), _) = ask(body);
-    assert!([400, 404, 413].contains(&status), "{status} {answered}");
-    for field in blamed(status, &answered) {
+    let ((status, response), _) = submit(body);
+    assert!([400, 404, 413].contains(&status), "{status} {response}");
+    for field in named_fields(status, &response) {
         assert!(FIELDS.contains(&field), "{field}");
     }
 
-    let Ok(mut asked) = serde_json::from_slice::<Value>(body) else {
+    let Ok(mut sent) = serde_json::from_slice::<Value>(body) else {
         return;
     };
-    let Some(Value::String(code)) = asked.get("confirmationCode").cloned() else {
+    let Some(Value::String(code)) = sent.get("confirmationCode").cloned() else {
         return;
     };
-    let first = ask(asked.to_string().as_bytes());
-    // What is written longer in JSON stays, so that the body is as long as it was.
+    let first = submit(sent.to_string().as_bytes());
+    // Characters that JSON escapes stay, so the body keeps its length.
     let other = |c: char| {
         if c.is_ascii_graphic() && !"\"\\".contains(c) {
             'x'
@@ -50,6 +50,6 @@ fuzz_target!(|body: &[u8]| {
             c
         }
     };
-    asked["confirmationCode"] = code.chars().map(other).collect::<String>().into();
-    assert_eq!(first, ask(asked.to_string().as_bytes()));
+    sent["confirmationCode"] = code.chars().map(other).collect::<String>().into();
+    assert_eq!(first, submit(sent.to_string().as_bytes()));
 });

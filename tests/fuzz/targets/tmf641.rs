@@ -1,18 +1,18 @@
-//! TMF641 bodies of any bytes, as an event and as an answer: what is read is written as it was read, and what is found is
-//! ours.
+//! TMF641 bodies of any bytes, as an event and a response. A body that can be parsed is written with the same meaning,
+//! and an order that is found is ours.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use domain::{ActivationId, Iccid, Msisdn};
-use fuzz::{ambient, answer, request, round_trip, run, says, settings, store};
+use fuzz::{clock_and_rng, fixed_response, request, round_trip, run, settings, status_and_body, store};
 use libfuzzer_sys::fuzz_target;
 use network_events::NetworkEvents;
 use peers::tmf641::{CancelServiceOrder, EventSubscription, LISTENER, PATH, ServiceOrderStateChangeEvent};
 use peers::{NewOrder, Order, ServiceOrdering, read_json};
 
 static FUNCTION: LazyLock<NetworkEvents> =
-    LazyLock::new(|| NetworkEvents::new(store(), ambient(), &settings()).expect("settings"));
+    LazyLock::new(|| NetworkEvents::new(store(), clock_and_rng(), &settings()).expect("settings"));
 
 fuzz_target!(|body: &[u8]| {
     round_trip::<Order>(body);
@@ -22,11 +22,11 @@ fuzz_target!(|body: &[u8]| {
     round_trip::<ServiceOrderStateChangeEvent>(body);
     let read = read_json::<ServiceOrderStateChangeEvent>(body);
 
-    // An event that can be read is taken, and no other.
+    // An event is accepted exactly if it can be parsed.
     let path = format!("{PATH}{LISTENER}");
-    let (answered, _) = run(FUNCTION.handle(request("POST", &path, b"", body)));
-    let (status, answered) = answer(answered);
-    assert_eq!(status, if read.is_ok() { 201 } else { 400 }, "{answered}");
+    let (response, _) = run(FUNCTION.handle(request("POST", &path, b"", body)));
+    let (status, response) = status_and_body(response);
+    assert_eq!(status, if read.is_ok() { 201 } else { 400 }, "{response}");
 
     let id = ActivationId::parse("01JK5ZQ4Q1XV0M6R2T8W3Y7B9C").expect("an id");
     let phone = Msisdn::parse("+31612345601").expect("a number");
@@ -41,7 +41,7 @@ fuzz_target!(|body: &[u8]| {
         hold: true,
     };
     for status in [200, 400, 503] {
-        let network = ServiceOrdering::new(says(status, body), "http://network");
+        let network = ServiceOrdering::new(fixed_response(status, body), "http://network");
         let ((found, got, placed, started), _) = run(async {
             (
                 network.find(&id).await,

@@ -1,4 +1,5 @@
-//! A network that takes orders by TMF641 (TM Forum Service Ordering Management API v4.1). The JSON is written by hand from the field tables of its OpenAPI.
+//! A network that takes orders by TMF641 (TM Forum Service Ordering Management API v4.1). The JSON is written by hand
+//! from the field tables of its OpenAPI description.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -7,48 +8,48 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Act, Call, Edit, Front, Peer, Reply, date, lock, serve};
+use super::{Act, Call, Edit, Peer, PeerServer, Reply, date, lock, serve};
 
 /// How the network treats the orders of one phone number.
 #[derive(Clone)]
-pub struct Manners {
-    /// Whether it sends events by itself.
-    pub tells: bool,
-    /// How long a started order takes; `None` is for ever.
-    pub completes: Option<Duration>,
-    /// The state that a cancel leads to.
+pub struct Behaviour {
+    /// Whether the network sends events by itself.
+    pub sends_events: bool,
+    /// How long a started order takes; `None` if it never completes.
+    pub completes_after: Option<Duration>,
+    /// The state of an order after a cancel.
     pub cancel_to: &'static str,
-    /// Changes each order as it is shown, in answers and in events.
-    pub dress: Edit<Value>,
+    /// Changes each order in responses and events.
+    pub edit_order: Edit<Value>,
     /// Changes each event.
-    pub event: Edit<Value>,
+    pub edit_event: Edit<Value>,
 }
 
-impl Default for Manners {
+impl Default for Behaviour {
     fn default() -> Self {
         Self {
-            tells: true,
-            completes: Some(Duration::ZERO),
+            sends_events: true,
+            completes_after: Some(Duration::ZERO),
             cancel_to: "cancelled",
-            dress: Arc::new(|_| {}),
-            event: Arc::new(|_| {}),
+            edit_order: Arc::new(|_| {}),
+            edit_event: Arc::new(|_| {}),
         }
     }
 }
 
-/// The network's book.
+/// The network's database.
 #[derive(Default)]
 struct Db {
-    /// As they are shown before they are dressed.
+    /// The orders before `edit_order` changes them.
     orders: Vec<Value>,
-    /// How many orders ever were.
+    /// How many orders were ever placed.
     placed: usize,
-    /// The phone numbers by the external ids that were heard, and by the ids of all orders that ever were.
+    /// The phone numbers by external id, and by the id of every order that was ever placed.
     numbers: HashMap<String, String>,
     /// The SIM that each number was moved to.
     sims: HashMap<String, String>,
     hubs: Vec<String>,
-    manners: HashMap<String, Manners>,
+    behaviour: HashMap<String, Behaviour>,
 }
 
 /// The network, which runs until the test ends.
@@ -56,8 +57,8 @@ struct Db {
 pub struct ForeignNetwork(Arc<Network>);
 
 struct Network {
-    front: Front,
-    book: Mutex<Db>,
+    server: PeerServer,
+    db: Mutex<Db>,
 }
 
 const LISTENER: &str = "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent";
@@ -81,55 +82,55 @@ const CREATE: [&str; 14] = [
 ];
 
 impl ForeignNetwork {
-    /// Starts it.
+    /// Starts the network.
     ///
     /// # Panics
     /// When there is no free port.
     pub async fn start() -> Self {
-        let (listener, front) = Front::listen().await;
+        let (listener, server) = PeerServer::listen().await;
         let network = Arc::new(Network {
-            front,
-            book: Mutex::default(),
+            server,
+            db: Mutex::default(),
         });
         tokio::spawn(serve(listener, network.clone()));
         Self(network)
     }
 
-    /// Its base URL.
+    /// The base URL.
     pub fn url(&self) -> &str {
-        &self.0.front.url
+        &self.0.server.url
     }
 
-    /// What it does with the calls about this number; `""`: about none that it knows.
+    /// Sets how the network treats the calls about this number; `""` stands for calls about an unknown number.
     pub fn rule(&self, phone: &str, rule: impl Fn(&Call) -> Act + Send + Sync + 'static) {
-        lock(&self.0.front.rules).insert(phone.to_owned(), Arc::new(rule));
+        lock(&self.0.server.rules).insert(phone.to_owned(), Arc::new(rule));
     }
 
-    /// From now on it complies with all calls about this number.
+    /// The network complies with all calls about this number from here on.
     pub fn comply(&self, phone: &str) {
-        lock(&self.0.front.rules).remove(phone);
-        lock(&self.0.book).manners.remove(phone);
+        lock(&self.0.server.rules).remove(phone);
+        lock(&self.0.db).behaviour.remove(phone);
     }
 
-    /// How it treats the orders of this number.
-    pub fn behave(&self, phone: &str, manners: Manners) {
-        lock(&self.0.book).manners.insert(phone.to_owned(), manners);
+    /// Sets how the network treats the orders of this number.
+    pub fn behave(&self, phone: &str, behaviour: Behaviour) {
+        lock(&self.0.db).behaviour.insert(phone.to_owned(), behaviour);
     }
 
     /// The calls of this operation about this number.
-    pub fn calls(&self, what: &str, phone: &str) -> Vec<Call> {
-        self.0.front.calls(what, phone)
+    pub fn calls(&self, operation: &str, phone: &str) -> Vec<Call> {
+        self.0.server.calls(operation, phone)
     }
 
-    /// Where requests broke the standard.
-    pub fn faults(&self) -> Vec<String> {
-        lock(&self.0.front.faults).clone()
+    /// The requests that violated the standard.
+    pub fn violations(&self) -> Vec<String> {
+        lock(&self.0.server.violations).clone()
     }
 
     /// The orders with this external id.
     pub fn orders(&self, external_id: &str) -> Vec<Value> {
-        let book = lock(&self.0.book);
-        let ours = book.orders.iter().filter(|order| order["externalId"] == external_id);
+        let db = lock(&self.0.db);
+        let ours = db.orders.iter().filter(|order| order["externalId"] == external_id);
         ours.cloned().collect()
     }
 
@@ -142,10 +143,10 @@ impl ForeignNetwork {
 
     /// The SIM that this number was moved to.
     pub fn sim_of(&self, phone: &str) -> Option<String> {
-        lock(&self.0.book).sims.get(phone).cloned()
+        lock(&self.0.db).sims.get(phone).cloned()
     }
 
-    /// Changes an order in the book, and says nothing.
+    /// Changes an order in the database, without an event.
     ///
     /// # Panics
     /// When there is no such order.
@@ -153,7 +154,7 @@ impl ForeignNetwork {
         self.0.set(external_id, state, Timestamp::now());
     }
 
-    /// The same as of a certain time.
+    /// Changes an order as of this time, without an event.
     ///
     /// # Panics
     /// When there is no such order.
@@ -161,53 +162,53 @@ impl ForeignNetwork {
         self.0.set(external_id, state, since);
     }
 
-    /// Forgets an order.
+    /// Deletes an order.
     pub fn forget(&self, external_id: &str) {
-        lock(&self.0.book)
+        lock(&self.0.db)
             .orders
             .retain(|order| order["externalId"] != external_id);
     }
 
-    /// The event that tells how an order stands, dressed.
+    /// The event with an order's state.
     ///
     /// # Panics
     /// When there is no such order.
     pub fn event(&self, external_id: &str) -> Value {
-        let order = self.orders(external_id).pop().expect("there is an order");
+        let order = self.orders(external_id).pop().expect("the order exists");
         self.0.event(&order)
     }
 
-    /// Changes an order and tells it once; gives the status of the answer.
+    /// Changes an order and sends one event. Returns the status code.
     ///
     /// # Panics
     /// When there is no such order, or no hub.
-    pub async fn set_and_tell(&self, external_id: &str, state: &str) -> u16 {
+    pub async fn set_and_notify(&self, external_id: &str, state: &str) -> u16 {
         self.set(external_id, state);
         self.notify_order(&self.event(external_id).to_string()).await
     }
 
-    /// Sends a state change event with this body; gives the status of the answer.
+    /// Sends a state change event with this body. Returns the status code.
     ///
     /// # Panics
-    /// When nobody has registered.
+    /// When no hub is registered.
     pub async fn notify_order(&self, body: &str) -> u16 {
-        let hub = lock(&self.0.book).hubs.first().cloned();
-        let url = format!("{}{LISTENER}", hub.expect("somebody has registered"));
-        self.0.front.send(&url, body.as_bytes().to_vec()).await
+        let hub = lock(&self.0.db).hubs.first().cloned();
+        let url = format!("{}{LISTENER}", hub.expect("a hub is registered"));
+        self.0.server.send(&url, body.as_bytes().to_vec()).await
     }
 }
 
 impl Network {
-    fn manners(&self, phone: &str) -> Manners {
-        let book = lock(&self.book);
-        book.manners.get(phone).cloned().unwrap_or_default()
+    fn behaviour(&self, phone: &str) -> Behaviour {
+        let db = lock(&self.db);
+        db.behaviour.get(phone).cloned().unwrap_or_default()
     }
 
     fn set(&self, external_id: &str, state: &str, since: Timestamp) -> Value {
-        let mut book = lock(&self.book);
-        let mut orders = book.orders.iter_mut();
+        let mut db = lock(&self.db);
+        let mut orders = db.orders.iter_mut();
         let order = orders.find(|order| order["externalId"] == external_id);
-        let order = order.expect("there is such an order");
+        let order = order.expect("the order exists");
         order["state"] = json!(state);
         order["serviceOrderItem"][0]["state"] = json!(state);
         match state {
@@ -219,14 +220,14 @@ impl Network {
         let order = order.clone();
         if state == "completed" {
             let sim = characteristic(&order, "newIccid");
-            book.sims.insert(phone(&order), sim);
+            db.sims.insert(phone(&order), sim);
         }
         order
     }
 
-    fn dressed(&self, order: &Value) -> Value {
+    fn edited(&self, order: &Value) -> Value {
         let mut shown = order.clone();
-        (self.manners(&phone(order)).dress)(&mut shown);
+        (self.behaviour(&phone(order)).edit_order)(&mut shown);
         shown
     }
 
@@ -242,56 +243,56 @@ impl Network {
             "priority": "1",
             "timeOcurred": now,
             "title": "ServiceOrderStateChangeEvent",
-            "event": {"serviceOrder": self.dressed(order)},
+            "event": {"serviceOrder": self.edited(order)},
         });
-        (self.manners(&phone(order)).event)(&mut event);
+        (self.behaviour(&phone(order)).edit_event)(&mut event);
         event
     }
 
-    /// Tells how an order stands until somebody takes it.
-    fn tell(self: &Arc<Self>, order: &Value) {
-        if !self.manners(&phone(order)).tells {
+    /// Sends the event with an order's state until it is accepted.
+    fn send_event(self: &Arc<Self>, order: &Value) {
+        if !self.behaviour(&phone(order)).sends_events {
             return;
         }
         let body = self.event(order).to_string();
-        for hub in lock(&self.book).hubs.clone() {
+        for hub in lock(&self.db).hubs.clone() {
             let (network, body) = (self.clone(), body.clone());
             tokio::spawn(async move {
                 let url = format!("{hub}{LISTENER}");
-                network.front.send(&url, body.into()).await;
+                network.server.send(&url, body.into()).await;
             });
         }
     }
 
-    /// Works on a started order.
+    /// Completes a started order, after its time.
     fn work(self: &Arc<Self>, external_id: &str, phone: &str) {
-        let Some(takes) = self.manners(phone).completes else {
+        let Some(takes) = self.behaviour(phone).completes_after else {
             return;
         };
         let (network, id) = (self.clone(), external_id.to_owned());
         tokio::spawn(async move {
             tokio::time::sleep(takes).await;
             let order = network.set(&id, "completed", Timestamp::now());
-            network.tell(&order);
+            network.send_event(&order);
         });
     }
 
     fn place(self: &Arc<Self>, create: &Value) -> Reply {
-        let faults = faults_of(create);
+        let faults = violations_of(create);
         if !faults.is_empty() {
             for fault in &faults {
-                self.front.fault(format!("serviceOrder: {fault}"));
+                self.server.report_violation(format!("serviceOrder: {fault}"));
             }
             return error(400, "20", &faults.join("; "));
         }
         let external_id = text(&create["externalId"]);
-        let mut book = lock(&self.book);
-        let taken = book.orders.iter();
+        let mut db = lock(&self.db);
+        let taken = db.orders.iter();
         if taken.into_iter().any(|order| order["externalId"] == external_id) {
             return error(409, "31", "there is an order with this externalId");
         }
-        book.placed += 1;
-        let id = (700_000 + book.placed).to_string();
+        db.placed += 1;
+        let id = (700_000 + db.placed).to_string();
         let item = &create["serviceOrderItem"][0];
         let held = characteristic(create, "startOn") == "profileInstalled";
         let state = if held { "held" } else { "inProgress" };
@@ -322,18 +323,18 @@ impl Network {
         if !held {
             order["startDate"] = order["orderDate"].clone();
         }
-        book.orders.push(order.clone());
-        book.numbers.insert(id, phone(&order));
-        drop(book);
+        db.orders.push(order.clone());
+        db.numbers.insert(id, phone(&order));
+        drop(db);
         if !held {
             self.work(&external_id, &phone(&order));
         }
-        Reply::json(201, &self.dressed(&order))
+        Reply::json(201, &self.edited(&order))
     }
 
     fn find(&self, id: &str) -> Option<Value> {
-        let book = lock(&self.book);
-        book.orders.iter().find(|order| order["id"] == id).cloned()
+        let db = lock(&self.db);
+        db.orders.iter().find(|order| order["id"] == id).cloned()
     }
 
     fn start(self: &Arc<Self>, id: &str, update: &Value) -> Reply {
@@ -341,7 +342,7 @@ impl Network {
             return error(404, "60", "no such order");
         };
         if *update != json!({"state": "inProgress"}) {
-            self.front.fault(format!("PATCH serviceOrder: {update}"));
+            self.server.report_violation(format!("PATCH serviceOrder: {update}"));
             return error(400, "20", "only the state can be changed");
         }
         if order["state"] != "held" {
@@ -350,23 +351,23 @@ impl Network {
         let external_id = text(&order["externalId"]);
         let order = self.set(&external_id, "inProgress", Timestamp::now());
         self.work(&external_id, &phone(&order));
-        Reply::json(200, &self.dressed(&order))
+        Reply::json(200, &self.edited(&order))
     }
 
     fn cancel(self: &Arc<Self>, cancel: &Value) -> Reply {
         let id = text(&cancel["serviceOrder"]["id"]);
         let Some(order) = self.find(&id) else {
-            self.front.fault(format!("cancelServiceOrder: {cancel}"));
+            self.server.report_violation(format!("cancelServiceOrder: {cancel}"));
             return error(400, "20", "serviceOrder.id names no order");
         };
         let can = matches!(order["state"].as_str(), Some("held" | "acknowledged"));
         if can {
             let external_id = text(&order["externalId"]);
-            let to = self.manners(&phone(&order)).cancel_to;
-            // Cancelling is a task of its own, which is accepted first and carried out then.
+            let to = self.behaviour(&phone(&order)).cancel_to;
+            // A cancel is a task of its own: the network accepts it first and executes it then.
             let order = self.set(&external_id, to, Timestamp::now());
             if to == "cancelled" {
-                self.tell(&order);
+                self.send_event(&order);
             }
         }
         let task = json!({
@@ -383,17 +384,17 @@ impl Network {
 impl Peer for Network {
     const PATH: &'static str = "/tmf-api/serviceOrdering/v4";
 
-    fn front(&self) -> &Front {
-        &self.front
+    fn server(&self) -> &PeerServer {
+        &self.server
     }
 
     fn read(&self, method: &str, target: &str, body: &Value) -> Option<(&'static str, String)> {
         let of_order = |id: &str| {
-            let book = lock(&self.book);
-            book.numbers.get(id).cloned().unwrap_or_default()
+            let db = lock(&self.db);
+            db.numbers.get(id).cloned().unwrap_or_default()
         };
         if let Some(id) = target.strip_prefix("/serviceOrder?externalId=") {
-            let number = lock(&self.book).numbers.get(id).cloned();
+            let number = lock(&self.db).numbers.get(id).cloned();
             return (method == "GET").then(|| ("search", number.unwrap_or_default()));
         }
         if let Some(id) = target.strip_prefix("/serviceOrder/") {
@@ -407,8 +408,8 @@ impl Peer for Network {
             ("POST", "/serviceOrder") => {
                 let number = phone(body);
                 let external_id = text(&body["externalId"]);
-                let mut book = lock(&self.book);
-                book.numbers.insert(external_id, number.clone());
+                let mut db = lock(&self.db);
+                db.numbers.insert(external_id, number.clone());
                 Some(("place", number))
             }
             ("POST", "/cancelServiceOrder") => Some(("cancel", of_order(&text(&body["serviceOrder"]["id"])))),
@@ -417,18 +418,18 @@ impl Peer for Network {
         }
     }
 
-    fn carry_out(self: &Arc<Self>, call: &Call) -> Reply {
+    fn execute(self: &Arc<Self>, call: &Call) -> Reply {
         let last = call.target.rsplit(['/', '=']).next().unwrap_or_default();
-        match call.what {
+        match call.operation {
             "place" => self.place(&call.body),
             "search" => {
-                let book = lock(&self.book).orders.clone();
-                let ours = book.iter().filter(|order| order["externalId"] == last);
-                let ours: Vec<_> = ours.map(|order| self.dressed(order)).collect();
+                let db = lock(&self.db).orders.clone();
+                let ours = db.iter().filter(|order| order["externalId"] == last);
+                let ours: Vec<_> = ours.map(|order| self.edited(order)).collect();
                 Reply::json(200, &json!(ours))
             }
             "get" => match self.find(last) {
-                Some(order) => Reply::json(200, &self.dressed(&order)),
+                Some(order) => Reply::json(200, &self.edited(&order)),
                 None => error(404, "60", "no such order"),
             },
             "start" => self.start(last, &call.body),
@@ -436,18 +437,18 @@ impl Peer for Network {
             _ => {
                 let callback = text(&call.body["callback"]);
                 if callback.is_empty() {
-                    self.front.fault(format!("hub: {}", call.body));
+                    self.server.report_violation(format!("hub: {}", call.body));
                     return error(400, "20", "callback is missing");
                 }
-                lock(&self.book).hubs.push(callback.clone());
+                lock(&self.db).hubs.push(callback.clone());
                 Reply::json(201, &json!({"id": "1", "callback": callback}))
             }
         }
     }
 }
 
-/// What of a new order is not as the standard has it, or not what a swap needs.
-fn faults_of(create: &Value) -> Vec<String> {
+/// The ways in which a new order violates the standard, or lacks what a swap needs.
+fn violations_of(create: &Value) -> Vec<String> {
     let mut faults = Vec::new();
     let mut needs = |fits: bool, what: &str| {
         if !fits {
@@ -477,7 +478,7 @@ fn faults_of(create: &Value) -> Vec<String> {
     faults
 }
 
-/// The value of a characteristic of the order's one item.
+/// The value of a characteristic of the order's single item.
 fn characteristic(order: &Value, name: &str) -> String {
     let all = &order["serviceOrderItem"][0]["service"]["serviceCharacteristic"];
     let mut all = all.as_array().into_iter().flatten();
@@ -493,7 +494,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// TMF641 `Error`.
+/// A TMF641 `Error`.
 fn error(status: u16, code: &str, reason: &str) -> Reply {
     let body = json!({"code": code, "reason": reason, "status": status.to_string(), "@type": "Error"});
     Reply::json(status, &body)

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Act, Call, Edit, Front, Peer, Reply, lock, serve};
+use super::{Act, Call, Edit, Peer, PeerServer, Reply, lock, serve};
 
-/// The host name that it gives for phones.
+/// The host name of this SM-DP+ in activation codes.
 const ADDRESS: &str = "smdp.foreign.example";
 
-/// A profile in the book. The states are those of SGP.22 section 3.1.6.
+/// A profile in the database. The states are those of SGP.22 section 3.1.6.
 #[derive(Debug, Clone, Default)]
 struct Profile {
     state: &'static str,
@@ -21,8 +21,8 @@ struct Profile {
 #[derive(Default)]
 struct Db {
     profiles: HashMap<String, Profile>,
-    /// Changes the answers about one profile.
-    dresses: HashMap<String, Edit<Value>>,
+    /// Changes the responses about one profile.
+    edits: HashMap<String, Edit<Value>>,
     operator: String,
 }
 
@@ -31,75 +31,75 @@ struct Db {
 pub struct ForeignSmdp(Arc<Smdp>);
 
 struct Smdp {
-    front: Front,
-    book: Mutex<Db>,
+    server: PeerServer,
+    db: Mutex<Db>,
 }
 
 impl ForeignSmdp {
-    /// Starts it.
+    /// Starts the SM-DP+.
     ///
     /// # Panics
     /// When there is no free port.
     pub async fn start() -> Self {
-        let (listener, front) = Front::listen().await;
+        let (listener, server) = PeerServer::listen().await;
         let smdp = Arc::new(Smdp {
-            front,
-            book: Mutex::default(),
+            server,
+            db: Mutex::default(),
         });
         tokio::spawn(serve(listener, smdp.clone()));
         Self(smdp)
     }
 
-    /// Its base URL.
+    /// The base URL.
     pub fn url(&self) -> &str {
-        &self.0.front.url
+        &self.0.server.url
     }
 
-    /// From now on callbacks go below this URL.
+    /// Sends callbacks below this URL from here on.
     pub fn connect(&self, operator: &str) {
-        operator.clone_into(&mut lock(&self.0.book).operator);
+        operator.clone_into(&mut lock(&self.0.db).operator);
     }
 
-    /// What it does with the calls about this ICCID.
+    /// Sets how the SM-DP+ treats the calls about this ICCID.
     pub fn rule(&self, iccid: &str, rule: impl Fn(&Call) -> Act + Send + Sync + 'static) {
-        lock(&self.0.front.rules).insert(iccid.to_owned(), Arc::new(rule));
+        lock(&self.0.server.rules).insert(iccid.to_owned(), Arc::new(rule));
     }
 
-    /// From now on it complies with all calls about this ICCID.
+    /// The SM-DP+ complies with all calls about this ICCID from here on.
     pub fn comply(&self, iccid: &str) {
-        lock(&self.0.front.rules).remove(iccid);
-        lock(&self.0.book).dresses.remove(iccid);
+        lock(&self.0.server.rules).remove(iccid);
+        lock(&self.0.db).edits.remove(iccid);
     }
 
-    /// Changes each of its answers about this ICCID.
-    pub fn dress(&self, iccid: &str, dress: Edit<Value>) {
-        lock(&self.0.book).dresses.insert(iccid.to_owned(), dress);
+    /// Changes each response about this ICCID.
+    pub fn edit_responses(&self, iccid: &str, edit_responses: Edit<Value>) {
+        lock(&self.0.db).edits.insert(iccid.to_owned(), edit_responses);
     }
 
     /// The calls of this function about this ICCID.
-    pub fn calls(&self, what: &str, iccid: &str) -> Vec<Call> {
-        self.0.front.calls(what, iccid)
+    pub fn calls(&self, operation: &str, iccid: &str) -> Vec<Call> {
+        self.0.server.calls(operation, iccid)
     }
 
-    /// Where requests broke the standard.
-    pub fn faults(&self) -> Vec<String> {
-        lock(&self.0.front.faults).clone()
+    /// The requests that violated the standard.
+    pub fn violations(&self) -> Vec<String> {
+        lock(&self.0.server.violations).clone()
     }
 
-    /// The state of a profile; `Available` if nothing was ever ordered.
+    /// The state of a profile; `Available` if it was never ordered.
     pub fn state(&self, iccid: &str) -> &'static str {
-        let book = lock(&self.0.book);
-        let state = book.profiles.get(iccid).map_or("", |profile| profile.state);
+        let db = lock(&self.0.db);
+        let state = db.profiles.get(iccid).map_or("", |profile| profile.state);
         if state.is_empty() { "Available" } else { state }
     }
 
-    /// Moves a profile in the book, and says nothing.
+    /// Changes a profile in the database, without a callback.
     pub fn set(&self, iccid: &str, state: &'static str) {
-        let mut book = lock(&self.0.book);
-        book.profiles.entry(iccid.to_owned()).or_default().state = state;
+        let mut db = lock(&self.0.db);
+        db.profiles.entry(iccid.to_owned()).or_default().state = state;
     }
 
-    /// `handleDownloadProgressInfo` that this notification point went well now.
+    /// A `handleDownloadProgressInfo` that reports this notification point as successful at this moment.
     pub fn progress(&self, iccid: &str, point: u32) -> Value {
         let now = format!("{:.0}", Timestamp::now());
         json!({
@@ -113,20 +113,20 @@ impl ForeignSmdp {
         })
     }
 
-    /// Sends that after a change; gives the status of the answer.
+    /// Sends that report after `change`. Returns the status code.
     pub async fn notify_progress(&self, iccid: &str, point: u32, change: impl FnOnce(&mut Value)) -> u16 {
         let mut body = self.progress(iccid, point);
         change(&mut body);
         self.notify("handleDownloadProgressInfo", &body.to_string()).await
     }
 
-    /// Sends a callback with this body; gives the status of the answer.
+    /// Sends a callback with this body. Returns the status code.
     pub async fn notify(&self, function: &str, body: &str) -> u16 {
-        let operator = lock(&self.0.book).operator.clone();
+        let operator = lock(&self.0.db).operator.clone();
         let url = format!("{operator}{}{function}", Smdp::PATH);
-        // As every SM-DP+ does with what is not taken now.
+        // An SM-DP+ sends a callback again if it gets 503.
         for _ in 0..5 {
-            let status = self.0.front.send(&url, body.as_bytes().to_vec()).await;
+            let status = self.0.server.send(&url, body.as_bytes().to_vec()).await;
             if status != 503 {
                 return status;
             }
@@ -135,10 +135,10 @@ impl ForeignSmdp {
         503
     }
 
-    /// A phone fetches the profile and installs it.
+    /// Plays a phone that downloads the profile and installs it.
     ///
     /// # Panics
-    /// When there is nothing to be fetched, or a report is not taken.
+    /// When there is nothing to download, or a report is rejected.
     pub async fn install(&self, iccid: &str) {
         assert_eq!(self.state(iccid), "Released", "{iccid}");
         for (point, state) in [(3, "Downloaded"), (4, "Installed")] {
@@ -150,27 +150,28 @@ impl ForeignSmdp {
 }
 
 impl Smdp {
-    fn carry_out(&self, call: &Call) -> Value {
+    fn execute(&self, call: &Call) -> Value {
         let body = &call.body;
-        for fault in faults_of(call) {
-            self.front.fault(format!("{}: {fault}: {body}", call.what));
+        for fault in violations_of(call) {
+            self.server
+                .report_violation(format!("{}: {fault}: {body}", call.operation));
         }
-        let mut book = lock(&self.book);
-        let profile = book.profiles.entry(call.of.clone()).or_default();
-        match call.what {
+        let mut db = lock(&self.db);
+        let profile = db.profiles.entry(call.subject.clone()).or_default();
+        match call.operation {
             "downloadOrder" => {
                 if !["", "Available"].contains(&profile.state) {
                     return failed("8.2.1", "3.3");
                 }
                 profile.state = "Allocated";
-                with(success(), "iccid", json!(padded(&call.of)))
+                with(success(), "iccid", json!(padded(&call.subject)))
             }
             "confirmOrder" => match profile.state {
                 "Allocated" => {
                     profile.state = "Released";
                     profile.matching_id = text(&body["matchingId"]);
-                    let answer = with(success(), "matchingId", body["matchingId"].clone());
-                    with(answer, "smdpAddress", json!(ADDRESS))
+                    let response = with(success(), "matchingId", body["matchingId"].clone());
+                    with(response, "smdpAddress", json!(ADDRESS))
                 }
                 "" | "Available" => failed("8.2.1", "3.9"),
                 _ if profile.matching_id == text(&body["matchingId"]) => failed("8.2.6", "3.3"),
@@ -194,8 +195,8 @@ impl Smdp {
 impl Peer for Smdp {
     const PATH: &'static str = "/gsma/rsp2/es2plus/";
 
-    fn front(&self) -> &Front {
-        &self.front
+    fn server(&self) -> &PeerServer {
+        &self.server
     }
 
     fn read(&self, method: &str, target: &str, body: &Value) -> Option<(&'static str, String)> {
@@ -205,22 +206,22 @@ impl Peer for Smdp {
         (method == "POST").then(|| (function, iccid.trim_end_matches('F').to_owned()))
     }
 
-    fn carry_out(self: &Arc<Self>, call: &Call) -> Reply {
-        let mut answer = Smdp::carry_out(self, call);
-        let dress = lock(&self.book).dresses.get(&call.of).cloned();
-        if let Some(dress) = dress {
-            dress(&mut answer);
+    fn execute(self: &Arc<Self>, call: &Call) -> Reply {
+        let mut response = Smdp::execute(self, call);
+        let edit_responses = lock(&self.db).edits.get(&call.subject).cloned();
+        if let Some(edit_responses) = edit_responses {
+            edit_responses(&mut response);
         }
-        let mut reply = Reply::json(200, &answer);
+        let mut reply = Reply::json(200, &response);
         reply.headers = vec![("X-Admin-Protocol", "gsma/rsp/v2.6.0".to_owned())];
         reply
     }
 }
 
-/// What of a request is not as the standard has it.
-fn faults_of(call: &Call) -> Vec<String> {
+/// The ways in which a request violates the standard.
+fn violations_of(call: &Call) -> Vec<String> {
     let (body, mut faults) = (&call.body, Vec::new());
-    let fields: &[&str] = match call.what {
+    let fields: &[&str] = match call.operation {
         "downloadOrder" => &["header", "eid", "iccid", "profileType"],
         "confirmOrder" => &[
             "header",
@@ -246,7 +247,7 @@ fn faults_of(call: &Call) -> Vec<String> {
     if !(18..=20).contains(&text(&body["iccid"]).len()) {
         faults.push("iccid has 18 to 20 characters".to_owned());
     }
-    let fits = match call.what {
+    let fits = match call.operation {
         "confirmOrder" => body["releaseFlag"].is_boolean(),
         "cancelOrder" => ["Available", "Unavailable"].contains(&text(&body["finalProfileStatusIndicator"]).as_str()),
         _ => true,
@@ -257,7 +258,7 @@ fn faults_of(call: &Call) -> Vec<String> {
     faults
 }
 
-/// 20 characters, as most write a number of 19.
+/// An ICCID of 19 digits padded to 20 characters, as most peers write it.
 fn padded(iccid: &str) -> String {
     format!("{iccid:F<20}")
 }
@@ -275,7 +276,7 @@ fn success() -> Value {
     json!({"header": {"functionExecutionStatus": {"status": "Executed-Success"}}})
 }
 
-/// ES2+'s way to say no.
+/// The response of an ES2+ function that rejects a call.
 pub fn failed(subject: &str, reason: &str) -> Value {
     let data = json!({"subjectCode": subject, "reasonCode": reason, "message": "no"});
     let status = json!({"status": "Failed", "statusCodeData": data});

@@ -1,4 +1,4 @@
-//! The two tables of a mail, and how many mails can arrive whatever happens.
+//! Tests of the lifecycle of a mail: the complete tables of facts and steps, sequences of facts, and property tests.
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -14,8 +14,8 @@ const DEADLINES: MailDeadlines = MailDeadlines {
     silence: None,
 };
 
-/// Where SES reports to us.
-const LISTENING: MailDeadlines = MailDeadlines {
+/// With reports from SES.
+const WITH_REPORTS: MailDeadlines = MailDeadlines {
     silence: Some(SignedDuration::from_hours(1)),
     ..DEADLINES
 };
@@ -35,13 +35,13 @@ fn swap() -> (Activation, Timestamp) {
     (swap, at)
 }
 
-fn new() -> (Delivery, Timestamp) {
+fn new_mail() -> (Delivery, Timestamp) {
     let (swap, at) = swap();
     let to = EmailAddress::parse("anna@example.com").unwrap();
     (Delivery::new(&swap, 1, to, DEADLINES.lease, at), at)
 }
 
-/// Facts by name. A claim's token is its number; an outcome is of the claim `token`.
+/// The fact with this name. `token` is the number of the claim that the fact begins or ends.
 fn fact(name: &str, token: u32, at: Timestamp) -> DeliveryFact {
     let outcome = match name {
         "claimed" => {
@@ -50,15 +50,15 @@ fn fact(name: &str, token: u32, at: Timestamp) -> DeliveryFact {
                 deadline: at + DEADLINES.lease,
             };
         }
-        "lapsed" => return DeliveryFact::Lapsed,
+        "expired" => return DeliveryFact::Expired,
         "unheard" => return DeliveryFact::Unheard,
         "void" => return DeliveryFact::Void,
         "postponed" => return DeliveryFact::Postponed,
-        "accepted" => return reported(MailReport::Accepted),
-        "delivered" => return reported(MailReport::Delivered),
-        "complained" => return reported(MailReport::Complained),
-        "bounced" => return reported(MailReport::Bounced),
-        "bounced-for-now" => return reported(MailReport::BouncedForNow),
+        "accepted" => return report_fact(MailReport::Accepted),
+        "delivered" => return report_fact(MailReport::Delivered),
+        "complained" => return report_fact(MailReport::Complained),
+        "bounced" => return report_fact(MailReport::Bounced),
+        "bounced-for-now" => return report_fact(MailReport::BouncedForNow),
         "sent" => SendOutcome::Sent("ses-1".to_owned()),
         "throttled" => SendOutcome::Held(HoldReason::Throttled),
         "quota" => SendOutcome::Held(HoldReason::Quota),
@@ -73,17 +73,18 @@ fn fact(name: &str, token: u32, at: Timestamp) -> DeliveryFact {
     }
 }
 
-fn reported(report: MailReport) -> DeliveryFact {
+fn report_fact(report: MailReport) -> DeliveryFact {
     DeliveryFact::Reported {
         message_id: "ses-1".to_owned(),
         report,
     }
 }
 
-/// Plays a story: facts, of the newest claim unless they name one (`sent#1`), `!` after those that change nothing, and
-/// minutes that go by (`+15`).
-fn play(story: &str, patience: &MailDeadlines) -> (Delivery, Timestamp, u32) {
-    let ((mut d, mut at), mut claims) = (new(), 0);
+/// Applies a story to a new mail. A story consists of facts and minutes that pass (`+15`). A fact belongs to the newest
+/// claim unless it names another one (`sent#1`). A fact with `!` has to change nothing; all others have to change
+/// something.
+fn play(story: &str, deadlines: &MailDeadlines) -> (Delivery, Timestamp, u32) {
+    let ((mut d, mut at), mut claims) = (new_mail(), 0);
     for word in story.split_whitespace() {
         if let Some(minutes) = word.strip_prefix('+') {
             at += SignedDuration::from_mins(minutes.parse().unwrap());
@@ -94,13 +95,13 @@ fn play(story: &str, patience: &MailDeadlines) -> (Delivery, Timestamp, u32) {
             Some((name, token)) => (name, token.parse().unwrap()),
             None => (name, claims + u32::from(name == "claimed")),
         };
-        let found = apply_delivery(&d, &fact(name, token, at), patience, at);
+        let found = apply_delivery(&d, &fact(name, token, at), deadlines, at);
         assert_eq!(found.is_none(), word.ends_with('!'), "{word} of: {story}");
         if let Some(after) = found {
             assert_eq!(after.version, d.version + 1);
             assert_eq!(after.modified_at == at, name != "postponed" || d.modified_at == at);
-            let lines = |mail: &Delivery| mail.timeline.iter().map(|line| line.what.clone()).collect::<Vec<_>>();
-            assert!(lines(&after).starts_with(&lines(&d)));
+            let entries = |mail: &Delivery| mail.timeline.iter().map(|entry| entry.what.clone()).collect::<Vec<_>>();
+            assert!(entries(&after).starts_with(&entries(&d)));
             claims += u32::from(name == "claimed");
             d = after;
         }
@@ -108,18 +109,18 @@ fn play(story: &str, patience: &MailDeadlines) -> (Delivery, Timestamp, u32) {
     (d, at, claims)
 }
 
-/// A step in a word; a time is what is left until it, in seconds.
-fn step(d: &Delivery, now: Timestamp) -> String {
+/// A step as a word. A time is shown as the number of seconds until then.
+fn describe_next_step(d: &Delivery, now: Timestamp) -> String {
     match next_delivery(d, now) {
         DeliveryStep::Send => "send".to_owned(),
-        DeliveryStep::Doubt => "doubt".to_owned(),
+        DeliveryStep::Expire => "expire".to_owned(),
         DeliveryStep::Unheard => "unheard".to_owned(),
         DeliveryStep::WaitUntil(until) => format!("wait:{}", until.duration_since(now).as_secs()),
         DeliveryStep::Rest => "rest".to_owned(),
     }
 }
 
-/// The cells of a table: one line a row.
+/// The cells of a table. Each line is a row.
 fn rows(table: &str) -> Vec<Vec<&str>> {
     table
         .lines()
@@ -135,7 +136,7 @@ fn every_fact_in_every_state() {
         ("waiting", "claimed released"),
         ("claimed", "claimed"),
         ("overdue", "claimed +1"),
-        ("doubted", "claimed lost"),
+        ("unknown", "claimed lost"),
         ("second", "claimed lost +15 claimed"),
         ("spent", "claimed lost +15 claimed lost"),
         ("third", "claimed lost +15 claimed lost +60 claimed"),
@@ -148,17 +149,17 @@ fn every_fact_in_every_state() {
         ("soft", "claimed sent bounced-for-now"),
         ("bounced", "claimed sent bounced"),
     ];
-    // The state that follows; `-` if nothing changes.
+    // A cell has the state after the fact, or `-` if nothing changes.
     let table = rows(
         "
-                         pending    waiting    claimed    overdue    doubted    second     spent      third      mute       silent     sent       failed     held       delivered  soft       bounced
+                         pending    waiting    claimed    overdue    unknown    second     spent      third      mute       silent     sent       failed     held       delivered  soft       bounced
         claimed          claimed    -          -          -          -          -          -          -          -          -          -          -          -          -          -          -
         sent             -          -          sent       sent       sent       sent       sent       sent       sent       sent       -          -          -          -          -          -
         throttled        -          -          pending    pending    pending    ambiguous  ambiguous  ambiguous  ambiguous  ambiguous  -          -          -          -          -          -
         released         -          -          pending    pending    pending    ambiguous  ambiguous  ambiguous  ambiguous  ambiguous  -          -          -          -          -          -
         refused          -          -          failed     failed     failed     ambiguous  ambiguous  ambiguous  ambiguous  ambiguous  -          -          -          -          -          -
         lost             -          -          ambiguous  ambiguous  -          ambiguous  -          ambiguous  -          -          -          -          -          -          -          -
-        lapsed           -          -          -          ambiguous  -          -          -          -          -          -          -          -          -          -          -          -
+        expired          -          -          -          ambiguous  -          -          -          -          -          -          -          -          -          -          -          -
         unheard          -          -          -          -          -          -          -          -          -          failed     -          -          -          -          -          -
         accepted         sent       sent       sent       sent       sent       sent       sent       sent       sent       sent       -          sent       sent       -          -          -
         delivered        delivered  delivered  delivered  delivered  delivered  delivered  delivered  delivered  delivered  delivered  delivered  delivered  delivered  -          delivered  -
@@ -173,9 +174,9 @@ fn every_fact_in_every_state() {
     for row in &table[1..] {
         assert_eq!(row.len(), stories.len() + 1, "{row:?}");
         for (cell, (state, story)) in row[1..].iter().zip(stories) {
-            let (d, at, claims) = play(story, &LISTENING);
+            let (d, at, claims) = play(story, &WITH_REPORTS);
             let token = claims + u32::from(row[0] == "claimed");
-            let found = apply_delivery(&d, &fact(row[0], token, at), &LISTENING, at);
+            let found = apply_delivery(&d, &fact(row[0], token, at), &WITH_REPORTS, at);
             assert_eq!(
                 found.map_or("-", |d| d.state.as_str()),
                 *cell,
@@ -188,7 +189,7 @@ fn every_fact_in_every_state() {
     }
 }
 
-/// What `next_delivery` looks at. `over` and `due` are this very moment.
+/// The fields that `next_delivery` reads. `over` and `due` mean this very moment.
 const COLUMNS: [(&str, &[&str]); 5] = [
     (
         "state",
@@ -210,12 +211,12 @@ const COLUMNS: [(&str, &[&str]); 5] = [
 
 #[test]
 fn the_next_step_of_every_state() {
-    // The first row that fits says what is next; `*` fits all, `a|b` either.
+    // The first row that matches has the next step. `*` matches all values, `a|b` both.
     let table = rows(
         "
         state              attempt  doubts  refusals  wake   step
         claimed            running  *       *         *      wait:30
-        claimed            *        *       *         *      doubt
+        claimed            *        *       *         *      expire
         pending|ambiguous  *        *       6         *      rest
         ambiguous          *        2|3     *         none   rest
         pending|ambiguous  *        *       *         later  wait:60
@@ -226,7 +227,7 @@ fn the_next_step_of_every_state() {
     );
     let (names, rows) = table.split_first().unwrap();
     assert!(COLUMNS.iter().map(|column| column.0).eq(names[..5].iter().copied()));
-    let (mut d, now) = new();
+    let (mut d, now) = new_mail();
     for index in 0..COLUMNS.iter().map(|column| column.1.len()).product() {
         let mut rest: usize = index;
         let values = COLUMNS.map(|(_, values)| {
@@ -234,8 +235,8 @@ fn the_next_step_of_every_state() {
             rest /= values.len();
             value
         });
-        let fits = |(cell, value): (&&str, &str)| *cell == "*" || cell.split('|').any(|one| one == value);
-        let row = rows.iter().find(|row| row.iter().zip(values).all(fits)).unwrap();
+        let matches = |(cell, value): (&&str, &str)| *cell == "*" || cell.split('|').any(|one| one == value);
+        let row = rows.iter().find(|row| row.iter().zip(values).all(matches)).unwrap();
 
         let [state, attempt, doubts, refusals, wake] = values;
         d.state = state.parse().unwrap();
@@ -247,24 +248,24 @@ fn the_next_step_of_every_state() {
         d.doubts = doubts.parse().unwrap();
         d.refusals = refusals.parse().unwrap();
         d.wake_at = (wake != "none").then(|| now + SignedDuration::from_secs(if wake == "later" { 60 } else { 0 }));
-        assert_eq!(step(&d, now), row[5], "{values:?}");
+        assert_eq!(describe_next_step(&d, now), row[5], "{values:?}");
     }
 }
 
 #[test]
 fn stories() {
     let table = "
-        # An answer that is known.
+        # The outcome is known.
         claimed sent => sent rest
         claimed sent sent! => sent rest
         claimed refused => failed rest
-        # Rejected for now: 1, 2, 4, 8, 16 minutes, the sixth is the last.
+        # SES rejects the mail for now: pauses of 1, 2, 4, 8 and 16 minutes; the sixth attempt is the last.
         claimed released => pending wait:60
         claimed released released! => pending wait:60
         claimed released +1 claimed released => pending wait:120
         claimed released +1 claimed released +2 claimed released +4 claimed released +8 claimed released => pending wait:960
         claimed released +1 claimed released +2 claimed released +4 claimed released +8 claimed released +16 claimed released => failed rest
-        # Held: it doubles up to an hour, and counts for nothing else. Tokens so small add next to nothing to the half.
+        # SES does not process the mail: the pause doubles up to an hour. Small tokens add little to half a pause.
         claimed throttled => pending wait:30
         claimed throttled throttled! => pending wait:30
         claimed throttled +1 claimed quota => pending wait:60
@@ -282,38 +283,38 @@ fn stories() {
         claimed throttled void => failed rest
         claimed void throttled => failed rest
         claimed lost +15 claimed void throttled => ambiguous rest
-        # A lost answer: one second attempt, 15 minutes later.
+        # An unknown outcome: one more attempt, 15 minutes later.
         claimed lost => ambiguous wait:900
-        claimed +1 => claimed doubt
-        claimed +1 lapsed => ambiguous wait:900
-        claimed +1 lapsed lapsed! lost! => ambiguous wait:900
+        claimed +1 => claimed expire
+        claimed +1 expired => ambiguous wait:900
+        claimed +1 expired expired! lost! => ambiguous wait:900
         claimed lost +15 claimed sent => sent rest
         claimed lost +15 claimed lost => ambiguous rest
         claimed lost +15 claimed released => ambiguous wait:60
         claimed lost +15 claimed released released! +1 claimed lost => ambiguous rest
         claimed lost +15 claimed refused => ambiguous rest
-        # Late answers, as long as no later attempt began.
-        claimed +1 lapsed sent => sent rest
-        claimed +1 lapsed released => pending wait:60
-        claimed +1 lapsed refused => failed rest
-        claimed +1 lapsed +15 claimed sent#1! released#1! => claimed wait:60
+        # Late responses count, as long as no later attempt has begun.
+        claimed +1 expired sent => sent rest
+        claimed +1 expired released => pending wait:60
+        claimed +1 expired refused => failed rest
+        claimed +1 expired +15 claimed sent#1! released#1! => claimed wait:60
         claimed lost +15 claimed lost sent => sent rest
         claimed lost +15 claimed lost released released! => ambiguous wait:60
         claimed lost +15 claimed lost refused => ambiguous rest
-        # The swap ended: no further attempt, but the one under way still tells how it went.
+        # The swap ended: no further attempt, but the outcome of the current one still counts.
         void void! => failed rest
         claimed released void => failed rest
         claimed void void! sent => sent rest
         claimed void released => failed rest
         claimed void lost => ambiguous rest
-        claimed void +1 lapsed void! => ambiguous rest
+        claimed void +1 expired void! => ambiguous rest
         claimed lost void released => failed rest
         claimed lost void sent => sent rest
         claimed lost +15 claimed lost void released => ambiguous rest
         ";
     check(table, &DEADLINES);
     let table = "
-        # SES's reports, in any order, before its answer, instead of it, and again.
+        # Reports in any order: before the response, instead of the response, and repeated.
         claimed accepted accepted! sent! => sent rest
         claimed sent accepted! delivered delivered! => delivered rest
         claimed sent delivered bounced => bounced rest
@@ -321,10 +322,10 @@ fn stories() {
         claimed sent complained delivered! => delivered rest
         claimed sent delivered complained complained! => delivered rest
         claimed lost delivered accepted! => delivered rest
-        claimed +1 lapsed accepted => sent rest
+        claimed +1 expired accepted => sent rest
         claimed lost +15 claimed accepted sent! => sent rest
         claimed lost +15 claimed lost delivered => delivered rest
-        # For now is not for good: a delivery counts for more, whichever comes first.
+        # A delivery counts for more than a temporary bounce, in either order.
         claimed sent delivered bounced-for-now! bounced-for-now! => delivered rest
         claimed sent bounced-for-now bounced-for-now! accepted! => bounced rest
         claimed sent bounced-for-now delivered delivered! bounced-for-now! => delivered rest
@@ -334,7 +335,7 @@ fn stories() {
         claimed sent bounced-for-now complained bounced-for-now! => delivered rest
         claimed lost bounced-for-now => bounced rest
         claimed throttled accepted => sent rest
-        # Two attempts in doubt, and no report for an hour: a third, and no more.
+        # Two attempts with an unknown outcome and no report for an hour: a third attempt, and no more.
         claimed lost +15 claimed lost => ambiguous wait:3600
         claimed lost +15 claimed lost +59 claimed! unheard! => ambiguous wait:60
         claimed lost +15 claimed lost +60 unheard! => ambiguous send
@@ -351,24 +352,24 @@ fn stories() {
         claimed lost +15 claimed lost +60 claimed lost throttled => ambiguous wait:30
         claimed lost +15 claimed lost void +60 unheard! claimed! => ambiguous rest
         ";
-    check(table, &LISTENING);
+    check(table, &WITH_REPORTS);
 }
 
-fn check(table: &str, patience: &MailDeadlines) {
+fn check(table: &str, deadlines: &MailDeadlines) {
     for line in table.lines().map(str::trim) {
         if line.is_empty() || line.starts_with("# ") {
             continue;
         }
         let (story, expected) = line.split_once(" => ").unwrap();
-        let (d, now, _) = play(story, patience);
-        let found = format!("{} {}", d.state.as_str(), step(&d, now));
+        let (d, now, _) = play(story, deadlines);
+        let found = format!("{} {}", d.state.as_str(), describe_next_step(&d, now));
         assert_eq!(found, expected, "{story}");
     }
 }
 
 #[test]
-fn when_the_sweeper_looks() {
-    // In seconds from the end of the story; `-` never. It moves only if it is too late or past.
+fn the_sweeper_reads_a_mail_in_time() {
+    // In seconds from the end of the story; `-` means never. The time changes only if it is too late or has passed.
     for (story, expected) in [
         ("", "60"),
         ("claimed", "60"),
@@ -395,7 +396,7 @@ fn when_the_sweeper_looks() {
 }
 
 #[test]
-fn which_mail_is_still_needed() {
+fn only_the_newest_mail_is_needed_until_the_profile_is_installed() {
     let cases = [
         // phase, profile, state, newest: needed
         (Phase::Ordered, ProfileState::Released, "", 1, true),
@@ -406,7 +407,7 @@ fn which_mail_is_still_needed() {
         (Phase::Ordered, ProfileState::Installed, "", 1, false),
         (Phase::Accepted, ProfileState::Released, "", 1, false),
         (Phase::Ordering, ProfileState::Released, "", 1, true),
-        // The network began early.
+        // The network has started early.
         (Phase::Started, ProfileState::Released, "", 1, true),
         (Phase::Started, ProfileState::Released, "", 2, false),
         (Phase::Started, ProfileState::Downloaded, "", 1, true),
@@ -427,27 +428,31 @@ fn which_mail_is_still_needed() {
 }
 
 #[test]
-fn mails_that_callers_ask() {
+fn callers_can_request_three_more_mails_a_minute_apart() {
     let (swap, at) = swap();
     let other = EmailAddress::parse("anna@example.net").unwrap();
-    let ask = |last, to, at| resend(&swap, last, to, DEADLINES.lease, at);
+    let request = |last, to, at| resend(&swap, last, to, DEADLINES.lease, at);
     let minute = SignedDuration::from_mins(1);
 
-    let (first, _) = new();
-    assert_eq!(ask(None, None, at), Err(ResendRefused::TooEarly));
-    let second = ask(Some(&first), Some(other.clone()), at).unwrap();
+    let (first, _) = new_mail();
+    assert_eq!(request(None, None, at), Err(ResendRefused::TooEarly));
+    let second = request(Some(&first), Some(other.clone()), at).unwrap();
     assert_eq!((second.number, &second.to), (2, &other));
     let soon = Err(ResendRefused::TooSoon(at + minute));
-    assert_eq!(ask(Some(&second), None, at), soon);
-    let third = ask(Some(&second), None, at + minute).unwrap();
-    assert_eq!((third.number, &third.to), (3, &other), "the last address counts");
-    let fourth = ask(Some(&third), None, at + minute * 2).unwrap();
+    assert_eq!(request(Some(&second), None, at), soon);
+    let third = request(Some(&second), None, at + minute).unwrap();
+    assert_eq!(
+        (third.number, &third.to),
+        (3, &other),
+        "the mail goes to the last address"
+    );
+    let fourth = request(Some(&third), None, at + minute * 2).unwrap();
     let many = Err(ResendRefused::TooMany);
-    assert_eq!(ask(Some(&fourth), None, at + minute * 9), many);
+    assert_eq!(request(Some(&fourth), None, at + minute * 9), many);
 }
 
 #[test]
-fn attempts_are_numbered_through() {
+fn attempts_are_numbered_consecutively() {
     for (story, expected) in [
         ("claimed", 1),
         ("claimed released +1 claimed", 2),
@@ -465,9 +470,9 @@ fn attempts_are_numbered_through() {
 }
 
 #[test]
-fn held_mails_are_not_sent_together() {
+fn mails_that_were_held_together_are_not_sent_together() {
     let hours = SignedDuration::from_hours;
-    // The token decides of the second half.
+    // The token scales the second half of the pause.
     for (token, refusal, expected) in [
         ("0", DEADLINES.refusal, 30_000),
         ("1", DEADLINES.refusal, 30_030),
@@ -480,29 +485,29 @@ fn held_mails_are_not_sent_together() {
         ("1f4", hours(2), 2_700_000),
         ("1f4", SignedDuration::MAX, 2_700_000),
     ] {
-        let patience = MailDeadlines { refusal, ..DEADLINES };
-        let (d, at) = new();
+        let deadlines = MailDeadlines { refusal, ..DEADLINES };
+        let (d, at) = new_mail();
         let claimed = DeliveryFact::Claimed {
             token: token.to_owned(),
             deadline: at + DEADLINES.lease,
         };
-        let d = apply_delivery(&d, &claimed, &patience, at).unwrap();
+        let d = apply_delivery(&d, &claimed, &deadlines, at).unwrap();
         let held = DeliveryFact::Ended {
             token: token.to_owned(),
             outcome: SendOutcome::Held(HoldReason::Throttled),
         };
-        let d = apply_delivery(&d, &held, &patience, at).unwrap();
+        let d = apply_delivery(&d, &held, &deadlines, at).unwrap();
         let waits = d.wake_at.unwrap().duration_since(at);
         assert_eq!(waits.as_millis(), expected, "{token} {refusal:?}");
     }
 }
 
 #[test]
-fn a_mail_is_held_for_weeks() {
-    let (mut d, mut at) = new();
+fn a_mail_can_be_held_for_weeks() {
+    let (mut d, mut at) = new_mail();
     for token in 1..=500 {
-        d = apply_delivery(&d, &fact("claimed", token, at), &LISTENING, at).unwrap();
-        d = apply_delivery(&d, &fact("quota", token, at), &LISTENING, at).unwrap();
+        d = apply_delivery(&d, &fact("claimed", token, at), &WITH_REPORTS, at).unwrap();
+        d = apply_delivery(&d, &fact("quota", token, at), &WITH_REPORTS, at).unwrap();
         match next_delivery(&d, at) {
             DeliveryStep::WaitUntil(until) if until <= at + Delivery::HOLD_AT_MOST => at = until,
             step => panic!("{step:?} after {token} holds"),
@@ -510,13 +515,13 @@ fn a_mail_is_held_for_weeks() {
     }
     assert_eq!((d.holds, d.refusals, d.doubts), (500, 0, 0));
     assert_eq!((d.timeline.len(), d.timeline[0].count), (1, 500));
-    d = apply_delivery(&d, &fact("claimed", 501, at), &LISTENING, at).unwrap();
-    d = apply_delivery(&d, &fact("sent", 501, at), &LISTENING, at).unwrap();
+    d = apply_delivery(&d, &fact("claimed", 501, at), &WITH_REPORTS, at).unwrap();
+    d = apply_delivery(&d, &fact("sent", 501, at), &WITH_REPORTS, at).unwrap();
     assert_eq!(d.state, DeliveryState::Sent);
 }
 
 #[test]
-fn the_timeline_tells_what_was_tried() {
+fn the_timeline_has_every_outcome() {
     for (story, expected) in [
         ("claimed sent", "sent"),
         (
@@ -547,15 +552,15 @@ fn the_timeline_tells_what_was_tried() {
         ),
         ("void", "not needed any more"),
     ] {
-        let (d, at, _) = play(story, &LISTENING);
-        let noted = d.timeline.iter().map(|event| match event.count {
-            1 => event.what.clone(),
-            count => format!("{} x{count}", event.what),
+        let (d, at, _) = play(story, &WITH_REPORTS);
+        let noted = d.timeline.iter().map(|entry| match entry.count {
+            1 => entry.what.clone(),
+            count => format!("{} x{count}", entry.what),
         });
         let noted: Vec<_> = noted.collect();
         assert_eq!(noted.join("; "), expected, "{story}");
-        assert!(d.timeline.iter().all(|event| event.at <= at), "{:?}", d.timeline);
-        assert!(d.timeline.is_sorted_by_key(|event| event.at));
+        assert!(d.timeline.iter().all(|entry| entry.at <= at), "{:?}", d.timeline);
+        assert!(d.timeline.is_sorted_by_key(|entry| entry.at));
     }
     for (story, unneeded) in [
         ("claimed refused", false),
@@ -570,50 +575,50 @@ fn the_timeline_tells_what_was_tried() {
 }
 
 #[test]
-fn what_happens_again_and_again_is_one_line() {
-    let (mut d, mut at) = new();
+fn repeated_outcomes_share_one_entry() {
+    let (mut d, mut at) = new_mail();
     let mut token = 0;
     for name in ["throttled", "quota"].into_iter().cycle().take(60) {
         token += 1;
-        d = apply_delivery(&d, &fact("claimed", token, at), &LISTENING, at).unwrap();
-        d = apply_delivery(&d, &fact(name, token, at), &LISTENING, at).unwrap();
+        d = apply_delivery(&d, &fact("claimed", token, at), &WITH_REPORTS, at).unwrap();
+        d = apply_delivery(&d, &fact(name, token, at), &WITH_REPORTS, at).unwrap();
         at = d.wake_at.unwrap();
     }
-    let counts: Vec<_> = d.timeline.iter().map(|event| event.count).collect();
+    let counts: Vec<_> = d.timeline.iter().map(|entry| entry.count).collect();
     assert_eq!(counts, [30, 30]);
-    assert!(d.timeline.iter().all(|event| event.at < event.last));
-    for (told, name) in ["accepted", "bounced-for-now", "delivered", "complained", "bounced"]
+    assert!(d.timeline.iter().all(|entry| entry.at < entry.last));
+    for (index, name) in ["accepted", "bounced-for-now", "delivered", "complained", "bounced"]
         .into_iter()
         .enumerate()
     {
-        d = apply_delivery(&d, &fact(name, token, at), &LISTENING, at).unwrap();
-        assert_eq!(d.timeline.len(), told + 3);
-        let again = apply_delivery(&d, &fact(name, token, at), &LISTENING, at);
+        d = apply_delivery(&d, &fact(name, token, at), &WITH_REPORTS, at).unwrap();
+        assert_eq!(d.timeline.len(), index + 3);
+        let again = apply_delivery(&d, &fact(name, token, at), &WITH_REPORTS, at);
         assert_eq!(again, None, "{name}");
     }
 }
 
 #[test]
-fn ses_names_a_mail_once() {
+fn the_id_of_a_mail_at_ses_never_changes() {
     for (story, expected) in [
         ("claimed", None),
         ("claimed sent", Some("ses-1")),
         ("claimed accepted", Some("ses-1")),
     ] {
-        let (d, at, _) = play(story, &LISTENING);
+        let (d, at, _) = play(story, &WITH_REPORTS);
         assert_eq!(d.message_id.as_deref(), expected, "{story}");
-        let told = DeliveryFact::Reported {
+        let report = DeliveryFact::Reported {
             message_id: "ses-2".to_owned(),
             report: MailReport::Delivered,
         };
-        let d = apply_delivery(&d, &told, &LISTENING, at).unwrap();
+        let d = apply_delivery(&d, &report, &WITH_REPORTS, at).unwrap();
         let name = d.message_id.unwrap();
         assert_eq!(name, expected.unwrap_or("ses-2"), "{story}");
     }
 }
 
 #[test]
-fn reasons_by_name() {
+fn hold_reasons_have_names() {
     use HoldReason::{Paused, Quota, Throttled, Unreachable, Unverified};
     let names = [Throttled, Quota, Paused, Unverified, Unreachable].map(HoldReason::as_str);
     let expected = ["throttled", "quota", "paused", "unverified", "unreachable"];
@@ -621,7 +626,7 @@ fn reasons_by_name() {
 }
 
 #[test]
-fn a_claim_is_our_own_business() {
+fn a_claimed_mail_is_shown_as_pending() {
     for (state, shown) in [
         ("pending", "pending"),
         ("claimed", "pending"),
@@ -636,20 +641,20 @@ fn a_claim_is_our_own_business() {
     assert!("CLAIMED".parse::<DeliveryState>().is_err());
 }
 
-/// How one attempt goes.
+/// The course of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fate {
-    /// Whether SES takes the mail.
-    taken: bool,
-    /// When its answer comes, in steps: 0 at once, as it should; `None` never.
+    /// Whether SES accepts the mail.
+    accepted: bool,
+    /// After how many steps the response arrives: 0 means at once; `None` means never.
     answered: Option<u8>,
-    /// What SES says if it does not take the mail.
+    /// The outcome if SES does not accept the mail.
     refused: &'static str,
 }
 
 impl Fate {
     const FINE: Self = Self {
-        taken: true,
+        accepted: true,
         answered: Some(0),
         refused: "released",
     };
@@ -665,19 +670,19 @@ fn fate() -> impl Strategy<Value = Fate> {
         "throttled",
         "throttled",
     ]);
-    (any::<bool>(), answered, refused).prop_map(|(taken, answered, refused)| Fate {
-        taken,
+    (any::<bool>(), answered, refused).prop_map(|(accepted, answered, refused)| Fate {
+        accepted,
         answered,
         refused,
     })
 }
 
-/// Does what `next_delivery` says while attempts go as `fates` say, then well, until nothing is next. Answers come twice.
-/// Returns the mail as it ends, and how many SES took.
-fn run(fates: &[Fate], patience: &MailDeadlines) -> (Delivery, u32) {
-    let (mut d, mut at) = new();
+/// Takes the steps of `next_delivery` until none is left. Attempts end as in `fates`, and the ones after that succeed.
+/// Each response arrives twice. Returns the mail at the end, and how many mails SES accepted.
+fn run(fates: &[Fate], deadlines: &MailDeadlines) -> (Delivery, u32) {
+    let (mut d, mut at) = new_mail();
     let mut fates = fates.iter().copied();
-    let (mut taken, mut token) = (0, 0);
+    let (mut accepted, mut token) = (0, 0);
     let mut answers: Vec<(u8, DeliveryFact)> = Vec::new();
     for _ in 0..200 {
         let mut now: Vec<DeliveryFact> = Vec::new();
@@ -689,82 +694,82 @@ fn run(fates: &[Fate], patience: &MailDeadlines) -> (Delivery, u32) {
             *steps > 0
         });
         match next_delivery(&d, at) {
-            DeliveryStep::Rest if answers.is_empty() && now.is_empty() => return (d, taken),
+            DeliveryStep::Rest if answers.is_empty() && now.is_empty() => return (d, accepted),
             DeliveryStep::Rest => {}
             DeliveryStep::Unheard => {
-                assert!(patience.silence.is_some(), "nobody listens");
+                assert!(deadlines.silence.is_some(), "SES does not report");
                 now.push(DeliveryFact::Unheard);
             }
             DeliveryStep::WaitUntil(until) => {
                 assert!(
-                    until > at && until <= at + patience.silence.unwrap_or(SignedDuration::from_mins(16)),
-                    "sleeps too long: {d:?}"
+                    until > at && until <= at + deadlines.silence.unwrap_or(SignedDuration::from_mins(16)),
+                    "the pause is too long: {d:?}"
                 );
                 at = until;
             }
-            DeliveryStep::Doubt => now.push(DeliveryFact::Lapsed),
+            DeliveryStep::Expire => now.push(DeliveryFact::Expired),
             DeliveryStep::Send => {
                 token += 1;
-                d = apply_delivery(&d, &fact("claimed", token, at), patience, at).unwrap();
+                d = apply_delivery(&d, &fact("claimed", token, at), deadlines, at).unwrap();
                 let fate = fates.next().unwrap_or(Fate::FINE);
-                taken += u32::from(fate.taken);
-                let answer = fact(if fate.taken { "sent" } else { fate.refused }, token, at);
+                accepted += u32::from(fate.accepted);
+                let answer = fact(if fate.accepted { "sent" } else { fate.refused }, token, at);
                 match fate.answered {
                     Some(0) => now.push(answer),
                     Some(steps) => answers.push((steps, answer)),
-                    // Some of those who get no answer live to tell.
+                    // Some callers without a response survive to report it.
                     None if token % 2 == 0 => now.push(fact("lost", token, at)),
                     None => {}
                 }
             }
         }
         for fact in now {
-            if let Some(after) = apply_delivery(&d, &fact, patience, at) {
+            if let Some(after) = apply_delivery(&d, &fact, deadlines, at) {
                 assert_eq!(after.version, d.version + 1);
                 d = after;
             }
         }
     }
-    panic!("never ends: {d:?}")
+    panic!("the mail never ends: {d:?}")
 }
 
 proptest! {
     #[test]
-    fn one_mail_when_its_fate_is_known_and_two_at_most(fates in prop::collection::vec(fate(), 0..10)) {
-        let (d, taken) = run(&fates, &DEADLINES);
-        prop_assert!(taken <= 2, "{taken} mails");
+    fn at_most_one_mail_if_outcomes_are_known_else_two(fates in prop::collection::vec(fate(), 0..10)) {
+        let (d, accepted) = run(&fates, &DEADLINES);
+        prop_assert!(accepted <= 2, "{accepted} mails");
         let all_known = fates.iter().all(|fate| fate.answered == Some(0));
         match d.state {
-            DeliveryState::Sent => prop_assert!(taken >= 1),
-            DeliveryState::Failed => prop_assert_eq!(taken, 0),
+            DeliveryState::Sent => prop_assert!(accepted >= 1),
+            DeliveryState::Failed => prop_assert_eq!(accepted, 0),
             DeliveryState::Ambiguous => prop_assert!(!all_known),
             state => prop_assert!(false, "ends {state:?}"),
         }
         if all_known {
-            prop_assert!(taken <= 1, "{taken} mails");
+            prop_assert!(accepted <= 1, "{accepted} mails");
         }
         let doubtful = fates.iter().filter(|fate| fate.answered != Some(0)).count();
         let held = |fate: &&Fate| fate.refused == "throttled";
-        let turned_down = fates.iter().filter(|fate| !fate.taken && !held(fate)).count();
-        let never = fates.iter().any(|fate| !fate.taken && fate.refused == "refused");
+        let turned_down = fates.iter().filter(|fate| !fate.accepted && !held(fate)).count();
+        let never = fates.iter().any(|fate| !fate.accepted && fate.refused == "refused");
         if doubtful < 2 && turned_down < 6 && !never {
-            prop_assert!(taken >= 1, "the mail is lost: {d:?}");
+            prop_assert!(accepted >= 1, "the mail is lost: {d:?}");
         }
     }
 
     #[test]
-    fn three_at_most_where_ses_reports(fates in prop::collection::vec(fate(), 0..10)) {
-        let (d, taken) = run(&fates, &LISTENING);
-        prop_assert!(taken <= 3, "{taken} mails");
+    fn at_most_three_mails_with_reports_from_ses(fates in prop::collection::vec(fate(), 0..10)) {
+        let (d, accepted) = run(&fates, &WITH_REPORTS);
+        prop_assert!(accepted <= 3, "{accepted} mails");
         let all_known = fates.iter().all(|fate| fate.answered == Some(0));
         match d.state {
-            DeliveryState::Sent => prop_assert!(taken >= 1),
-            DeliveryState::Failed if all_known => prop_assert_eq!(taken, 0),
+            DeliveryState::Sent => prop_assert!(accepted >= 1),
+            DeliveryState::Failed if all_known => prop_assert_eq!(accepted, 0),
             DeliveryState::Failed | DeliveryState::Ambiguous => {}
             state => prop_assert!(false, "ends {state:?}"),
         }
         if all_known {
-            prop_assert!(taken <= 1, "{taken} mails");
+            prop_assert!(accepted <= 1, "{accepted} mails");
         }
     }
 
@@ -773,7 +778,7 @@ proptest! {
         before in prop::collection::vec(any_fact(), 0..12),
         after in prop::collection::vec(any_fact(), 0..12),
     ) {
-        let (mut d, mut at) = new();
+        let (mut d, mut at) = new_mail();
         for (name, token, minutes) in before {
             at += SignedDuration::from_mins(minutes);
             d = apply_delivery(&d, &fact(name, token, at), &DEADLINES, at).unwrap_or(d);
@@ -796,7 +801,7 @@ fn any_fact() -> impl Strategy<Value = (&'static str, u32, i64)> {
         "released",
         "refused",
         "lost",
-        "lapsed",
+        "expired",
         "void",
     ];
     let minutes = prop::sample::select(vec![0, 1, 15]);
@@ -804,8 +809,8 @@ fn any_fact() -> impl Strategy<Value = (&'static str, u32, i64)> {
 }
 
 #[test]
-fn an_anonymised_mail_keeps_all_but_its_recipient() {
-    let (mail, _) = new();
+fn an_anonymised_mail_differs_only_in_its_recipient() {
+    let (mail, _) = new_mail();
     let anonymised = mail.anonymised();
     let expected = Delivery {
         to: EmailAddress::erased(),

@@ -1,4 +1,5 @@
-//! The ES2+ callback `handleDownloadProgressInfo` (GSMA SGP.22 section 5.3.5): read leniently, and what it means.
+//! The ES2+ callback `handleDownloadProgressInfo` (GSMA SGP.22 section 5.3.5): its body, and what it means for a
+//! profile.
 
 use domain::Iccid;
 use jiff::Timestamp;
@@ -8,51 +9,53 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::wire::{ExecutionStatus, RequestHeader, iccid};
 use crate::lenient;
 
-/// What an SM-DP+ reports of a phone. Written as the standard says; read as the vendors write it.
+/// A report of the SM-DP+ on the download or installation. It is written as in the standard and read leniently, because
+/// vendors deviate from the standard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", from = "Raw")]
 pub struct DownloadProgressInfo {
-    /// Who reports.
+    /// The header of the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub header: Option<RequestHeader>,
-    /// The phone's chip, when the SM-DP+ says it.
+    /// The EID of the phone's eUICC, if the SM-DP+ reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eid: Option<String>,
-    /// The profile.
+    /// The ICCID of the profile.
     #[serde(with = "iccid")]
     pub iccid: Iccid,
-    /// The kind of profile.
+    /// The profile type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile_type: Option<String>,
-    /// When it happened, unless that is absent or cannot be read.
+    /// When the step ended. A date that cannot be read counts as absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
-    /// Which step: 1 eligibility, 2 confirmation, 3 download, 4 installation; above that the vendors differ.
+    /// The step: 1 eligibility check, 2 confirmation, 3 download, 4 installation. Vendors use higher numbers
+    /// differently.
     pub notification_point_id: u32,
-    /// How the step went.
+    /// The result of the step.
     pub notification_point_status: ExecutionStatus,
-    /// The phone's own report, base64 of DER.
+    /// The phone's own report, in DER and base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result_data: Option<String>,
 }
 
-/// What a callback means for the profile.
+/// The meaning of a callback for the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// A phone has it.
+    /// A phone downloaded the profile.
     Downloaded,
-    /// A phone has installed it.
+    /// A phone installed the profile.
     Installed,
-    /// The SM-DP+ or the phone has given it up.
+    /// The profile cannot be installed any more.
     ProfileFailed,
-    /// A customer typed a wrong confirmation code, and may try again.
+    /// A customer entered a wrong confirmation code and can retry.
     WrongCode,
-    /// Nothing that moves a swap.
+    /// Nothing that concerns a swap.
     Other,
 }
 
 impl DownloadProgressInfo {
-    /// The id says which step, the status how it went. Steps above 4 mean nothing without a map of that SM-DP+.
+    /// The meaning of the callback. Steps above 4 are ignored, because their meaning depends on the vendor.
     pub fn progress(&self) -> Progress {
         let status = &self.notification_point_status;
         match (self.notification_point_id, status.is_success()) {
@@ -60,7 +63,7 @@ impl DownloadProgressInfo {
             (4, true) => Progress::Installed,
             (1 | 4, false) => Progress::ProfileFailed,
             (2 | 3, false) => match status.codes() {
-                // The order ran out of time or of downloads, whichever step found out.
+                // The order expired or has no download left, whichever step detected it.
                 ("8.8.5", "4.10" | "6.4") => Progress::ProfileFailed,
                 ("8.2.7", "6.4") if self.notification_point_id == 2 => Progress::ProfileFailed,
                 ("8.2.7", "3.8") if self.notification_point_id == 2 => Progress::WrongCode,
@@ -84,7 +87,7 @@ struct Raw {
     profile_type: Option<String>,
     #[serde(default, deserialize_with = "lenient::maybe_date")]
     timestamp: Option<Timestamp>,
-    // One vendor's spelling.
+    // The spelling of one vendor.
     #[serde(default, rename = "timeStamp", deserialize_with = "lenient::maybe_date")]
     time_stamp: Option<Timestamp>,
     #[serde(deserialize_with = "number_or_digits")]
@@ -120,7 +123,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn worked() -> Value {
+    fn example() -> Value {
         json!({
             "header": {"functionRequesterIdentifier": "smdp.example.test", "functionCallIdentifier": "N-77"},
             "iccid": "8931087000000000012F", "profileType": "NL-CONSUMER-1", "timestamp": "2026-11-22T14:05:10Z",
@@ -129,15 +132,15 @@ mod tests {
     }
 
     #[test]
-    fn the_worked_exchange_round_trips() {
-        let read: DownloadProgressInfo = serde_json::from_value(worked()).unwrap();
+    fn the_example_is_read_and_written() {
+        let read: DownloadProgressInfo = serde_json::from_value(example()).unwrap();
         assert_eq!(read.iccid.as_str(), "8931087000000000012");
         assert_eq!(read.progress(), Progress::Installed);
-        assert_eq!(serde_json::to_value(&read).unwrap(), worked());
+        assert_eq!(serde_json::to_value(&read).unwrap(), example());
     }
 
     #[test]
-    fn vendors_spellings_are_read() {
+    fn dates_and_numbers_are_read_leniently() {
         let date = Some("2026-11-22T14:05:10Z");
         for (key, value, expected) in [
             ("timestamp", json!("2026-11-22T14:05:10Z"), date),
@@ -152,7 +155,7 @@ mod tests {
             ("timestamp", Value::Null, None),
             ("other", Value::Null, None),
         ] {
-            let mut body = worked();
+            let mut body = example();
             body.as_object_mut().unwrap().remove("timestamp");
             body[key] = value;
             body["notificationPointId"] = json!("4");
@@ -164,12 +167,12 @@ mod tests {
             assert_eq!(read.timestamp, expected, "{body}");
             assert_eq!(read.iccid.as_str(), "8931087000000000012");
             assert_eq!(read.progress(), Progress::Installed);
-            // A fact is worth more than its date.
+            // Without a readable date, the time of receipt counts.
             let now = "2027-01-01T00:00:00Z".parse().unwrap();
             let dated = expected.unwrap_or(now);
             assert_eq!(read.fact(now), Some(domain::Fact::Installed { dated }));
         }
-        let mut body = worked();
+        let mut body = example();
         body["timestamp"] = json!("yesterday");
         body["timeStamp"] = json!(1_795_356_310);
         let read: DownloadProgressInfo = serde_json::from_value(body).unwrap();
@@ -177,10 +180,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_is_the_profile_the_step_and_how_it_went() {
+    fn only_the_profile_the_step_and_its_result_are_required() {
         for key in ["header", "profileType", "timestamp", "eid", "resultData"] {
             for value in [None, Some(Value::Null), Some(json!([]))] {
-                let mut body = worked();
+                let mut body = example();
                 match value {
                     Some(value) => body[key] = value,
                     None => drop(body.as_object_mut().unwrap().remove(key)),
@@ -188,7 +191,7 @@ mod tests {
                 let read: DownloadProgressInfo = serde_json::from_value(body.clone()).unwrap();
                 assert_eq!(read.progress(), Progress::Installed, "{body}");
                 let written = serde_json::to_value(&read).unwrap();
-                assert_eq!(written.get(key), None, "what is absent is not written");
+                assert_eq!(written.get(key), None, "an absent field is not written");
             }
         }
         for (key, value) in [
@@ -200,7 +203,7 @@ mod tests {
             ("notificationPointStatus", Value::Null),
             ("notificationPointStatus", json!({"status": "Perhaps"})),
         ] {
-            let mut body = worked();
+            let mut body = example();
             body[key] = value;
             let read = serde_json::from_value::<DownloadProgressInfo>(body.clone());
             assert!(read.is_err(), "{body}");
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_each_callback_means() {
+    fn each_callback_has_one_meaning() {
         use Progress::*;
         for (point, status, codes, expected) in [
             (1, "Executed-Success", "", Other),
@@ -234,7 +237,7 @@ mod tests {
             (5, "Failed", "8.8.5/4.10", Other),
             (100, "Executed-Success", "", Other),
         ] {
-            let mut body = worked();
+            let mut body = example();
             body["notificationPointId"] = json!(point);
             body["notificationPointStatus"] = match codes.split_once('/') {
                 Some((subject, reason)) => json!({

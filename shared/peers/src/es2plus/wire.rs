@@ -1,4 +1,5 @@
-//! Bodies of the ES2+ functions (GSMA SGP.22 sections 5.3 and 6.5.2), for client and server. Secrets stay in their types.
+//! The JSON bodies of the ES2+ functions (GSMA SGP.22 sections 5.3 and 6.5.2), for client and server. Secrets have the
+//! types of the domain, which are never printed.
 
 use domain::{ConfirmationCode, Iccid, MatchingId};
 use serde::de::Error;
@@ -7,34 +8,34 @@ use serde_json::Value;
 
 use crate::lenient::{self, letters};
 
-/// The header that names the highest version of SGP.22 that we speak (section 6.2).
+/// The HTTP header with the highest version of SGP.22 that we support (SGP.22 section 6.2).
 pub const ADMIN_PROTOCOL: (&str, &str) = ("X-Admin-Protocol", "gsma/rsp/v2.5.0");
 
-/// The header object of a request (section 6.5.1.3).
+/// The header object of a request (SGP.22 section 6.5.1.3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestHeader {
-    /// Who asks: an object identifier or a host name.
+    /// The requester: an object identifier or a host name.
     pub function_requester_identifier: String,
-    /// Names the call; the same on a repeat.
+    /// The id of the call. A retry has the same id.
     pub function_call_identifier: String,
 }
 
-/// The header object of an answer (section 6.5.1.4).
+/// The header object of a response (SGP.22 section 6.5.1.4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResponseHeader {
-    /// How it went.
+    /// The result.
     pub function_execution_status: ExecutionStatus,
 }
 
-/// How a function, or a step on the phone, went (section 5.2.6).
+/// The result of a function or of a step on the phone (SGP.22 section 5.2.6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecutionStatus {
-    /// The verdict.
+    /// The status.
     pub status: FunctionStatus,
-    /// Why, when it did not succeed.
+    /// The reason, if the function failed.
     #[serde(
         default,
         deserialize_with = "lenient::maybe",
@@ -44,13 +45,13 @@ pub struct ExecutionStatus {
 }
 
 impl ExecutionStatus {
-    /// Done.
+    /// A success.
     pub const SUCCESS: Self = Self {
         status: FunctionStatus::Success,
         status_code_data: None,
     };
 
-    /// Not done, for this reason.
+    /// A failure with these codes.
     pub fn failed(subject: &str, reason: &str, message: &str) -> Self {
         Self {
             status: FunctionStatus::Failed,
@@ -63,13 +64,13 @@ impl ExecutionStatus {
         }
     }
 
-    /// Whether it was done, with a warning or without.
+    /// Whether the function succeeded, with or without a warning.
     pub fn is_success(&self) -> bool {
         matches!(self.status, FunctionStatus::Success | FunctionStatus::Warning)
     }
 
-    /// Subject and reason, each `""` unless it is a code: numbers of one or two digits, with dots between them, in up to 16
-    /// characters. So they can be logged.
+    /// The subject code and the reason code. What is not a code is returned as `""`, so both are safe to log. A code
+    /// consists of numbers of one or two digits, separated by dots, in at most 16 characters.
     pub fn codes(&self) -> (&str, &str) {
         fn code(text: &str) -> &str {
             let text = text.trim();
@@ -84,18 +85,18 @@ impl ExecutionStatus {
     }
 }
 
-/// The four verdicts. Only their letters are read, large or small.
+/// The four statuses of a function. Only the letters are read, and their case is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum FunctionStatus {
-    /// Done.
+    /// Carried out.
     #[serde(rename = "Executed-Success")]
     Success,
-    /// Done, with a remark.
+    /// Carried out with a warning.
     #[serde(rename = "Executed-WithWarning")]
     Warning,
-    /// Not done.
+    /// Not carried out.
     Failed,
-    /// Not done in time.
+    /// Not carried out in time.
     Expired,
 }
 
@@ -112,24 +113,24 @@ impl<'de> Deserialize<'de> for FunctionStatus {
     }
 }
 
-/// Why something did not succeed.
+/// The reason of a failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusCodeData {
-    /// What it is about: `8.2.1` is the ICCID. Empty when it is not said.
+    /// The subject: `8.2.1` is the ICCID. Empty if absent.
     #[serde(default, deserialize_with = "lenient::text_or_empty")]
     pub subject_code: String,
-    /// What is wrong with it: `3.9` is "unknown". Empty when it is not said.
+    /// The reason: `3.9` is "unknown". Empty if absent.
     #[serde(default, deserialize_with = "reason_code")]
     pub reason_code: String,
-    /// Which one.
+    /// The value of the subject.
     #[serde(
         default,
         deserialize_with = "lenient::maybe_text",
         skip_serializing_if = "Option::is_none"
     )]
     pub subject_identifier: Option<String>,
-    /// In words.
+    /// A message for people.
     #[serde(
         default,
         deserialize_with = "lenient::maybe_text",
@@ -138,7 +139,8 @@ pub struct StatusCodeData {
     pub message: Option<String>,
 }
 
-/// As a number, 3.10 and 4.10 lose their zero; 3.1 and 4.1 stand in no pair that we know.
+/// Reads a reason code. As JSON numbers, 3.10 and 4.10 lose their zero. No known pair has the reason 3.1 or 4.1, so the
+/// zero can be restored.
 fn reason_code<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let code = Value::deserialize(from)?;
     let text = lenient::as_text(&code).unwrap_or_default();
@@ -148,75 +150,76 @@ fn reason_code<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     })
 }
 
-/// Request of `downloadOrder` (section 5.3.1).
+/// Request of `downloadOrder` (SGP.22 section 5.3.1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DownloadOrder {
-    /// Who asks.
+    /// The header of the call.
     pub header: RequestHeader,
-    /// The phone's chip, when known.
+    /// The EID of the phone's eUICC, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eid: Option<String>,
-    /// The profile; one of it and the type is there in practice.
+    /// The ICCID of the profile. In practice, either this field or the profile type is present.
     #[serde(default, with = "optional_iccid", skip_serializing_if = "Option::is_none")]
     pub iccid: Option<Iccid>,
-    /// The kind of profile.
+    /// The profile type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile_type: Option<String>,
 }
 
-/// Answer of `downloadOrder`.
+/// Response of `downloadOrder`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DownloadOrderResponse {
-    /// How it went.
+    /// The result.
     pub header: ResponseHeader,
-    /// The profile that was ordered.
+    /// The ICCID of the profile that was ordered.
     #[serde(default, with = "optional_iccid", skip_serializing_if = "Option::is_none")]
     pub iccid: Option<Iccid>,
 }
 
-/// Request of `confirmOrder` (section 5.3.2).
+/// Request of `confirmOrder` (SGP.22 section 5.3.2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfirmOrder {
-    /// Who asks.
+    /// The header of the call.
     pub header: RequestHeader,
-    /// The profile.
+    /// The ICCID of the profile.
     #[serde(with = "iccid")]
     pub iccid: Iccid,
-    /// The phone's chip, when known.
+    /// The EID of the phone's eUICC, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eid: Option<String>,
-    /// The order's name toward phones; the SM-DP+ makes one when it is absent.
+    /// The matching id of the order. The SM-DP+ generates one if it is absent.
     #[serde(default, with = "optional_matching_id", skip_serializing_if = "Option::is_none")]
     pub matching_id: Option<MatchingId>,
-    /// The code that the phone will ask for.
+    /// The code that the phone asks the customer for.
     #[serde(default, with = "optional_code", skip_serializing_if = "Option::is_none")]
     pub confirmation_code: Option<ConfirmationCode>,
-    /// Where to announce the profile.
+    /// The SM-DS that announces the profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smds_address: Option<String>,
-    /// Whether phones may fetch it at once.
+    /// Whether phones may download the profile at once.
     pub release_flag: bool,
 }
 
-/// Answer of `confirmOrder`.
+/// Response of `confirmOrder`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfirmOrderResponse {
-    /// How it went.
+    /// The result.
     pub header: ResponseHeader,
-    /// The phone's chip, when known.
+    /// The EID of the phone's eUICC, if known.
     #[serde(
         default,
         deserialize_with = "lenient::maybe_text",
         skip_serializing_if = "Option::is_none"
     )]
     pub eid: Option<String>,
-    /// The order's name toward phones.
+    /// The matching id of the order.
     #[serde(default, with = "optional_matching_id", skip_serializing_if = "Option::is_none")]
     pub matching_id: Option<MatchingId>,
-    /// Where phones find the profile. What is no text is kept, in brackets: it is no address, which is not the same as none.
+    /// The server from which phones download the profile. A value that is not a text is read as its JSON in brackets,
+    /// so that it counts as an invalid address and not as an absent one.
     #[serde(default, deserialize_with = "maybe_address", skip_serializing_if = "Option::is_none")]
     pub smdp_address: Option<String>,
 }
@@ -229,59 +232,59 @@ fn maybe_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D
     })
 }
 
-/// Request of `releaseProfile` (section 5.3.4).
+/// Request of `releaseProfile` (SGP.22 section 5.3.4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseProfile {
-    /// Who asks.
+    /// The header of the call.
     pub header: RequestHeader,
-    /// The profile.
+    /// The ICCID of the profile.
     #[serde(with = "iccid")]
     pub iccid: Iccid,
 }
 
-/// Answer of `releaseProfile`.
+/// Response of `releaseProfile`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseProfileResponse {
-    /// How it went.
+    /// The result.
     pub header: ResponseHeader,
 }
 
-/// Request of `cancelOrder` (section 5.3.3).
+/// Request of `cancelOrder` (SGP.22 section 5.3.3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CancelOrder {
-    /// Who asks.
+    /// The header of the call.
     pub header: RequestHeader,
-    /// The profile.
+    /// The ICCID of the profile.
     #[serde(with = "iccid")]
     pub iccid: Iccid,
-    /// The phone's chip, when known.
+    /// The EID of the phone's eUICC, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eid: Option<String>,
-    /// The order's name toward phones.
+    /// The matching id of the order.
     #[serde(default, with = "optional_matching_id", skip_serializing_if = "Option::is_none")]
     pub matching_id: Option<MatchingId>,
-    /// What becomes of the profile.
+    /// The state of the profile after the cancellation.
     pub final_profile_status_indicator: FinalStatus,
 }
 
-/// What becomes of a profile whose order is cancelled.
+/// The state of a profile after its order was cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FinalStatus {
-    /// It can be ordered again.
+    /// The profile can be ordered again.
     Available,
-    /// It is given up.
+    /// The profile can never be ordered again.
     Unavailable,
 }
 
-/// Answer of `cancelOrder`.
+/// Response of `cancelOrder`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelOrderResponse {
-    /// How it went.
+    /// The result.
     pub header: ResponseHeader,
 }
 
-/// An ICCID on the wire: one of 19 digits is padded with `F` to 20, and any padding is dropped on reading.
+/// An ICCID in JSON. An ICCID of 19 digits is padded with `F` to 20 when it is written. Padding is dropped on reading.
 pub(super) mod iccid {
     use super::{Iccid, lenient};
     use domain::Malformed;
@@ -365,7 +368,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn iccids_are_padded_out_and_stripped_in() {
+    fn iccids_are_padded_when_written_and_stripped_when_read() {
         for (stored, wire) in [
             ("893108700000000001", "893108700000000001"),
             ("8931087000000000012", "8931087000000000012F"),
@@ -379,12 +382,12 @@ mod tests {
                 json!({"header": header, "iccid": wire})
             );
         }
-        let padded: DownloadOrderResponse = serde_json::from_value(json!({
+        let response: DownloadOrderResponse = serde_json::from_value(json!({
             "header": {"functionExecutionStatus": {"status": "Executed-Success"}},
             "iccid": "893108700000000001ff",
         }))
         .unwrap();
-        assert_eq!(padded.iccid.unwrap().as_str(), "893108700000000001");
+        assert_eq!(response.iccid.unwrap().as_str(), "893108700000000001");
     }
 
     #[test]

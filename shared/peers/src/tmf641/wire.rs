@@ -1,5 +1,6 @@
-//! Bodies of TMF641 v4 (TM Forum Service Ordering Management API v4.1), for client and server: only what a swap needs.
-//! Reading is lenient: whatever the OpenAPI does not require may be missing, `null` or unreadable.
+//! The JSON bodies of TMF641 (TM Forum Service Ordering Management API v4.1), for client and server, with only the
+//! fields that a swap needs. Reading is lenient: a field that the standard does not require may be absent, `null` or
+//! unreadable.
 
 use jiff::Timestamp;
 use serde::de::Error;
@@ -9,21 +10,21 @@ use serde_json::Value;
 use super::NewOrder;
 use crate::lenient::{self, as_date, as_id, as_text, letters};
 
-/// `ServiceOrder`, as a network shows it.
+/// `ServiceOrder`, as a network returns it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
-    /// The network's name for it. Empty only in an event that names the order by its `externalId` alone.
+    /// The id that the network assigned. It is empty only in an event that has nothing but the `externalId`.
     #[serde(default, deserialize_with = "lenient::text_or_empty")]
     pub id: String,
-    /// Where it is.
+    /// The URL of the order.
     #[serde(
         default,
         deserialize_with = "lenient::maybe_text",
         skip_serializing_if = "Option::is_none"
     )]
     pub href: Option<String>,
-    /// Our name for it.
+    /// Our id of the order.
     #[serde(
         default,
         deserialize_with = "lenient::maybe_text",
@@ -37,49 +38,49 @@ pub struct Order {
         skip_serializing_if = "Option::is_none"
     )]
     pub category: Option<String>,
-    /// How far it is.
+    /// The state.
     #[serde(default)]
     pub state: OrderState,
-    /// When it was taken.
+    /// When the network accepted the order.
     #[serde(
         default,
         deserialize_with = "lenient::maybe_date",
         skip_serializing_if = "Option::is_none"
     )]
     pub order_date: Option<Timestamp>,
-    /// When it was started.
+    /// When the order was started.
     #[serde(
         default,
         deserialize_with = "lenient::maybe_date",
         skip_serializing_if = "Option::is_none"
     )]
     pub start_date: Option<Timestamp>,
-    /// When it was completed. One that cannot be read counts as absent: the state is worth more.
+    /// When the order was completed. A date that cannot be read counts as absent.
     #[serde(
         default,
         deserialize_with = "lenient::maybe_date",
         skip_serializing_if = "Option::is_none"
     )]
     pub completion_date: Option<Timestamp>,
-    /// When it was cancelled.
+    /// When the order was cancelled.
     #[serde(
         default,
         deserialize_with = "lenient::maybe_date",
         skip_serializing_if = "Option::is_none"
     )]
     pub cancellation_date: Option<Timestamp>,
-    /// Its items; ours has one.
+    /// The items. Our orders have one.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub service_order_item: Vec<OrderItem>,
 }
 
 impl Order {
-    /// How far each item is.
+    /// The states of the items.
     pub fn item_states(&self) -> impl Iterator<Item = OrderState> {
         self.service_order_item.iter().map(|item| item.state)
     }
 
-    /// The state that counts: of a `partial` order with one item, that item's.
+    /// The state that decides: that of the item for a `partial` order with one item, otherwise that of the order.
     pub fn settled_state(&self) -> OrderState {
         match (self.state, self.service_order_item.as_slice()) {
             (OrderState::Partial, [item]) => item.state,
@@ -88,34 +89,34 @@ impl Order {
     }
 }
 
-/// `ServiceOrderStateType`, and `ServiceOrderItemStateType`, which has the same words. Of a word only the letters are read,
-/// large or small.
+/// `ServiceOrderStateType`, and `ServiceOrderItemStateType`, which has the same values. Only the letters of a value are
+/// read, and their case is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OrderState {
-    /// Taken.
+    /// Accepted.
     Acknowledged,
-    /// Not taken; the number stays.
+    /// Rejected; the number stays on the old SIM.
     Rejected,
-    /// Waits for the network.
+    /// Waiting for the network.
     Pending,
-    /// Waits for us.
+    /// Waiting for our start call.
     Held,
-    /// Under way.
+    /// In progress.
     InProgress,
-    /// Cancelled; the number stays.
+    /// Cancelled; the number stays on the old SIM.
     Cancelled,
     /// The number is on the new SIM.
     Completed,
-    /// It went wrong; the number stays.
+    /// Failed; the number stays on the old SIM.
     Failed,
-    /// Some items completed, some failed.
+    /// Some items are completed, some failed.
     Partial,
-    /// The network considers a cancel.
+    /// The network decides on a cancellation.
     AssessingCancellation,
-    /// The network carries a cancel out.
+    /// The network carries out a cancellation.
     PendingCancellation,
-    /// None that v4 has, or none at all.
+    /// A value that v4 does not define, or none.
     #[default]
     Unknown,
 }
@@ -143,16 +144,16 @@ impl<'de> Deserialize<'de> for OrderState {
 /// `ServiceOrderItem`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OrderItem {
-    /// Its number in the order.
+    /// The number of the item in the order.
     #[serde(default, deserialize_with = "lenient::text_or_empty")]
     pub id: String,
     /// `modify`.
     #[serde(default, deserialize_with = "lenient::text_or_empty")]
     pub action: String,
-    /// How far it is.
+    /// The state.
     #[serde(default)]
     pub state: OrderState,
-    /// What it is about.
+    /// The service that the item changes.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub service: Service,
 }
@@ -161,7 +162,7 @@ pub struct OrderItem {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Service {
-    /// What is known of it: `msisdn`, `oldIccid`, `newIccid`, `newImsi`, `startOn`.
+    /// The characteristics `msisdn`, `oldIccid`, `newIccid`, `newImsi` and `startOn`.
     #[serde(default, deserialize_with = "lenient::list")]
     pub service_characteristic: Vec<Characteristic>,
 }
@@ -170,9 +171,9 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Characteristic {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its value.
+    /// The value.
     #[serde(default)]
     pub value: serde_json::Value,
     /// The type of the value.
@@ -184,7 +185,7 @@ pub struct Characteristic {
     pub value_type: Option<String>,
 }
 
-/// `ServiceOrder_Create`. An item's state is the network's to say.
+/// `ServiceOrder_Create`. It has no item state, which only the network sets.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Create<'a> {
@@ -200,6 +201,7 @@ struct CreateItem {
     service: Service,
 }
 
+/// The body of a new order.
 pub(super) fn create(order: NewOrder<'_>) -> Create<'_> {
     let characteristics = [
         ("msisdn", Some(order.msisdn.as_e164())),
@@ -230,7 +232,7 @@ pub(super) fn create(order: NewOrder<'_>) -> Create<'_> {
     }
 }
 
-/// `ServiceOrder_Update`, of the state alone.
+/// `ServiceOrder_Update` of the state only.
 #[derive(Serialize)]
 pub(super) struct StateUpdate {
     state: OrderState,
@@ -242,17 +244,17 @@ impl StateUpdate {
     };
 }
 
-/// `CancelServiceOrder`: the request has the order alone, the answer is a task.
+/// `CancelServiceOrder`. The request has only the order; the response is a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CancelServiceOrder {
-    /// The task's name.
+    /// The id of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Where the task is.
+    /// The URL of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub href: Option<String>,
-    /// How far the task is.
+    /// The state of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<TaskState>,
     /// The order.
@@ -276,7 +278,7 @@ impl CancelServiceOrder {
 /// `ServiceOrderRef`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceOrderRef {
-    /// The network's name for the order.
+    /// The id that the network assigned to the order.
     pub id: String,
 }
 
@@ -284,43 +286,43 @@ pub struct ServiceOrderRef {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum TaskState {
-    /// Taken.
+    /// Accepted.
     Accepted,
-    /// Done without effect.
+    /// Ended without effect.
     TerminatedWithError,
-    /// Under way.
+    /// In progress.
     InProgress,
     /// Done.
     Done,
 }
 
-/// `EventSubscriptionInput`, and with an id `EventSubscription`.
+/// `EventSubscriptionInput`; with an id, `EventSubscription`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventSubscription {
-    /// The registration's name.
+    /// The id of the subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Where events go: the base URL of a listener.
+    /// The base URL of the listener.
     pub callback: String,
-    /// Which events; all without it.
+    /// Selects events; without it, all events are sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
 }
 
-/// `ServiceOrderStateChangeEvent`. Written as the standard says; read wherever the order stands in it.
+/// `ServiceOrderStateChangeEvent`. It is written as in the standard. When it is read, the order may be at other places.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceOrderStateChangeEvent {
-    /// The event's name; the same on a repeat.
+    /// The id of the event. A repeated event has the same id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_id: Option<String>,
-    /// When it happened.
+    /// When the change happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_time: Option<Timestamp>,
     /// `ServiceOrderStateChangeEvent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_type: Option<String>,
-    /// What happened.
+    /// The change.
     pub event: ServiceOrderStateChange,
 }
 
@@ -333,7 +335,7 @@ pub struct ServiceOrderStateChange {
 }
 
 impl ServiceOrderStateChangeEvent {
-    /// The order after the change, as far as the event tells it: it has an id or an external id, perhaps no more.
+    /// The order after the change. It has an id or an external id; all else may be absent.
     pub fn order(&self) -> &Order {
         &self.event.service_order
     }
@@ -345,7 +347,7 @@ impl<'de> Deserialize<'de> for ServiceOrderStateChangeEvent {
         let places = [&body["event"], &body];
         let service_order = places
             .into_iter()
-            .find_map(order_in)
+            .find_map(find_order)
             .ok_or_else(|| D::Error::custom("names no order"))?;
         Ok(Self {
             event_id: as_text(&body["eventId"]),
@@ -357,17 +359,17 @@ impl<'de> Deserialize<'de> for ServiceOrderStateChangeEvent {
 }
 
 /// The order in a part of an event: its `serviceOrder`, or the part itself, whose `serviceOrder` may be the id.
-fn order_in(part: &Value) -> Option<Order> {
+fn find_order(part: &Value) -> Option<Order> {
     let whole = &part["serviceOrder"];
-    named(whole, &whole["id"]).or_else(|| {
+    order_with_id(whole, &whole["id"]).or_else(|| {
         let names = [whole, &part["serviceOrderId"], &part["orderId"], &part["id"]];
         let id = names.into_iter().find(|name| as_id(name).is_some());
-        named(part, id.unwrap_or(&Value::Null))
+        order_with_id(part, id.unwrap_or(&Value::Null))
     })
 }
 
-/// The order that these fields are of, if it can be told which one that is.
-fn named(fields: &Value, id: &Value) -> Option<Order> {
+/// Reads an order from these fields, with this id, if it has an id or an external id.
+fn order_with_id(fields: &Value, id: &Value) -> Option<Order> {
     let mut order: Order = serde_json::from_value(fields.clone()).ok()?;
     order.id = as_id(id).unwrap_or_default();
     let is_named = as_id(&fields["externalId"]).is_some() || !order.id.is_empty();
@@ -377,11 +379,11 @@ fn named(fields: &Value, id: &Value) -> Option<Order> {
 /// `Error`, the body of every 4xx and 5xx.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TmfError {
-    /// A word for programs.
+    /// The code, for programs.
     pub code: String,
-    /// A sentence for people.
+    /// The reason, for people.
     pub reason: String,
-    /// The HTTP status.
+    /// The HTTP status code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
 }

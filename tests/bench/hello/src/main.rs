@@ -1,4 +1,4 @@
-//! A bare function: it answers, and calls nobody.
+//! A function that responds and makes no calls.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-// Seals, opens and signs under the table's data key, which KMS unwraps once a process.
+// Encrypts, decrypts and signs with the table's data key, which KMS unwraps once a process.
 
 import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto'
 import { DecryptCommand, KMSClient } from '@aws-sdk/client-kms'

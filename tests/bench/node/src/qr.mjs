@@ -1,4 +1,4 @@
-// Draws a QR code many times; prints how long one took, and the last one.
+// Draws a QR code many times; prints how long one took, and the last image.
 
 import { performance } from 'node:perf_hooks'
 import QRCode from 'qrcode'

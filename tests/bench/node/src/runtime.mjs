@@ -1,4 +1,4 @@
-// The Runtime API's client: asks for an event, hands it on, posts the answer. Over one connection that stays open.
+// The Runtime API's client: polls for an event, passes it to the function, and posts the response, over one connection.
 
 import http from 'node:http'
 

@@ -1,4 +1,4 @@
-// The one transaction that begins a swap.
+// The transaction that creates a swap.
 
 import { createHash, randomBytes, randomInt } from 'node:crypto'
 import { QueryCommand, TransactWriteCommand } from '@aws-sdk/lib-dynamodb'
@@ -23,7 +23,7 @@ async function freeSims(line, kind, now) {
   return Items.map((row) => row.pk.slice('S#'.length))
 }
 
-// Takes a free SIM, marks the line and writes the swap: all or nothing. Undefined when no SIM is left.
+// Reserves a free SIM, marks the line and writes the swap, or does nothing. Undefined if no SIM is left.
 export async function begin({ caller, line, kind, asked, code, request }) {
   const now = Date.now()
   const id = ulid(now)

@@ -1,4 +1,4 @@
-// An activation as the API shows it.
+// An activation as the API returns it.
 
 const formats = new Intl.DateTimeFormat('sv-SE', {
   timeZone: 'Europe/Amsterdam', year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit',

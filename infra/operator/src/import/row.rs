@@ -1,4 +1,4 @@
-//! One line of a stock file: its columns, and how it becomes a SIM or a line of service.
+//! Parses one line of a stock file into a SIM or a line. The columns are described in `infra/local/README.md`.
 
 use std::collections::HashMap;
 
@@ -11,17 +11,17 @@ use jiff::Timestamp;
 
 use super::Kind;
 
-/// What a line of the file says.
+/// A parsed line of the file.
 #[derive(Debug)]
 pub(super) enum Row {
     /// A free SIM.
     Sim(Sim),
-    /// A line, and its lock if the file gives one.
+    /// A line, and whether it is locked if the file says so.
     Line(Line, Option<bool>),
 }
 
 impl Row {
-    /// What no other line of the file may have: column and value, in one spelling.
+    /// The columns that must be unique in the file, and their normalised values.
     pub(super) fn keys(&self) -> Vec<(&'static str, &str)> {
         match self {
             Self::Sim(sim) => vec![("SIM_CARD_NUMBER", sim.iccid.as_str())],
@@ -59,48 +59,49 @@ const LINE_COLUMNS: [&str; 10] = [
     "PORTING",
 ];
 
-/// Where each column of a file is.
+/// The position of each column in a file.
 #[derive(Debug)]
 pub(super) struct Columns {
     kind: Kind,
-    places: HashMap<&'static str, usize>,
+    positions: HashMap<&'static str, usize>,
 }
 
 impl Columns {
-    /// Reads the header line. The error names each column that is missing, unknown or there twice: a misspelt optional
-    /// column would be lost in silence.
+    /// Reads the header line. The error names each column that is missing, unknown or duplicated. An unknown column is
+    /// an error because it may be a misspelt optional column, whose values would be lost.
     pub(super) fn read(kind: Kind, header: &StringRecord) -> Result<Self, String> {
         let (needed, optional): (_, &[&'static str]) = match kind {
             Kind::Sims => (SIM_COLUMNS, &["IMSI", "RESELLER"]),
             Kind::Subscriptions => (LINE_COLUMNS, &["LOCKED"]),
         };
-        let mut places = HashMap::new();
+        let mut positions = HashMap::new();
         let mut faults = Vec::new();
-        for (place, name) in header.iter().enumerate() {
+        for (position, name) in header.iter().enumerate() {
             let name = name.trim_start_matches('\u{feff}');
             let mut known = needed.iter().chain(optional);
             match known.find(|known| **known == name) {
                 None => faults.push(format!("column {name:?} is unknown")),
                 Some(known) => {
-                    if places.insert(*known, place).is_some() {
+                    if positions.insert(*known, position).is_some() {
                         faults.push(format!("column {known} is there twice"));
                     }
                 }
             }
         }
-        let missing = needed.iter().filter(|name| !places.contains_key(*name));
+        let missing = needed.iter().filter(|name| !positions.contains_key(*name));
         faults.extend(missing.map(|name| format!("column {name} is missing")));
         if faults.is_empty() {
-            Ok(Self { kind, places })
+            Ok(Self { kind, positions })
         } else {
             Err(faults.join("; "))
         }
     }
 
-    /// Reads a line. The error names each faulty column and says what should be there; it never repeats what is.
+    /// Parses a line. The error names each faulty column and the expected format, but never contains the value, because
+    /// it may be secret.
     pub(super) fn row(&self, record: &StringRecord) -> Result<Row, String> {
-        if record.len() != self.places.len() {
-            let (seen, wanted) = (record.len(), self.places.len());
+        if record.len() != self.positions.len() {
+            let (seen, wanted) = (record.len(), self.positions.len());
             return Err(format!("has {seen} columns and the header {wanted}"));
         }
         let mut fields = Fields {
@@ -124,10 +125,10 @@ struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    /// The parsed field; an empty one is none.
-    fn maybe<T>(&mut self, column: &str, parse: impl Fn(&str) -> Result<T, Malformed>) -> Option<T> {
-        let place = self.columns.places.get(column)?;
-        let text = self.record.get(*place).filter(|text| !text.is_empty())?;
+    /// Parses an optional field; an empty one is `None`.
+    fn optional<T>(&mut self, column: &str, parse: impl Fn(&str) -> Result<T, Malformed>) -> Option<T> {
+        let position = self.columns.positions.get(column)?;
+        let text = self.record.get(*position).filter(|text| !text.is_empty())?;
         match parse(text) {
             Ok(value) => Some(value),
             Err(fault) => {
@@ -137,29 +138,29 @@ impl Fields<'_> {
         }
     }
 
-    fn needed<T>(&mut self, column: &str, parse: impl Fn(&str) -> Result<T, Malformed>) -> Option<T> {
+    fn required<T>(&mut self, column: &str, parse: impl Fn(&str) -> Result<T, Malformed>) -> Option<T> {
         let faults = self.faults.len();
-        let value = self.maybe(column, parse);
+        let value = self.optional(column, parse);
         if value.is_none() && self.faults.len() == faults {
             self.faults.push(format!("{column} is empty"));
         }
         value
     }
 
-    /// Every field is read before one that is missing ends it, so that all faults are told at once.
+    /// Reads every field before it returns, so that all faults are reported together.
     fn sim(&mut self) -> Option<Sim> {
-        let iccid = self.needed("SIM_CARD_NUMBER", Iccid::parse);
-        let puk1 = self.maybe("PUK1", puk);
-        let puk2 = self.maybe("PUK2", puk);
-        let pin1 = self.maybe("PIN1", pin);
-        let pin2 = self.maybe("PIN2", pin);
-        let form_factor = self.needed("FORM_FACTOR", str::parse::<FormFactor>);
-        let network = self.needed("NETWORK", NetworkName::parse);
-        let supplier_code = self.maybe("ACTIVATION_CODE", |code| short(code).map(Secret::new));
-        let tag = self.maybe("TAG", short);
-        let auto_assign = self.needed("AUTO_ASSIGN", boolean);
-        let imsi = self.maybe("IMSI", Imsi::parse);
-        let reseller = self.maybe("RESELLER", short);
+        let iccid = self.required("SIM_CARD_NUMBER", Iccid::parse);
+        let puk1 = self.optional("PUK1", puk);
+        let puk2 = self.optional("PUK2", puk);
+        let pin1 = self.optional("PIN1", pin);
+        let pin2 = self.optional("PIN2", pin);
+        let form_factor = self.required("FORM_FACTOR", str::parse::<FormFactor>);
+        let network = self.required("NETWORK", NetworkName::parse);
+        let supplier_code = self.optional("ACTIVATION_CODE", |code| plain_text(code).map(Secret::new));
+        let tag = self.optional("TAG", plain_text);
+        let auto_assign = self.required("AUTO_ASSIGN", boolean);
+        let imsi = self.optional("IMSI", Imsi::parse);
+        let reseller = self.optional("RESELLER", plain_text);
         Some(Sim {
             iccid: iccid?,
             imsi,
@@ -181,17 +182,17 @@ impl Fields<'_> {
     }
 
     fn line(&mut self) -> Option<(Line, Option<bool>)> {
-        let id = self.needed("ID", SubscriptionId::parse);
-        let phone = self.needed("PHONE_NUMBER", Msisdn::parse);
-        let customer = self.needed("CUSTOMER", short);
-        let reseller = self.maybe("RESELLER", short);
-        let network = self.needed("NETWORK", NetworkName::parse);
-        let current_sim = self.needed("CURRENT_SIM", Iccid::parse);
-        let email = self.maybe("EMAIL", EmailAddress::parse);
-        let language = self.maybe("LANGUAGE", str::parse::<Language>);
-        let state = self.needed("STATE", str::parse);
-        let porting = self.needed("PORTING", boolean);
-        let locked = self.maybe("LOCKED", boolean);
+        let id = self.required("ID", SubscriptionId::parse);
+        let phone = self.required("PHONE_NUMBER", Msisdn::parse);
+        let customer = self.required("CUSTOMER", plain_text);
+        let reseller = self.optional("RESELLER", plain_text);
+        let network = self.required("NETWORK", NetworkName::parse);
+        let current_sim = self.required("CURRENT_SIM", Iccid::parse);
+        let email = self.optional("EMAIL", EmailAddress::parse);
+        let language = self.optional("LANGUAGE", str::parse::<Language>);
+        let state = self.required("STATE", str::parse);
+        let porting = self.required("PORTING", boolean);
+        let locked = self.optional("LOCKED", boolean);
         let line = Line {
             id: id?,
             phone: phone?,
@@ -229,7 +230,7 @@ fn boolean(text: &str) -> Result<bool, Malformed> {
     text.parse().map_err(|_| Malformed("must be true or false"))
 }
 
-fn short(text: &str) -> Result<String, Malformed> {
+fn plain_text(text: &str) -> Result<String, Malformed> {
     let fits = text.len() <= 255 && is_plain(text);
     fits.then(|| text.to_owned())
         .ok_or(Malformed("must be at most 255 characters on one line"))
@@ -249,11 +250,11 @@ mod tests {
     const LINES: &str = "ID;PHONE_NUMBER;CUSTOMER;RESELLER;NETWORK;CURRENT_SIM;EMAIL;LANGUAGE;STATE;PORTING";
 
     #[test]
-    fn a_sim_with_all_and_one_with_little() {
+    fn a_sim_may_have_all_columns_or_only_the_required_ones() {
         let header = format!("RESELLER;{SIMS};IMSI");
         let full = "R-10;8931086000000009006F;12345678;87654321;1234;5678;eSIM;KPN;LPA:1$a$b;T 1;true;204081234567890";
         let Row::Sim(sim) = read(Kind::Sims, &header, full).unwrap() else {
-            panic!("it is a SIM");
+            panic!("not a SIM");
         };
         assert_eq!(sim.iccid.as_str(), "8931086000000009006");
         assert_eq!(sim.puk2, Some(Secret::new("87654321")));
@@ -268,14 +269,14 @@ mod tests {
 
         let bare = "8931086000000009006;;;;;NANO;KPN;;;false";
         let Row::Sim(sim) = read(Kind::Sims, SIMS, bare).unwrap() else {
-            panic!("it is a SIM");
+            panic!("not a SIM");
         };
         assert!(sim.reseller.is_none() && sim.imsi.is_none() && sim.tag.is_none());
         assert!(sim.pin1.is_none() && sim.supplier_code.is_none() && !sim.auto_assign);
     }
 
     #[test]
-    fn a_line_s_lock_is_given_or_not() {
+    fn the_lock_of_a_line_is_optional() {
         let line = "65A1B2C3D4E5F60718293A09;06-12345609;C-1;;KPN;8931086000000009006;;;ACTIVE;false";
         for (header, line, locked) in [
             (LINES.to_owned(), line.to_owned(), None),
@@ -284,7 +285,7 @@ mod tests {
             (format!("{LINES};LOCKED"), format!("{line};false"), Some(false)),
         ] {
             let Row::Line(read, given) = read(Kind::Subscriptions, &header, &line).unwrap() else {
-                panic!("it is a line");
+                panic!("not a line");
             };
             assert_eq!(read.id.as_str(), "65a1b2c3d4e5f60718293a09");
             assert_eq!((read.phone.as_e164(), read.language), ("+31612345609", Language::En));
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_all_at_once_and_without_what_was_there() {
+    fn all_faults_are_reported_together_and_without_values() {
         for (kind, header, line, faults) in [
             (
                 Kind::Sims,

@@ -1,6 +1,5 @@
-//! Writes lines of a stock file to the table, and tells what became of each. How many at a time is in `import.rs`.
+//! Writes rows of a stock file to the table, and returns the result of each. Concurrency is in `import.rs`.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use domain::{Deadlines, FormFactor, Holder, Line, Sim, SimState};
@@ -8,20 +7,21 @@ use jiff::Timestamp;
 use store::{NewLine, OpenSwap, Store, StoreError, Written};
 
 use super::row::Row;
+use crate::with_causes;
 
-/// What became of a line of the file.
+/// The result of one row.
 pub(super) enum RowResult {
     Added,
-    /// And what became of the line's open swap.
+    /// Changed, and what became of the line's open swap.
     Updated(OpenSwap),
     Unchanged,
-    /// What is in the table stands in its way.
-    Refused(String),
-    /// The table did not take the call.
+    /// Conflicts with what is in the table.
+    Rejected(String),
+    /// The call to the table failed.
     Failed(String),
 }
 
-/// Writes them, and comes back for a while to a table that is not available. The outcomes are in the rows' order.
+/// Writes the rows, with some retries while the table is unavailable. The results are in the order of the rows.
 pub(super) async fn write(store: &Store, deadlines: &Deadlines, rows: &[Row]) -> Vec<RowResult> {
     const PAUSES: [Duration; 4] = [
         Duration::from_millis(50),
@@ -32,7 +32,7 @@ pub(super) async fn write(store: &Store, deadlines: &Deadlines, rows: &[Row]) ->
     let mut pauses = PAUSES.into_iter();
     loop {
         match (write_once(store, deadlines, rows).await, pauses.next()) {
-            (Ok(outcomes), _) => return outcomes,
+            (Ok(results), _) => return results,
             (Err(StoreError::Unavailable(_)), Some(pause)) => tokio::time::sleep(pause).await,
             (Err(error), _) => {
                 let failed = |_| RowResult::Failed(with_causes(&error));
@@ -42,24 +42,24 @@ pub(super) async fn write(store: &Store, deadlines: &Deadlines, rows: &[Row]) ->
     }
 }
 
-/// SIMs by one call, lines one after the other. A file holds one of the two.
+/// Writes SIMs in one call, and lines one after the other. A file contains only one of the two.
 async fn write_once(store: &Store, deadlines: &Deadlines, rows: &[Row]) -> Result<Vec<RowResult>, StoreError> {
     let mut sims = Vec::new();
-    let mut outcomes = Vec::new();
+    let mut results = Vec::new();
     for row in rows {
         match row {
             Row::Sim(sim) => sims.push(sim),
             Row::Line(line, locked) => {
-                outcomes.push(write_line(store, deadlines, line, *locked).await?);
+                results.push(write_line(store, deadlines, line, *locked).await?);
             }
         }
     }
     let written = store.add_sims(&sims).await?.into_iter();
-    outcomes.extend(written.map(|sim| match sim {
+    results.extend(written.map(|sim| match sim {
         Written::New => RowResult::Added,
         Written::Existing => RowResult::Unchanged,
     }));
-    Ok(outcomes)
+    Ok(results)
 }
 
 async fn write_line(
@@ -72,9 +72,9 @@ async fn write_line(
         NewLine::Added => return Ok(RowResult::Added),
         NewLine::PhoneTaken(other) => {
             let reason = format!("PHONE_NUMBER is the one of line {other}");
-            return Ok(RowResult::Refused(reason));
+            return Ok(RowResult::Rejected(reason));
         }
-        NewLine::SimTaken(sim) => return Ok(RowResult::Refused(taken(&sim))),
+        NewLine::SimTaken(sim) => return Ok(RowResult::Rejected(describe_holder(&sim))),
         NewLine::Exists(before) => before,
     };
     let same = before.state == line.state
@@ -82,8 +82,8 @@ async fn write_line(
         && before.email == line.email
         && before.language == line.language
         && locked.is_none_or(|locked| before.locked == locked);
-    // One that is barred and has an open swap still is to have it stopped.
-    let settled = before.bar().is_none() || before.open_swap.is_none();
+    // A blocked line that still has an open swap is written again, so that its swap is stopped.
+    let settled = before.line_blocker().is_none() || before.open_swap.is_none();
     if same && settled {
         return Ok(RowResult::Unchanged);
     }
@@ -91,7 +91,8 @@ async fn write_line(
     Ok(RowResult::Updated(open.await?))
 }
 
-/// The SIM of a line that is not in stock. The file does not say its form, so it is the card that fits every phone.
+/// The current SIM of a line, if the table does not have it yet. The file does not contain its form factor, so it
+/// becomes the card that fits every phone.
 fn current_sim(line: &Line) -> Sim {
     Sim {
         iccid: line.current_sim.clone(),
@@ -113,7 +114,8 @@ fn current_sim(line: &Line) -> Sim {
     }
 }
 
-fn taken(sim: &Sim) -> String {
+/// Why the SIM cannot become the line's SIM.
+fn describe_holder(sim: &Sim) -> String {
     match &sim.holder {
         Some(Holder::Line(line)) if sim.state == SimState::Free => {
             format!("CURRENT_SIM is kept for line {line}")
@@ -125,15 +127,4 @@ fn taken(sim: &Sim) -> String {
         }
         None => format!("CURRENT_SIM is {} in stock", sim.state.as_str()),
     }
-}
-
-/// An error of the table with its causes: an operator has no other log.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -1,4 +1,4 @@
-//! Reads a stock file line by line, so that its size does not matter. What a line must hold is in `row.rs`.
+//! Reads a stock file line by line, in constant memory. What a line must contain is in `row.rs`.
 
 use std::fs::File;
 use std::io::{Chain, Read};
@@ -8,37 +8,37 @@ use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord, Terminator, Trim};
 
 use super::Kind;
 use super::row::{Columns, Row};
-use crate::{StartError, data_dir};
+use crate::CommandError;
 
-/// A stock file, from its second line on.
+/// An open stock file, whose header has been read.
 pub(super) struct StockFile {
     path: PathBuf,
     reader: Reader<Chain<File, &'static [u8]>>,
     record: StringRecord,
     columns: Columns,
-    /// The file's size.
+    /// The size of the file.
     pub(super) bytes: u64,
 }
 
 /// A line of the file.
-pub(super) struct Numbered {
-    /// Its number, as an editor counts.
+pub(super) struct NumberedRow {
+    /// The number of the line, as an editor shows it; the header is line 1.
     pub(super) line: u64,
-    /// What it says, or what is wrong with it.
+    /// The row, or its faults.
     pub(super) row: Result<Row, String>,
 }
 
 impl StockFile {
     /// Opens the file and reads its header.
-    pub(super) fn open(path: &Path, kind: Kind) -> Result<Self, StartError> {
-        let unusable = |error| data_dir::unusable(path, &error);
+    pub(super) fn open(path: &Path, kind: Kind) -> Result<Self, CommandError> {
+        let unusable = |error| CommandError(format!("cannot use {}: {error}", path.display()));
         let file = File::open(path).map_err(unusable)?;
         let bytes = file.metadata().map_err(unusable)?.len();
         let mut reader = ReaderBuilder::new()
             .delimiter(b';')
             .flexible(true)
-            // Trimmed like any other space, the `\r` of a line end does no harm. Every line ends, so that the reader
-            // always stands on the next one when it gave one.
+            // A `\r` before the line end is trimmed like any other space. The line end that is added to the file makes
+            // sure that the reader's position is always on the line after the one that it returned.
             .terminator(Terminator::Any(b'\n'))
             .trim(Trim::All)
             .from_reader(file.chain(&b"\n"[..]));
@@ -46,7 +46,7 @@ impl StockFile {
             .headers()
             .map_err(|error| error.to_string())
             .and_then(|header| Columns::read(kind, header))
-            .map_err(|fault| StartError(format!("{}: line 1: {fault}", path.display())))?;
+            .map_err(|fault| CommandError(format!("{}: line 1: {fault}", path.display())))?;
         Ok(Self {
             path: path.to_owned(),
             reader,
@@ -56,8 +56,8 @@ impl StockFile {
         })
     }
 
-    /// The next line that is not empty.
-    pub(super) fn next(&mut self) -> Result<Option<Numbered>, StartError> {
+    /// Reads the next line that is not empty; `None` at the end of the file.
+    pub(super) fn next(&mut self) -> Result<Option<NumberedRow>, CommandError> {
         loop {
             let read = self.reader.read_record(&mut self.record);
             let line = self.reader.position().line() - 1;
@@ -67,15 +67,15 @@ impl StockFile {
                 Ok(true) => self.columns.row(&self.record),
                 Err(error) => match error.kind() {
                     ErrorKind::Utf8 { .. } => Err("is not UTF-8".to_owned()),
-                    _ => return Err(StartError(format!("{}: {error}", self.path.display()))),
+                    _ => return Err(CommandError(format!("{}: {error}", self.path.display()))),
                 },
             };
-            return Ok(Some(Numbered { line, row }));
+            return Ok(Some(NumberedRow { line, row }));
         }
     }
 
-    /// How many bytes are read.
-    pub(super) fn read(&self) -> u64 {
+    /// The number of bytes read so far.
+    pub(super) fn bytes_read(&self) -> u64 {
         self.reader.position().byte().min(self.bytes)
     }
 }
@@ -96,7 +96,7 @@ mod tests {
             std::fs::write(&path, [start.as_bytes(), &text].concat()).unwrap();
             let mut file = StockFile::open(&path, Kind::Sims).unwrap();
             let mut seen = Vec::new();
-            while let Some(Numbered { line, row }) = file.next().unwrap() {
+            while let Some(NumberedRow { line, row }) = file.next().unwrap() {
                 seen.push((line, row.map(|_| ()).map_err(|fault| fault.len())));
             }
             let faults = ["has 2 columns and the header 10", "is not UTF-8"].map(str::len);
@@ -105,7 +105,7 @@ mod tests {
                 [(2, Ok(())), (4, Err(faults[0])), (5, Err(faults[1])), (6, Ok(()))],
                 "{end:?}"
             );
-            assert_eq!(file.read(), file.bytes);
+            assert_eq!(file.bytes_read(), file.bytes);
         }
     }
 }

@@ -1,11 +1,12 @@
-//! The seed's own requests, byte for byte but for the masked line, and its own answers' shape: fields, order, and times.
+//! The example calls of the subscription API, byte for byte except for the mrequested line, and the shape of its
+//! example responses: fields, order and times.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use tests::{TestResponse, TestStack, activation_code, line};
 
-/// "POST /api/SimSwapSubscription" of the seed's overview.
+/// The request "POST /api/SimSwapSubscription" in the overview.
 const OVERVIEW: &str = r####"{
 "subscriptionId": "###3Vp17###7Xg79e",
 "phoneNumber": "06-######969",
@@ -14,7 +15,7 @@ const OVERVIEW: &str = r####"{
 "confirmationCode": "8E9!#"
 }"####;
 
-/// "Simswap to eSim".
+/// The request "Simswap to eSim".
 const TO_ESIM: &str = r####"{
 "subscriptionId": "###3Vp17###7Xg79e",
 "eSim":true,
@@ -22,7 +23,7 @@ const TO_ESIM: &str = r####"{
 "confirmationCode":"1234567890"
 }"####;
 
-/// "The response will look like".
+/// The response under "The response will look like".
 const INIT: &str = r####"{
 "id": "###XCksM###YNCiKI",
 "createdAt": "2025-02-03T14:38:50.7076242+01:00",
@@ -64,7 +65,7 @@ const BUSY: &str = r####"{
 "meta": {}
 }"####;
 
-/// The "Updated Response".
+/// The "Updated Response" of a query.
 const DONE: &str = r####"{
 "offset": 0,
 "total": 79,
@@ -90,18 +91,18 @@ const DONE: &str = r####"{
 "meta": {}
 }"####;
 
-/// The seed's text with a line that exists: Anna's.
-fn with_a_line(text: &str) -> String {
+/// The example with Anna's line instead of the mrequested one.
+fn with_annas_line(text: &str) -> String {
     text.replace("###3Vp17###7Xg79e", line::ANNA)
         .replace("06-######969", "06-12345601")
         .replace("06-#####969", "06-12345601")
 }
 
-async fn post(world: &TestStack, body: &str) -> TestResponse {
-    let bearer = format!("Bearer {}", world.owner("C-100"));
+async fn post(service: &TestStack, body: &str) -> TestResponse {
+    let bearer = format!("Bearer {}", service.owner("C-100"));
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
-    let body = with_a_line(body);
-    world.send("POST", "/api/SimSwapSubscription", &headers, body).await
+    let body = with_annas_line(body);
+    service.send("POST", "/api/SimSwapSubscription", &headers, body).await
 }
 
 fn fields(object: &Value) -> Vec<&str> {
@@ -109,13 +110,13 @@ fn fields(object: &Value) -> Vec<&str> {
     object.keys().map(String::as_str).collect()
 }
 
-/// Ours has the seed's fields and values, but for those that name this one swap, and well-formed times.
-fn check(ours: &Value, seed: &str) {
-    let seed: Value = serde_json::from_str(&with_a_line(seed)).unwrap();
-    let seed = seed.get("results").map_or(&seed, |results| &results[0]);
-    let (mut expected, actual) = (fields(seed), fields(ours));
-    if seed["status"] == "DONE" {
-        // The seed's two orders differ in this one field; ours is that of "BUSY" throughout.
+/// Asserts that our response has the example's fields and values, apart from those of the single swap, and valid times.
+fn check(ours: &Value, example: &str) {
+    let example: Value = serde_json::from_str(&with_annas_line(example)).unwrap();
+    let example = example.get("results").map_or(&example, |results| &results[0]);
+    let (mut expected, actual) = (fields(example), fields(ours));
+    if example["status"] == "DONE" {
+        // The examples have this field at different places; we use that of the BUSY example.
         expected.retain(|field| *field != "providerOrderNumber");
         let place = expected.iter().position(|field| *field == "phoneNumber");
         expected.insert(place.unwrap(), "providerOrderNumber");
@@ -128,20 +129,20 @@ fn check(ours: &Value, seed: &str) {
         "subscriptionId",
         "phoneNumber",
     ] {
-        assert_eq!(ours[field], seed[field], "{field}");
+        assert_eq!(ours[field], example[field], "{field}");
     }
-    // What the contract adds to `info` comes after what was asked.
-    let asked = fields(&seed["info"]);
-    let added = fields(&ours["info"]).split_off(asked.len());
-    assert_eq!(fields(&ours["info"])[..asked.len()], asked);
-    for field in &asked {
-        assert_eq!(ours["info"][field], seed["info"][field], "{field}");
+    // Our own fields of `info` come after the fields of the request.
+    let requested = fields(&example["info"]);
+    let added = fields(&ours["info"]).split_off(requested.len());
+    assert_eq!(fields(&ours["info"])[..requested.len()], requested);
+    for field in &requested {
+        assert_eq!(ours["info"][field], example["info"][field], "{field}");
     }
-    let may_be_added: &[&str] = match seed["status"].as_str() {
+    let allowed: &[&str] = match example["status"].as_str() {
         Some("INIT") => &[],
         _ => &["delivery", "profile"],
     };
-    assert_eq!(added, may_be_added);
+    assert_eq!(added, allowed);
     for field in ["createdAt", "modifiedAt", "activatedDate"] {
         if let Some(time) = ours.get(field) {
             check_time(time.as_str().unwrap());
@@ -152,7 +153,7 @@ fn check(ours: &Value, seed: &str) {
     assert!(id.chars().all(opaque), "{id}");
 }
 
-/// RFC 3339 with milliseconds and the offset that Amsterdam has then.
+/// Asserts that a time is in RFC 3339 with milliseconds and Amsterdam's offset at that time.
 fn check_time(text: &str) {
     let at: Timestamp = text.parse().unwrap();
     let amsterdam = TimeZone::get("Europe/Amsterdam").unwrap();
@@ -163,20 +164,20 @@ fn check_time(text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_seed_s_swap_to_an_esim_from_init_to_done() {
-    let world = TestStack::new().await;
-    let owner = world.owner("C-100");
-    let first = post(&world, TO_ESIM).await;
+async fn the_example_swap_to_an_esim_from_init_to_done() {
+    let service = TestStack::new().await;
+    let owner = service.owner("C-100");
+    let first = post(&service, TO_ESIM).await;
     assert_eq!(first.status, 200, "{first:?}");
     check(&first.json(), INIT);
     assert_eq!(first.json()["createdAt"], first.json()["modifiedAt"]);
     let id = first.json()["id"].as_str().unwrap().to_owned();
 
-    let mail = world.await_mail(&id).await;
-    world
+    let mail = service.await_mail(&id).await;
+    service
         .await_activation(&id, |a| a["status"] == "BUSY" && a["info"]["delivery"] == "delivered")
         .await;
-    let busy = world.query(&owner, &format!("id={id}")).await.json();
+    let busy = service.query(&owner, &format!("id={id}")).await.json();
     let envelope: Value = serde_json::from_str(BUSY).unwrap();
     assert_eq!(fields(&busy), fields(&envelope));
     assert_eq!(
@@ -185,10 +186,10 @@ async fn the_seed_s_swap_to_an_esim_from_init_to_done() {
     );
     check(&busy["results"][0], BUSY);
 
-    let installed = world.install(&activation_code(&mail), "1234567890").await;
+    let installed = service.install(&activation_code(&mail), "1234567890").await;
     assert_eq!(installed.status, 200, "{installed:?}");
-    world.await_status(&id, "DONE").await;
-    let done = world.query(&owner, &format!("id={id}")).await.json();
+    service.await_status(&id, "DONE").await;
+    let done = service.query(&owner, &format!("id={id}")).await.json();
     assert_eq!(fields(&done), fields(&envelope));
     check(&done["results"][0], DONE);
     assert_eq!(
@@ -198,13 +199,13 @@ async fn the_seed_s_swap_to_an_esim_from_init_to_done() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_seed_s_overview_names_the_line_twice() {
-    let world = TestStack::new().await;
-    let answer = post(&world, OVERVIEW).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+async fn the_example_of_the_overview_identifies_the_line_twice() {
+    let service = TestStack::new().await;
+    let response = post(&service, OVERVIEW).await;
+    assert_eq!(response.status, 200, "{response:?}");
     let code = r#""confirmationCode": "8E9!#""#;
     check(
-        &answer.json(),
+        &response.json(),
         &INIT.replace(r#""confirmationCode": "1234567890""#, code),
     );
 }

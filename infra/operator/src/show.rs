@@ -1,4 +1,4 @@
-//! Shows one swap, line or SIM to an operator, as aligned text. Secrets are masked; times are UTC.
+//! Formats one swap, line or SIM as aligned text. Secrets are masked, and times are in UTC.
 
 use std::fmt::Write;
 
@@ -9,13 +9,12 @@ use domain::{
 use jiff::Timestamp;
 use store::{Store, StoreError};
 
-use crate::StartError;
-use crate::import::with_causes;
+use crate::CommandError;
 
 const MASK: &str = "##########";
 
-/// Aligned columns; the last one is as wide as it is. Nothing in a cell acts on the terminal: much of it was written by
-/// callers and peers.
+/// A table with aligned columns. Cells are escaped, because callers and peers wrote much of their content, and control
+/// characters would act on the terminal.
 #[derive(Default)]
 struct Table(Vec<Vec<String>>);
 
@@ -25,7 +24,7 @@ impl Table {
         self.0.push(plain.collect());
     }
 
-    /// A field and its value; one that is absent is left out.
+    /// Adds a field and its value, unless the value is absent.
     fn field(&mut self, name: &str, value: Option<impl AsRef<str>>) {
         if let Some(value) = value {
             self.row(&[name, value.as_ref()]);
@@ -51,14 +50,14 @@ impl Table {
     }
 }
 
-/// A swap with its mails and its timeline.
+/// Formats a swap, with its mails and its timeline.
 ///
 /// # Errors
-/// When there is none of this id, or the table does not answer.
-pub async fn swap(store: &Store, id: &str) -> Result<String, StartError> {
-    let unknown = || StartError(format!("there is no swap {}", escaped(id)));
+/// When no swap has this id, or the table cannot be read.
+pub async fn swap(store: &Store, id: &str) -> Result<String, CommandError> {
+    let unknown = || CommandError(format!("there is no swap {}", escaped(id)));
     let parsed = ActivationId::parse(id).map_err(|_| unknown())?;
-    let stored = store.swap_with_deliveries(&parsed).await.map_err(failed)?;
+    let stored = store.swap_with_deliveries(&parsed).await.map_err(table_error)?;
     let stored = stored.ok_or_else(unknown)?;
     let a = &stored.activation;
     let kind = match a.kind {
@@ -70,7 +69,7 @@ pub async fn swap(store: &Store, id: &str) -> Result<String, StartError> {
         (None, true) => Some("erased"),
         (None, false) => None,
     };
-    let failure = a.failure.map(|f| format!("{}: {}", f.code(), f.message()));
+    let failure = a.failure.map(|f| format!("{}: {}", f.as_str(), f.message()));
     let mut fields = Table::default();
     fields.row(&["swap", a.id.as_str()]);
     fields.row(&["status", a.status().as_str()]);
@@ -100,8 +99,8 @@ pub async fn swap(store: &Store, id: &str) -> Result<String, StartError> {
     fields.field("activated", a.activated_at.map(time));
     fields.field("ended", a.ended_at.map(time));
     fields.field("claimed until", a.claim.as_ref().map(|claim| time(claim.until)));
-    fields.field("looked at again", a.wake_at.map(time));
-    fields.row(&["tries", &a.tries.to_string()]);
+    fields.field("due", a.wake_at.map(time));
+    fields.row(&["attempts", &a.tries.to_string()]);
     let mut text = String::new();
     fields.write_to(&mut text);
     if !stored.deliveries.is_empty() {
@@ -128,17 +127,17 @@ fn mails(deliveries: &[Delivery]) -> Table {
     mails
 }
 
-/// What happened to the swap and to its mails, in one order.
+/// The timelines of the swap and of its mails, merged by time.
 fn timeline(activation: &Activation, mails: &[Delivery]) -> Table {
     let of_swap = activation.timeline.iter().map(|event| {
         let (who, what) = who_and_what(&event.what);
-        (event.at, who, again(event, what.to_owned()))
+        (event.at, who, with_count(event, what.to_owned()))
     });
     let of_mails = mails.iter().flat_map(|mail| {
         mail.timeline.iter().map(|event| {
             let (who, what) = who_and_what(&event.what);
             let what = format!("mail {} {what}", mail.number);
-            (event.at, who, again(event, what))
+            (event.at, who, with_count(event, what))
         })
     });
     let mut events: Vec<_> = of_swap.chain(of_mails).collect();
@@ -151,40 +150,41 @@ fn timeline(activation: &Activation, mails: &[Delivery]) -> Table {
     timeline
 }
 
-/// How often it happened, and when last, if that was not once.
-fn again(event: &TimelineEntry, what: String) -> String {
+/// Appends the count and the time of the last occurrence, if there was more than one.
+fn with_count(event: &TimelineEntry, what: String) -> String {
     match event.count {
         1 => what,
         count => format!("{what} ({count} times, last {})", time(event.last)),
     }
 }
 
-/// A line of the timeline names a peer before a colon, or the caller before what they asked; the rest is our doing.
+/// Splits a timeline entry into who acted and what happened. An entry begins with a peer and a colon, or consists of a
+/// caller and the request; all other entries are our own actions.
 fn who_and_what(text: &str) -> (&str, &str) {
-    const ASKED: [&str; 3] = ["asked", "cancels", "asks for another mail"];
+    const REQUESTS: [&str; 3] = ["asked", "cancels", "asks for another mail"];
     if let Some((who @ ("smdp" | "network" | "SES"), what)) = text.split_once(": ") {
         return (who, what);
     }
-    let by = |asked: &'static str| Some((text.strip_suffix(asked)?.strip_suffix(' ')?, asked));
-    ASKED.into_iter().find_map(by).unwrap_or(("simswap", text))
+    let split = |request: &'static str| Some((text.strip_suffix(request)?.strip_suffix(' ')?, request));
+    REQUESTS.into_iter().find_map(split).unwrap_or(("simswap", text))
 }
 
-/// A line, by its id or its phone number.
+/// Formats a line, found by its id or its phone number.
 ///
 /// # Errors
-/// When there is none, or the table does not answer.
-pub async fn line(store: &Store, name: &str) -> Result<String, StartError> {
+/// When there is no such line, or the table cannot be read.
+pub async fn line(store: &Store, name: &str) -> Result<String, CommandError> {
     let mut found = None;
     if let Ok(id) = SubscriptionId::parse(name) {
-        found = store.line(&id).await.map_err(failed)?;
+        found = store.line(&id).await.map_err(table_error)?;
     }
     if found.is_none()
         && let Ok(phone) = Msisdn::parse(name)
-        && let Some(entry) = store.phone(&phone).await.map_err(failed)?
+        && let Some(entry) = store.phone(&phone).await.map_err(table_error)?
     {
-        found = store.line(&entry.subscription).await.map_err(failed)?;
+        found = store.line(&entry.subscription).await.map_err(table_error)?;
     }
-    let found = found.ok_or_else(|| StartError(format!("there is no line {}", escaped(name))))?;
+    let found = found.ok_or_else(|| CommandError(format!("there is no line {}", escaped(name))))?;
     let line = &found.line;
     let mut fields = Table::default();
     fields.row(&["line", line.id.as_str()]);
@@ -194,7 +194,7 @@ pub async fn line(store: &Store, name: &str) -> Result<String, StartError> {
     fields.row(&["network", line.network.as_str()]);
     fields.row(&["current SIM", line.current_sim.as_str()]);
     for kept in [&line.kept_card, &line.kept_esim] {
-        fields.field("keeps SIM", kept.as_ref().map(|kept| kept.iccid.as_str()));
+        fields.field("kept SIM", kept.as_ref().map(|kept| kept.iccid.as_str()));
     }
     fields.field("e-mail", line.email.as_ref().map(EmailAddress::as_str));
     fields.row(&["language", line.language.as_str()]);
@@ -211,23 +211,23 @@ pub async fn line(store: &Store, name: &str) -> Result<String, StartError> {
     Ok(text)
 }
 
-/// A SIM.
+/// Formats a SIM.
 ///
 /// # Errors
-/// When there is none of this number, or the table does not answer.
-pub async fn sim(store: &Store, iccid: &str) -> Result<String, StartError> {
-    let unknown = || StartError(format!("there is no SIM {}", escaped(iccid)));
+/// When no SIM has this ICCID, or the table cannot be read.
+pub async fn sim(store: &Store, iccid: &str) -> Result<String, CommandError> {
+    let unknown = || CommandError::unknown_sim(iccid);
     let parsed = Iccid::parse(iccid).map_err(|_| unknown())?;
-    let found = store.sim_and_sealed(&parsed).await.map_err(failed)?;
+    let found = store.sim_and_sealed(&parsed).await.map_err(table_error)?;
     let (sim, sealed) = found.ok_or_else(unknown)?;
     let mut fields = Table::default();
     fields.row(&["SIM", sim.iccid.as_str()]);
     fields.row(&["state", sim.state.as_str()]);
-    let holds = match sim.state {
+    let relation = match sim.state {
         SimState::Free => "kept for",
         _ => "held by",
     };
-    fields.field(holds, sim.holder.as_ref().map(holder));
+    fields.field(relation, sim.holder.as_ref().map(holder));
     fields.field("free from", free_from(&sim));
     fields.row(&["form factor", sim.form_factor.as_str()]);
     fields.row(&["network", sim.network.as_str()]);
@@ -256,7 +256,7 @@ fn holder(holder: &Holder) -> String {
     }
 }
 
-/// Only of a SIM that rested: one that never did is free from the beginning.
+/// The time from which the SIM may be used again; `None` if it has never cooled down.
 fn free_from(sim: &Sim) -> Option<String> {
     (sim.free_from > Timestamp::UNIX_EPOCH).then(|| time(sim.free_from))
 }
@@ -265,8 +265,8 @@ fn time(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
-fn failed(error: StoreError) -> StartError {
-    StartError(with_causes(&error))
+fn table_error(error: StoreError) -> CommandError {
+    CommandError::with_causes(&error)
 }
 
 #[cfg(test)]
@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeline_says_who() {
+    fn an_entry_is_split_into_who_and_what() {
         for (text, who, what) in [
             ("OWNER anna asked", "OWNER anna", "asked"),
             ("ADMIN x asks for another mail", "ADMIN x", "asks for another mail"),

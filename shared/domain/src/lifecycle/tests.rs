@@ -1,10 +1,11 @@
-//! The two tables of the lifecycle, stories between them, and what holds whatever happens. A swap is asked at minute 0.
+//! Tests of the lifecycle: the complete tables of `apply` and `next`, sequences of facts, and property tests.
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
 use crate::line::tests::line;
+use crate::{ActivationId, EmailAddress, Iccid, Line, Requested};
 
 const DEADLINES: Deadlines = Deadlines {
     lease: SignedDuration::from_secs(60),
@@ -20,7 +21,7 @@ const DEADLINES: Deadlines = Deadlines {
     records_kept: SignedDuration::from_hours(3 * 365 * 24),
 };
 
-/// Every fact by its name here. `old-…` is dated over an hour before the swap was asked.
+/// The names of all facts in these tests. A fact `old-…` is dated over an hour before the swap was requested.
 const FACTS: [&str; 41] = [
     "claimed",
     "ordered",
@@ -62,23 +63,23 @@ const FACTS: [&str; 41] = [
     "turned-away",
     "unseen",
     "anonymised",
-    "barred",
+    "blocked",
 ];
 
-/// What the peers tell by themselves, as often as they like.
-const OF_PEERS: std::ops::Range<usize> = 8..21;
+/// The facts that peers report on their own, any number of times.
+const PEER_FACTS: std::ops::Range<usize> = 8..21;
 
-fn asked_at() -> Timestamp {
+fn requested_at() -> Timestamp {
     "2026-03-01T12:00:00.5Z".parse().unwrap()
 }
 
-fn number() -> String {
+fn order_number() -> String {
     "N-1".to_owned()
 }
 
 fn fact(name: &str, at: Timestamp) -> Fact {
     let dated = match name.strip_prefix("old-") {
-        Some(_) => asked_at() - SignedDuration::from_secs(3601),
+        Some(_) => requested_at() - SignedDuration::from_secs(3601),
         None => at,
     };
     match name.strip_prefix("old-").unwrap_or(name) {
@@ -87,7 +88,7 @@ fn fact(name: &str, at: Timestamp) -> Fact {
             until: at + DEADLINES.lease,
         }),
         "ordered" => Fact::Ordered {
-            order_number: number(),
+            order_number: order_number(),
             smdp: Some(SmDpAddress::parse("smdp.example.test").unwrap()),
         },
         "try-failed" => Fact::TryFailed(Some(FailedCall {
@@ -101,7 +102,7 @@ fn fact(name: &str, at: Timestamp) -> Fact {
         "turned-away" => Fact::TryFailed(Some(FailedCall::new(Peer::Network, "401"))),
         "unseen" => Fact::NetworkUnseen,
         "not-tried" => Fact::TryFailed(None),
-        "cut-off" => Fact::CutOff,
+        "cut-off" => Fact::Interrupted,
         "refused" => Fact::Refused {
             failure: FailureCode::ProfileRefused,
             call: FailedCall::new(Peer::Smdp, "8.2.1/3.9"),
@@ -111,9 +112,11 @@ fn fact(name: &str, at: Timestamp) -> Fact {
             call: FailedCall::new(Peer::Network, "400"),
         },
         "taken" => Fact::ProfileTaken,
-        "found" => Fact::OrderFound { order_number: number() },
+        "found" => Fact::OrderFound {
+            order_number: order_number(),
+        },
         "missing" => Fact::NetworkMissing,
-        "ask-failed" => Fact::Asked(vec![FailedCall {
+        "ask-failed" => Fact::Polled(vec![FailedCall {
             retry_after: Some(SignedDuration::from_hours(2)),
             ..FailedCall::new(Peer::Network, "429")
         }]),
@@ -131,7 +134,7 @@ fn fact(name: &str, at: Timestamp) -> Fact {
         "postponed" => Fact::Postponed,
         "erased" => Fact::Erased,
         "anonymised" => Fact::Anonymised,
-        "barred" => Fact::LineBlocked(SwapBlocker::Locked),
+        "blocked" => Fact::LineBlocked(SwapBlocker::Locked),
         "downloaded" => Fact::Downloaded { dated },
         "installed" => Fact::Installed { dated },
         "profile-failed" => Fact::ProfileFailed { dated },
@@ -140,13 +143,13 @@ fn fact(name: &str, at: Timestamp) -> Fact {
         "started" => Fact::NetworkStarted,
         "completed" => Fact::NetworkCompleted {
             since: at,
-            order_number: number(),
+            order_number: order_number(),
         },
         "ended" => Fact::NetworkEnded(FailureCode::NetworkFailed),
         "unclear" => Fact::NetworkUnclear {
             order_number: "N-9".to_owned(),
         },
-        "asked" => Fact::Asked(Vec::new()),
+        "asked" => Fact::Polled(Vec::new()),
         "profile-settled" => Fact::ProfileSettled { on_phone: false },
         "on-phone" => Fact::ProfileSettled { on_phone: true },
         "finished" => Fact::Finished,
@@ -154,25 +157,26 @@ fn fact(name: &str, at: Timestamp) -> Fact {
     }
 }
 
-fn asked(kind: SwapKind) -> Activation {
-    accepted(&line(), kind, Requested::default())
+fn new_swap(kind: SwapKind) -> Activation {
+    new_swap_of(&line(), kind, Requested::default())
 }
 
-fn accepted(line: &Line, kind: SwapKind, requested: Requested) -> Activation {
+fn new_swap_of(line: &Line, kind: SwapKind, requested: Requested) -> Activation {
     Activation::accept(
-        ActivationId::from_random(asked_at(), 7),
+        ActivationId::from_random(requested_at(), 7),
         line,
         kind,
         Iccid::parse("8931086000000002019").unwrap(),
         requested,
         "OWNER anna",
         DEADLINES.lease,
-        asked_at(),
+        requested_at(),
     )
 }
 
-fn refusal(refused: Rejected) -> &'static str {
-    match refused {
+/// A short name for each rejection, for the tables.
+fn rejection_name(rejected: Rejected) -> &'static str {
+    match rejected {
         Rejected::AlreadyApplied => "known",
         Rejected::Ended => "over",
         Rejected::StaleCallback => "earlier",
@@ -182,7 +186,7 @@ fn refusal(refused: Rejected) -> &'static str {
     }
 }
 
-/// `5s`, `5m`, `5h`, `5d`.
+/// Reads a duration: `5s`, `5m`, `5h` or `5d`.
 fn duration(text: &str) -> SignedDuration {
     let (count, unit) = text.split_at(text.len() - 1);
     let seconds = match unit {
@@ -195,19 +199,19 @@ fn duration(text: &str) -> SignedDuration {
     SignedDuration::from_secs(count.parse::<i64>().unwrap() * seconds)
 }
 
-/// Plays a story from the moment the swap was asked: facts that all change something, facts with what they are refused
-/// with (`cancel!late`), and time that goes by (`+5m`).
+/// Applies a story to a new swap. A story consists of facts that have to change something, facts with the expected
+/// rejection (`cancel!late`), and time that passes (`+5m`).
 fn play(kind: SwapKind, story: &str) -> (Activation, Timestamp) {
-    let (mut a, mut at) = (asked(kind), asked_at());
+    let (mut a, mut at) = (new_swap(kind), requested_at());
     for word in story.split_whitespace() {
         if let Some(time) = word.strip_prefix('+') {
             at += duration(time);
-        } else if let Some((name, refused)) = word.split_once('!') {
-            let found = apply(&a, &fact(name, at), &DEADLINES, at).map_err(refusal);
-            assert_eq!(found.map(|a| a.phase), Err(refused), "{word} of: {story}");
+        } else if let Some((name, rejection)) = word.split_once('!') {
+            let found = apply(&a, &fact(name, at), &DEADLINES, at).map_err(rejection_name);
+            assert_eq!(found.map(|a| a.phase), Err(rejection), "{word} of: {story}");
         } else {
             let after = apply(&a, &fact(word, at), &DEADLINES, at)
-                .unwrap_or_else(|refused| panic!("{word} of: {story}: {refused}"));
+                .unwrap_or_else(|rejected| panic!("{word} of: {story}: {rejected}"));
             assert_eq!(after.version, a.version + 1, "{word} of: {story}");
             a = after;
         }
@@ -215,15 +219,15 @@ fn play(kind: SwapKind, story: &str) -> (Activation, Timestamp) {
     (a, at)
 }
 
-/// A step in a word; a time is what is left until it, in seconds.
-fn step(step: Step, now: Timestamp) -> String {
+/// A step as a word. A time is shown as the number of seconds until then.
+fn describe_step(step: Step, now: Timestamp) -> String {
     let left = |until: Timestamp| until.duration_since(now).as_secs();
     match step {
         Step::Order => "order".to_owned(),
         Step::Start => "start".to_owned(),
-        Step::Ask => "ask".to_owned(),
+        Step::Poll => "ask".to_owned(),
         Step::Cancel => "cancel".to_owned(),
-        Step::GiveUp(failure) => format!("give-up:{}", failure.code()),
+        Step::GiveUp(failure) => format!("give-up:{}", failure.as_str()),
         Step::Finish => "finish".to_owned(),
         Step::Erase => "erase".to_owned(),
         Step::Anonymise => "anonymise".to_owned(),
@@ -233,14 +237,14 @@ fn step(step: Step, now: Timestamp) -> String {
     }
 }
 
-/// `expected` is the phase and the step after the story.
+/// Checks the phase and the step after a story.
 fn check(kind: SwapKind, story: &str, expected: &str) {
     let (a, now) = play(kind, story);
-    let found = format!("{} {}", a.phase.as_str(), step(next(&a, &DEADLINES, now), now));
+    let found = format!("{} {}", a.phase.as_str(), describe_step(next(&a, &DEADLINES, now), now));
     assert_eq!(found, expected, "{kind:?}: {story}");
 }
 
-/// The cells of a table: one line a row, `#` opens a comment.
+/// The cells of a table. Each line is a row, and `#` begins a comment.
 fn rows(table: &str) -> Vec<Vec<&str>> {
     table
         .lines()
@@ -250,12 +254,12 @@ fn rows(table: &str) -> Vec<Vec<&str>> {
         .collect()
 }
 
-/// The first row names the phases, the second column on says what follows: the phase if it is another one, `.` if it is
-/// the same, or the refusal. Each phase is reached by its story.
+/// Checks a table of facts and phases. The first row has the phases, and each phase is reached by its story. A cell has
+/// the phase after the fact, `.` if it is the same phase, or the rejection.
 fn check_apply(kind: SwapKind, stories: &[&str], table: &str) {
     let rows = rows(table);
     let (phases, rows) = rows.split_first().unwrap();
-    assert!(rows.iter().map(|row| row[0]).eq(FACTS), "a row for each fact");
+    assert!(rows.iter().map(|row| row[0]).eq(FACTS), "each fact has a row");
     for row in rows {
         assert_eq!((row.len(), stories.len()), (phases.len() + 1, phases.len()), "{row:?}");
         for ((cell, story), phase) in row[1..].iter().zip(stories).zip(phases) {
@@ -264,7 +268,7 @@ fn check_apply(kind: SwapKind, stories: &[&str], table: &str) {
             let found = match apply(&before, &fact(row[0], at), &DEADLINES, at) {
                 Ok(after) if after.phase == before.phase => ".",
                 Ok(after) => after.phase.as_str(),
-                Err(refused) => refusal(refused),
+                Err(rejected) => rejection_name(rejected),
             };
             assert_eq!(found, *cell, "{} while {phase}, {kind:?}", row[0]);
         }
@@ -304,7 +308,7 @@ fn every_fact_in_every_phase_of_an_esim_swap() {
         old-wrong-code      earlier   earlier   earlier  earlier  earlier over  over
         placed              never     .         known    known    known   over  over
         started             never     .         started  known    .       over  over
-        completed           never     .         .        .        .       over  .      # the truth all the same
+        completed           never     .         .        .        .       over  .      # the number has moved
         ended               never     ending    ending   ending   .       over  over
         unclear             never     .         known    known    known   over  over
         asked               known     .         known    known    known   over  over
@@ -326,7 +330,7 @@ fn every_fact_in_every_phase_of_an_esim_swap() {
         turned-away         known     .         known    known    known   over  over
         unseen              never     never     never    never    never   over  over
         anonymised          never     never     never    never    never   over  over
-        barred              ending    ending    ending   late     known   over  over
+        blocked             ending    ending    ending   late     known   over  over
         ",
     );
 }
@@ -365,7 +369,7 @@ fn every_fact_in_every_phase_of_a_physical_swap() {
         started             never     .         known    .       over  over
         completed           never     .         .        .       over  .
         ended               never     ending    ending   .       over  over
-        unclear             never     .         known    .       over  .      # it may be ours: it is asked
+        unclear             never     .         known    .       over  .      # the order may be ours: poll
         asked               known     .         known    known   over  over
         profile-settled     never     never     never    never   over  over
         on-phone            never     never     never    never   over  over
@@ -385,13 +389,14 @@ fn every_fact_in_every_phase_of_a_physical_swap() {
         turned-away         known     .         known    known   over  over
         unseen              never     never     never    .       over  over
         anonymised          never     never     never    never   over  over
-        barred              ending    late      late     known   over  over
+        blocked             ending    late      late     known   over  over
         ",
     );
 }
 
-/// What `next` looks at, and every value that makes a difference. Times are at their edges: `due` and `lapsed` are this
-/// very moment, `week`, `day` and `fortnight` are when the time to settle, to order and to install are just up.
+/// The fields that `next` reads, with all values that make a difference. Times are at their limits: `due` and `past`
+/// mean this very moment. At `week`, `day` and `fortnight`, the time to settle, to order and to install has just
+/// passed.
 const COLUMNS: [(&str, &[&str]); 9] = [
     (
         "phase",
@@ -401,18 +406,18 @@ const COLUMNS: [(&str, &[&str]); 9] = [
     ("kind", &["esim", "physical"]),
     ("profile", &["none", "placed", "installed", "settled", "taken"]),
     ("network", &["none", "placed", "started", "settled", "completed"]),
-    ("claim", &["none", "lapsed", "live"]),
+    ("claim", &["none", "past", "live"]),
     ("wake", &["none", "due", "later"]),
     ("moved", &["now", "week"]),
     ("age", &["hour", "day", "fortnight"]),
 ];
 
 #[test]
-fn when_the_sweeper_looks() {
-    // In seconds from the end of the story; It moves only if it is too late or past.
+fn the_sweeper_reads_a_swap_in_time() {
+    // In seconds from the end of the story. The time changes only if it is too late or has passed.
     let check = |kind, story, expected| {
         let (a, now) = play(kind, story);
-        let due = a.due_at.expect("something is left to be done");
+        let due = a.due_at.expect("a step or an erasure is left");
         let left = due.duration_since(now).as_secs().to_string();
         assert_eq!(left, expected, "{story}");
     };
@@ -444,7 +449,7 @@ fn when_the_sweeper_looks() {
 }
 
 #[test]
-fn secrets_are_erased_in_time_and_then_whatever_names_a_person() {
+fn secrets_are_erased_in_time_and_then_the_personal_data() {
     for (kind, story) in [
         (
             SwapKind::Esim,
@@ -459,19 +464,19 @@ fn secrets_are_erased_in_time_and_then_whatever_names_a_person() {
         let mut left = ended.clone();
         if kind == SwapKind::Esim {
             assert_eq!(ended.due_at, Some(secrets));
-            assert_eq!(step(next(&ended, &DEADLINES, at), at), "kept");
-            assert_eq!(step(next(&ended, &DEADLINES, secrets), secrets), "erase");
+            assert_eq!(describe_step(next(&ended, &DEADLINES, at), at), "kept");
+            assert_eq!(describe_step(next(&ended, &DEADLINES, secrets), secrets), "erase");
             assert_eq!(apply(&ended, &Fact::Erased, &DEADLINES, at), Err(Rejected::Ended));
             left = apply(&ended, &Fact::Erased, &DEADLINES, secrets).unwrap();
             assert_eq!(left.modified_at, ended.modified_at);
             assert_eq!(left.version, ended.version + 1);
         }
         assert_eq!(left.due_at, Some(records), "{story}");
-        assert_eq!(step(next(&left, &DEADLINES, records), records), "anonymise");
+        assert_eq!(describe_step(next(&left, &DEADLINES, records), records), "anonymise");
         let early = records - SignedDuration::from_secs(1);
         assert_eq!(apply(&left, &Fact::Anonymised, &DEADLINES, early), Err(Rejected::Ended));
-        // A row that was left alone for so long is rid of both at once.
-        assert_eq!(step(next(&ended, &DEADLINES, records), records), "anonymise");
+        // A row that was not erased for so long loses both at once.
+        assert_eq!(describe_step(next(&ended, &DEADLINES, records), records), "anonymise");
         let bare = apply(&ended, &Fact::Anonymised, &DEADLINES, records).unwrap();
         assert!(bare.is_anonymous() && !ended.is_anonymous());
         assert_eq!((bare.due_at, bare.modified_at), (None, ended.modified_at));
@@ -484,21 +489,21 @@ fn secrets_are_erased_in_time_and_then_whatever_names_a_person() {
             }
         );
         assert_eq!((&bare.contact, &bare.timeline[..]), (&None, &[][..]));
-        assert_eq!(step(next(&bare, &DEADLINES, records), records), "rest");
-        // It cannot be set right any more, whatever the network says.
+        assert_eq!(describe_step(next(&bare, &DEADLINES, records), records), "rest");
+        // The swap cannot be corrected any more, whatever the network reports.
         let late = apply(&bare, &fact("completed", records), &DEADLINES, records);
         assert_eq!(late, Err(Rejected::Ended), "{story}");
     }
 }
 
 #[test]
-fn a_number_that_moves_after_a_stop_is_for_people_to_look_at() {
+fn a_number_that_moves_after_a_stop_needs_the_operator() {
     let (a, at) = play(
         SwapKind::Esim,
-        "claimed ordered barred claimed profile-settled ended finished completed",
+        "claimed ordered blocked claimed profile-settled ended finished completed",
     );
     assert_eq!(a.failure, Some(FailureCode::Stopped));
-    assert_eq!(step(next(&a, &DEADLINES, at), at), "finish");
+    assert_eq!(describe_step(next(&a, &DEADLINES, at), at), "finish");
     assert_eq!(apply(&a, &Fact::Finished, &DEADLINES, at), Err(Rejected::NotPossible));
     let disputed = apply(&a, &Fact::Disputed, &DEADLINES, at).unwrap();
     assert!(disputed.disputed && disputed.phase == Phase::Error);
@@ -506,7 +511,7 @@ fn a_number_that_moves_after_a_stop_is_for_people_to_look_at() {
 
 #[test]
 fn the_next_step_of_every_state() {
-    // The first row that fits says what is next; `*` fits all, `a|b` either, `!a` all others.
+    // The first row that matches has the next step. `*` matches all values, `a|b` both, `!a` all but `a`.
     let table = rows(
         "
         phase             claimed-once kind     profile   network   claim  wake  moved age        step
@@ -518,7 +523,7 @@ fn the_next_step_of_every_state() {
         ending            *            physical *         settled   *      *     *     *          finish
         ending            *            *        settled|taken settled *    *     *     *          finish
         *                 *            *        *         *         live   *     *     *          wait:30
-        accepted|ordering *            *        *         *         lapsed *     *     !hour      give-up:internal
+        accepted|ordering *            *        *         *         past   *     *     !hour      give-up:internal
         accepted|ordering *            *        *         *         *      *     *     !hour      give-up:unavailable
         accepted|ordering *            *        *         *         *      later *     *          wait:60
         accepted|ordering *            *        *         *         *      *     *     *          order
@@ -537,12 +542,12 @@ fn the_next_step_of_every_state() {
     );
     let (names, rows) = table.split_first().unwrap();
     assert!(COLUMNS.iter().map(|column| column.0).eq(names[..9].iter().copied()));
-    let fits = |cell: &str, value: &str| match cell.strip_prefix('!') {
+    let matches = |cell: &str, value: &str| match cell.strip_prefix('!') {
         Some(other) => value != other,
         None => cell == "*" || cell.split('|').any(|one| one == value),
     };
     let mut used = vec![false; rows.len()];
-    let mut a = asked(SwapKind::Esim);
+    let mut a = new_swap(SwapKind::Esim);
     for index in 0..COLUMNS.iter().map(|column| column.1.len()).product() {
         let mut rest: usize = index;
         let state = COLUMNS.map(|(_, values)| {
@@ -552,12 +557,12 @@ fn the_next_step_of_every_state() {
         });
         let row = rows
             .iter()
-            .position(|row| row.iter().zip(state).all(|(cell, value)| fits(cell, value)))
-            .unwrap_or_else(|| panic!("no row fits {state:?}"));
+            .position(|row| row.iter().zip(state).all(|(cell, value)| matches(cell, value)))
+            .unwrap_or_else(|| panic!("no row matches {state:?}"));
         used[row] = true;
 
         let [phase, claimed_once, kind, profile, network, claim, wake, moved, age] = state;
-        let now = asked_at()
+        let now = requested_at()
             + match age {
                 "hour" => SignedDuration::from_hours(1),
                 "day" => DEADLINES.order_within,
@@ -565,7 +570,7 @@ fn the_next_step_of_every_state() {
             };
         a.phase = phase.parse().unwrap();
         a.due_at = None;
-        a.ordering_since = (claimed_once == "yes").then(asked_at);
+        a.ordering_since = (claimed_once == "yes").then(requested_at);
         a.kind = if kind == "esim" {
             SwapKind::Esim
         } else {
@@ -588,7 +593,7 @@ fn the_next_step_of_every_state() {
             "week" => now - DEADLINES.settle_within,
             _ => now,
         };
-        assert_eq!(step(next(&a, &DEADLINES, now), now), rows[row][9], "{state:?}");
+        assert_eq!(describe_step(next(&a, &DEADLINES, now), now), rows[row][9], "{state:?}");
     }
     let unused: Vec<_> = rows.iter().zip(used).filter(|(_, used)| !used).collect();
     assert!(unused.is_empty(), "{unused:?}");
@@ -597,7 +602,7 @@ fn the_next_step_of_every_state() {
 #[test]
 fn stories() {
     let table = "
-        # The straight ways.
+        # Swaps without failures.
         esim      => accepted order
         esim      claimed => ordering wait:60
         esim      claimed ordered => ordered wait:300
@@ -606,49 +611,49 @@ fn stories() {
         esim      claimed ordered installed claimed started completed => started finish
         physical  claimed ordered => started wait:300
         physical  claimed ordered completed finished => done kept
-        # Claims: one holder at a time, one who knows itself, and none who comes when nothing is due.
+        # Claims: one holder at a time, a repeated claim is recognised, and no claim when no step is due.
         esim      claimed claimed!known +59s claimed!held => ordering wait:1
         esim      claimed +60s => ordering order
         esim      claimed ordered claimed!held => ordered wait:300
         esim      claimed ordered +5m claimed asked claimed!held => ordered wait:600
-        # Asking when nothing comes: after 5 minutes, doubling to an hour.
+        # Polls without reports: after 5 minutes, doubling up to an hour.
         esim      claimed ordered +5m => ordered ask
         esim      claimed ordered +5m claimed asked +10m claimed asked => ordered wait:1200
         physical  claimed ordered +5m claimed asked +10m claimed asked +20m claimed asked +40m claimed asked => started wait:3600
         physical  claimed ordered +5m claimed asked +10m claimed asked +20m claimed asked +40m claimed asked +1h claimed asked => started wait:3600
         physical  claimed ordered unclear unclear!known => started ask
-        # Trying again: after 10 seconds, doubling; each phase begins anew, and a try that was cut off is none.
+        # Retries: after 10 seconds, doubling. Each phase starts anew, and an interrupted call does not count.
         esim      claimed try-failed => ordering wait:10
         esim      claimed try-failed +10s claimed try-failed => ordering wait:20
         esim      claimed try-failed +10s claimed +60s claimed try-failed => ordering wait:20
         esim      claimed cut-off +10s claimed not-tried => ordering wait:20
         esim      claimed try-failed +10s claimed try-failed +20s claimed ordered installed claimed try-failed => ordered wait:10
-        # A line that is barred: its swap is stopped as long as the network surely has not been told to start.
-        esim      barred => ending finish
-        esim      claimed barred => ending wait:60
-        esim      claimed ordered barred => ending cancel
-        esim      claimed ordered downloaded barred => ending cancel
-        esim      claimed ordered installed barred => ending cancel
-        esim      claimed ordered +5m claimed installed barred => ending wait:60
-        esim      claimed ordered +5m claimed installed asked barred => ending cancel
-        esim      claimed ordered installed claimed barred!late => ordered wait:60
-        esim      claimed ordered installed claimed turned-away barred => ending cancel
-        esim      claimed ordered installed claimed not-tried barred => ending cancel
-        esim      claimed ordered installed claimed try-failed barred!late => ordered wait:10
-        esim      claimed ordered installed claimed try-failed +10s claimed turned-away barred!late => ordered wait:20
-        esim      claimed ordered installed claimed +60s claimed turned-away barred!late => ordered wait:10
-        esim      claimed ordered installed claimed cut-off barred!late => ordered wait:10
-        esim      claimed ordered installed claimed asked barred!late => ordered wait:300
-        physical  claimed turned-away barred => ending cancel
-        physical  claimed try-failed barred!late => ordering wait:10
+        # A blocked line: its swap is stopped as long as the network has certainly not been requested to start.
+        esim      blocked => ending finish
+        esim      claimed blocked => ending wait:60
+        esim      claimed ordered blocked => ending cancel
+        esim      claimed ordered downloaded blocked => ending cancel
+        esim      claimed ordered installed blocked => ending cancel
+        esim      claimed ordered +5m claimed installed blocked => ending wait:60
+        esim      claimed ordered +5m claimed installed asked blocked => ending cancel
+        esim      claimed ordered installed claimed blocked!late => ordered wait:60
+        esim      claimed ordered installed claimed turned-away blocked => ending cancel
+        esim      claimed ordered installed claimed not-tried blocked => ending cancel
+        esim      claimed ordered installed claimed try-failed blocked!late => ordered wait:10
+        esim      claimed ordered installed claimed try-failed +10s claimed turned-away blocked!late => ordered wait:20
+        esim      claimed ordered installed claimed +60s claimed turned-away blocked!late => ordered wait:10
+        esim      claimed ordered installed claimed cut-off blocked!late => ordered wait:10
+        esim      claimed ordered installed claimed asked blocked!late => ordered wait:300
+        physical  claimed turned-away blocked => ending cancel
+        physical  claimed try-failed blocked!late => ordering wait:10
         physical  claimed turned-away cancel => ending cancel
-        esim      claimed ordered installed claimed +60s barred!late => ordered start
-        esim      claimed ordered started barred!late => started wait:300
-        esim      claimed ordered cancel barred!known => ending cancel
-        physical  barred => ending finish
-        physical  claimed barred!late => ordering wait:60
-        physical  claimed ordered barred!late => started wait:300
-        # Giving up: a day, however often it was tried; a last try that vanished is our fault.
+        esim      claimed ordered installed claimed +60s blocked!late => ordered start
+        esim      claimed ordered started blocked!late => started wait:300
+        esim      claimed ordered cancel blocked!known => ending cancel
+        physical  blocked => ending finish
+        physical  claimed blocked!late => ordering wait:60
+        physical  claimed ordered blocked!late => started wait:300
+        # Giving up: after a day, whatever the number of attempts. If the last attempt left its claim, it is our fault.
         esim      claimed try-failed +1h claimed try-failed +1h claimed try-failed +1h claimed try-failed +1h claimed try-failed +1h claimed try-failed +1h claimed try-failed +1h claimed try-failed +1h claimed try-failed +1h => ordering order
         esim      claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m claimed +1m => ordering order
         esim      claimed +24h => ordering give-up:internal
@@ -661,7 +666,7 @@ fn stories() {
         physical  claimed try-failed +24h unavailable claimed started => ending wait:60
         physical  claimed try-failed +24h unavailable claimed completed finished => done kept
         esim      claimed +24h claimed!held => ordering give-up:internal
-        # The time to settle, from the last change of an order.
+        # The time to settle an order, from its last change.
         esim      claimed ordered installed +7d => ordered give-up:unsettled
         esim      claimed ordered installed +7d unsettled => ending finish
         esim      claimed ordered installed +7d unsettled finished => error kept
@@ -673,14 +678,14 @@ fn stories() {
         physical  claimed ordered +7d unsettled finished => error kept
         esim      claimed ordered cancel claimed profile-settled asked +7d => ending give-up:unsettled
         esim      claimed ordered cancel +6d claimed profile-settled asked +7d unsettled finished => error kept
-        # What a peer wants to wait is waited.
+        # A peer can request a pause.
         physical  claimed ordered +5m claimed ask-failed => started wait:7200
         # The time to install.
         esim      claimed ordered +14d expired => ending cancel
         esim      claimed ordered +1209599s claimed asked => ordered wait:1
         esim      claimed ordered +14d claimed!held => ordered give-up:expired
         esim      claimed ordered +14d installed expired!never => ordered start
-        # What comes before the answer to the order is written.
+        # Facts that arrive before the response to the order is written.
         esim      claimed installed ordered => ordered start
         esim      claimed installed downloaded!known ordered installed!known => ordered start
         esim      claimed placed ordered => ordered wait:300
@@ -694,14 +699,14 @@ fn stories() {
         physical  claimed ended => ending finish
         esim      claimed ended => ending wait:60
         esim      claimed ended refused => ending cancel
-        # An event that overtakes the answer to the order is asked about at once.
+        # An event that arrives before the response to the order causes a poll at once.
         physical  claimed unclear ordered => started ask
         esim      claimed unclear ordered => ordered ask
         esim      claimed unclear unclear!known => ordering wait:60
-        # A number that moves early does not take the mail away.
+        # The mail stays available if the number moves early.
         esim      claimed ordered started resend => started wait:300
         esim      claimed ordered started installed resend!late => started ask
-        # An order that the network does not know any more: twice, a deadline apart.
+        # An order that the network does not know any more: reported twice, a deadline apart.
         physical  claimed ordered +5m claimed missing asked => started wait:600
         physical  claimed ordered +5m claimed missing asked +299s missing => started wait:301
         physical  claimed ordered +5m claimed missing asked +300s missing => ending finish
@@ -709,7 +714,7 @@ fn stories() {
         physical  claimed ordered missing started +299s missing => started wait:1
         esim      claimed ordered missing placed +299s missing => ordered wait:1
         physical  claimed ordered missing +300s missing finished => error kept
-        # What comes while somebody calls out is not slept over.
+        # A fact that arrives during a call is processed without a pause.
         esim      claimed ordered +5m claimed installed asked => ordered start
         esim      claimed ordered +5m claimed installed try-failed => ordered start
         esim      claimed ordered +5m claimed installed asked claimed try-failed => ordered wait:20
@@ -722,7 +727,7 @@ fn stories() {
         esim      claimed ordered +5m claimed ended => ending cancel
         esim      claimed ordered installed profile-failed!known => ordered start
         esim      claimed installed profile-failed!known ordered => ordered start
-        # Cancelling: while the network has surely not started.
+        # Cancellation: while the network has certainly not started.
         esim      cancel finished => error kept
         physical  cancel finished cancel!known => error kept
         physical  claimed cancel!late => ordering wait:60
@@ -731,14 +736,14 @@ fn stories() {
         esim      claimed ordered installed claimed try-failed cancel!late => ordered wait:10
         esim      claimed ordered completed cancel!late => ordered finish
         esim      claimed ordered expired!never +14d expired cancel!late => ending cancel
-        # Ending: both peers, in either order, tried until each is settled.
+        # Ending: both peers in either order, until each order is settled.
         esim      claimed ordered cancel claimed profile-settled => ending wait:60
         esim      claimed ordered cancel claimed profile-settled asked => ending wait:300
         esim      claimed ordered cancel claimed profile-settled asked ended => ending finish
         esim      claimed ordered cancel claimed ended profile-settled => ending finish
         esim      claimed ordered cancel claimed try-failed => ending wait:10
         esim      claimed ordered cancel claimed refused => ending cancel
-        # What was given up may still be carried out: the end waits for it.
+        # An abandoned call may still be carried out: the end waits for it.
         esim      claimed smdp-failed cancel claimed profile-settled!never asked => ending wait:300
         esim      claimed smdp-failed cancel +9m claimed asked => ending wait:60
         esim      claimed smdp-failed cancel +10m claimed asked => ending wait:300
@@ -759,16 +764,16 @@ fn stories() {
         esim      claimed cancel taken => ending cancel
         esim      claimed ordered cancel claimed on-phone on-phone!known ended => ending finish
         esim      claimed ordered cancel profile-settled ended finished => error kept
-        # Nothing but the end waits for it, and a question that was given up orders nothing.
+        # Only the end waits for an abandoned call, and an abandoned poll places no order.
         esim      claimed try-failed +10s claimed ordered +5m claimed asked => ordered wait:600
         esim      claimed ordered +5m claimed cut-off cancel claimed profile-settled ended => ending finish
-        # A network that ends the order by itself, and one that has the last word.
+        # The network ends the order on its own, or completes it after all.
         esim      claimed ordered ended ended!known => ending cancel
         physical  claimed ordered ended finished => error kept
         physical  claimed ordered ended completed ended!known finished => done kept
         esim      claimed ordered cancel completed finished cancel!late => done kept
         esim      claimed ordered cancel profile-settled ended completed finished => done kept
-        # The last word after the end: it is done, or disputed. An order that nobody knew is asked first.
+        # A completion after the end: the swap is done or disputed. The network is polled for an unknown order first.
         esim      claimed ordered cancel profile-settled ended finished completed => error finish
         esim      claimed ordered cancel profile-settled ended finished completed completed!known finished => done kept
         esim      claimed ordered cancel profile-settled ended finished completed disputed => error kept
@@ -780,7 +785,7 @@ fn stories() {
         physical  claimed rejected finished unclear +7d claimed ask-failed => error kept
         physical  claimed rejected finished unclear claimed completed asked finished => done kept
         physical  finished!never cancel finished completed!over => error kept
-        # An order that is written when the swap ends: settled again, whatever was settled before.
+        # An order that is written while the swap ends is settled again, whatever was settled before.
         esim      claimed cancel ordered => ending cancel
         esim      claimed cancel +11m claimed profile-settled ended ordered => ending cancel
         esim      claimed cancel +11m claimed profile-settled asked ordered => ending cancel
@@ -803,8 +808,8 @@ fn stories() {
 }
 
 #[test]
-fn what_becomes_of_the_new_sim() {
-    // Hours from the end; `-` never.
+fn the_new_sim_becomes_free_or_is_disabled() {
+    // In hours from the end; `-` means never.
     for (kind, story, expected) in [
         (SwapKind::Esim, "cancel finished", "0"),
         (SwapKind::Physical, "cancel finished", "0"),
@@ -849,11 +854,11 @@ fn what_becomes_of_the_new_sim() {
         assert_eq!(a.phase, Phase::Error, "{story}");
         let fate = a.fate_of_new_sim(&DEADLINES, at);
         let shown = Activation { codes_shown: true, ..a };
-        let kept = match fate {
+        let kept_fate = match fate {
             SimFate::FreeFrom(then) => SimFate::KeptFrom(then),
             disabled => disabled,
         };
-        assert_eq!(shown.fate_of_new_sim(&DEADLINES, at), kept, "{story}");
+        assert_eq!(shown.fate_of_new_sim(&DEADLINES, at), kept_fate, "{story}");
         let found = match fate {
             SimFate::Disabled => "-".to_owned(),
             SimFate::KeptFrom(_) => panic!("nobody has seen its codes"),
@@ -870,7 +875,7 @@ fn what_becomes_of_the_new_sim() {
 }
 
 #[test]
-fn what_waits_for_a_peer_for_over_an_hour_is_stuck() {
+fn a_swap_that_waits_for_a_peer_for_over_an_hour_is_stuck() {
     for (kind, story, stuck) in [
         (SwapKind::Esim, "+1h", false),
         (SwapKind::Esim, "+3601s", true),
@@ -894,7 +899,7 @@ fn what_waits_for_a_peer_for_over_an_hour_is_stuck() {
 }
 
 #[test]
-fn the_qr_code_goes_to_the_address_asked_else_to_the_contact_on_file() {
+fn the_qr_code_goes_to_the_requested_address_or_else_to_the_contact() {
     let contact = EmailAddress::parse("anna@example.com").unwrap();
     let other = EmailAddress::parse("anna@example.net").unwrap();
     for (kind, given, expected) in [
@@ -908,13 +913,13 @@ fn the_qr_code_goes_to_the_address_asked_else_to_the_contact_on_file() {
             email: given.cloned(),
             ..Requested::default()
         };
-        let a = accepted(&line, kind, requested);
+        let a = new_swap_of(&line, kind, requested);
         assert_eq!(a.mail_to(), expected, "{kind:?} {given:?}");
     }
 }
 
 #[test]
-fn what_the_network_may_have() {
+fn the_network_may_have_an_order_after_a_call_with_an_unknown_outcome() {
     for (kind, story, expected) in [
         (SwapKind::Esim, "claimed", false),
         (SwapKind::Esim, "claimed turned-away", false),
@@ -932,7 +937,7 @@ fn what_the_network_may_have() {
 }
 
 #[test]
-fn every_mail_of_a_swap_has_a_number() {
+fn the_mails_of_a_swap_are_counted() {
     for (kind, story, expected) in [
         (SwapKind::Esim, "claimed", 0),
         (SwapKind::Esim, "claimed ordered", 1),
@@ -944,7 +949,7 @@ fn every_mail_of_a_swap_has_a_number() {
 }
 
 #[test]
-fn the_network_is_noted_to_start_once() {
+fn the_start_of_the_network_is_in_the_timeline_once() {
     for (kind, story, expected) in [
         (SwapKind::Esim, "claimed ordered started missing started", 1),
         (SwapKind::Physical, "claimed ordered missing started", 0),
@@ -957,7 +962,7 @@ fn the_network_is_noted_to_start_once() {
 }
 
 #[test]
-fn tries_that_failed_alike_are_one_line() {
+fn attempts_that_failed_in_the_same_way_share_one_entry() {
     let (a, at) = play(
         SwapKind::Esim,
         "claimed try-failed +10s claimed smdp-failed +20s claimed try-failed +40s claimed cut-off +80s claimed +60s claimed",
@@ -982,7 +987,7 @@ fn tries_that_failed_alike_are_one_line() {
 }
 
 #[test]
-fn a_claim_is_renewed_by_its_holder_alone() {
+fn only_its_holder_renews_a_claim() {
     let (a, at) = play(SwapKind::Esim, "claimed");
     let held = a.claim.clone().unwrap();
     let claim = |token: &str, seconds| {
@@ -1006,26 +1011,26 @@ fn a_claim_is_renewed_by_its_holder_alone() {
 }
 
 #[test]
-fn clocks_may_differ_by_an_hour_in_whole_seconds() {
+fn clocks_may_differ_by_an_hour() {
     let (a, at) = play(SwapKind::Esim, "claimed");
     for (back, expected) in [(3_600_500, None), (3_600_501, Some("earlier"))] {
-        let dated = asked_at() - SignedDuration::from_millis(back);
+        let dated = requested_at() - SignedDuration::from_millis(back);
         let found = apply(&a, &Fact::Installed { dated }, &DEADLINES, at);
-        assert_eq!(found.err().map(refusal), expected, "{dated}");
+        assert_eq!(found.err().map(rejection_name), expected, "{dated}");
     }
 }
 
 #[test]
-fn the_new_sim_took_the_number_when_the_network_says_so_if_that_can_be() {
+fn the_activation_has_the_networks_date_if_it_is_plausible() {
     let (a, at) = play(SwapKind::Physical, "claimed ordered +1h");
     for (since, expected) in [
-        (asked_at(), asked_at()),
+        (requested_at(), requested_at()),
         (at, at),
         (at - SignedDuration::from_secs(5), at - SignedDuration::from_secs(5)),
-        (asked_at() - SignedDuration::from_secs(1), at),
+        (requested_at() - SignedDuration::from_secs(1), at),
         (at + SignedDuration::from_secs(1), at),
     ] {
-        let order_number = number();
+        let order_number = order_number();
         let fact = Fact::NetworkCompleted { since, order_number };
         let found = apply(&a, &fact, &DEADLINES, at).unwrap();
         assert_eq!(found.activated_at, Some(expected), "{since}");
@@ -1033,12 +1038,12 @@ fn the_new_sim_took_the_number_when_the_network_says_so_if_that_can_be() {
 }
 
 #[test]
-fn a_wrong_code_is_written_once_and_never_crowds_out_the_end() {
+fn a_wrong_code_is_written_once_and_the_end_is_never_dropped() {
     let (mut a, at) = play(SwapKind::Esim, "claimed ordered");
     let wrong = |dated| Fact::WrongCode { dated };
     let repeated = at + SignedDuration::from_micros(123_456);
     a = apply(&a, &wrong(repeated), &DEADLINES, at).unwrap();
-    // The table keeps milliseconds.
+    // The table stores milliseconds.
     a.timeline.last_mut().unwrap().at = Timestamp::from_millisecond(repeated.as_millisecond()).unwrap();
     assert_eq!(
         apply(&a, &wrong(repeated), &DEADLINES, at),
@@ -1048,7 +1053,7 @@ fn a_wrong_code_is_written_once_and_never_crowds_out_the_end() {
         let dated = at + SignedDuration::from_secs(second);
         match apply(&a, &wrong(dated), &DEADLINES, at) {
             Ok(next) => a = next,
-            Err(refused) => assert_eq!((refused, a.timeline.len()), (Rejected::AlreadyApplied, TIMELINE_CAP)),
+            Err(rejected) => assert_eq!((rejected, a.timeline.len()), (Rejected::AlreadyApplied, TIMELINE_CAP)),
         }
     }
     for name in ["missing", "cancel", "profile-settled", "ended", "finished"] {
@@ -1062,7 +1067,7 @@ fn a_wrong_code_is_written_once_and_never_crowds_out_the_end() {
 }
 
 #[test]
-fn the_outside_sees_four_statuses() {
+fn callers_see_four_statuses() {
     for (kind, story, expected) in [
         (SwapKind::Esim, "", "INIT"),
         (SwapKind::Esim, "claimed", "INIT"),
@@ -1078,59 +1083,7 @@ fn the_outside_sees_four_statuses() {
     }
 }
 
-#[test]
-fn stored_names_are_read_again() {
-    for phase in Phase::ALL {
-        assert_eq!(phase.as_str().parse(), Ok(phase));
-    }
-    for failure in FailureCode::ALL {
-        assert_eq!(failure.code().parse(), Ok(failure));
-        assert!(failure.message().ends_with('.'));
-    }
-    for order in ProfileOrder::ALL {
-        assert_eq!(order.as_str().parse(), Ok(order));
-    }
-    for text in ["none", "placed", "started", "settled", "completed"] {
-        assert_eq!(text.parse::<NetworkOrder>().unwrap().as_str(), text);
-    }
-    for text in ["released", "downloaded", "installed"] {
-        assert_eq!(text.parse::<ProfileState>().unwrap().as_str(), text);
-    }
-    for (text, status) in [
-        ("INIT", Status::Init),
-        ("busy", Status::Busy),
-        ("Done", Status::Done),
-        ("error", Status::Error),
-    ] {
-        assert_eq!(text.parse(), Ok(status));
-    }
-    assert!("".parse::<Status>().is_err());
-}
-
-#[test]
-fn an_id_sorts_by_its_time_and_takes_eighty_random_bits() {
-    let early = ActivationId::from_random(asked_at(), u128::MAX);
-    let late = ActivationId::from_random(asked_at() + SignedDuration::from_millis(1), 0);
-    assert!(early.as_str() < late.as_str());
-    assert_eq!(late.to_string(), late.as_str());
-    assert_ne!(
-        late,
-        ActivationId::from_random(asked_at() + SignedDuration::from_millis(1), 1)
-    );
-    for (text, fits) in [
-        (late.as_str(), true),
-        ("a_B-1", true),
-        ("", false),
-        ("a b", false),
-        ("é", false),
-    ] {
-        assert_eq!(ActivationId::parse(text).is_ok(), fits, "{text:?}");
-    }
-    assert!(ActivationId::parse(&"a".repeat(64)).is_ok());
-    assert!(ActivationId::parse(&"a".repeat(65)).is_err());
-}
-
-/// How far a phase may move in one fact.
+/// Whether one fact may change the phase in this way.
 fn may_follow(from: Phase, to: Phase) -> bool {
     from == to
         || match from {
@@ -1144,10 +1097,10 @@ fn may_follow(from: Phase, to: Phase) -> bool {
         }
 }
 
-/// What `ask-failed` wants to be waited.
-const SLEEPS_AT_MOST: SignedDuration = SignedDuration::from_hours(2);
+/// The pause that `ask-failed` requests.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(2);
 
-/// Any facts in any order, each a while after the one before.
+/// Any facts in any order, each with the seconds since the one before.
 fn history() -> impl Strategy<Value = (SwapKind, Vec<(&'static str, i64)>)> {
     let kind = prop_oneof![Just(SwapKind::Esim), Just(SwapKind::Physical)];
     let pause = prop::sample::select(vec![0, 0, 0, 1, 10, 60, 300, 3600, 86_400, 1_209_600]);
@@ -1155,9 +1108,9 @@ fn history() -> impl Strategy<Value = (SwapKind, Vec<(&'static str, i64)>)> {
     (kind, prop::collection::vec(named, 0..40))
 }
 
-/// Lets it all happen; what is refused changes nothing.
-fn live((kind, facts): &(SwapKind, Vec<(&'static str, i64)>)) -> (Activation, Timestamp) {
-    let (mut a, mut at) = (asked(*kind), asked_at());
+/// Applies all facts of a history. Rejected facts change nothing.
+fn apply_history((kind, facts): &(SwapKind, Vec<(&'static str, i64)>)) -> (Activation, Timestamp) {
+    let (mut a, mut at) = (new_swap(*kind), requested_at());
     for (name, seconds) in facts {
         at += SignedDuration::from_secs(*seconds);
         if let Ok(after) = apply(&a, &fact(name, at), &DEADLINES, at) {
@@ -1167,14 +1120,14 @@ fn live((kind, facts): &(SwapKind, Vec<(&'static str, i64)>)) -> (Activation, Ti
     (a, at)
 }
 
-/// What goes wrong with one call out.
+/// What goes wrong with one call to a peer.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
-    /// Who calls falls over.
+    /// The caller crashes.
     Crash,
-    /// No answer.
+    /// There is no response.
     Silence,
-    /// The answer decides nothing.
+    /// The response decides nothing.
     Nothing,
 }
 
@@ -1183,10 +1136,10 @@ fn faults(at_most: usize) -> impl Strategy<Value = Vec<Fault>> {
     prop::collection::vec(fault, 0..at_most)
 }
 
-/// Does what `next` says, with peers that answer once the faults are used up, until nothing is next. `customer` installs
-/// the profile; `network` completes whatever it has started.
+/// Takes the steps of `next` until none is left. The peers respond once the faults are used up. With `customer`, the
+/// profile is installed. The network completes the orders that it has started with `network`, and fails them without.
 fn run(mut a: Activation, mut at: Timestamp, mut faults: Vec<Fault>, customer: bool, network: bool) -> Activation {
-    // Two weeks of asking once an hour are 700 steps.
+    // Two weeks of one poll an hour have about 700 steps.
     for _ in 0..1_000 {
         let due = next(&a, &DEADLINES, at);
         let facts: &[&str] = match due {
@@ -1194,8 +1147,8 @@ fn run(mut a: Activation, mut at: Timestamp, mut faults: Vec<Fault>, customer: b
             Step::WaitUntil(until) => {
                 let long = !a.phase.is_open() && !a.is_contradicted();
                 assert!(
-                    until > at && (long || until <= at + SLEEPS_AT_MOST),
-                    "sleeps too long: {a:?}"
+                    until > at && (long || until <= at + LONGEST_PAUSE),
+                    "the pause is too long: {a:?}"
                 );
                 at = until;
                 continue;
@@ -1207,7 +1160,7 @@ fn run(mut a: Activation, mut at: Timestamp, mut faults: Vec<Fault>, customer: b
             Step::Finish => &["finished"],
             Step::Erase => &["erased"],
             Step::Anonymise => &["anonymised"],
-            Step::Order | Step::Start | Step::Ask | Step::Cancel => {
+            Step::Order | Step::Start | Step::Poll | Step::Cancel => {
                 a = apply(&a, &fact("claimed", at), &DEADLINES, at).unwrap();
                 at += SignedDuration::from_millis(200);
                 match (due, faults.pop()) {
@@ -1216,9 +1169,9 @@ fn run(mut a: Activation, mut at: Timestamp, mut faults: Vec<Fault>, customer: b
                     (_, Some(Fault::Nothing)) => &["asked"],
                     (Step::Order, None) => &["ordered"],
                     (Step::Start, None) => &["started"],
-                    (Step::Ask, None) if a.phase == Phase::Started && network => &["completed"],
-                    (Step::Ask, None) if a.phase == Phase::Started => &["ended"],
-                    (Step::Ask, None) if customer => &["asked", "installed"],
+                    (Step::Poll, None) if a.phase == Phase::Started && network => &["completed"],
+                    (Step::Poll, None) if a.phase == Phase::Started => &["ended"],
+                    (Step::Poll, None) if customer => &["asked", "installed"],
                     (Step::Cancel, None) if a.network_order == NetworkOrder::Started && network => {
                         &["profile-settled", "completed", "asked"]
                     }
@@ -1234,32 +1187,32 @@ fn run(mut a: Activation, mut at: Timestamp, mut faults: Vec<Fault>, customer: b
                 Err(Rejected::NotPossible) if *name == "profile-settled" => {
                     assert!(a.kind == SwapKind::Physical || a.profile_doubt > Some(at))
                 }
-                Err(refused) => panic!("{name}: {refused}: {a:?}"),
+                Err(rejected) => panic!("{name}: {rejected}: {a:?}"),
             }
         }
     }
-    panic!("never ends: {a:?}")
+    panic!("the swap never ends: {a:?}")
 }
 
 proptest! {
     #[test]
-    fn whatever_happens((kind, facts) in history()) {
-        let (mut a, mut at) = (asked(kind), asked_at());
+    fn invariants_hold_for_any_facts((kind, facts) in history()) {
+        let (mut a, mut at) = (new_swap(kind), requested_at());
         for (name, seconds) in facts {
             at += SignedDuration::from_secs(seconds);
             let fact = fact(name, at);
             let Ok(b) = apply(&a, &fact, &DEADLINES, at) else { continue };
             let contradicted = a.phase == Phase::Error && (name == "completed" || name == "unclear" || a.is_contradicted());
             let erased = name == "erased" || name == "anonymised";
-            prop_assert!(a.phase.is_open() || contradicted || erased, "an ended swap changes by the network's word alone");
+            prop_assert!(a.phase.is_open() || contradicted || erased, "only a report of the network changes an ended swap");
             prop_assert!(may_follow(a.phase, b.phase), "{:?} to {:?}", a.phase, b.phase);
             prop_assert_eq!(b.version, a.version + 1);
             let unseen = erased || name == "postponed";
             prop_assert_eq!(b.modified_at, if unseen { a.modified_at } else { at });
             prop_assert_eq!(b.due_at.is_some(), !b.is_anonymous());
             prop_assert_eq!(b.ended_at.is_some(), !b.phase.is_open());
-            let lines = |swap: &Activation| swap.timeline.iter().map(|line| line.what.clone()).collect::<Vec<_>>();
-            prop_assert!(b.is_anonymous() || lines(&b).starts_with(&lines(&a)));
+            let entries = |swap: &Activation| swap.timeline.iter().map(|entry| entry.what.clone()).collect::<Vec<_>>();
+            prop_assert!(b.is_anonymous() || entries(&b).starts_with(&entries(&a)));
             prop_assert!(b.timeline.len() <= TIMELINE_CAP + 5);
             match b.phase {
                 Phase::Done => prop_assert!(b.network_order == NetworkOrder::Completed && b.activated_at.is_some() && b.failure.is_none()),
@@ -1269,7 +1222,7 @@ proptest! {
             }
             if b.phase.is_open() {
                 match next(&b, &DEADLINES, at) {
-                    Step::WaitUntil(until) => prop_assert!(until > at && until <= at + SLEEPS_AT_MOST),
+                    Step::WaitUntil(until) => prop_assert!(until > at && until <= at + LONGEST_PAUSE),
                     step => prop_assert_ne!(step, Step::Rest),
                 }
             } else if !b.is_contradicted() {
@@ -1277,9 +1230,9 @@ proptest! {
                 prop_assert_eq!(kept, !b.is_anonymous());
                 prop_assert_eq!((&b.claim, b.wake_at), (&None, None));
             }
-            if FACTS[OF_PEERS].contains(&name) {
+            if FACTS[PEER_FACTS].contains(&name) {
                 for again in [at, at + SignedDuration::from_secs(1)] {
-                    prop_assert!(apply(&b, &fact, &DEADLINES, again).is_err(), "{} told twice", name);
+                    prop_assert!(apply(&b, &fact, &DEADLINES, again).is_err(), "{} reported twice", name);
                 }
             }
             a = b;
@@ -1288,27 +1241,14 @@ proptest! {
 
     #[test]
     fn every_swap_ends_once_faults_stop(history in history(), faults in faults(12), customer: bool, network: bool) {
-        let (a, at) = live(&history);
+        let (a, at) = apply_history(&history);
         let ended = run(a, at, faults, customer, network);
         prop_assert!(!ended.phase.is_open() && ended.is_anonymous());
     }
 
     #[test]
-    fn faults_that_stop_in_time_cost_nobody_the_swap(history in history(), faults in faults(16)) {
-        let ended = run(asked(history.0), asked_at(), faults, true, true);
+    fn every_swap_is_done_if_faults_stop_in_time(history in history(), faults in faults(16)) {
+        let ended = run(new_swap(history.0), requested_at(), faults, true, true);
         prop_assert_eq!(ended.phase, Phase::Done);
     }
-}
-
-#[test]
-fn a_start_call_is_stored_by_its_name() {
-    for (call, name) in [
-        (StartCall::None, "none"),
-        (StartCall::Claimed, "claimed"),
-        (StartCall::Doubtful, "doubtful"),
-    ] {
-        assert_eq!(call.as_str(), name);
-        assert_eq!(name.parse(), Ok(call));
-    }
-    assert!("started".parse::<StartCall>().is_err());
 }

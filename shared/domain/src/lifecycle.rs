@@ -1,0 +1,956 @@
+//! The lifecycle of a swap: `apply` adds a fact to the record, `next` says which step is due. Reading, writing and the
+//! calls to the peers are not here.
+
+use std::cmp::max;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::timeline::count_or_add;
+use crate::{
+    Activation, Claim, FailedCall, FailureCode, NetworkOrder, Peer, Phase, ProfileOrder, ProfileState, SmDpAddress,
+    StartCall, SwapBlocker, SwapKind, TIMELINE_CAP, TimelineEntry,
+};
+
+/// Maximum difference between the SM-DP+'s clock and ours.
+const MAX_CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_hours(1);
+
+/// The time limits of the lifecycle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deadlines {
+    /// How long a claim lasts.
+    pub lease: SignedDuration,
+    /// Pause before the first retry of a call that failed. It doubles with each retry, up to `ask_at_most`.
+    pub retry_after: SignedDuration,
+    /// Pause before the first poll of a peer that has not reported. It doubles with each poll, up to `ask_at_most`.
+    pub ask_after: SignedDuration,
+    /// The longest pause between two retries or polls.
+    pub ask_at_most: SignedDuration,
+    /// How long we try to place the orders, from the request.
+    pub order_within: SignedDuration,
+    /// How long the customer has to install an eSIM, from the request.
+    pub install_within: SignedDuration,
+    /// How long a peer has to settle an order, from the last change of that order.
+    pub settle_within: SignedDuration,
+    /// How long an abandoned call may still be carried out.
+    pub call_rest: SignedDuration,
+    /// How long an eSIM cools down after a swap that failed.
+    pub rest: SignedDuration,
+    /// How long the confirmation code and the matching id are stored after the end.
+    pub code_kept: SignedDuration,
+    /// How long e-mail addresses, the phone number and the names of callers are stored after the end.
+    pub records_kept: SignedDuration,
+}
+
+impl Deadlines {
+    /// `first`, doubled `times` times, but at most `ask_at_most`.
+    fn backoff(&self, first: SignedDuration, times: u32) -> SignedDuration {
+        let doubled = first.checked_mul(1 << times.min(20)).unwrap_or(self.ask_at_most);
+        doubled.min(self.ask_at_most)
+    }
+}
+
+/// Something that happened to a swap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// An invocation claimed the swap, or its holder renewed the claim.
+    Claimed(Claim),
+    /// Both orders are placed. For a physical swap: the network's order is placed and started.
+    Ordered {
+        /// The network's id of its order.
+        order_number: String,
+        /// The server from which phones download the profile.
+        smdp: Option<SmDpAddress>,
+    },
+    /// The network has an order of a swap in phase `Ending`. The order has to be cancelled.
+    OrderFound {
+        /// The network's id of the order.
+        order_number: String,
+    },
+    /// Ordering or starting failed and is retried later. `None` means a fault on our side before any call.
+    TryFailed(Option<FailedCall>),
+    /// The calls took too long and were abandoned. Each may have been carried out, or may still be.
+    Interrupted,
+    /// A peer's response ends the swap.
+    Refused {
+        /// The reason for the end.
+        failure: FailureCode,
+        /// The call.
+        call: FailedCall,
+    },
+    /// The ICCID belongs to somebody else at the SM-DP+. The swap ends, and there is nothing to cancel at the SM-DP+.
+    ProfileTaken,
+    /// The time limit of the phase has passed.
+    GivenUp(FailureCode),
+    /// A caller requested the cancellation.
+    CancelWanted {
+        /// The caller, as a text for the timeline.
+        by: String,
+    },
+    /// The line was locked, blocked or set to porting.
+    LineBlocked(SwapBlocker),
+    /// A caller requested another mail with the QR code.
+    ResendWanted {
+        /// The caller, as a text for the timeline.
+        by: String,
+    },
+    /// A phone downloaded the profile.
+    Downloaded {
+        /// The SM-DP+'s date.
+        dated: Timestamp,
+    },
+    /// A phone installed the profile.
+    Installed {
+        /// The SM-DP+'s date.
+        dated: Timestamp,
+    },
+    /// The SM-DP+ or the phone reported that the profile cannot be installed.
+    ProfileFailed {
+        /// The SM-DP+'s date.
+        dated: Timestamp,
+    },
+    /// A customer entered a wrong confirmation code.
+    WrongCode {
+        /// The SM-DP+'s date.
+        dated: Timestamp,
+    },
+    /// The network has accepted the order and holds it.
+    NetworkPlaced,
+    /// The network carries out the order.
+    NetworkStarted,
+    /// The number is on the new SIM.
+    NetworkCompleted {
+        /// The network's date.
+        since: Timestamp,
+        /// The network's id of its order.
+        order_number: String,
+    },
+    /// The network has ended the order, and the number stayed where it was.
+    NetworkEnded(FailureCode),
+    /// No call or event has shown an order of this swap at the network.
+    NetworkUnseen,
+    /// A report of the network decides nothing. The network is to be polled at once.
+    NetworkUnclear {
+        /// The order that the report names, which is not known to be ours; empty if it names none.
+        order_number: String,
+    },
+    /// The network does not know the order by the id that the network itself assigned, or, while there is no such id,
+    /// lists no order of this swap.
+    NetworkMissing,
+    /// The peers were polled. Everything new has been applied before this fact. The list has the calls that failed.
+    Polled(Vec<FailedCall>),
+    /// The SM-DP+ accepted the cancellation, or never had the order.
+    ProfileSettled {
+        /// Whether the SM-DP+ rejected the cancellation because the profile is on a phone.
+        on_phone: bool,
+    },
+    /// The sweeper read the swap before a step was due.
+    Postponed,
+    /// The end is written: line, SIMs and swap in one transaction.
+    Finished,
+    /// The network completed the order after the end of the swap, and this cannot be written: the new SIM or the line
+    /// belongs to another swap or line.
+    Disputed,
+    /// The secrets of the swap are erased.
+    Erased,
+    /// The personal data of the swap are erased.
+    Anonymised,
+}
+
+/// Why a fact changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// This fact or a later one has already been applied.
+    #[error("already known")]
+    AlreadyApplied,
+    /// The swap has ended.
+    #[error("the swap has ended")]
+    Ended,
+    /// The fact is dated before the order of this swap: it belongs to an earlier order of the same profile.
+    #[error("dated before this swap")]
+    StaleCallback,
+    /// Another invocation holds the claim, or no call is due.
+    #[error("claimed by another")]
+    ClaimedByOther,
+    /// The network has started, or may have started, or the swap already ends for another reason.
+    #[error("too late")]
+    TooLate,
+    /// The fact cannot happen in this phase or to this kind of swap.
+    #[error("not possible in this phase")]
+    NotPossible,
+}
+
+/// The step that is due for a swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Claim the swap and place the orders.
+    Order,
+    /// Claim the swap and let the network start.
+    Start,
+    /// Claim the swap and poll the network for the state of its order.
+    Poll,
+    /// Claim the swap and cancel or settle the orders at both peers.
+    Cancel,
+    /// Write that the time limit has passed.
+    GiveUp(FailureCode),
+    /// Write the end.
+    Finish,
+    /// Erase the secrets, and write that they are erased.
+    Erase,
+    /// Erase the personal data and the secrets.
+    Anonymise,
+    /// Nothing before this time: there is a claim, a pause after a failed attempt, or a phone or a peer has to act.
+    WaitUntil(Timestamp),
+    /// Nothing, ever.
+    Rest,
+}
+
+impl Step {
+    /// Whether the step calls a peer, which needs a claim.
+    pub fn calls_out(self) -> bool {
+        matches!(self, Self::Order | Self::Start | Self::Poll | Self::Cancel)
+    }
+}
+
+/// What happens to the new SIM of a swap that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SimFate {
+    /// It becomes free, and can be used from this time on.
+    FreeFrom(Timestamp),
+    /// It becomes free from this time on, but is kept for its line.
+    KeptFrom(Timestamp),
+    /// It is never used again: a phone has the profile or may have it, or its state is unknown.
+    Disabled,
+}
+
+/// Applies a fact to a swap. The result has the next version.
+///
+/// # Errors
+/// When the fact changes nothing; the swap stays as it is.
+pub fn apply(
+    activation: &Activation,
+    fact: &Fact,
+    deadlines: &Deadlines,
+    at: Timestamp,
+) -> Result<Activation, Rejected> {
+    let mut a = activation.clone();
+    if !a.phase.is_open() {
+        return apply_after_end(a, fact, deadlines, at);
+    }
+    match fact {
+        Fact::Claimed(claim) => {
+            if let Some(held) = a.claim.as_mut().filter(|held| held.token == claim.token) {
+                if claim.until <= held.until {
+                    return Err(Rejected::AlreadyApplied);
+                }
+                // Its calls are still in progress. Nothing that callers see has changed.
+                held.until = claim.until;
+                a.schedule_sweep(deadlines, at);
+                a.version += 1;
+                return Ok(a);
+            }
+            // The loser of a race must not make the calls of a step that is done.
+            if !next(&a, deadlines, at).calls_out() {
+                return Err(Rejected::ClaimedByOther);
+            }
+            if a.phase == Phase::Accepted {
+                a.enter(Phase::Ordering);
+                a.ordering_since = Some(at);
+                a.note(at, "ordering");
+            }
+            let starts = next(&a, deadlines, at) == Step::Start;
+            if let Some(expired) = a.claim.take() {
+                a.note_interruption(expired.until, deadlines);
+            }
+            if starts && a.start == StartCall::None {
+                a.start = StartCall::Claimed;
+            }
+            a.claim = Some(claim.clone());
+            a.wake_at = None;
+        }
+        Fact::Ordered { order_number, smdp } => {
+            match a.phase {
+                Phase::Ordering | Phase::Ending => {}
+                Phase::Accepted => return Err(Rejected::NotPossible),
+                _ => return Err(Rejected::AlreadyApplied),
+            }
+            // An event may arrive before the response to the order. Then the network is polled at once.
+            let event_arrived = a.wake_at.is_some();
+            a.claim = None;
+            a.heard_number = None;
+            a.missing_since = None;
+            a.order_number.get_or_insert_with(|| order_number.clone());
+            if a.kind == SwapKind::Esim {
+                a.profile_order = ProfileOrder::Placed;
+                a.profile = max(a.profile, Some(ProfileState::Released));
+                a.smdp = smdp.clone();
+            }
+            let reached = match a.kind {
+                SwapKind::Esim => NetworkOrder::Placed,
+                SwapKind::Physical => NetworkOrder::Started,
+            };
+            // An order that is placed after the cancellation that settled it has to be settled again.
+            a.network_order = match a.network_order {
+                NetworkOrder::Settled => reached,
+                known => max(known, reached),
+            };
+            if a.phase == Phase::Ending {
+                a.wake_at = Some(at);
+                a.note(at, format!("ordered as {order_number}, to be cancelled"));
+            } else {
+                a.note(at, format!("ordered as {order_number}"));
+                a.mails = u32::from(a.kind == SwapKind::Esim);
+                a.enter(if a.network_order >= NetworkOrder::Started {
+                    Phase::Started
+                } else {
+                    Phase::Ordered
+                });
+                // If the profile is installed already, the network can start at once.
+                if event_arrived {
+                    a.wake_at = Some(at);
+                } else if a.phase == Phase::Started || a.profile != Some(ProfileState::Installed) {
+                    a.back_off(deadlines.ask_after, deadlines, at);
+                }
+            }
+        }
+        Fact::OrderFound { order_number } => {
+            if a.phase != Phase::Ending || a.order_number.is_some() {
+                return Err(Rejected::AlreadyApplied);
+            }
+            a.order_number = Some(order_number.clone());
+            a.network_order = max(a.network_order, NetworkOrder::Placed);
+            a.heard_number = None;
+            a.wake_at = Some(at);
+            a.note(at, format!("ordered as {order_number}, to be cancelled"));
+        }
+        // An earlier fact has released the claim and scheduled the next step.
+        Fact::TryFailed(_) | Fact::Interrupted | Fact::Polled(_) if a.claim.is_none() => {
+            return Err(Rejected::AlreadyApplied);
+        }
+        Fact::TryFailed(failed) => {
+            match failed.as_ref().filter(|failed| failed.doubtful) {
+                Some(failed) if a.may_be_placing_orders() => a.expect_late_order(Some(failed.peer), at, deadlines),
+                Some(_) => a.start.mark_doubtful(),
+                None if a.start == StartCall::Claimed => a.start = StartCall::None,
+                None => {}
+            }
+            a.back_off_after(failed.as_slice(), deadlines.retry_after, deadlines, at);
+        }
+        Fact::Interrupted => {
+            a.note_interruption(at, deadlines);
+            a.back_off(deadlines.retry_after, deadlines, at);
+        }
+        Fact::GivenUp(failure) => {
+            if next(&a, deadlines, at) != Step::GiveUp(*failure) {
+                return Err(Rejected::NotPossible);
+            }
+            if let Some(expired) = a.claim.take() {
+                a.note_interruption(expired.until, deadlines);
+            }
+            a.begin_ending(*failure, at);
+        }
+        Fact::Refused { failure, call } => {
+            a.note_or_count(at, call.describe());
+            // The network rejected the order, and no earlier call can still place one.
+            if *failure == FailureCode::NetworkRejected && !a.may_be_ordered() {
+                a.network_order = NetworkOrder::Settled;
+            }
+            a.claim = None;
+            if a.phase == Phase::Ending {
+                a.wake_at = Some(at);
+            } else {
+                a.begin_ending(*failure, at);
+            }
+        }
+        Fact::ProfileTaken => {
+            if a.kind == SwapKind::Physical || a.profile_order != ProfileOrder::None {
+                return Err(Rejected::NotPossible);
+            }
+            a.profile_order = ProfileOrder::Taken;
+            a.claim = None;
+            a.note(at, "smdp: the ICCID is taken");
+            if a.phase == Phase::Ending {
+                a.wake_at = Some(at);
+            } else {
+                a.begin_ending(FailureCode::ProfileRefused, at);
+            }
+        }
+        Fact::CancelWanted { by } => {
+            if a.phase == Phase::Ending && a.failure == Some(FailureCode::Cancelled) {
+                return Err(Rejected::AlreadyApplied);
+            }
+            if !a.can_be_stopped() {
+                return Err(Rejected::TooLate);
+            }
+            a.note(at, format!("{by} cancels"));
+            a.begin_ending(FailureCode::Cancelled, at);
+        }
+        Fact::LineBlocked(blocker) => {
+            if a.phase == Phase::Ending {
+                return Err(Rejected::AlreadyApplied);
+            }
+            if !a.can_be_stopped() {
+                return Err(Rejected::TooLate);
+            }
+            a.note(at, blocker.as_str());
+            a.begin_ending(FailureCode::Stopped, at);
+        }
+        Fact::ResendWanted { by } => {
+            if a.kind == SwapKind::Physical || a.phase < Phase::Ordered {
+                return Err(Rejected::NotPossible);
+            }
+            if a.phase == Phase::Ending || a.profile == Some(ProfileState::Installed) {
+                return Err(Rejected::TooLate);
+            }
+            a.mails += 1;
+            a.note(at, format!("{by} asks for another mail"));
+        }
+        Fact::Downloaded { dated } => {
+            check_date(&a, *dated)?;
+            advance_profile(&mut a, ProfileState::Downloaded)?;
+            a.note(at, "smdp: downloaded");
+        }
+        Fact::Installed { dated } => {
+            check_date(&a, *dated)?;
+            advance_profile(&mut a, ProfileState::Installed)?;
+            if matches!(a.phase, Phase::Ordered | Phase::Started) {
+                a.tries = 0;
+                a.wake_at = Some(at);
+            }
+            a.note(at, "smdp: installed");
+        }
+        Fact::ProfileFailed { dated } => {
+            check_date(&a, *dated)?;
+            match a.phase {
+                Phase::Ordering | Phase::Ordered if a.profile != Some(ProfileState::Installed) => {
+                    a.note(at, "smdp: profile failed");
+                    a.begin_ending(FailureCode::ProfileFailed, at);
+                }
+                _ => return Err(Rejected::AlreadyApplied),
+            }
+        }
+        Fact::WrongCode { dated } => {
+            check_date(&a, *dated)?;
+            let what = "smdp: wrong confirmation code";
+            // The timeline is stored in milliseconds; the date may be more precise.
+            let known = a
+                .timeline
+                .iter()
+                .any(|line| line.what == what && line.at.as_millisecond() == dated.as_millisecond());
+            if known || a.timeline.len() >= TIMELINE_CAP {
+                return Err(Rejected::AlreadyApplied);
+            }
+            a.note(*dated, what);
+        }
+        Fact::NetworkPlaced => {
+            check_may_be_ordered(&a)?;
+            if a.network_order >= NetworkOrder::Placed && a.missing_since.is_none() {
+                return Err(Rejected::AlreadyApplied);
+            }
+            a.missing_since = None;
+            a.network_order = max(a.network_order, NetworkOrder::Placed);
+        }
+        Fact::NetworkStarted => {
+            check_may_be_ordered(&a)?;
+            if a.network_order >= NetworkOrder::Started && a.missing_since.is_none() {
+                return Err(Rejected::AlreadyApplied);
+            }
+            a.missing_since = None;
+            if a.network_order < NetworkOrder::Started {
+                a.network_order = NetworkOrder::Started;
+                a.note(at, "network: started");
+            }
+            if a.phase == Phase::Ordered {
+                a.claim = None;
+                a.enter(Phase::Started);
+                a.back_off(deadlines.ask_after, deadlines, at);
+            }
+        }
+        Fact::NetworkCompleted { since, order_number } => {
+            check_may_be_ordered(&a)?;
+            if a.network_order == NetworkOrder::Completed {
+                return Err(Rejected::AlreadyApplied);
+            }
+            a.complete(*since, order_number, at);
+        }
+        Fact::NetworkEnded(failure) => {
+            check_may_be_ordered(&a)?;
+            if a.network_order >= NetworkOrder::Settled {
+                return Err(Rejected::AlreadyApplied);
+            }
+            a.network_order = NetworkOrder::Settled;
+            // A call that arrives late finds this order and places no other.
+            a.network_doubt = None;
+            a.note(at, format!("network: {}", failure.as_str()));
+            match a.phase {
+                Phase::Ending => a.wake_at = Some(at),
+                // The holder of the claim may still be calling the SM-DP+: the cancellation waits for it.
+                Phase::Ordering => a.begin_ending(*failure, at),
+                _ => {
+                    a.claim = None;
+                    a.begin_ending(*failure, at);
+                }
+            }
+        }
+        Fact::NetworkUnseen => {
+            if a.phase != Phase::Ending || a.network_order != NetworkOrder::None {
+                return Err(Rejected::NotPossible);
+            }
+            a.network_order = NetworkOrder::Settled;
+            // The network has not confirmed that it has no order.
+            a.expect_late_order(Some(Peer::Network), at, deadlines);
+            a.note(at, "network: no order");
+            a.wake_at = Some(at);
+        }
+        Fact::NetworkUnclear { order_number } => {
+            check_may_be_ordered(&a)?;
+            let is_new =
+                a.order_number.is_none() && !order_number.is_empty() && a.heard_number.as_ref() != Some(order_number);
+            let due = a.wake_at.map_or(a.claim.is_none(), |wake_at| wake_at <= at);
+            if due && !is_new {
+                return Err(Rejected::AlreadyApplied);
+            }
+            if is_new {
+                a.heard_number = Some(order_number.clone());
+            }
+            a.wake_at = Some(at);
+        }
+        Fact::NetworkMissing => {
+            if a.ordering_since.is_none() || a.network_order >= NetworkOrder::Settled {
+                return Err(Rejected::NotPossible);
+            }
+            let since = *a.missing_since.get_or_insert(at);
+            a.note_or_count(at, "network: does not know the order".to_owned());
+            if a.order_number.is_some() && at >= since + deadlines.ask_after {
+                let gone = Fact::NetworkEnded(FailureCode::NetworkFailed);
+                a = apply(&a, &gone, deadlines, at)?;
+                // The network has not confirmed that the order ended.
+                a.expect_late_order(Some(Peer::Network), at, deadlines);
+                return Ok(a);
+            }
+        }
+        Fact::Polled(failed) => {
+            a.start.mark_doubtful();
+            a.back_off_after(failed, deadlines.ask_after, deadlines, at);
+            // A cancellation is final only when no abandoned call can order any more.
+            let late_orders = [a.profile_doubt, a.network_doubt];
+            let late_orders = late_orders.into_iter().flatten().filter(|until| *until > at);
+            if a.phase == Phase::Ending && failed.is_empty() {
+                a.wake_at = late_orders.chain(a.wake_at).min();
+            }
+        }
+        Fact::ProfileSettled { on_phone } => {
+            if a.phase != Phase::Ending || a.kind != SwapKind::Esim {
+                return Err(Rejected::NotPossible);
+            }
+            if a.profile_order == ProfileOrder::Settled {
+                return Err(Rejected::AlreadyApplied);
+            }
+            // After a cancellation, a call that arrives late may still order the profile again.
+            if !on_phone && a.profile_doubt.is_some_and(|until| at < until) {
+                return Err(Rejected::NotPossible);
+            }
+            a.profile_order = ProfileOrder::Settled;
+            if *on_phone {
+                a.profile = max(a.profile, Some(ProfileState::Downloaded));
+            }
+            a.note(
+                at,
+                if *on_phone {
+                    "smdp: on a phone"
+                } else {
+                    "smdp: cancelled"
+                },
+            );
+        }
+        Fact::Postponed => {
+            let overdue = a.due_at.is_none_or(|due| due <= at);
+            if !overdue || !matches!(next(&a, deadlines, at), Step::WaitUntil(_)) {
+                return Err(Rejected::AlreadyApplied);
+            }
+            // Nothing that callers see has changed.
+            a.schedule_sweep(deadlines, at);
+            a.version += 1;
+            return Ok(a);
+        }
+        Fact::Erased | Fact::Anonymised | Fact::Disputed => return Err(Rejected::NotPossible),
+        Fact::Finished => {
+            if next(&a, deadlines, at) != Step::Finish {
+                return Err(Rejected::NotPossible);
+            }
+            a.finish(deadlines, at);
+        }
+    }
+    if a.peer_state() != activation.peer_state() {
+        a.moved_at = at;
+    }
+    a.schedule_sweep(deadlines, at);
+    a.modified_at = at;
+    a.version += 1;
+    Ok(a)
+}
+
+/// Applies a fact to a swap that has ended. If the network completes the order after an ERROR, the number has moved,
+/// and the swap has to become DONE.
+fn apply_after_end(
+    mut a: Activation,
+    fact: &Fact,
+    deadlines: &Deadlines,
+    at: Timestamp,
+) -> Result<Activation, Rejected> {
+    match fact {
+        Fact::CancelWanted { .. } if a.failure == Some(FailureCode::Cancelled) => {
+            return Err(Rejected::AlreadyApplied);
+        }
+        Fact::CancelWanted { .. } | Fact::ResendWanted { .. } => return Err(Rejected::TooLate),
+        Fact::Erased if next(&a, deadlines, at) == Step::Erase => {
+            a.due_at = a.anonymise_at(deadlines);
+            a.version += 1;
+            return Ok(a);
+        }
+        Fact::Anonymised if next(&a, deadlines, at) == Step::Anonymise => {
+            a.anonymise();
+            a.due_at = None;
+            a.version += 1;
+            return Ok(a);
+        }
+        // Without its personal data, the swap cannot be corrected any more.
+        _ if a.is_anonymous() => return Err(Rejected::Ended),
+        Fact::Postponed
+            if a.is_contradicted()
+                && a.due_at.is_none_or(|due| due <= at)
+                && matches!(next(&a, deadlines, at), Step::WaitUntil(_)) => {}
+        Fact::NetworkCompleted { since, order_number } if a.phase == Phase::Error && a.ordering_since.is_some() => {
+            if a.network_order == NetworkOrder::Completed {
+                return Err(Rejected::AlreadyApplied);
+            }
+            a.complete(*since, order_number, at);
+        }
+        Fact::NetworkUnclear { order_number }
+            if a.phase == Phase::Error
+                && a.ordering_since.is_some()
+                && a.order_number.is_none()
+                && a.heard_number.is_none()
+                && !order_number.is_empty() =>
+        {
+            a.heard_number = Some(order_number.clone());
+            a.tries = 0;
+            a.wake_at = Some(at);
+        }
+        Fact::Claimed(claim) if next(&a, deadlines, at).calls_out() => {
+            a.claim = Some(claim.clone());
+            a.wake_at = None;
+        }
+        Fact::Polled(_) | Fact::TryFailed(_) | Fact::Interrupted if a.claim.is_some() => {
+            let failed = match fact {
+                Fact::Polled(failed) => failed,
+                Fact::TryFailed(failed) => failed.as_slice(),
+                _ => &[],
+            };
+            a.back_off_after(failed, deadlines.ask_after, deadlines, at);
+            let polled = *fact == Fact::Polled(Vec::new());
+            let too_late = a.ended_at.is_none_or(|ended| ended + deadlines.settle_within <= at);
+            if polled || too_late {
+                // The order that the network named is not ours, or has not moved the number.
+                a.heard_number = None;
+                a.wake_at = None;
+            }
+        }
+        // The swap was stopped to protect the line, so the operator has to decide.
+        Fact::Finished if a.failure == Some(FailureCode::Stopped) => {
+            return Err(Rejected::NotPossible);
+        }
+        Fact::Finished if next(&a, deadlines, at) == Step::Finish => a.finish(deadlines, at),
+        Fact::Disputed if next(&a, deadlines, at) == Step::Finish => {
+            a.disputed = true;
+            a.wake_at = None;
+            a.timeline.push(TimelineEntry::new(at, "network: completed, disputed"));
+        }
+        _ => return Err(Rejected::Ended),
+    }
+    if a.is_contradicted() {
+        a.schedule_sweep(deadlines, at);
+    } else {
+        a.due_at = a.erase_at(deadlines);
+    }
+    a.modified_at = at;
+    a.version += 1;
+    Ok(a)
+}
+
+/// Checks that a report of the SM-DP+ can concern this swap. Clocks differ by at most `MAX_CLOCK_DIFFERENCE`, and
+/// earlier orders of the same profile are older than that. Dates of SGP.22 have whole seconds, so ours is truncated.
+fn check_date(a: &Activation, dated: Timestamp) -> Result<(), Rejected> {
+    if a.kind == SwapKind::Physical {
+        return Err(Rejected::NotPossible);
+    }
+    let since = a.ordering_since.ok_or(Rejected::StaleCallback)?;
+    if dated.as_second() < (since - MAX_CLOCK_DIFFERENCE).as_second() {
+        return Err(Rejected::StaleCallback);
+    }
+    Ok(())
+}
+
+/// Checks that a report of the network can concern this swap: an order exists only after the first claim.
+fn check_may_be_ordered(a: &Activation) -> Result<(), Rejected> {
+    a.ordering_since.map(|_| ()).ok_or(Rejected::NotPossible)
+}
+
+fn advance_profile(a: &mut Activation, state: ProfileState) -> Result<(), Rejected> {
+    if a.profile >= Some(state) {
+        return Err(Rejected::AlreadyApplied);
+    }
+    a.profile = Some(state);
+    Ok(())
+}
+
+/// The step that is due for a swap at `now`.
+pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
+    let claim = a.claim.as_ref().filter(|claim| claim.until > now);
+    let pause = a.wake_at.filter(|wake_at| *wake_at > now);
+    if !a.phase.is_open() {
+        if a.is_contradicted() {
+            return match (a.network_order, claim) {
+                (NetworkOrder::Completed, _) => Step::Finish,
+                (_, Some(claim)) => Step::WaitUntil(claim.until),
+                (_, None) => pause.map_or(Step::Poll, Step::WaitUntil),
+            };
+        }
+        return match a.due_at {
+            Some(due) if due > now => Step::WaitUntil(due),
+            Some(_) if a.anonymise_at(deadlines).is_some_and(|then| then <= now) => Step::Anonymise,
+            Some(_) => Step::Erase,
+            None => Step::Rest,
+        };
+    }
+    // Writing the end needs no claim. But the holder of a claim to order still has to write the profile and its mail.
+    let is_ordering = claim.is_some() && a.phase == Phase::Ordering;
+    if a.network_order == NetworkOrder::Completed && !is_ordering {
+        return Step::Finish;
+    }
+    if a.phase == Phase::Ending && a.is_settled() {
+        return Step::Finish;
+    }
+    if let Some(claim) = claim {
+        return Step::WaitUntil(claim.until);
+    }
+    let unsettled = (a.moved_at + deadlines.settle_within, FailureCode::Unsettled);
+    let (step, (expiry, failure)) = match a.phase {
+        Phase::Accepted | Phase::Ordering => {
+            // If the last attempt left its claim, the fault is ours. If it failed, the fault is a peer's.
+            let failure = match a.claim {
+                Some(_) => FailureCode::Internal,
+                None => FailureCode::Unavailable,
+            };
+            (Step::Order, (a.created_at + deadlines.order_within, failure))
+        }
+        Phase::Ordered if a.profile == Some(ProfileState::Installed) => (Step::Start, unsettled),
+        Phase::Ordered => {
+            let expiry = a.created_at + deadlines.install_within;
+            (Step::Poll, (expiry, FailureCode::Expired))
+        }
+        Phase::Started => (Step::Poll, unsettled),
+        Phase::Ending => (Step::Cancel, unsettled),
+        Phase::Done | Phase::Error => return Step::Rest,
+    };
+    if expiry <= now {
+        Step::GiveUp(failure)
+    } else {
+        pause.map_or(step, |wake_at| Step::WaitUntil(wake_at.min(expiry)))
+    }
+}
+
+impl StartCall {
+    /// A claimed call may have been carried out: its outcome is unknown.
+    fn mark_doubtful(&mut self) {
+        if *self == Self::Claimed {
+            *self = Self::Doubtful;
+        }
+    }
+}
+
+impl Activation {
+    /// What happens to the new SIM when the swap ends in ERROR at `at`.
+    pub fn fate_of_new_sim(&self, deadlines: &Deadlines, at: Timestamp) -> SimFate {
+        let on_phone = self.profile >= Some(ProfileState::Downloaded);
+        if self.failure == Some(FailureCode::Unsettled) || self.profile_order == ProfileOrder::Taken || on_phone {
+            return SimFate::Disabled;
+        }
+        let from = if self.kind == SwapKind::Esim && self.ordering_since.is_some() {
+            at + deadlines.rest
+        } else if self.network_doubt.is_some() {
+            at + deadlines.call_rest
+        } else {
+            at
+        };
+        // A caller who named the SIM has the card.
+        let named = self.requested.new_sim.as_ref() == Some(&self.new_sim);
+        if self.codes_shown && !named {
+            SimFate::KeptFrom(from)
+        } else {
+            SimFate::FreeFrom(from)
+        }
+    }
+
+    /// Whether the network has certainly not been requested to move the number.
+    fn can_be_stopped(&self) -> bool {
+        let is_early = match (self.phase, self.kind) {
+            (Phase::Accepted, _) | (Phase::Ordering | Phase::Ordered, SwapKind::Esim) => true,
+            // The network starts the order of a card without a start call.
+            (Phase::Ordering, SwapKind::Physical) => self.claim.is_none() && !self.may_be_ordered(),
+            _ => false,
+        };
+        is_early && self.start == StartCall::None && self.network_order < NetworkOrder::Started
+    }
+
+    /// Whether the swap can end in ERROR: both orders are settled, or we stopped waiting for that.
+    fn is_settled(&self) -> bool {
+        let untouched = self.ordering_since.is_none();
+        let profile = self.kind == SwapKind::Physical
+            || matches!(self.profile_order, ProfileOrder::Settled | ProfileOrder::Taken);
+        let given_up = self.failure == Some(FailureCode::Unsettled);
+        given_up || untouched || (profile && self.network_order == NetworkOrder::Settled)
+    }
+
+    /// Adds an entry to the timeline, unless it is full.
+    fn note(&mut self, at: Timestamp, what: impl Into<String>) {
+        if self.timeline.len() < TIMELINE_CAP {
+            self.timeline.push(TimelineEntry::new(at, what));
+        }
+    }
+
+    /// Counts up the timeline entry with the same text, or adds one.
+    fn note_or_count(&mut self, at: Timestamp, what: String) {
+        count_or_add(&mut self.timeline, at, &what);
+    }
+
+    /// Enters a phase, in which no attempt has been made yet.
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.tries = 0;
+        self.wake_at = None;
+    }
+
+    /// Enters the phase `Ending`. The reason is always added to the timeline.
+    fn begin_ending(&mut self, failure: FailureCode, at: Timestamp) {
+        self.failure = Some(failure);
+        self.enter(Phase::Ending);
+        self.wake_at = Some(at);
+        self.timeline
+            .push(TimelineEntry::new(at, format!("ending: {}", failure.as_str())));
+    }
+
+    /// Releases the claim and schedules the next attempt, unless a fact that arrived during the claim has scheduled it.
+    fn back_off(&mut self, first: SignedDuration, deadlines: &Deadlines, at: Timestamp) {
+        let is_scheduled = self.claim.take().is_some() && self.wake_at.is_some();
+        if !is_scheduled {
+            self.wake_at = Some(at + deadlines.backoff(first, self.tries));
+        }
+        self.tries += 1;
+    }
+
+    /// Does the same after these failed calls, and waits at least as long as the peers want.
+    fn back_off_after(&mut self, failed: &[FailedCall], first: SignedDuration, deadlines: &Deadlines, at: Timestamp) {
+        self.back_off(first, deadlines, at);
+        for call in failed {
+            self.note_or_count(at, call.describe());
+            if let Some(wait) = call.retry_after {
+                self.wake_at = max(self.wake_at, Some(at + wait));
+            }
+        }
+    }
+
+    /// Whether the holder of the claim may be placing orders. A cancellation can arrive in the meantime.
+    fn may_be_placing_orders(&self) -> bool {
+        matches!(self.phase, Phase::Ordering | Phase::Ending)
+    }
+
+    /// The holder of the claim was interrupted at `at`, during its calls.
+    fn note_interruption(&mut self, at: Timestamp, deadlines: &Deadlines) {
+        self.note_or_count(at, "cut off".to_owned());
+        self.start.mark_doubtful();
+        if self.may_be_placing_orders() {
+            self.expect_late_order(None, at, deadlines);
+        }
+    }
+
+    /// A call that was abandoned at `at` may still place an order at this peer, or at either peer for `None`.
+    fn expect_late_order(&mut self, peer: Option<Peer>, at: Timestamp, deadlines: &Deadlines) {
+        let until = Some(at + deadlines.call_rest);
+        if peer != Some(Peer::Network) && self.kind == SwapKind::Esim {
+            self.profile_doubt = max(self.profile_doubt, until);
+        }
+        if peer != Some(Peer::Smdp) {
+            self.network_doubt = max(self.network_doubt, until);
+        }
+    }
+
+    /// The part of the record that changes when a peer makes progress.
+    fn peer_state(&self) -> impl PartialEq + use<> {
+        let orders = (self.profile_order, self.network_order);
+        (self.phase, self.profile, orders)
+    }
+
+    /// The network completed the order at `since`, by its own clock.
+    fn complete(&mut self, since: Timestamp, order_number: &str, at: Timestamp) {
+        self.network_order = NetworkOrder::Completed;
+        self.order_number.get_or_insert_with(|| order_number.to_owned());
+        self.heard_number = None;
+        // A date before the request or in the future is wrong: ours is closer.
+        let is_plausible = since >= self.created_at && since <= at;
+        self.activated_at = Some(if is_plausible { since } else { at });
+        self.wake_at = Some(at);
+        self.note(at, "network: completed");
+    }
+
+    /// Ends the swap, in DONE if the network completed the order, otherwise in ERROR.
+    fn finish(&mut self, deadlines: &Deadlines, at: Timestamp) {
+        self.claim = None;
+        self.heard_number = None;
+        if self.network_order == NetworkOrder::Completed {
+            self.enter(Phase::Done);
+            self.failure = None;
+        } else {
+            self.enter(Phase::Error);
+        }
+        self.ended_at = Some(at);
+        self.timeline.push(TimelineEntry::new(at, self.phase.as_str()));
+        self.due_at = self.erase_at(deadlines);
+    }
+
+    /// When the personal data of an ended swap are due for erasure; `None` once they are erased.
+    fn anonymise_at(&self, deadlines: &Deadlines) -> Option<Timestamp> {
+        let ended = self.ended_at.filter(|_| !self.is_anonymous())?;
+        Some(ended + deadlines.records_kept)
+    }
+
+    /// When the next erasure of an ended swap is due.
+    fn erase_at(&self, deadlines: &Deadlines) -> Option<Timestamp> {
+        let sealed = self.ended_at.filter(|_| self.kind == SwapKind::Esim);
+        let secrets = sealed.map(|ended| ended + deadlines.code_kept);
+        secrets.into_iter().chain(self.anonymise_at(deadlines)).min()
+    }
+
+    /// Whether the network reported a completion, or an order that may be ours, after the swap ended in ERROR, and the
+    /// report has not been processed.
+    fn is_contradicted(&self) -> bool {
+        self.phase == Phase::Error
+            && !self.disputed
+            && (self.network_order == NetworkOrder::Completed || self.heard_number.is_some())
+    }
+
+    /// Makes sure that the sweeper reads the swap in time.
+    fn schedule_sweep(&mut self, deadlines: &Deadlines, at: Timestamp) {
+        let wanted = match next(self, deadlines, at) {
+            Step::WaitUntil(then) => Some(then),
+            // The writer of the row takes the step, or else the stream consumer does.
+            _ => Some(at + deadlines.lease),
+        };
+        let is_in_time = self.due_at.is_some_and(|due| at < due && Some(due) <= wanted);
+        if !is_in_time {
+            self.due_at = wanted;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

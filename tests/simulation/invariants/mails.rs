@@ -1,0 +1,101 @@
+//! What must be true of the mails of a swap at the end of a run. What mails may contain is in `secrets`.
+
+use domain::{Activation, Delivery, DeliveryState, Phase, SwapKind};
+
+use crate::fakes::Fakes;
+use crate::quirks::EarlyStart;
+use crate::scheduler::Scheduler;
+
+/// How often SES accepted this mail of a swap.
+pub(super) fn times_sent(fakes: &Fakes, id: &str, number: u32) -> usize {
+    let of_number = format!("{number}-");
+    let mails = fakes.mails();
+    let sent = mails
+        .iter()
+        .filter(|mail| mail.activation == id && mail.attempt.starts_with(&of_number));
+    sent.count()
+}
+
+pub(super) fn check_mails(scheduler: &Scheduler, swap: &Activation, mails: &[Delivery]) -> Vec<String> {
+    let id = swap.id.as_str();
+    let mut violations = Vec::new();
+    let all = scheduler.fakes.mails();
+    let of_swap = all.iter().filter(|mail| mail.activation == id).count();
+    drop(all);
+    let known = !scheduler.monitor.unknown_outcomes.contains(id);
+    let mut of_rows = 0;
+    for mail in mails {
+        let sent = times_sent(&scheduler.fakes, id, mail.number);
+        of_rows += sent;
+        let name = format!("mail {} of {id}", mail.number);
+        let open = matches!(mail.state, DeliveryState::Pending | DeliveryState::Claimed);
+        if open || mail.due_at.is_some() || swap.kind == SwapKind::Physical {
+            violations.push(format!("{name} stays {:?}", mail.state));
+        }
+        let silent = scheduler.ses_reports && scheduler.quirks().ses_silent;
+        let max_sent = match (known, silent) {
+            (true, _) => 1,
+            (false, false) => 2,
+            (false, true) => 3,
+        };
+        if sent > max_sent {
+            violations.push(format!("{name} was sent {sent} times; outcomes known: {known}"));
+        }
+        // SES rejected the mail, or the swap ended first. Without SES's events, a fate may stay unknown.
+        let given_up = mail.state == DeliveryState::Failed || mail.refusals >= Delivery::REFUSALS_AT_MOST;
+        let unknown = (!scheduler.ses_reports || silent) && mail.doubts > 0 && mail.state == DeliveryState::Ambiguous;
+        if sent == 0 && !given_up && !unknown {
+            violations.push(format!("{name} was not sent, and is {:?}", mail.state));
+        }
+        let key = (id.to_owned(), mail.number);
+        let is_rejected = scheduler.monitor.mails_rejected.contains(&key);
+        // If a process dies after it claimed a mail and before it calls SES, that counts as an attempt of unknown
+        // outcome too.
+        let used_up = (!scheduler.ses_reports || silent) && mail.doubts >= Delivery::DOUBTS_UNREPORTED;
+        if sent == 0
+            && !is_rejected
+            && !used_up
+            && known
+            && mail.number == swap.mails
+            && would_have_been_sent(scheduler, swap, mail)
+        {
+            violations.push(format!("{name} was never sent, although the swap waited for it"));
+        }
+        let (delivered, bounced) = scheduler.monitor.ses_events.get(&key).copied().unwrap_or_default();
+        if mail.state == DeliveryState::Bounced && delivered && !bounced {
+            violations.push(format!("{name} was delivered, and is bounced"));
+        }
+    }
+    if of_swap != of_rows {
+        violations.push(format!("{of_swap} mails of {id}, but {of_rows} according to its rows"));
+    }
+    // A network that starts an order without our request may complete it before we have written the order.
+    let early = scheduler.quirks().early_start == EarlyStart::Started;
+    if swap.kind == SwapKind::Esim && swap.phase == Phase::Done && mails.is_empty() && !early {
+        violations.push(format!("{id} is done without a mail"));
+    }
+    violations
+}
+
+/// Whether the swap waited for the installation until it ended, and waited so long with this mail, while SES accepted
+/// mails, that the mail must have been sent.
+fn would_have_been_sent(scheduler: &Scheduler, swap: &Activation, mail: &Delivery) -> bool {
+    const LONG_ENOUGH: u64 = 100 * 60_000;
+    let waited = match swap.failure.map(|failure| failure.as_str()) {
+        Some("expired") => true,
+        // The network reports a start, and waits for the installation as we do.
+        Some("unsettled") => {
+            scheduler.quirks().early_start == EarlyStart::Shown
+                && swap.profile < Some(domain::ProfileState::Downloaded)
+                && !scheduler.monitor.cancels_requested.contains(swap.id.as_str())
+                && !scheduler.monitor.stopped.contains(swap.id.as_str())
+        }
+        _ => false,
+    };
+    let ended = scheduler.monitor.swap_row(&swap.id).and_then(|row| row.ended_at);
+    let written = scheduler.monitor.written_at(&swap.id, mail.number);
+    let (Some(ended), Some(from), Some(written)) = (ended, scheduler.ses_accepts_from(), written) else {
+        return false;
+    };
+    waited && ended > from.max(written) + LONG_ENOUGH
+}

@@ -1,0 +1,112 @@
+//! What must be true of each swap at the end of a run: it has ended, the peers agree with it, and it failed only for a
+//! reason that occurred.
+
+use domain::{Activation, Phase, SwapKind};
+use peers::OrderState;
+use simulators::ProfileState;
+
+use crate::quirks::EarlyStart;
+use crate::sandbox::{INSTALL_WITHIN, ORDER_WITHIN, SETTLE_WITHIN};
+use crate::scheduler::Scheduler;
+
+pub(super) fn check_swap(scheduler: &Scheduler, swap: &Activation, disputed: bool) -> Vec<String> {
+    let (fakes, monitor) = (&scheduler.fakes, &scheduler.monitor);
+    let id = &swap.id;
+    let mut violations = Vec::new();
+    let orders = fakes.network.orders_of(id.as_str()).expect("the database");
+    if orders > 1 {
+        violations.push(format!("the network has {orders} orders of {id}"));
+    }
+    let order = fakes.network.order_state(id.as_str()).expect("the database");
+    let unsettled = swap.failure.is_some_and(|failure| failure.as_str() == "unsettled");
+    let excused = disputed || monitor.is_end_unknowable(fakes, id.as_str());
+    match (swap.phase, order) {
+        (Phase::Done, Some(OrderState::Completed)) => {}
+        (Phase::Done, order) => {
+            violations.push(format!("{id} is done, and the network's order is {order:?}"));
+        }
+        (Phase::Error, Some(OrderState::Completed)) if !excused => {
+            violations.push(format!("{id} failed, and the network's order is completed"));
+        }
+        (Phase::Error, Some(OrderState::Held | OrderState::InProgress)) if !unsettled && !excused => {
+            violations.push(format!("{id} failed, and the network's order is {order:?}"));
+        }
+        (Phase::Error, _) => {}
+        (open, _) => violations.push(format!("{id} stays {open:?}: {:?}", swap.timeline)),
+    }
+    if swap.phase == Phase::Done && swap.kind == SwapKind::Esim && scheduler.quirks().early_start != EarlyStart::Started
+    {
+        let profile = fakes.smdp.profile_state(&swap.new_sim).expect("the database");
+        if profile != ProfileState::Installed {
+            violations.push(format!("{id} is done, and its profile is {profile:?}"));
+        }
+    }
+    if swap.claim.is_some() {
+        violations.push(format!("{id} has ended, and still has a claim"));
+    }
+    let stopped = monitor.stopped.contains(id.as_str());
+    if stopped && swap.phase == Phase::Done && scheduler.quirks().early_start != EarlyStart::Started {
+        violations.push(format!("{id} is done, although it was stopped"));
+    }
+    if !swap.is_anonymous() {
+        violations.push(format!("{id} still contains personal data"));
+    }
+    violations.extend(check_failure(scheduler, swap));
+    if let Some(completed) = monitor.completed_at.get(id.as_str())
+        && scheduler.is_prompt()
+        && let Some(row) = monitor.swap_row(id)
+        && let Some(ended) = row.ended_at
+        && swap.phase == Phase::Done
+        && ended > completed + MAX_COMPLETION_TIME
+    {
+        let late = (ended - completed) / 1_000;
+        violations.push(format!(
+            "{id} is done {late} s after we accepted the event of its completion"
+        ));
+    }
+    violations
+}
+
+/// If nothing fails, a swap is done within this time after the network's report of its completion, in milliseconds.
+const MAX_COMPLETION_TIME: u64 = 240_000;
+
+/// A swap must not fail for a reason that did not occur.
+fn check_failure(scheduler: &Scheduler, swap: &Activation) -> Option<String> {
+    let monitor = &scheduler.monitor;
+    let id = swap.id.as_str();
+    let failure = swap.failure.filter(|_| swap.phase == Phase::Error)?.as_str();
+    let (first, ended) = {
+        let row = monitor.swap_row(&swap.id)?;
+        (row.first_written, row.ended_at?)
+    };
+    // The monitor sees a write when the write reaches the table, which is some seconds after the time that the row
+    // contains.
+    let lasted = ended - first + 10_000;
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(0);
+    let given_up = monitor.orders_abandoned.get(id);
+    let given_up = |state| given_up.is_some_and(|states| states.contains(&state));
+    let installed = monitor.installed_at.get(swap.new_sim.as_str());
+    let expiry = first + millis(INSTALL_WITHIN);
+    let was_installed = installed.is_some_and(|times| times.iter().any(|at| *at > first && *at + 1_000 < expiry));
+    let has_reason = match failure {
+        "networkRejected" => monitor.orders_rejected.contains(id) || given_up(OrderState::Rejected),
+        "networkFailed" => given_up(OrderState::Failed),
+        "networkCancelled" => given_up(OrderState::Cancelled),
+        "profileRefused" => monitor.profiles_rejected.contains(id),
+        "profileFailed" => monitor.profiles_failed.contains(swap.new_sim.as_str()),
+        "unavailable" => lasted >= millis(ORDER_WITHIN) && !scheduler.lets_everything_settle(),
+        "expired" => lasted >= millis(INSTALL_WITHIN) && !was_installed,
+        "unsettled" => lasted >= millis(SETTLE_WITHIN) && !scheduler.lets_everything_settle(),
+        "cancelled" => monitor.cancels_requested.contains(id),
+        "stopped" => monitor.ever_blocked.contains(swap.subscription.as_str()),
+        _ => false,
+    };
+    let seconds = lasted / 1_000;
+    (!has_reason).then(|| {
+        format!(
+            "{id} failed after {seconds} s for a reason that did not occur: {failure}, installed in time: \
+             {was_installed}: {:?}",
+            swap.timeline
+        )
+    })
+}
