@@ -31,7 +31,10 @@ pub(crate) use self::monitor::Monitor;
 
 /// Parts of log lines that report a defect of the service, each with the file that logs it.
 const NEVER_LOGGED: [(&str, &str); 5] = [
-    ("a stored attribute is missing or malformed", "shared/store/src/error.rs"),
+    (
+        "a stored attribute is missing or malformed",
+        "shared/store/src/error.rs",
+    ),
     ("too many steps", "functions/fulfil-swap/src/lib.rs"),
     ("the handler of a row panicked", "shared/edge/src/stream.rs"),
     ("AWS rejected the store's call", "shared/store/src/error.rs"),

@@ -176,18 +176,7 @@ impl ChangeSim {
                 }
                 Begun::LineChanged(Some(line)) if caller.may_see_line(&line.line) => found = *line,
                 Begun::LineChanged(_) => return Err(ErrorCode::Account.into()),
-                Begun::NoSim => {
-                    // A repeat of this request, sent at the same time, may have got the last SIM.
-                    let (line, record) = self.find_account(&caller, &account, key.as_ref(), now).await?;
-                    if let Some(record) = record {
-                        require_swappable(&line)?;
-                        return self.replay(&caller, &line, &record, &canonical).await;
-                    }
-                    if line.open.is_none() {
-                        return Err(ErrorCode::Sim.into());
-                    }
-                    found = line;
-                }
+                Begun::NoSim => return Err(ErrorCode::Sim.into()),
             }
         }
         Err(ErrorCode::Internal.into())
@@ -333,7 +322,10 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
 
 /// Rejects an account that cannot be swapped (locked, not ACTIVE or porting). Its SIM codes are not shown either.
 fn require_swappable(found: &StoredLine) -> Result<(), ErrorCode> {
-    found.line.line_blocker().map_or(Ok(()), |blocker| Err(ErrorCode::of(&blocker)))
+    found
+        .line
+        .line_blocker()
+        .map_or(Ok(()), |blocker| Err(ErrorCode::of(&blocker)))
 }
 
 /// Builds the response with a SIM and its codes, and logs which caller was shown the codes of which SIM.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use domain::{
-    Activation, ActivationId, Claim, Deadlines, Delivery, Fact, FailureCode, Phase, ProfileState, SimFate, SmDpAddress,
-    Step, SwapKind, apply, next,
+    Activation, ActivationId, Claim, Deadlines, Fact, FailureCode, PeerCall, Phase, ProfileState, SimFate, SmDpAddress,
+    Step, apply, first_mail, next,
 };
 use edge::{ClockAndRng, Metric, SettingError, Settings, for_each_row, log_cause, record_activation};
 use lambda_runtime::LambdaEvent;
@@ -78,7 +78,7 @@ impl FulfilSwap {
             };
             let now = self.clock.now();
             let step = next(&swap.activation, &self.deadlines, now);
-            if step.calls_out() && swap.activation.is_stuck(now) {
+            if matches!(step, Step::Call(_)) && swap.activation.is_stuck(now) {
                 tracing::error!(?step, "a swap has waited for a peer for over an hour");
                 Metric::SwapStuck.record();
             }
@@ -98,16 +98,16 @@ impl FulfilSwap {
                     self.anonymise(swap).await?;
                     None
                 }
-                Step::Order | Step::Start | Step::Poll | Step::Cancel => self.claim_and_call(&swap, step).await?,
+                Step::Call(call) => self.claim_and_call(&swap, call).await?,
             };
         }
         tracing::error!("a swap took too many steps in one invocation");
         Ok(())
     }
 
-    /// Claims a swap, makes the calls of the step and writes their facts. Nothing is called without a written claim.
+    /// Claims a swap, makes the calls and writes their facts. Nothing is called without a written claim.
     /// Returns the row as written; `None` if the swap was not claimed or the facts change nothing.
-    async fn claim_and_call(&self, swap: &StoredSwap, step: Step) -> Result<Option<StoredSwap>, StoreError> {
+    async fn claim_and_call(&self, swap: &StoredSwap, call: PeerCall) -> Result<Option<StoredSwap>, StoreError> {
         let claim = Claim {
             token: self.clock.token(),
             until: self.clock.now() + self.deadlines.lease,
@@ -119,12 +119,14 @@ impl FulfilSwap {
         // Ordering needs the row from before the claim, whose phase tells whether an earlier claim may have ordered.
         // The other calls need the claimed row, which records the unknown outcome of a claim that expired.
         let calls = async {
-            match step {
-                Step::Order => self.order(swap).await,
-                Step::Start => Ok(self.start(&claimed).await),
-                Step::Poll if swap.activation.profile == Some(ProfileState::Installed) => Ok(self.start(&claimed).await),
-                Step::Poll => Ok(self.poll(&claimed).await),
-                _ => self.cancel(&claimed).await,
+            match call {
+                PeerCall::Order => self.order(swap).await,
+                PeerCall::Start => Ok(self.start(&claimed).await),
+                PeerCall::Poll if swap.activation.profile == Some(ProfileState::Installed) => {
+                    Ok(self.start(&claimed).await)
+                }
+                PeerCall::Poll => Ok(self.poll(&claimed).await),
+                PeerCall::Cancel => self.cancel(&claimed).await,
             }
         };
         let row = claimed.clone();
@@ -226,15 +228,9 @@ impl FulfilSwap {
         if after.version == before.activation.version {
             return Ok(SaveResult::Unchanged);
         }
-        let newly_ordered =
-            before.activation.phase == Phase::Ordering && matches!(after.phase, Phase::Ordered | Phase::Started);
-        let saved = match after.mail_to() {
-            Some(email) if newly_ordered && after.kind == SwapKind::Esim => {
-                let lease = self.deadlines.lease;
-                let mail = Delivery::new(&after, after.mails, email.clone(), lease, at);
-                self.store.save_with_mail(before, &after, &mail).await?
-            }
-            _ => self.store.save(before, &after).await?,
+        let saved = match first_mail(&before.activation, &after, self.deadlines.lease, at) {
+            Some(mail) => self.store.save_with_mail(before, &after, &mail).await?,
+            None => self.store.save(before, &after).await?,
         };
         if saved == Saved::Written && before.activation.phase != after.phase {
             tracing::info!(phase = after.phase.as_str(), "swap advanced");

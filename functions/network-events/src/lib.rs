@@ -3,7 +3,7 @@
 
 mod callers;
 
-use domain::{ActivationId, Deadlines, Fact, Holder, Rejected, apply};
+use domain::{ActivationId, Deadlines, Fact, Holder, Rejected, apply, fact_of_event};
 use edge::{
     ClockAndRng, SettingError, Settings, json_response, log_cause, no_such_route, record_activation, route,
     span_of_call,
@@ -142,28 +142,11 @@ impl NetworkEvents {
                 tracing::info!(?fact, "no swap has this id");
                 return Ok(Some(false));
             };
-            let a = &swap.activation;
-            let own_order = a.order_number.as_deref();
-            let unclear;
             let fact = match of_order {
-                // The swap has another order, or its order is not known because the response is outstanding or lost.
-                // The event then only causes a poll. After the swap's end, only a completed order is worth one.
-                Some(named)
-                    if own_order != Some(named)
-                        && (a.phase.is_open() || matches!(fact, Fact::NetworkCompleted { .. })) =>
-                {
-                    tracing::warn!(
-                        order = named,
-                        "an event names an order that is not known to be the swap's"
-                    );
-                    unclear = Fact::NetworkUnclear {
-                        order_number: named.to_owned(),
-                    };
-                    &unclear
-                }
-                _ => fact,
+                Some(order_number) => fact_of_event(&swap.activation, fact, order_number),
+                None => fact.clone(),
             };
-            let after = match apply(&swap.activation, fact, &self.deadlines, self.clock.now()) {
+            let after = match apply(&swap.activation, &fact, &self.deadlines, self.clock.now()) {
                 Ok(after) => after,
                 Err(rejected @ Rejected::StaleCallback) => {
                     tracing::warn!(?fact, %rejected, "a stale callback is ignored");

@@ -91,17 +91,7 @@ impl SubmitSwap {
                 Begun::Replayed(record) => {
                     return self.replay_first(&caller, &record, &canonical, now).await;
                 }
-                Begun::NoSim => {
-                    // A repeat of this request, sent at the same time, may have got the last SIM.
-                    let (line, record) = self.find_line(&caller, &swap.target, key.as_ref(), now).await?;
-                    if let Some(record) = record {
-                        return self.replay_first(&caller, &record, &canonical, now).await;
-                    }
-                    if line.open.is_none() {
-                        return Err(ErrorResponse::not_found(swap.sim_field()).into());
-                    }
-                    found = line;
-                }
+                Begun::NoSim => return Err(ErrorResponse::not_found(swap.sim_field()).into()),
                 Begun::LineChanged(Some(line)) if caller.may_see_line(&line.line) => found = *line,
                 Begun::LineChanged(_) => {
                     return Err(ErrorResponse::not_found(swap.target.field()).into());

@@ -4,7 +4,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::timeline::count_or_add;
-use crate::{Activation, ActivationId, EmailAddress, Language, Phase, ProfileState, TimelineEntry, named_enum};
+use crate::{
+    Activation, ActivationId, EmailAddress, Language, Phase, ProfileState, SwapKind, TimelineEntry, named_enum,
+};
 
 named_enum! {
     /// The state of a mail. The names are the stored ones.
@@ -194,6 +196,17 @@ pub enum ResendRefused {
     TooSoon(Timestamp),
     /// `RESENDS_AT_MOST` mails have been requested.
     TooMany,
+}
+
+/// The first mail of an eSIM swap, which a change of the swap from `before` to `after` brings: it has been ordered, so its
+/// activation code is valid. The mail is written in the transaction that writes `after`.
+pub fn first_mail(before: &Activation, after: &Activation, lease: SignedDuration, at: Timestamp) -> Option<Delivery> {
+    let newly_ordered = before.phase == Phase::Ordering && matches!(after.phase, Phase::Ordered | Phase::Started);
+    if !newly_ordered || after.kind != SwapKind::Esim {
+        return None;
+    }
+    let to = after.mail_to()?.clone();
+    Some(Delivery::new(after, after.mails, to, lease, at))
 }
 
 /// One more mail of a swap, to the address `to`, or else to that of the `last` mail. `lease` is as for

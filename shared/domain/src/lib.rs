@@ -23,10 +23,10 @@ pub use activation_code::{ActivationCode, SmDpAddress};
 pub use caller::{Caller, Scope};
 pub use delivery::{
     Attempt, Delivery, DeliveryFact, DeliveryState, DeliveryStep, HoldReason, MailDeadlines, MailReport, ResendRefused,
-    SendOutcome, apply_delivery, next_delivery, resend,
+    SendOutcome, apply_delivery, first_mail, next_delivery, resend,
 };
 pub use email::EmailAddress;
-pub use lifecycle::{Deadlines, Fact, Rejected, SimFate, Step, apply, next};
+pub use lifecycle::{Deadlines, Fact, PeerCall, Rejected, SimFate, Step, apply, fact_of_event, next};
 pub use line::{KeptSim, Language, Line, LineState, SubscriptionId, SwapBlocker};
 pub use msisdn::Msisdn;
 pub use plain::{escaped, is_plain};

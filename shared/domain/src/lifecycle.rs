@@ -182,14 +182,8 @@ pub enum Rejected {
 /// The step that is due for a swap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Claim the swap and place the orders.
-    Order,
-    /// Claim the swap and let the network start.
-    Start,
-    /// Claim the swap and poll the network for the state of its order.
-    Poll,
-    /// Claim the swap and cancel or settle the orders at both peers.
-    Cancel,
+    /// Claim the swap and make these calls.
+    Call(PeerCall),
     /// Write that the time limit has passed.
     GiveUp(FailureCode),
     /// Write the end.
@@ -204,11 +198,17 @@ pub enum Step {
     Rest,
 }
 
-impl Step {
-    /// Whether the step calls a peer, which needs a claim.
-    pub fn calls_out(self) -> bool {
-        matches!(self, Self::Order | Self::Start | Self::Poll | Self::Cancel)
-    }
+/// Calls to the peers. Nobody makes them without a claim that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerCall {
+    /// Place the orders.
+    Order,
+    /// Let the network start.
+    Start,
+    /// Poll the network for the state of its order.
+    Poll,
+    /// Cancel or settle the orders at both peers.
+    Cancel,
 }
 
 /// What happens to the new SIM of a swap that failed.
@@ -249,7 +249,7 @@ pub fn apply(
                 return Ok(a);
             }
             // The loser of a race must not make the calls of a step that is done.
-            if !next(&a, deadlines, at).calls_out() {
+            if !matches!(next(&a, deadlines, at), Step::Call(_)) {
                 return Err(Rejected::ClaimedByOther);
             }
             if a.phase == Phase::Accepted {
@@ -257,7 +257,7 @@ pub fn apply(
                 a.ordering_since = Some(at);
                 a.note(at, "ordering");
             }
-            let starts = next(&a, deadlines, at) == Step::Start;
+            let starts = next(&a, deadlines, at) == Step::Call(PeerCall::Start);
             if let Some(expired) = a.claim.take() {
                 a.note_interruption(expired.until, deadlines);
             }
@@ -636,7 +636,7 @@ fn apply_after_end(
             a.tries = 0;
             a.wake_at = Some(at);
         }
-        Fact::Claimed(claim) if next(&a, deadlines, at).calls_out() => {
+        Fact::Claimed(claim) if matches!(next(&a, deadlines, at), Step::Call(_)) => {
             a.claim = Some(claim.clone());
             a.wake_at = None;
         }
@@ -703,6 +703,21 @@ fn advance_profile(a: &mut Activation, state: ProfileState) -> Result<(), Reject
     Ok(())
 }
 
+/// The fact that an event of the network, about its order `order_number`, is for a swap.
+///
+/// If the swap has another order, or its order is not known because the response is outstanding or lost, the event only
+/// causes a poll. After the swap's end, only a completed order is worth one.
+pub fn fact_of_event(a: &Activation, fact: &Fact, order_number: &str) -> Fact {
+    let is_own_order = a.order_number.as_deref() == Some(order_number);
+    let worth_a_poll = a.phase.is_open() || matches!(fact, Fact::NetworkCompleted { .. });
+    if is_own_order || !worth_a_poll {
+        return fact.clone();
+    }
+    Fact::NetworkUnclear {
+        order_number: order_number.to_owned(),
+    }
+}
+
 /// The step that is due for a swap at `now`.
 pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
     let claim = a.claim.as_ref().filter(|claim| claim.until > now);
@@ -712,7 +727,7 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
             return match (a.network_order, claim) {
                 (NetworkOrder::Completed, _) => Step::Finish,
                 (_, Some(claim)) => Step::WaitUntil(claim.until),
-                (_, None) => pause.map_or(Step::Poll, Step::WaitUntil),
+                (_, None) => pause.map_or(Step::Call(PeerCall::Poll), Step::WaitUntil),
             };
         }
         return match a.due_at {
@@ -741,15 +756,18 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
                 Some(_) => FailureCode::Internal,
                 None => FailureCode::Unavailable,
             };
-            (Step::Order, (a.created_at + deadlines.order_within, failure))
+            (
+                Step::Call(PeerCall::Order),
+                (a.created_at + deadlines.order_within, failure),
+            )
         }
-        Phase::Ordered if a.profile == Some(ProfileState::Installed) => (Step::Start, unsettled),
+        Phase::Ordered if a.profile == Some(ProfileState::Installed) => (Step::Call(PeerCall::Start), unsettled),
         Phase::Ordered => {
             let expiry = a.created_at + deadlines.install_within;
-            (Step::Poll, (expiry, FailureCode::Expired))
+            (Step::Call(PeerCall::Poll), (expiry, FailureCode::Expired))
         }
-        Phase::Started => (Step::Poll, unsettled),
-        Phase::Ending => (Step::Cancel, unsettled),
+        Phase::Started => (Step::Call(PeerCall::Poll), unsettled),
+        Phase::Ending => (Step::Call(PeerCall::Cancel), unsettled),
         Phase::Done | Phase::Error => return Step::Rest,
     };
     if expiry <= now {

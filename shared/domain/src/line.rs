@@ -218,6 +218,34 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_line_keeps_one_sim_of_each_kind() {
+        let kept = |iccid| KeptSim {
+            iccid: Iccid::parse(iccid).unwrap(),
+            from: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let line = Line {
+            kept_card: Some(kept("8931086000000000021")),
+            kept_esim: Some(kept("8931086000000002019")),
+            ..line()
+        };
+        assert_eq!(line.kept_sim(SwapKind::Physical), line.kept_card.as_ref());
+        assert_eq!(line.kept_sim(SwapKind::Esim), line.kept_esim.as_ref());
+    }
+
+    #[test]
+    fn the_timeline_says_why_a_line_cannot_be_swapped() {
+        let open = crate::ActivationId::parse("A-1").unwrap();
+        for (blocker, words) in [
+            (SwapBlocker::SwapInProgress(open), "a swap is open"),
+            (SwapBlocker::Locked, "the line is locked"),
+            (SwapBlocker::Blocked, "the line is not active"),
+            (SwapBlocker::Porting, "the number is being ported"),
+        ] {
+            assert_eq!(blocker.as_str(), words);
+        }
+    }
+
+    #[test]
     fn states_and_languages_are_read_by_name() {
         for text in ["ACTIVE", "CREATING", "DELETING", "BLOCKED"] {
             assert_eq!(text.parse::<LineState>().unwrap().as_str(), text);

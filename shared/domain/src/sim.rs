@@ -181,6 +181,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_an_esim_is_no_card() {
+        for form in FormFactor::ALL {
+            let sim = Sim {
+                form_factor: form,
+                ..sim()
+            };
+            let kind = if form == FormFactor::Esim {
+                SwapKind::Esim
+            } else {
+                SwapKind::Physical
+            };
+            assert_eq!(sim.kind(), kind, "{}", form.as_str());
+        }
+    }
+
+    fn sim() -> Sim {
+        Sim {
+            iccid: Iccid::parse("8931086000000000013").unwrap(),
+            imsi: None,
+            network: NetworkName::parse("KPN").unwrap(),
+            reseller: None,
+            form_factor: FormFactor::Nano,
+            auto_assign: false,
+            state: SimState::Free,
+            holder: None,
+            free_from: jiff::Timestamp::UNIX_EPOCH,
+            pin1: None,
+            pin2: None,
+            puk1: None,
+            puk2: None,
+            supplier_code: None,
+            tag: None,
+            codes_shown: false,
+        }
+    }
+
+    #[test]
     fn iccids_have_11_to_20_digits_and_may_fail_luhn() {
         for (text, stored, luhn) in [
             ("8931087000000000012", "8931087000000000012", true),

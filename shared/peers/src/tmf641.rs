@@ -37,8 +37,8 @@ pub enum OrderingError {
         /// The HTTP status code.
         status: u16,
     },
-    /// 409. For a new order: the network has an order with this external id. For other calls: the state of the order
-    /// has changed.
+    /// Status 409. For a new order: the network has an order with this external id. For other calls: the state of the
+    /// order has changed.
     #[error("the order conflicts with the network's state")]
     Conflict,
     /// The network has no order with this id.

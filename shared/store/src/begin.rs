@@ -147,7 +147,22 @@ impl Store {
                 }
             }
         }
-        Ok(Begun::NoSim)
+        self.reread_without_sim(request).await
+    }
+
+    /// Another request may have taken the last SIM. If that was this same request, sent twice, the caller gets its swap.
+    async fn reread_without_sim(&self, request: &SwapRequest<'_>) -> Result<Begun, StoreError> {
+        let record = self.idempotency_record(request.key, request.at);
+        let (line, record) = tokio::try_join!(self.line(&request.line.id), record)?;
+        let Some(line) = line else {
+            return Ok(Begun::LineChanged(None));
+        };
+        let record = self.idempotency_record_for_line(&line, record, request.key, request.at);
+        Ok(match record.await? {
+            Some(record) => Begun::Replayed(record),
+            None if line.open.is_some() => Begun::LineChanged(Some(Box::new(line))),
+            None => Begun::NoSim,
+        })
     }
 
     /// Encrypts the secrets of a swap for its row.

@@ -820,3 +820,31 @@ fn an_anonymised_mail_differs_only_in_its_recipient() {
     assert_eq!(anonymised, expected);
     assert_ne!(anonymised.to, mail.to);
 }
+
+#[test]
+fn the_first_mail_comes_when_an_esim_has_been_ordered() {
+    let (accepted, at) = swap();
+    let email = EmailAddress::parse("anna@example.com").unwrap();
+    let in_phase = |phase, kind| Activation {
+        phase,
+        kind,
+        mails: 1,
+        contact: Some(email.clone()),
+        ..accepted.clone()
+    };
+    use Phase::{Ending, Ordered, Ordering, Started};
+    for (before, after, kind, expected) in [
+        (Ordering, Ordered, SwapKind::Esim, true),
+        (Ordering, Started, SwapKind::Esim, true),
+        (Ordering, Ordered, SwapKind::Physical, false),
+        (Ordering, Ordering, SwapKind::Esim, false),
+        (Ordering, Ending, SwapKind::Esim, false),
+        (Ordered, Started, SwapKind::Esim, false),
+        (Ordered, Ordered, SwapKind::Esim, false),
+    ] {
+        let after = in_phase(after, kind);
+        let mail = first_mail(&in_phase(before, kind), &after, DEADLINES.lease, at);
+        let first = Delivery::new(&after, 1, email.clone(), DEADLINES.lease, at);
+        assert_eq!(mail, expected.then_some(first), "{before:?} to {:?}", after.phase);
+    }
+}

@@ -223,10 +223,10 @@ fn play(kind: SwapKind, story: &str) -> (Activation, Timestamp) {
 fn describe_step(step: Step, now: Timestamp) -> String {
     let left = |until: Timestamp| until.duration_since(now).as_secs();
     match step {
-        Step::Order => "order".to_owned(),
-        Step::Start => "start".to_owned(),
-        Step::Poll => "ask".to_owned(),
-        Step::Cancel => "cancel".to_owned(),
+        Step::Call(PeerCall::Order) => "order".to_owned(),
+        Step::Call(PeerCall::Start) => "start".to_owned(),
+        Step::Call(PeerCall::Poll) => "ask".to_owned(),
+        Step::Call(PeerCall::Cancel) => "cancel".to_owned(),
         Step::GiveUp(failure) => format!("give-up:{}", failure.as_str()),
         Step::Finish => "finish".to_owned(),
         Step::Erase => "erase".to_owned(),
@@ -456,6 +456,7 @@ fn secrets_are_erased_in_time_and_then_the_personal_data() {
             "claimed ordered installed claimed started completed finished",
         ),
         (SwapKind::Esim, "cancel finished"),
+        (SwapKind::Esim, "claimed ordered cancel profile-settled ended finished"),
         (SwapKind::Physical, "claimed ordered completed finished"),
     ] {
         let (mut ended, at) = play(kind, story);
@@ -1160,22 +1161,22 @@ fn run(mut a: Activation, mut at: Timestamp, mut faults: Vec<Fault>, customer: b
             Step::Finish => &["finished"],
             Step::Erase => &["erased"],
             Step::Anonymise => &["anonymised"],
-            Step::Order | Step::Start | Step::Poll | Step::Cancel => {
+            Step::Call(call) => {
                 a = apply(&a, &fact("claimed", at), &DEADLINES, at).unwrap();
                 at += SignedDuration::from_millis(200);
-                match (due, faults.pop()) {
+                match (call, faults.pop()) {
                     (_, Some(Fault::Crash)) => &[],
                     (_, Some(Fault::Silence)) => &["try-failed"],
                     (_, Some(Fault::Nothing)) => &["asked"],
-                    (Step::Order, None) => &["ordered"],
-                    (Step::Start, None) => &["started"],
-                    (Step::Poll, None) if a.phase == Phase::Started && network => &["completed"],
-                    (Step::Poll, None) if a.phase == Phase::Started => &["ended"],
-                    (Step::Poll, None) if customer => &["asked", "installed"],
-                    (Step::Cancel, None) if a.network_order == NetworkOrder::Started && network => {
+                    (PeerCall::Order, None) => &["ordered"],
+                    (PeerCall::Start, None) => &["started"],
+                    (PeerCall::Poll, None) if a.phase == Phase::Started && network => &["completed"],
+                    (PeerCall::Poll, None) if a.phase == Phase::Started => &["ended"],
+                    (PeerCall::Poll, None) if customer => &["asked", "installed"],
+                    (PeerCall::Cancel, None) if a.network_order == NetworkOrder::Started && network => {
                         &["profile-settled", "completed", "asked"]
                     }
-                    (Step::Cancel, None) => &["profile-settled", "ended", "asked"],
+                    (PeerCall::Cancel, None) => &["profile-settled", "ended", "asked"],
                     _ => &["asked"],
                 }
             }
@@ -1250,5 +1251,23 @@ proptest! {
     fn every_swap_is_done_if_faults_stop_in_time(history in history(), faults in faults(16)) {
         let ended = run(new_swap(history.0), requested_at(), faults, true, true);
         prop_assert_eq!(ended.phase, Phase::Done);
+    }
+}
+
+#[test]
+fn an_event_of_an_order_that_is_not_the_swaps_only_causes_a_poll() {
+    let unclear = Fact::NetworkUnclear {
+        order_number: "N-7".to_owned(),
+    };
+    for (story, named, reported, expected) in [
+        ("claimed ordered", "N-1", "started", fact("started", requested_at())),
+        ("claimed ordered", "N-7", "started", unclear.clone()),
+        ("claimed", "N-7", "completed", unclear.clone()),
+        ("cancel finished", "N-7", "completed", unclear),
+        ("cancel finished", "N-7", "started", fact("started", requested_at())),
+    ] {
+        let (swap, _) = play(SwapKind::Esim, story);
+        let found = fact_of_event(&swap, &fact(reported, requested_at()), named);
+        assert_eq!(found, expected, "{story}: {reported} of {named}");
     }
 }
