@@ -116,7 +116,7 @@ enum Event {
     ExecuteBelated(Box<Call>),
     /// The network settles a cancel: the call, and the order's id.
     SettleCancel(Box<Call>, String),
-    SendSesEvent(Value, u32),
+    PublishMailReport(Value, u32),
     /// The sweeper's schedule fires in this minute.
     Sweep(u64),
     Wake(Consumer, Value, u32),
@@ -423,7 +423,7 @@ impl Scheduler {
                 self.trace(|| format!("the network gives up {id}: {state:?}, {ended}"));
                 self.send_callbacks();
             }
-            Event::SendSesEvent(mut event, attempts) => {
+            Event::PublishMailReport(mut event, attempts) => {
                 if let Some(mutant) = self.plan.mutant {
                     mutant.alter_ses_event(&mut event);
                 }

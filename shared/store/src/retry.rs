@@ -15,7 +15,8 @@ pub async fn retry_on_conflict<T, E: From<StoreError>, Round: Future<Output = Re
     mut round: impl FnMut() -> Round,
 ) -> Result<T, E> {
     for _ in 0..ROUNDS {
-        if let Some(value) = round().await? {
+        // Boxed, because the compiler nests the layouts of futures only so deep.
+        if let Some(value) = Box::pin(round()).await? {
             return Ok(value);
         }
     }

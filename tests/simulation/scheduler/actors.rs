@@ -77,7 +77,7 @@ impl Scheduler {
             loop {
                 let within = [20, 2_000, 300_000][self.rng.usize(..3)];
                 let delay = self.rng.u64(1..within);
-                self.schedule_in(delay, Event::SendSesEvent(event.clone(), 0));
+                self.schedule_in(delay, Event::PublishMailReport(event.clone(), 0));
                 if !self.chance(self.plan.faults.repeat) {
                     break;
                 }
@@ -283,7 +283,7 @@ impl Scheduler {
             }
             Rival::SesEvents => {
                 for event in self.ses_events.clone() {
-                    self.schedule_in(1, Event::SendSesEvent(event, 0));
+                    self.schedule_in(1, Event::PublishMailReport(event, 0));
                 }
             }
             Rival::Sweep => self.invoke("sweep-swaps", json!({}), Cause::Sweep, ""),

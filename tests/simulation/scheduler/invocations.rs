@@ -249,7 +249,7 @@ impl Scheduler {
             Cause::SesEvent(event, attempts) => {
                 if response.is_err() {
                     let wait = 1_000 << attempts.min(8);
-                    self.schedule_in(wait, Event::SendSesEvent(event, attempts + 1));
+                    self.schedule_in(wait, Event::PublishMailReport(event, attempts + 1));
                 }
             }
             // Whatever the sweeper did not wake, or woke in vain, is still due.
