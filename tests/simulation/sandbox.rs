@@ -2,33 +2,21 @@
 //! transport, clock and randomness. When each is invoked is in `scheduler`.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_lambda_events::event::dynamodb::Event;
 use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_runtime_api::client::auth::AuthSchemeId;
 use aws_smithy_runtime_api::client::http::http_client_fn;
-use change_sim::ChangeSim;
-use deliver_esim::DeliverEsim;
 use domain::{Deadlines, Line, SubscriptionId};
 use edge::{ClockAndRng, Settings};
-use fulfil_swap::{FulfilSwap, Peers};
-use lambda_http::Request;
+use fulfil_swap::Peers;
 use lambda_runtime::LambdaEvent;
-use local::functions::{Handler, events, http};
-use mail_events::{MailEvents, SnsEvent};
-use manage_swap::ManageSwap;
-use network_events::NetworkEvents;
-use query_activation::QueryActivation;
-use serde::de::IgnoredAny;
+use local::functions::{Handler, events};
+use local::in_process::FunctionSet;
 use serde_json::{Value, json};
 use store::{OpenSwap, Store, StoreError};
-use submit_swap::SubmitSwap;
-use sweep_swaps::SweepSwaps;
 
 use crate::fakes::SMDP_ADDRESS;
 use crate::transport::{Peer, Transport};
@@ -127,103 +115,27 @@ pub(crate) fn start(
         .endpoint_url(Peer::Ses.url())
         .allow_no_auth()
         .build();
-    let fits = "the settings are complete";
-    let submit = SubmitSwap::new(store.clone(), clock.clone(), &settings).expect(fits);
-    let change = ChangeSim::new(store.clone(), clock.clone(), &settings).expect(fits);
-    let query = QueryActivation::new(store.clone(), clock.clone(), &settings).expect(fits);
-    let network = NetworkEvents::new(store.clone(), clock.clone(), &settings).expect(fits);
     let peers = Peers {
         smdp: transport.connector(),
         network: transport.connector(),
     };
-    let fulfil = FulfilSwap::new(store.clone(), peers, clock.clone(), &settings);
-    let manage = ManageSwap::new(store.clone(), clock.clone(), &settings).expect(fits);
-    let mails = MailEvents::new(store.clone(), clock.clone(), &settings).expect(fits);
     let lambda = aws_sdk_lambda::config::Builder::from(&aws)
         .endpoint_url(Peer::Lambda.url())
         .allow_no_auth()
         .retry_partition(retry_partition())
         .build();
     let lambda = aws_sdk_lambda::Client::from_conf(lambda);
-    let sweep = SweepSwaps::new(store.clone(), lambda, clock.clone(), &settings);
-    let (manage, mails, sweep) = (Arc::new(manage), Arc::new(mails), Arc::new(sweep.expect(fits)));
-    let deliver = DeliverEsim::new(store.clone(), &ses, clock.clone(), &settings).expect(fits);
-    let (clock, deadlines) = (clock.clone(), settings.deadlines().expect(fits));
-    let (submit, change, query) = (Arc::new(submit), Arc::new(change), Arc::new(query));
-    let (network, fulfil, deliver) = (Arc::new(network), Arc::new(fulfil.expect(fits)), Arc::new(deliver));
-    BTreeMap::from([
-        (
-            // Not a function: the command that an operator runs.
-            "import",
-            events(move |event: LambdaEvent<Value>| {
-                let (store, clock, deadlines) = (store.clone(), clock.clone(), deadlines.clone());
-                async move { import(&store, &clock, &deadlines, &event.payload).await }
-            }),
-        ),
-        (
-            "submit-swap",
-            http(move |request: Request| {
-                let submit = submit.clone();
-                async move { Ok::<_, Infallible>(submit.handle(request).await) }
-            }),
-        ),
-        (
-            "change-sim",
-            http(move |request: Request| {
-                let change = change.clone();
-                async move { Ok::<_, Infallible>(change.handle(request).await) }
-            }),
-        ),
-        (
-            "query-activation",
-            http(move |request: Request| {
-                let query = query.clone();
-                async move { Ok::<_, Infallible>(query.handle(request).await) }
-            }),
-        ),
-        (
-            "network-events",
-            http(move |request: Request| {
-                let network = network.clone();
-                async move { Ok::<_, Infallible>(network.handle(request).await) }
-            }),
-        ),
-        (
-            "manage-swap",
-            http(move |request: Request| {
-                let manage = manage.clone();
-                async move { Ok::<_, Infallible>(manage.handle(request).await) }
-            }),
-        ),
-        (
-            "mail-events",
-            events(move |event: LambdaEvent<SnsEvent>| {
-                let mails = mails.clone();
-                async move { mails.handle(event).await }
-            }),
-        ),
-        (
-            "sweep-swaps",
-            events(move |event: LambdaEvent<IgnoredAny>| {
-                let sweep = sweep.clone();
-                async move { sweep.handle(event).await }
-            }),
-        ),
-        (
-            "fulfil-swap",
-            events(move |event: LambdaEvent<Event>| {
-                let fulfil = fulfil.clone();
-                async move { Ok::<_, Infallible>(fulfil.handle(event).await) }
-            }),
-        ),
-        (
-            "deliver-esim",
-            events(move |event: LambdaEvent<Event>| {
-                let deliver = deliver.clone();
-                async move { Ok::<_, Infallible>(deliver.handle(event).await) }
-            }),
-        ),
-    ])
+    let complete = "the settings are complete";
+    let functions = FunctionSet::new(&store, peers, &ses, lambda, clock, &settings).expect(complete);
+    let mut handlers = functions.into_handlers();
+    // Not a function: the command that an operator runs.
+    let (clock, deadlines) = (clock.clone(), settings.deadlines().expect(complete));
+    let import = events(move |event: LambdaEvent<Value>| {
+        let (store, clock, deadlines) = (store.clone(), clock.clone(), deadlines.clone());
+        async move { import(&store, &clock, &deadlines, &event.payload).await }
+    });
+    handlers.insert("import", import);
+    handlers
 }
 
 /// Imports an existing line, with a response like a function's.

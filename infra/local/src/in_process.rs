@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aws_lambda_events::event::dynamodb::Event;
 use change_sim::ChangeSim;
 use deliver_esim::DeliverEsim;
-use edge::{ClockAndRng, Settings};
+use edge::{ClockAndRng, SettingError, Settings};
 use fulfil_swap::{FulfilSwap, Peers};
 use lambda_http::Request;
 use lambda_runtime::LambdaEvent;
@@ -61,6 +61,29 @@ macro_rules! handler {
 }
 
 impl FunctionSet {
+    /// Builds each function as its `main.rs` builds it.
+    pub fn new(
+        store: &Store,
+        peers: Peers,
+        ses: &aws_sdk_ses::Config,
+        lambda: aws_sdk_lambda::Client,
+        clock: &ClockAndRng,
+        settings: &Settings,
+    ) -> Result<Self, SettingError> {
+        let (store, clock) = (|| store.clone(), || clock.clone());
+        Ok(Self {
+            submit_swap: SubmitSwap::new(store(), clock(), settings)?,
+            change_sim: ChangeSim::new(store(), clock(), settings)?,
+            query_activation: QueryActivation::new(store(), clock(), settings)?,
+            manage_swap: ManageSwap::new(store(), clock(), settings)?,
+            network_events: NetworkEvents::new(store(), clock(), settings)?,
+            fulfil_swap: FulfilSwap::new(store(), peers, clock(), settings)?,
+            deliver_esim: DeliverEsim::new(store(), ses, clock(), settings)?,
+            mail_events: MailEvents::new(store(), clock(), settings)?,
+            sweep_swaps: SweepSwaps::new(store(), lambda, clock(), settings)?,
+        })
+    }
+
     /// The functions as handlers, by name.
     pub fn into_handlers(self) -> BTreeMap<&'static str, Handler> {
         BTreeMap::from([
@@ -113,23 +136,10 @@ pub(crate) async fn handlers(
     let store = Store::new(dynamodb, clients.kms(), TABLE, kms::ALIAS);
     let values = settings.clone();
     let settings = &Settings::new(move |name| values.get(name).cloned());
-    let (store, clock) = (|| store.clone(), ClockAndRng::real);
     let peers = Peers::read(secrets, settings)
         .await
         .map_err(StartError::context("fulfil-swap"))?;
-    let functions = FunctionSet {
-        submit_swap: SubmitSwap::new(store(), clock(), settings).map_err(StartError::context("submit-swap"))?,
-        change_sim: ChangeSim::new(store(), clock(), settings).map_err(StartError::context("change-sim"))?,
-        query_activation: QueryActivation::new(store(), clock(), settings)
-            .map_err(StartError::context("query-activation"))?,
-        manage_swap: ManageSwap::new(store(), clock(), settings).map_err(StartError::context("manage-swap"))?,
-        network_events: NetworkEvents::new(store(), clock(), settings)
-            .map_err(StartError::context("network-events"))?,
-        fulfil_swap: FulfilSwap::new(store(), peers, clock(), settings).map_err(StartError::context("fulfil-swap"))?,
-        deliver_esim: DeliverEsim::new(store(), &ses, clock(), settings)
-            .map_err(StartError::context("deliver-esim"))?,
-        mail_events: MailEvents::new(store(), clock(), settings).map_err(StartError::context("mail-events"))?,
-        sweep_swaps: SweepSwaps::new(store(), lambda, clock(), settings).map_err(StartError::context("sweep-swaps"))?,
-    };
+    let functions = FunctionSet::new(&store, peers, &ses, lambda, &ClockAndRng::real(), settings)
+        .map_err(StartError::context("the functions"))?;
     Ok(functions.into_handlers())
 }
