@@ -503,23 +503,29 @@ async fn secrets_and_names_are_erased_in_time_in_swaps_without_a_code_too() {
     change(&service, &owner, line::ANNA, "eSim", "").await;
     let id = swap_of(&service, line::ANNA).await;
     service.await_waiting(&id).await;
-    let stored = || async {
-        let id = domain::ActivationId::parse(&id).unwrap();
+    let stored = async |id: &str| {
+        let id = domain::ActivationId::parse(id).unwrap();
         service.stack.store.swap_with_deliveries(&id).await.unwrap().unwrap()
     };
-    assert!(stored().await.secrets.matching_id.is_some());
+    assert!(stored(&id).await.secrets.matching_id.is_some());
     service.manage(&owner, "CancelActivation", &id, "").await;
     service.await_status(&id, "ERROR").await;
-    let mut kept = stored().await;
-    for _ in 0..1000 {
-        if kept.secrets.matching_id.is_none() {
-            break;
+    let mut body = card(line::BRAM, FREE_CARD);
+    body["confirmationCode"] = json!("8E9!#");
+    let card_swap = service.start_swap(&body).await;
+    service.await_status(&card_swap, "DONE").await;
+    for id in [id, card_swap] {
+        let mut kept = stored(&id).await;
+        for _ in 0..1000 {
+            if kept.secrets == store::SwapSecrets::default() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            kept = stored(&id).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        kept = stored().await;
+        assert_eq!(kept.secrets, store::SwapSecrets::default());
+        assert!(!kept.activation.is_anonymous());
     }
-    assert_eq!(kept.secrets, store::SwapSecrets::default());
-    assert!(!kept.activation.is_anonymous());
 
     let service = TestStack::with(&[("RECORDS_KEPT", "1s"), ("CODE_KEPT", "1s")]).await;
     let mut body = esim(line::ANNA);

@@ -320,7 +320,7 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Rejects an account that cannot be swapped (locked, not ACTIVE or porting). Its SIM codes are not shown either.
+/// Rejects an account that cannot be swapped (locked, porting or not ACTIVE). Its SIM codes are not shown either.
 fn require_swappable(found: &StoredLine) -> Result<(), ErrorCode> {
     found
         .line

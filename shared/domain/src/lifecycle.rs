@@ -943,8 +943,11 @@ impl Activation {
 
     /// When the next erasure of an ended swap is due.
     fn erase_at(&self, deadlines: &Deadlines) -> Option<Timestamp> {
-        let sealed = self.ended_at.filter(|_| self.kind == SwapKind::Esim);
-        let secrets = sealed.map(|ended| ended + deadlines.code_kept);
+        let has_secrets = self.kind == SwapKind::Esim || self.requested.has_code;
+        let secrets = self
+            .ended_at
+            .filter(|_| has_secrets)
+            .map(|ended| ended + deadlines.code_kept);
         secrets.into_iter().chain(self.anonymise_at(deadlines)).min()
     }
 

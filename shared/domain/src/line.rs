@@ -139,7 +139,7 @@ impl Line {
         open.or_else(|| self.line_blocker())
     }
 
-    /// Why the line cannot be swapped, apart from an open swap: it is locked, not ACTIVE or porting.
+    /// Why the line cannot be swapped, apart from an open swap: it is locked, porting or not ACTIVE.
     pub fn line_blocker(&self) -> Option<SwapBlocker> {
         if self.locked {
             Some(SwapBlocker::Locked)

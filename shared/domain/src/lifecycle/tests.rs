@@ -1271,3 +1271,20 @@ fn an_event_of_an_order_that_is_not_the_swaps_only_causes_a_poll() {
         assert_eq!(found, expected, "{story}: {reported} of {named}");
     }
 }
+
+#[test]
+fn the_confirmation_code_of_a_card_swap_is_erased_in_time_too() {
+    let requested = Requested {
+        has_code: true,
+        ..Requested::default()
+    };
+    let at = requested_at();
+    let mut swap = new_swap_of(&line(), SwapKind::Physical, requested);
+    for name in ["claimed", "ordered", "completed", "finished"] {
+        swap = apply(&swap, &fact(name, at), &DEADLINES, at).unwrap();
+    }
+    let (secrets, records) = (at + DEADLINES.code_kept, at + DEADLINES.records_kept);
+    assert_eq!(swap.due_at, Some(secrets));
+    let erased = apply(&swap, &Fact::Erased, &DEADLINES, secrets).unwrap();
+    assert_eq!(erased.due_at, Some(records));
+}
