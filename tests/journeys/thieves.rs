@@ -497,7 +497,7 @@ async fn a_page_of_another_site_has_no_part_in_the_local_stack() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn secrets_and_names_are_erased_in_time_in_swaps_without_a_code_too() {
+async fn secrets_and_personal_data_are_erased_in_time() {
     let service = TestStack::with(&[("CODE_KEPT", "1ms"), ("SIM_REST", "1ms")]).await;
     let owner = service.owner("C-100");
     change(&service, &owner, line::ANNA, "eSim", "").await;
@@ -513,6 +513,7 @@ async fn secrets_and_names_are_erased_in_time_in_swaps_without_a_code_too() {
     let mut body = card(line::BRAM, FREE_CARD);
     body["confirmationCode"] = json!("8E9!#");
     let card_swap = service.start_swap(&body).await;
+    assert!(stored(&card_swap).await.secrets.code.is_some());
     service.await_status(&card_swap, "DONE").await;
     for id in [id, card_swap] {
         let mut kept = stored(&id).await;

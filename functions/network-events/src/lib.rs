@@ -142,10 +142,17 @@ impl NetworkEvents {
                 tracing::info!(?fact, "no swap has this id");
                 return Ok(Some(false));
             };
-            let fact = match of_order {
+            let own = match of_order {
                 Some(order_number) => fact_of_event(&swap.activation, fact, order_number),
                 None => fact.clone(),
             };
+            if own != *fact {
+                tracing::warn!(
+                    order = of_order,
+                    "a callback names an order that is not known to be the swap's"
+                );
+            }
+            let fact = own;
             let after = match apply(&swap.activation, &fact, &self.deadlines, self.clock.now()) {
                 Ok(after) => after,
                 Err(rejected @ Rejected::StaleCallback) => {

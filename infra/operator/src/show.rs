@@ -99,7 +99,7 @@ pub async fn swap(store: &Store, id: &str) -> Result<String, CommandError> {
     fields.field("activated", a.activated_at.map(time));
     fields.field("ended", a.ended_at.map(time));
     fields.field("claimed until", a.claim.as_ref().map(|claim| time(claim.until)));
-    fields.field("due", a.wake_at.map(time));
+    fields.field("waits until", a.wake_at.map(time));
     fields.row(&["attempts", &a.tries.to_string()]);
     let mut text = String::new();
     fields.write_to(&mut text);
