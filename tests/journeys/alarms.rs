@@ -326,7 +326,7 @@ async fn failures_of_the_peers_and_of_ses_fire_their_alarms() {
         let id = domain::ActivationId::parse(&id).unwrap();
         let stored = service.stack.store.swap(&id).await.unwrap().unwrap();
         let mut waited = stored.activation.clone();
-        waited.moved_at -= SignedDuration::from_hours(2);
+        waited.progressed_at -= SignedDuration::from_hours(2);
         waited.version += 1;
         let orders = waited.phase == domain::Phase::Ordering;
         if orders && service.stack.store.save(&stored, &waited).await.unwrap() == Saved::Written {

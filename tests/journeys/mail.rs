@@ -198,7 +198,7 @@ async fn await_holds(service: &TestStack, id: &str, holds: u32) -> Delivery {
 async fn await_settled(service: &TestStack, id: &str) {
     for _ in 0..2000 {
         let mail = delivery_of(service, id).await;
-        if next_delivery(&mail, Timestamp::now()) == DeliveryStep::Rest {
+        if next_delivery(&mail, Timestamp::now()) == DeliveryStep::Nothing {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -330,7 +330,7 @@ async fn errors_of_the_ses_account_are_retried_later() {
         let calls = proxy.count("POST") - before;
         assert_eq!((service.mails(&id).len(), calls), (1, 9), "{reason}");
         let mail = delivery_of(&service, &id).await;
-        assert_eq!((mail.holds, mail.refusals), (8, 0), "{reason}");
+        assert_eq!((mail.holds, mail.rejected_attempts), (8, 0), "{reason}");
         let noted = mail.timeline.iter().map(|event| (event.what.clone(), event.count));
         let expected = [(format!("SES: {reason}"), 8), ("sent".to_owned(), 1)];
         assert_eq!(noted.collect::<Vec<_>>(), expected);
@@ -347,7 +347,7 @@ async fn an_unreachable_ses_is_retried_later() {
     let service = TestStack::with(&[("AWS_ENDPOINT_URL_SES", &nowhere), ("MAIL_RETRY_AFTER", "1ms")]).await;
     let id = service.start_swap(&esim(line::ANNA)).await;
     let mail = await_holds(&service, &id, 8).await;
-    assert_eq!((mail.refusals, mail.doubts), (0, 0));
+    assert_eq!((mail.rejected_attempts, mail.unknown_attempts), (0, 0));
 }
 
 /// The Lambda context of an invocation.

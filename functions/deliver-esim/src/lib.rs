@@ -80,7 +80,7 @@ impl DeliverEsim {
                 return Ok(());
             };
             match next_delivery(mail, self.clock.now()) {
-                DeliveryStep::Rest => return Ok(()),
+                DeliveryStep::Nothing => return Ok(()),
                 DeliveryStep::WaitUntil(_) => {
                     self.save(mail, &DeliveryFact::Postponed).await?;
                     return Ok(());

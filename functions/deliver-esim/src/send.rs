@@ -156,7 +156,7 @@ fn classify_response(status: u16, code: Option<&str>, message: &str) -> SendOutc
         | (401 | 403, _) => SendOutcome::Held(HoldReason::Unverified),
         // SES would reject this mail on every attempt.
         (400..500, Some("InvalidParameterValue" | "MessageRejected")) => SendOutcome::Refused,
-        (400..500, Some(_)) => SendOutcome::Released,
+        (400..500, Some(_)) => SendOutcome::RejectedForNow,
         // An error of SES has a code: this response is from something in between, such as a proxy.
         (400..500, None) => SendOutcome::Held(HoldReason::Unreachable),
         _ => SendOutcome::Lost,
@@ -249,7 +249,7 @@ mod tests {
             let outcome = classify_response(status.parse().unwrap(), given(code), given(message).unwrap_or_default());
             let name = match outcome {
                 SendOutcome::Held(reason) => reason.as_str(),
-                SendOutcome::Released => "released",
+                SendOutcome::RejectedForNow => "released",
                 SendOutcome::Refused => "refused",
                 SendOutcome::Lost => "lost",
                 SendOutcome::Sent(_) => "sent",

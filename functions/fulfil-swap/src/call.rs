@@ -105,7 +105,7 @@ impl FulfilSwap {
         }
         match self.network.place(new_order(a, imsi)).await {
             Ok(order) => Ok(order),
-            Err(error @ OrderingError::Rejected { .. }) => Err(vec![Fact::Refused {
+            Err(error @ OrderingError::Rejected { .. }) => Err(vec![Fact::OrderRejected {
                 failure: FailureCode::NetworkRejected,
                 call: record_network_failure(&error),
             }]),
@@ -134,7 +134,7 @@ impl FulfilSwap {
                 Err(error) => Err(error),
             };
         }
-        if let Some(named) = &a.heard_number
+        if let Some(named) = &a.unconfirmed_order_number
             && let Ok(order) = self.network.get(named).await
             && order.external_id.as_deref().is_none_or(|id| id == a.id.as_str())
         {
@@ -175,7 +175,7 @@ impl FulfilSwap {
             .into_iter()
             .flatten()
             .collect(),
-            Err(error @ OrderingError::Rejected { .. }) => vec![Fact::Refused {
+            Err(error @ OrderingError::Rejected { .. }) => vec![Fact::OrderRejected {
                 failure: FailureCode::NetworkRejected,
                 call: record_network_failure(&error),
             }],
@@ -264,7 +264,7 @@ impl FulfilSwap {
             OrderLookup::NotListed if a.kind == SwapKind::Physical => {
                 return Ok(vec![Fact::NetworkUnseen]);
             }
-            OrderLookup::NotListed if a.network_doubt > Some(at) => return Ok(Vec::new()),
+            OrderLookup::NotListed if a.network_unknown_until > Some(at) => return Ok(Vec::new()),
             OrderLookup::NotListed if a.missing_since.is_some() => {
                 return Ok(vec![Fact::NetworkUnseen]);
             }
@@ -315,7 +315,7 @@ fn new_order<'a>(a: &'a Activation, imsi: Option<&'a Imsi>) -> NewOrder<'a> {
 fn failed_order_fact(error: Es2PlusError) -> Fact {
     let call = record_smdp_failure(&error);
     match error {
-        Es2PlusError::Rejected { .. } => Fact::Refused {
+        Es2PlusError::Rejected { .. } => Fact::OrderRejected {
             failure: FailureCode::ProfileRefused,
             call,
         },

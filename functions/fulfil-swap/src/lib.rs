@@ -83,7 +83,7 @@ impl FulfilSwap {
                 Metric::SwapStuck.record();
             }
             written = match step {
-                Step::Rest => return Ok(()),
+                Step::Nothing => return Ok(()),
                 Step::WaitUntil(_) => {
                     self.save(&swap, &[Fact::Postponed]).await?;
                     return Ok(());

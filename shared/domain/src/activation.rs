@@ -331,11 +331,11 @@ pub struct Activation {
     /// older.
     pub ordering_since: Option<Timestamp>,
     /// When the phase, the profile or one of the orders last changed.
-    pub moved_at: Timestamp,
+    pub progressed_at: Timestamp,
     /// Our order at the SM-DP+.
     pub profile_order: ProfileOrder,
     /// Until when an abandoned call may still order the profile; `None` if there was no such call.
-    pub profile_doubt: Option<Timestamp>,
+    pub profile_unknown_until: Option<Timestamp>,
     /// The state of the profile at the SM-DP+.
     pub profile: Option<ProfileState>,
     /// The server from which phones download the profile.
@@ -345,9 +345,9 @@ pub struct Activation {
     /// The network's id of our order: `providerOrderNumber`.
     pub order_number: Option<String>,
     /// Until when an abandoned call may still place the order at the network; `None` if there was no such call.
-    pub network_doubt: Option<Timestamp>,
+    pub network_unknown_until: Option<Timestamp>,
     /// The id of an order that the network named before we knew the id of ours.
-    pub heard_number: Option<String>,
+    pub unconfirmed_order_number: Option<String>,
     /// Since when the network has reported that it does not know the order.
     pub missing_since: Option<Timestamp>,
     /// Whether the network completed the order after the end of the swap, when the new SIM or the line already belonged
@@ -404,15 +404,15 @@ impl Activation {
             wake_at: None,
             due_at: Some(at + lease),
             ordering_since: None,
-            moved_at: at,
+            progressed_at: at,
             profile_order: ProfileOrder::None,
-            profile_doubt: None,
+            profile_unknown_until: None,
             profile: None,
             smdp: None,
             network_order: NetworkOrder::None,
             order_number: None,
-            network_doubt: None,
-            heard_number: None,
+            network_unknown_until: None,
+            unconfirmed_order_number: None,
             missing_since: None,
             disputed: false,
             mails: 0,
@@ -439,14 +439,14 @@ impl Activation {
 
     /// Whether the network may have an order of this swap, as far as we know.
     pub fn may_be_ordered(&self) -> bool {
-        self.network_order != NetworkOrder::None || self.network_doubt.is_some()
+        self.network_order != NetworkOrder::None || self.network_unknown_until.is_some()
     }
 
     /// Whether the swap has waited for a peer for over an hour. A swap that waits for a phone is not stuck.
     pub fn is_stuck(&self, now: Timestamp) -> bool {
         const AT_MOST: SignedDuration = SignedDuration::from_hours(1);
         let waits_for_phone = self.phase == Phase::Ordered && self.profile != Some(ProfileState::Installed);
-        self.phase.is_open() && !waits_for_phone && now.duration_since(self.moved_at) > AT_MOST
+        self.phase.is_open() && !waits_for_phone && now.duration_since(self.progressed_at) > AT_MOST
     }
 
     /// Whether the personal data of the swap are erased.

@@ -55,9 +55,9 @@ pub struct Delivery {
     /// The attempt in progress, or the last one for as long as its outcome can still add something.
     pub attempt: Option<Attempt>,
     /// Number of attempts whose outcome is unknown.
-    pub doubts: u32,
-    /// Number of attempts that SES certainly rejected. With `REFUSALS_AT_MOST`, there is no further attempt.
-    pub refusals: u32,
+    pub unknown_attempts: u32,
+    /// Number of attempts that SES certainly rejected. With `REJECTED_AT_MOST`, there is no further attempt.
+    pub rejected_attempts: u32,
     /// Number of attempts that SES did not process, for a reason that does not concern this mail.
     pub holds: u32,
     /// No further attempt before this time.
@@ -89,12 +89,12 @@ pub struct Attempt {
 
 impl Delivery {
     /// Maximum number of attempts with an unknown outcome where SES does not report to us.
-    pub const DOUBTS_UNREPORTED: u32 = 2;
+    pub const UNKNOWN_AT_MOST_UNREPORTED: u32 = 2;
     /// Maximum number of attempts with an unknown outcome where SES reports to us: the third follows if there is no
     /// report on the first two.
-    pub const DOUBTS_AT_MOST: u32 = 3;
+    pub const UNKNOWN_AT_MOST: u32 = 3;
     /// Maximum number of attempts that SES certainly rejected.
-    pub const REFUSALS_AT_MOST: u32 = 6;
+    pub const REJECTED_AT_MOST: u32 = 6;
     /// Longest pause between two attempts that SES did not process.
     pub const HOLD_AT_MOST: SignedDuration = SignedDuration::from_hours(1);
 
@@ -112,8 +112,8 @@ impl Delivery {
             language: activation.language,
             state: DeliveryState::Pending,
             attempt: None,
-            doubts: 0,
-            refusals: 0,
+            unknown_attempts: 0,
+            rejected_attempts: 0,
             holds: 0,
             wake_at: None,
             due_at: Some(at + lease),
@@ -148,7 +148,7 @@ impl Delivery {
 
     /// Whether there is no further attempt: SES rejected the mail finally or too often, or nobody needs it.
     fn is_given_up(&self) -> bool {
-        self.refusals >= Self::REFUSALS_AT_MOST
+        self.rejected_attempts >= Self::REJECTED_AT_MOST
     }
 
     /// Whether the mail was given up because nobody needed it any more, which is not a failure.
@@ -174,7 +174,7 @@ impl Delivery {
     fn schedule_sweep(&mut self, deadlines: &MailDeadlines, at: Timestamp) {
         let wanted = match next_delivery(self, at) {
             DeliveryStep::WaitUntil(then) => Some(then),
-            DeliveryStep::Rest => None,
+            DeliveryStep::Nothing => None,
             _ => Some(at + deadlines.lease),
         };
         let is_in_time = self.due_at.is_some_and(|due| at < due && Some(due) <= wanted);
@@ -246,7 +246,7 @@ pub enum DeliveryStep {
     /// Nothing before this time.
     WaitUntil(Timestamp),
     /// Nothing.
-    Rest,
+    Nothing,
 }
 
 /// Something that happened to a mail.
@@ -326,7 +326,7 @@ pub enum SendOutcome {
     /// SES did not process the mail. It can once the reason is gone.
     Held(HoldReason),
     /// SES certainly did not accept the mail, but may accept it later.
-    Released,
+    RejectedForNow,
     /// SES rejected the mail finally.
     Refused,
     /// Unknown: there was no usable response.
@@ -350,21 +350,21 @@ pub struct MailDeadlines {
 pub fn next_delivery(delivery: &Delivery, now: Timestamp) -> DeliveryStep {
     let pause = delivery.wake_at.filter(|wake_at| *wake_at > now);
     match (delivery.state, &delivery.attempt) {
-        (DeliveryState::Pending | DeliveryState::Ambiguous, _) if delivery.is_given_up() => DeliveryStep::Rest,
+        (DeliveryState::Pending | DeliveryState::Ambiguous, _) if delivery.is_given_up() => DeliveryStep::Nothing,
         // No report will say more about the attempts.
         (DeliveryState::Ambiguous, _)
-            if delivery.doubts >= Delivery::DOUBTS_UNREPORTED && delivery.wake_at.is_none() =>
+            if delivery.unknown_attempts >= Delivery::UNKNOWN_AT_MOST_UNREPORTED && delivery.wake_at.is_none() =>
         {
-            DeliveryStep::Rest
+            DeliveryStep::Nothing
         }
         (DeliveryState::Pending | DeliveryState::Ambiguous, _) => match pause {
             Some(wake_at) => DeliveryStep::WaitUntil(wake_at),
-            None if delivery.doubts >= Delivery::DOUBTS_AT_MOST => DeliveryStep::Unheard,
+            None if delivery.unknown_attempts >= Delivery::UNKNOWN_AT_MOST => DeliveryStep::Unheard,
             None => DeliveryStep::Send,
         },
         (DeliveryState::Claimed, Some(attempt)) if attempt.deadline > now => DeliveryStep::WaitUntil(attempt.deadline),
         (DeliveryState::Claimed, _) => DeliveryStep::Expire,
-        _ => DeliveryStep::Rest,
+        _ => DeliveryStep::Nothing,
     }
 }
 
@@ -382,7 +382,7 @@ pub fn apply_delivery(
                 return None;
             }
             d.attempt = Some(Attempt {
-                number: d.doubts + d.refusals + d.holds + 1,
+                number: d.unknown_attempts + d.rejected_attempts + d.holds + 1,
                 token: token.clone(),
                 deadline: *deadline,
             });
@@ -405,10 +405,10 @@ pub fn apply_delivery(
                 }
                 SendOutcome::Lost if is_expired => return None,
                 SendOutcome::Lost => note_unknown_outcome(&mut d, deadlines, at),
-                SendOutcome::Held(_) | SendOutcome::Released | SendOutcome::Refused => {
+                SendOutcome::Held(_) | SendOutcome::RejectedForNow | SendOutcome::Refused => {
                     // The outcome of this attempt is final: the same response again changes nothing.
                     d.attempt = None;
-                    d.doubts -= u32::from(is_expired);
+                    d.unknown_attempts -= u32::from(is_expired);
                     let wait = match outcome {
                         SendOutcome::Held(reason) => {
                             d.holds += 1;
@@ -416,16 +416,16 @@ pub fn apply_delivery(
                             hold_pause(&d, deadlines, token)
                         }
                         _ => {
-                            d.refusals = match outcome {
-                                SendOutcome::Refused => Delivery::REFUSALS_AT_MOST,
-                                _ => Delivery::REFUSALS_AT_MOST.min(d.refusals + 1),
+                            d.rejected_attempts = match outcome {
+                                SendOutcome::Refused => Delivery::REJECTED_AT_MOST,
+                                _ => Delivery::REJECTED_AT_MOST.min(d.rejected_attempts + 1),
                             };
                             d.note_attempt(at, "SES: refused");
-                            deadlines.refusal * (1 << (d.refusals - 1))
+                            deadlines.refusal * (1 << (d.rejected_attempts - 1))
                         }
                     };
                     d.wake_at = Some(at + wait);
-                    d.state = if d.doubts > 0 {
+                    d.state = if d.unknown_attempts > 0 {
                         // An earlier attempt may have arrived, so the outcome stays unknown.
                         DeliveryState::Ambiguous
                     } else if d.is_given_up() {
@@ -480,7 +480,7 @@ pub fn apply_delivery(
             if !is_open || d.is_given_up() {
                 return None;
             }
-            d.refusals = Delivery::REFUSALS_AT_MOST;
+            d.rejected_attempts = Delivery::REJECTED_AT_MOST;
             if d.state == DeliveryState::Pending {
                 d.state = DeliveryState::Failed;
             }
@@ -504,9 +504,9 @@ pub fn apply_delivery(
 
 /// The outcome of the attempt is unknown.
 fn note_unknown_outcome(d: &mut Delivery, deadlines: &MailDeadlines, at: Timestamp) {
-    d.doubts += 1;
+    d.unknown_attempts += 1;
     d.state = DeliveryState::Ambiguous;
-    d.wake_at = if d.doubts < Delivery::DOUBTS_UNREPORTED {
+    d.wake_at = if d.unknown_attempts < Delivery::UNKNOWN_AT_MOST_UNREPORTED {
         Some(at + deadlines.doubt)
     } else {
         deadlines.silence.map(|silence| at + silence)

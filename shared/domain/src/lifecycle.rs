@@ -19,12 +19,12 @@ const MAX_CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_hours(1);
 pub struct Deadlines {
     /// How long a claim lasts.
     pub lease: SignedDuration,
-    /// Pause before the first retry of a call that failed. It doubles with each retry, up to `ask_at_most`.
+    /// Pause before the first retry of a call that failed. It doubles with each retry, up to `poll_at_most`.
     pub retry_after: SignedDuration,
-    /// Pause before the first poll of a peer that has not reported. It doubles with each poll, up to `ask_at_most`.
-    pub ask_after: SignedDuration,
+    /// Pause before the first poll of a peer that has not reported. It doubles with each poll, up to `poll_at_most`.
+    pub poll_after: SignedDuration,
     /// The longest pause between two retries or polls.
-    pub ask_at_most: SignedDuration,
+    pub poll_at_most: SignedDuration,
     /// How long we try to place the orders, from the request.
     pub order_within: SignedDuration,
     /// How long the customer has to install an eSIM, from the request.
@@ -32,9 +32,9 @@ pub struct Deadlines {
     /// How long a peer has to settle an order, from the last change of that order.
     pub settle_within: SignedDuration,
     /// How long an abandoned call may still be carried out.
-    pub call_rest: SignedDuration,
+    pub call_lifetime: SignedDuration,
     /// How long an eSIM cools down after a swap that failed.
-    pub rest: SignedDuration,
+    pub sim_cooldown: SignedDuration,
     /// How long the confirmation code and the matching id are stored after the end.
     pub code_kept: SignedDuration,
     /// How long e-mail addresses, the phone number and the names of callers are stored after the end.
@@ -42,10 +42,10 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// `first`, doubled `times` times, but at most `ask_at_most`.
+    /// `first`, doubled `times` times, but at most `poll_at_most`.
     fn backoff(&self, first: SignedDuration, times: u32) -> SignedDuration {
-        let doubled = first.checked_mul(1 << times.min(20)).unwrap_or(self.ask_at_most);
-        doubled.min(self.ask_at_most)
+        let doubled = first.checked_mul(1 << times.min(20)).unwrap_or(self.poll_at_most);
+        doubled.min(self.poll_at_most)
     }
 }
 
@@ -71,7 +71,7 @@ pub enum Fact {
     /// The calls took too long and were abandoned. Each may have been carried out, or may still be.
     Interrupted,
     /// A peer's response ends the swap.
-    Refused {
+    OrderRejected {
         /// The reason for the end.
         failure: FailureCode,
         /// The call.
@@ -195,7 +195,7 @@ pub enum Step {
     /// Nothing before this time: there is a claim, a pause after a failed attempt, or a phone or a peer has to act.
     WaitUntil(Timestamp),
     /// Nothing, ever.
-    Rest,
+    Nothing,
 }
 
 /// Calls to the peers. Nobody makes them without a claim that is written.
@@ -276,7 +276,7 @@ pub fn apply(
             // An event may arrive before the response to the order. Then the network is polled at once.
             let event_arrived = a.wake_at.is_some();
             a.claim = None;
-            a.heard_number = None;
+            a.unconfirmed_order_number = None;
             a.missing_since = None;
             a.order_number.get_or_insert_with(|| order_number.clone());
             if a.kind == SwapKind::Esim {
@@ -308,7 +308,7 @@ pub fn apply(
                 if event_arrived {
                     a.wake_at = Some(at);
                 } else if a.phase == Phase::Started || a.profile != Some(ProfileState::Installed) {
-                    a.back_off(deadlines.ask_after, deadlines, at);
+                    a.back_off(deadlines.poll_after, deadlines, at);
                 }
             }
         }
@@ -318,7 +318,7 @@ pub fn apply(
             }
             a.order_number = Some(order_number.clone());
             a.network_order = max(a.network_order, NetworkOrder::Placed);
-            a.heard_number = None;
+            a.unconfirmed_order_number = None;
             a.wake_at = Some(at);
             a.note(at, format!("ordered as {order_number}, to be cancelled"));
         }
@@ -348,7 +348,7 @@ pub fn apply(
             }
             a.begin_ending(*failure, at);
         }
-        Fact::Refused { failure, call } => {
+        Fact::OrderRejected { failure, call } => {
             a.note_or_count(at, call.describe());
             // The network rejected the order, and no earlier call can still place one.
             if *failure == FailureCode::NetworkRejected && !a.may_be_ordered() {
@@ -462,7 +462,7 @@ pub fn apply(
             if a.phase == Phase::Ordered {
                 a.claim = None;
                 a.enter(Phase::Started);
-                a.back_off(deadlines.ask_after, deadlines, at);
+                a.back_off(deadlines.poll_after, deadlines, at);
             }
         }
         Fact::NetworkCompleted { since, order_number } => {
@@ -479,7 +479,7 @@ pub fn apply(
             }
             a.network_order = NetworkOrder::Settled;
             // A call that arrives late finds this order and places no other.
-            a.network_doubt = None;
+            a.network_unknown_until = None;
             a.note(at, format!("network: {}", failure.as_str()));
             match a.phase {
                 Phase::Ending => a.wake_at = Some(at),
@@ -503,14 +503,15 @@ pub fn apply(
         }
         Fact::NetworkUnclear { order_number } => {
             check_may_be_ordered(&a)?;
-            let is_new =
-                a.order_number.is_none() && !order_number.is_empty() && a.heard_number.as_ref() != Some(order_number);
+            let is_new = a.order_number.is_none()
+                && !order_number.is_empty()
+                && a.unconfirmed_order_number.as_ref() != Some(order_number);
             let due = a.wake_at.map_or(a.claim.is_none(), |wake_at| wake_at <= at);
             if due && !is_new {
                 return Err(Rejected::AlreadyApplied);
             }
             if is_new {
-                a.heard_number = Some(order_number.clone());
+                a.unconfirmed_order_number = Some(order_number.clone());
             }
             a.wake_at = Some(at);
         }
@@ -520,7 +521,7 @@ pub fn apply(
             }
             let since = *a.missing_since.get_or_insert(at);
             a.note_or_count(at, "network: does not know the order".to_owned());
-            if a.order_number.is_some() && at >= since + deadlines.ask_after {
+            if a.order_number.is_some() && at >= since + deadlines.poll_after {
                 let gone = Fact::NetworkEnded(FailureCode::NetworkFailed);
                 a = apply(&a, &gone, deadlines, at)?;
                 // The network has not confirmed that the order ended.
@@ -530,9 +531,9 @@ pub fn apply(
         }
         Fact::Polled(failed) => {
             a.start.mark_doubtful();
-            a.back_off_after(failed, deadlines.ask_after, deadlines, at);
+            a.back_off_after(failed, deadlines.poll_after, deadlines, at);
             // A cancellation is final only when no abandoned call can order any more.
-            let late_orders = [a.profile_doubt, a.network_doubt];
+            let late_orders = [a.profile_unknown_until, a.network_unknown_until];
             let late_orders = late_orders.into_iter().flatten().filter(|until| *until > at);
             if a.phase == Phase::Ending && failed.is_empty() {
                 a.wake_at = late_orders.chain(a.wake_at).min();
@@ -546,7 +547,7 @@ pub fn apply(
                 return Err(Rejected::AlreadyApplied);
             }
             // After a cancellation, a call that arrives late may still order the profile again.
-            if !on_phone && a.profile_doubt.is_some_and(|until| at < until) {
+            if !on_phone && a.profile_unknown_until.is_some_and(|until| at < until) {
                 return Err(Rejected::NotPossible);
             }
             a.profile_order = ProfileOrder::Settled;
@@ -581,7 +582,7 @@ pub fn apply(
         }
     }
     if a.peer_state() != activation.peer_state() {
-        a.moved_at = at;
+        a.progressed_at = at;
     }
     a.schedule_sweep(deadlines, at);
     a.modified_at = at;
@@ -629,10 +630,10 @@ fn apply_after_end(
             if a.phase == Phase::Error
                 && a.ordering_since.is_some()
                 && a.order_number.is_none()
-                && a.heard_number.is_none()
+                && a.unconfirmed_order_number.is_none()
                 && !order_number.is_empty() =>
         {
-            a.heard_number = Some(order_number.clone());
+            a.unconfirmed_order_number = Some(order_number.clone());
             a.tries = 0;
             a.wake_at = Some(at);
         }
@@ -646,12 +647,12 @@ fn apply_after_end(
                 Fact::TryFailed(failed) => failed.as_slice(),
                 _ => &[],
             };
-            a.back_off_after(failed, deadlines.ask_after, deadlines, at);
+            a.back_off_after(failed, deadlines.poll_after, deadlines, at);
             let polled = *fact == Fact::Polled(Vec::new());
             let too_late = a.ended_at.is_none_or(|ended| ended + deadlines.settle_within <= at);
             if polled || too_late {
                 // The order that the network named is not ours, or has not moved the number.
-                a.heard_number = None;
+                a.unconfirmed_order_number = None;
                 a.wake_at = None;
             }
         }
@@ -734,7 +735,7 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
             Some(due) if due > now => Step::WaitUntil(due),
             Some(_) if a.anonymise_at(deadlines).is_some_and(|then| then <= now) => Step::Anonymise,
             Some(_) => Step::Erase,
-            None => Step::Rest,
+            None => Step::Nothing,
         };
     }
     // Writing the end needs no claim. But the holder of a claim to order still has to write the profile and its mail.
@@ -748,7 +749,7 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
     if let Some(claim) = claim {
         return Step::WaitUntil(claim.until);
     }
-    let unsettled = (a.moved_at + deadlines.settle_within, FailureCode::Unsettled);
+    let unsettled = (a.progressed_at + deadlines.settle_within, FailureCode::Unsettled);
     let (step, (expiry, failure)) = match a.phase {
         Phase::Accepted | Phase::Ordering => {
             // If the last attempt left its claim, the fault is ours. If it failed, the fault is a peer's.
@@ -768,7 +769,7 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
         }
         Phase::Started => (Step::Call(PeerCall::Poll), unsettled),
         Phase::Ending => (Step::Call(PeerCall::Cancel), unsettled),
-        Phase::Done | Phase::Error => return Step::Rest,
+        Phase::Done | Phase::Error => return Step::Nothing,
     };
     if expiry <= now {
         Step::GiveUp(failure)
@@ -794,9 +795,9 @@ impl Activation {
             return SimFate::Disabled;
         }
         let from = if self.kind == SwapKind::Esim && self.ordering_since.is_some() {
-            at + deadlines.rest
-        } else if self.network_doubt.is_some() {
-            at + deadlines.call_rest
+            at + deadlines.sim_cooldown
+        } else if self.network_unknown_until.is_some() {
+            at + deadlines.call_lifetime
         } else {
             at
         };
@@ -893,12 +894,12 @@ impl Activation {
 
     /// A call that was abandoned at `at` may still place an order at this peer, or at either peer for `None`.
     fn expect_late_order(&mut self, peer: Option<Peer>, at: Timestamp, deadlines: &Deadlines) {
-        let until = Some(at + deadlines.call_rest);
+        let until = Some(at + deadlines.call_lifetime);
         if peer != Some(Peer::Network) && self.kind == SwapKind::Esim {
-            self.profile_doubt = max(self.profile_doubt, until);
+            self.profile_unknown_until = max(self.profile_unknown_until, until);
         }
         if peer != Some(Peer::Smdp) {
-            self.network_doubt = max(self.network_doubt, until);
+            self.network_unknown_until = max(self.network_unknown_until, until);
         }
     }
 
@@ -912,7 +913,7 @@ impl Activation {
     fn complete(&mut self, since: Timestamp, order_number: &str, at: Timestamp) {
         self.network_order = NetworkOrder::Completed;
         self.order_number.get_or_insert_with(|| order_number.to_owned());
-        self.heard_number = None;
+        self.unconfirmed_order_number = None;
         // A date before the request or in the future is wrong: ours is closer.
         let is_plausible = since >= self.created_at && since <= at;
         self.activated_at = Some(if is_plausible { since } else { at });
@@ -923,7 +924,7 @@ impl Activation {
     /// Ends the swap, in DONE if the network completed the order, otherwise in ERROR.
     fn finish(&mut self, deadlines: &Deadlines, at: Timestamp) {
         self.claim = None;
-        self.heard_number = None;
+        self.unconfirmed_order_number = None;
         if self.network_order == NetworkOrder::Completed {
             self.enter(Phase::Done);
             self.failure = None;
@@ -956,7 +957,7 @@ impl Activation {
     fn is_contradicted(&self) -> bool {
         self.phase == Phase::Error
             && !self.disputed
-            && (self.network_order == NetworkOrder::Completed || self.heard_number.is_some())
+            && (self.network_order == NetworkOrder::Completed || self.unconfirmed_order_number.is_some())
     }
 
     /// Makes sure that the sweeper reads the swap in time.

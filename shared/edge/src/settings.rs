@@ -125,13 +125,13 @@ impl Settings {
         Ok(Deadlines {
             lease: self.lease()?,
             retry_after: self.duration_or("RETRY_AFTER", SignedDuration::from_mins(1))?,
-            ask_after: self.duration_or("ASK_AFTER", SignedDuration::from_mins(5))?,
-            ask_at_most: self.duration_or("ASK_AT_MOST", SignedDuration::from_hours(1))?,
+            poll_after: self.duration_or("ASK_AFTER", SignedDuration::from_mins(5))?,
+            poll_at_most: self.duration_or("ASK_AT_MOST", SignedDuration::from_hours(1))?,
             order_within: self.duration_or("ORDER_WITHIN", SignedDuration::from_hours(24))?,
             install_within: self.duration_or("INSTALL_WITHIN", SignedDuration::from_hours(14 * 24))?,
             settle_within: self.duration_or("SETTLE_WITHIN", SignedDuration::from_hours(7 * 24))?,
-            call_rest: self.duration_or("CALL_REST", SignedDuration::from_mins(10))?,
-            rest: self.duration_or("SIM_REST", SignedDuration::from_hours(24))?,
+            call_lifetime: self.duration_or("CALL_REST", SignedDuration::from_mins(10))?,
+            sim_cooldown: self.duration_or("SIM_REST", SignedDuration::from_hours(24))?,
             code_kept: self.code_kept()?,
             records_kept: self.duration_or("RECORDS_KEPT", SignedDuration::from_hours(3 * 365 * 24))?,
         })

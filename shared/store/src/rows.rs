@@ -88,15 +88,15 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
         .maybe_time("wakeAt", a.wake_at)
         .maybe_text("dueAt", a.due_at.map(sortable).as_deref())
         .maybe_time("since", a.ordering_since)
-        .time("movedAt", a.moved_at)
+        .time("movedAt", a.progressed_at)
         .text("smdpOrder", a.profile_order.as_str())
-        .maybe_time("smdpDoubt", a.profile_doubt)
+        .maybe_time("smdpDoubt", a.profile_unknown_until)
         .maybe_text("profile", a.profile.map(|profile| profile.as_str()))
         .maybe_text("smdp", a.smdp.as_ref().map(SmDpAddress::as_str))
         .text("order", a.network_order.as_str())
         .maybe_text(ORDER_NUMBER, a.order_number.as_deref())
-        .maybe_time("orderDoubt", a.network_doubt)
-        .maybe_text("heardNumber", a.heard_number.as_deref())
+        .maybe_time("orderDoubt", a.network_unknown_until)
+        .maybe_text("heardNumber", a.unconfirmed_order_number.as_deref())
         .maybe_time("missingSince", a.missing_since)
         .count("mails", a.mails)
         .timeline(a.created_at, &a.timeline)
@@ -167,15 +167,15 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
         wake_at: row.maybe_time("wakeAt"),
         due_at: row.maybe_parsed("dueAt", from_sortable)?,
         ordering_since: row.maybe_time("since"),
-        moved_at: row.time("movedAt")?,
+        progressed_at: row.time("movedAt")?,
         profile_order: row.parsed("smdpOrder", str::parse)?,
-        profile_doubt: row.maybe_time("smdpDoubt"),
+        profile_unknown_until: row.maybe_time("smdpDoubt"),
         profile: row.maybe_parsed("profile", str::parse)?,
         smdp: row.maybe_parsed("smdp", SmDpAddress::parse)?,
         network_order: row.parsed("order", str::parse)?,
         order_number: row.maybe_string(ORDER_NUMBER),
-        network_doubt: row.maybe_time("orderDoubt"),
-        heard_number: row.maybe_string("heardNumber"),
+        network_unknown_until: row.maybe_time("orderDoubt"),
+        unconfirmed_order_number: row.maybe_string("heardNumber"),
         missing_since: row.maybe_time("missingSince"),
         disputed: row.flag(DISPUTED),
         mails: row.maybe_number("mails").unwrap_or(0),
@@ -201,8 +201,8 @@ pub(crate) fn from_delivery(d: &Delivery) -> Item {
         .maybe_text("token", d.attempt.as_ref().map(|attempt| attempt.token.as_str()))
         .maybe_time("until", d.attempt.as_ref().map(|attempt| attempt.deadline))
         .count("attempt", d.attempt.as_ref().map_or(0, |attempt| attempt.number))
-        .count("doubts", d.doubts)
-        .count("refusals", d.refusals)
+        .count("doubts", d.unknown_attempts)
+        .count("refusals", d.rejected_attempts)
         .count("holds", d.holds)
         .maybe_time("wakeAt", d.wake_at)
         .maybe_text("dueAt", d.due_at.map(sortable).as_deref())
@@ -234,8 +234,8 @@ pub(crate) fn to_delivery(item: &Item) -> Result<Delivery, StoreError> {
         language: row.parsed("language", str::parse)?,
         state: row.parsed("state", str::parse)?,
         attempt,
-        doubts: row.maybe_number("doubts").unwrap_or(0),
-        refusals: row.maybe_number("refusals").unwrap_or(0),
+        unknown_attempts: row.maybe_number("doubts").unwrap_or(0),
+        rejected_attempts: row.maybe_number("refusals").unwrap_or(0),
         holds: row.maybe_number("holds").unwrap_or(0),
         wake_at: row.maybe_time("wakeAt"),
         due_at: row.maybe_parsed("dueAt", from_sortable)?,
@@ -488,7 +488,7 @@ mod tests {
         full.smdp = Some(SmDpAddress::parse("smdp.example.test").unwrap());
         full.network_order = NetworkOrder::Completed;
         full.order_number = Some("0300010-2026".into());
-        full.moved_at = at("2026-11-22T15:05:11.123Z");
+        full.progressed_at = at("2026-11-22T15:05:11.123Z");
         full.mails = 1;
         full.activated_at = Some(at("2026-11-22T15:05:10Z"));
         full.ended_at = Some(at("2026-11-22T15:05:11Z"));
@@ -544,9 +544,9 @@ mod tests {
         let [mut swap, _] = swaps();
         let a = &mut swap.activation;
         a.profile_order = ProfileOrder::Taken;
-        a.profile_doubt = Some(at("2026-11-22T14:15:11Z"));
-        a.network_doubt = Some(at("2026-11-22T14:16:11Z"));
-        a.heard_number = Some("0300011-2026".into());
+        a.profile_unknown_until = Some(at("2026-11-22T14:15:11Z"));
+        a.network_unknown_until = Some(at("2026-11-22T14:16:11Z"));
+        a.unconfirmed_order_number = Some("0300011-2026".into());
         a.missing_since = Some(at("2026-11-22T14:17:11Z"));
         a.disputed = true;
         let back = to_swap(&from_swap(&swap)).unwrap();
@@ -581,8 +581,8 @@ mod tests {
                 token: "t".into(),
                 deadline: at("2026-11-22T14:06:10Z"),
             }),
-            doubts: 1,
-            refusals: 2,
+            unknown_attempts: 1,
+            rejected_attempts: 2,
             holds: 3,
             wake_at: Some(at("2026-11-22T14:07:10Z")),
             message_id: Some("m-1".into()),

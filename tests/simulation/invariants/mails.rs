@@ -42,8 +42,9 @@ pub(super) fn check_mails(scheduler: &Scheduler, swap: &Activation, mails: &[Del
             violations.push(format!("{name} was sent {sent} times; outcomes known: {known}"));
         }
         // SES rejected the mail, or the swap ended first. Without SES's events, a fate may stay unknown.
-        let given_up = mail.state == DeliveryState::Failed || mail.refusals >= Delivery::REFUSALS_AT_MOST;
-        let unknown = (!scheduler.ses_reports || silent) && mail.doubts > 0 && mail.state == DeliveryState::Ambiguous;
+        let given_up = mail.state == DeliveryState::Failed || mail.rejected_attempts >= Delivery::REJECTED_AT_MOST;
+        let unknown =
+            (!scheduler.ses_reports || silent) && mail.unknown_attempts > 0 && mail.state == DeliveryState::Ambiguous;
         if sent == 0 && !given_up && !unknown {
             violations.push(format!("{name} was not sent, and is {:?}", mail.state));
         }
@@ -51,7 +52,8 @@ pub(super) fn check_mails(scheduler: &Scheduler, swap: &Activation, mails: &[Del
         let is_rejected = scheduler.monitor.mails_rejected.contains(&key);
         // If a process dies after it claimed a mail and before it calls SES, that counts as an attempt of unknown
         // outcome too.
-        let used_up = (!scheduler.ses_reports || silent) && mail.doubts >= Delivery::DOUBTS_UNREPORTED;
+        let used_up =
+            (!scheduler.ses_reports || silent) && mail.unknown_attempts >= Delivery::UNKNOWN_AT_MOST_UNREPORTED;
         if sent == 0
             && !is_rejected
             && !used_up

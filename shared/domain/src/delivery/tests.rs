@@ -62,7 +62,7 @@ fn fact(name: &str, token: u32, at: Timestamp) -> DeliveryFact {
         "sent" => SendOutcome::Sent("ses-1".to_owned()),
         "throttled" => SendOutcome::Held(HoldReason::Throttled),
         "quota" => SendOutcome::Held(HoldReason::Quota),
-        "released" => SendOutcome::Released,
+        "released" => SendOutcome::RejectedForNow,
         "refused" => SendOutcome::Refused,
         "lost" => SendOutcome::Lost,
         _ => panic!("no fact is named {name}"),
@@ -116,7 +116,7 @@ fn describe_next_step(d: &Delivery, now: Timestamp) -> String {
         DeliveryStep::Expire => "expire".to_owned(),
         DeliveryStep::Unheard => "unheard".to_owned(),
         DeliveryStep::WaitUntil(until) => format!("wait:{}", until.duration_since(now).as_secs()),
-        DeliveryStep::Rest => "rest".to_owned(),
+        DeliveryStep::Nothing => "rest".to_owned(),
     }
 }
 
@@ -245,8 +245,8 @@ fn the_next_step_of_every_state() {
             token: String::new(),
             deadline: now + SignedDuration::from_secs(if attempt == "running" { 30 } else { 0 }),
         });
-        d.doubts = doubts.parse().unwrap();
-        d.refusals = refusals.parse().unwrap();
+        d.unknown_attempts = doubts.parse().unwrap();
+        d.rejected_attempts = refusals.parse().unwrap();
         d.wake_at = (wake != "none").then(|| now + SignedDuration::from_secs(if wake == "later" { 60 } else { 0 }));
         assert_eq!(describe_next_step(&d, now), row[5], "{values:?}");
     }
@@ -513,7 +513,7 @@ fn a_mail_can_be_held_for_weeks() {
             step => panic!("{step:?} after {token} holds"),
         }
     }
-    assert_eq!((d.holds, d.refusals, d.doubts), (500, 0, 0));
+    assert_eq!((d.holds, d.rejected_attempts, d.unknown_attempts), (500, 0, 0));
     assert_eq!((d.timeline.len(), d.timeline[0].count), (1, 500));
     d = apply_delivery(&d, &fact("claimed", 501, at), &WITH_REPORTS, at).unwrap();
     d = apply_delivery(&d, &fact("sent", 501, at), &WITH_REPORTS, at).unwrap();
@@ -694,8 +694,8 @@ fn run(fates: &[Fate], deadlines: &MailDeadlines) -> (Delivery, u32) {
             *steps > 0
         });
         match next_delivery(&d, at) {
-            DeliveryStep::Rest if answers.is_empty() && now.is_empty() => return (d, accepted),
-            DeliveryStep::Rest => {}
+            DeliveryStep::Nothing if answers.is_empty() && now.is_empty() => return (d, accepted),
+            DeliveryStep::Nothing => {}
             DeliveryStep::Unheard => {
                 assert!(deadlines.silence.is_some(), "SES does not report");
                 now.push(DeliveryFact::Unheard);

@@ -10,13 +10,13 @@ use crate::{ActivationId, EmailAddress, Iccid, Line, Requested};
 const DEADLINES: Deadlines = Deadlines {
     lease: SignedDuration::from_secs(60),
     retry_after: SignedDuration::from_secs(10),
-    ask_after: SignedDuration::from_mins(5),
-    ask_at_most: SignedDuration::from_hours(1),
+    poll_after: SignedDuration::from_mins(5),
+    poll_at_most: SignedDuration::from_hours(1),
     order_within: SignedDuration::from_hours(24),
     install_within: SignedDuration::from_hours(14 * 24),
     settle_within: SignedDuration::from_hours(7 * 24),
-    call_rest: SignedDuration::from_mins(10),
-    rest: SignedDuration::from_hours(24),
+    call_lifetime: SignedDuration::from_mins(10),
+    sim_cooldown: SignedDuration::from_hours(24),
     code_kept: SignedDuration::from_hours(30 * 24),
     records_kept: SignedDuration::from_hours(3 * 365 * 24),
 };
@@ -103,11 +103,11 @@ fn fact(name: &str, at: Timestamp) -> Fact {
         "unseen" => Fact::NetworkUnseen,
         "not-tried" => Fact::TryFailed(None),
         "cut-off" => Fact::Interrupted,
-        "refused" => Fact::Refused {
+        "refused" => Fact::OrderRejected {
             failure: FailureCode::ProfileRefused,
             call: FailedCall::new(Peer::Smdp, "8.2.1/3.9"),
         },
-        "rejected" => Fact::Refused {
+        "rejected" => Fact::OrderRejected {
             failure: FailureCode::NetworkRejected,
             call: FailedCall::new(Peer::Network, "400"),
         },
@@ -233,7 +233,7 @@ fn describe_step(step: Step, now: Timestamp) -> String {
         Step::Anonymise => "anonymise".to_owned(),
         Step::WaitUntil(until) if left(until) >= DEADLINES.code_kept.as_secs() => "kept".to_owned(),
         Step::WaitUntil(until) => format!("wait:{}", left(until)),
-        Step::Rest => "rest".to_owned(),
+        Step::Nothing => "rest".to_owned(),
     }
 }
 
@@ -590,7 +590,7 @@ fn the_next_step_of_every_state() {
             until: now + SignedDuration::from_secs(if claim == "live" { 30 } else { 0 }),
         });
         a.wake_at = (wake != "none").then(|| now + SignedDuration::from_secs(if wake == "later" { 60 } else { 0 }));
-        a.moved_at = match moved {
+        a.progressed_at = match moved {
             "week" => now - DEADLINES.settle_within,
             _ => now,
         };
@@ -1144,7 +1144,7 @@ fn run(mut a: Activation, mut at: Timestamp, mut faults: Vec<Fault>, customer: b
     for _ in 0..1_000 {
         let due = next(&a, &DEADLINES, at);
         let facts: &[&str] = match due {
-            Step::Rest => return a,
+            Step::Nothing => return a,
             Step::WaitUntil(until) => {
                 let long = !a.phase.is_open() && !a.is_contradicted();
                 assert!(
@@ -1186,7 +1186,7 @@ fn run(mut a: Activation, mut at: Timestamp, mut faults: Vec<Fault>, customer: b
                 Ok(after) => a = after,
                 Err(Rejected::AlreadyApplied | Rejected::Ended) => {}
                 Err(Rejected::NotPossible) if *name == "profile-settled" => {
-                    assert!(a.kind == SwapKind::Physical || a.profile_doubt > Some(at))
+                    assert!(a.kind == SwapKind::Physical || a.profile_unknown_until > Some(at))
                 }
                 Err(rejected) => panic!("{name}: {rejected}: {a:?}"),
             }
@@ -1224,7 +1224,7 @@ proptest! {
             if b.phase.is_open() {
                 match next(&b, &DEADLINES, at) {
                     Step::WaitUntil(until) => prop_assert!(until > at && until <= at + LONGEST_PAUSE),
-                    step => prop_assert_ne!(step, Step::Rest),
+                    step => prop_assert_ne!(step, Step::Nothing),
                 }
             } else if !b.is_contradicted() {
                 let kept = matches!(next(&b, &DEADLINES, at), Step::WaitUntil(_) | Step::Erase | Step::Anonymise);
