@@ -81,7 +81,7 @@ impl ChangeSim {
         Ok(Self {
             store,
             clock,
-            repeat_within: settings.repeat_within()?,
+            repeat_within: settings.duration_or("REPEAT_WITHIN", SignedDuration::from_mins(10))?,
             lease: settings.lease()?,
         })
     }

@@ -50,7 +50,7 @@ impl DeliverEsim {
         Ok(Self {
             store,
             ses: SesClient::new(ses, deadlines.lease, configuration_set),
-            pace: Pace::new(settings.mail_pace()?),
+            pace: Pace::read(settings)?,
             from: settings.parsed("MAIL_FROM", Sender::parse)?,
             brand: settings.text("BRAND")?,
             clock,

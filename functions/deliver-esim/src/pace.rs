@@ -3,6 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use domain::Malformed;
+use edge::{SettingError, Settings};
 use tokio::time::{Instant, sleep_until};
 
 /// How long the mails of one invocation may wait for their turns: half of the function's timeout, so that the last mail
@@ -36,6 +38,21 @@ impl Pace {
         }
     }
 
+    /// Reads `MAILS_A_SECOND`, the account's sending rate, and `MAIL_CONCURRENCY`, the number of instances that share it
+    /// (1 by default). Without a rate there is no interval.
+    pub fn read(settings: &Settings) -> Result<Self, SettingError> {
+        const MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+        let Some(rate) = settings.optional("MAILS_A_SECOND", positive)? else {
+            return Ok(Self::new(None));
+        };
+        let instances = settings.optional("MAIL_CONCURRENCY", positive)?.unwrap_or(1.0);
+        let interval = Duration::try_from_secs_f64(instances / rate).ok();
+        let interval = interval
+            .filter(|interval| *interval <= MAX)
+            .ok_or(SettingError::new("MAILS_A_SECOND", "is too small"))?;
+        Ok(Self::new(Some(interval)))
+    }
+
     /// Waits for the next turn, if it comes before `until`.
     pub async fn wait(&self, until: Instant) -> Turn {
         let Some(interval) = self.interval else {
@@ -57,6 +74,14 @@ impl Pace {
         sleep_until(turn).await;
         Turn::Waited
     }
+}
+
+fn positive(text: &str) -> Result<f64, Malformed> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or(Malformed("must be a number above 0"))
 }
 
 #[cfg(test)]
@@ -97,5 +122,39 @@ mod tests {
         assert_turns(&pace, 1, 60, &[(Waited, 10)]).await;
         tokio::time::advance(Duration::from_secs(100)).await;
         assert_turns(&pace, 2, 60, &[(Now, 0), (Waited, 10)]).await;
+    }
+
+    #[test]
+    fn instances_share_the_rate() {
+        let interval = |rate: &'static str, instances: &'static str| {
+            let settings = Settings::new(move |requested| match requested {
+                "MAILS_A_SECOND" => Some(rate.to_owned()),
+                "MAIL_CONCURRENCY" => Some(instances.to_owned()),
+                _ => None,
+            });
+            match Pace::read(&settings) {
+                Ok(Pace { interval: None, .. }) => "none".to_owned(),
+                Ok(Pace {
+                    interval: Some(interval),
+                    ..
+                }) => interval.as_millis().to_string(),
+                Err(error) => error.to_string(),
+            }
+        };
+        for (rate, instances, expected) in [
+            ("", "", "none"),
+            ("", "10", "none"),
+            ("14", "", "71"),
+            ("14", "7", "500"),
+            ("0.5", "3", "6000"),
+            ("0", "1", "the setting MAILS_A_SECOND must be a number above 0"),
+            ("inf", "1", "the setting MAILS_A_SECOND must be a number above 0"),
+            ("many", "1", "the setting MAILS_A_SECOND must be a number above 0"),
+            ("1", "-1", "the setting MAIL_CONCURRENCY must be a number above 0"),
+            ("1e-300", "1", "the setting MAILS_A_SECOND is too small"),
+            ("1e-12", "1", "the setting MAILS_A_SECOND is too small"),
+        ] {
+            assert_eq!(interval(rate, instances), expected, "{rate} {instances}");
+        }
     }
 }

@@ -41,7 +41,7 @@ impl ManageSwap {
             clock,
             presenter: settings.presenter()?,
             deadlines: settings.deadlines()?,
-            cancel_wait: settings.cancel_wait()?,
+            cancel_wait: settings.duration_or("CANCEL_WAIT", SignedDuration::from_secs(5))?,
         })
     }
 

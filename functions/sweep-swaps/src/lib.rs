@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
+use domain::Malformed;
 use edge::{ClockAndRng, Metric, SettingError, Settings, records_of, span_of_event};
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
@@ -71,7 +72,7 @@ impl SweepSwaps {
             lambda,
             fulfil_swap: settings.text("FULFIL_SWAP")?,
             deliver_esim: settings.text("DELIVER_ESIM")?,
-            stock_low: settings.stock_low()?,
+            stock_low: settings.optional("STOCK_LOW", parse_stock_low)?.unwrap_or(20),
             last_counted: AtomicI64::new(-1),
             clock,
         })
@@ -169,5 +170,25 @@ impl SweepSwaps {
             edge::log_cause("invoking a function failed", error);
         }
         sent.is_ok()
+    }
+}
+
+/// A pool with fewer free SIMs is low; with 0, free SIMs are not counted.
+fn parse_stock_low(text: &str) -> Result<u32, Malformed> {
+    let low = text.parse().ok().filter(|low| *low <= 1000);
+    low.ok_or(Malformed("must be a number from 0 to 1000"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stock_low_has_bounds() {
+        assert_eq!(parse_stock_low("0"), Ok(0));
+        assert_eq!(parse_stock_low("1000"), Ok(1000));
+        for wrong in ["few", "-1", "1001"] {
+            assert!(parse_stock_low(wrong).is_err(), "{wrong}");
+        }
     }
 }

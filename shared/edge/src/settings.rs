@@ -2,7 +2,6 @@
 //! from the environment, the local stack and tests from a table.
 
 use std::fmt;
-use std::time::Duration;
 
 use domain::{Deadlines, MailDeadlines, Malformed};
 use jiff::SignedDuration;
@@ -21,6 +20,13 @@ type Source = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 pub struct SettingError {
     name: &'static str,
     what: &'static str,
+}
+
+impl SettingError {
+    /// `what` says what is wrong with the setting `name`, as a verb phrase without the value: `must be a number`.
+    pub fn new(name: &'static str, what: &'static str) -> Self {
+        Self { name, what }
+    }
 }
 
 impl Settings {
@@ -61,6 +67,16 @@ impl Settings {
         (self.0)(name).filter(|text| !text.is_empty())
     }
 
+    /// An optional setting that `parse` accepts.
+    pub fn optional<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, SettingError> {
+        let value = self.maybe(name).as_deref().map(parse).transpose();
+        value.map_err(|Malformed(what)| SettingError { name, what })
+    }
+
     /// A setting that is `true` or `false`; `false` by default.
     pub fn flag(&self, name: &'static str) -> Result<bool, SettingError> {
         self.text_or(name, "false").parse().map_err(|_| SettingError {
@@ -70,7 +86,7 @@ impl Settings {
     }
 
     /// A positive duration with a default.
-    fn duration_or(&self, name: &'static str, default: SignedDuration) -> Result<SignedDuration, SettingError> {
+    pub fn duration_or(&self, name: &'static str, default: SignedDuration) -> Result<SignedDuration, SettingError> {
         match self.maybe(name) {
             None => Ok(default),
             Some(text) => text
@@ -137,17 +153,6 @@ impl Settings {
         })
     }
 
-    /// `REPEAT_WITHIN`: how long after DONE the account dialect treats the same request as a repeated one; 10 minutes
-    /// by default.
-    pub fn repeat_within(&self) -> Result<SignedDuration, SettingError> {
-        self.duration_or("REPEAT_WITHIN", SignedDuration::from_mins(10))
-    }
-
-    /// `CANCEL_WAIT`: how long a cancel request waits for the peers to settle before it responds; 5 seconds by default.
-    pub fn cancel_wait(&self) -> Result<SignedDuration, SettingError> {
-        self.duration_or("CANCEL_WAIT", SignedDuration::from_secs(5))
-    }
-
     /// `LEASE`: how long a claim on a swap or a mail lasts; 1 minute by default.
     pub fn lease(&self) -> Result<SignedDuration, SettingError> {
         self.duration_or("LEASE", SignedDuration::from_mins(1))
@@ -166,47 +171,6 @@ impl Settings {
             lease: self.lease()?,
             silence: reports.then(|| doubt * SILENCE_IN_DOUBTS),
         })
-    }
-
-    /// `STOCK_LOW`: a pool with fewer free SIMs is low; 20 by default. With 0, free SIMs are not counted.
-    pub fn stock_low(&self) -> Result<u32, SettingError> {
-        let low = self.text_or("STOCK_LOW", "20").parse().ok();
-        low.filter(|low| *low <= 1000).ok_or(SettingError {
-            name: "STOCK_LOW",
-            what: "must be a number from 0 to 1000",
-        })
-    }
-
-    /// The time between two mails that one sandbox sends, so that all sandboxes together (`MAIL_CONCURRENCY`, 1 by
-    /// default) send at the account's rate, `MAILS_A_SECOND`. `None` if that is not set.
-    pub fn mail_pace(&self) -> Result<Option<Duration>, SettingError> {
-        let Some(rate) = self.positive("MAILS_A_SECOND")? else {
-            return Ok(None);
-        };
-        const MAX: Duration = Duration::from_secs(365 * 24 * 3600);
-        let sandboxes = self.positive("MAIL_CONCURRENCY")?.unwrap_or(1.0);
-        let pace = Duration::try_from_secs_f64(sandboxes / rate).ok();
-        let pace = pace.filter(|pace| *pace <= MAX).ok_or(SettingError {
-            name: "MAILS_A_SECOND",
-            what: "is too small",
-        });
-        pace.map(Some)
-    }
-
-    /// An optional number above 0.
-    fn positive(&self, name: &'static str) -> Result<Option<f64>, SettingError> {
-        let number = self.maybe(name).map(|text| {
-            let number = text.parse().ok();
-            number.filter(|number: &f64| number.is_finite() && *number > 0.0)
-        });
-        match number {
-            Some(None) => Err(SettingError {
-                name,
-                what: "must be a number above 0",
-            }),
-            Some(number) => Ok(number),
-            None => Ok(None),
-        }
     }
 }
 
@@ -235,42 +199,13 @@ mod tests {
             with("X", "").text("TABLE").unwrap_err().to_string(),
             "the setting TABLE is missing"
         );
-        assert_eq!(with("STOCK_LOW", "").stock_low().unwrap(), 20);
-        assert_eq!(with("STOCK_LOW", "0").stock_low().unwrap(), 0);
-        for wrong in ["few", "-1", "1001"] {
-            assert_eq!(
-                with("STOCK_LOW", wrong).stock_low().unwrap_err().to_string(),
-                "the setting STOCK_LOW must be a number from 0 to 1000"
-            );
-        }
-
-        let pace = |rate: &'static str, sandboxes: &'static str| {
-            let settings = Settings::new(move |requested| match requested {
-                "MAILS_A_SECOND" => Some(rate.to_owned()),
-                "MAIL_CONCURRENCY" => Some(sandboxes.to_owned()),
-                _ => None,
-            });
-            match settings.mail_pace() {
-                Ok(None) => "none".to_owned(),
-                Ok(Some(pace)) => pace.as_millis().to_string(),
-                Err(error) => error.to_string(),
-            }
-        };
-        for (rate, sandboxes, expected) in [
-            ("", "", "none"),
-            ("", "10", "none"),
-            ("14", "", "71"),
-            ("14", "7", "500"),
-            ("0.5", "3", "6000"),
-            ("0", "1", "the setting MAILS_A_SECOND must be a number above 0"),
-            ("inf", "1", "the setting MAILS_A_SECOND must be a number above 0"),
-            ("many", "1", "the setting MAILS_A_SECOND must be a number above 0"),
-            ("1", "-1", "the setting MAIL_CONCURRENCY must be a number above 0"),
-            ("1e-300", "1", "the setting MAILS_A_SECOND is too small"),
-            ("1e-12", "1", "the setting MAILS_A_SECOND is too small"),
-        ] {
-            assert_eq!(pace(rate, sandboxes), expected, "{rate} {sandboxes}");
-        }
+        let number = |text: &str| text.parse::<u32>().map_err(|_| Malformed("must be a number"));
+        assert_eq!(with("N", "").optional("N", number), Ok(None));
+        assert_eq!(with("N", "7").optional("N", number), Ok(Some(7)));
+        assert_eq!(
+            with("N", "few").optional("N", number).unwrap_err().to_string(),
+            "the setting N must be a number"
+        );
         assert!(with("TIME_ZONE", "Mars/Base").time_zone().is_err());
         assert!(with("CONFIRMATION_CODE_ECHO", "no").echo().is_err());
     }
