@@ -55,7 +55,8 @@ fn is_host(text: &str) -> bool {
 
 /// Whether the text is a number from 1 to 65535.
 fn is_port(text: &str) -> bool {
-    is_digits(text) && text.parse().is_ok_and(|port: u16| port > 0)
+    // The length is bounded, or leading zeros would make the address longer than a QR code may be.
+    text.len() <= 5 && is_digits(text) && text.parse().is_ok_and(|port: u16| port > 0)
 }
 
 fn is_digits(text: &str) -> bool {
@@ -222,6 +223,7 @@ mod tests {
             "-",
             "a b",
             " smdp.example.com",
+            "smdp.example.com:000443",
             "smdp..example.com",
             ".example.com",
             "-smdp.example.com",

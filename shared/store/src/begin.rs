@@ -80,10 +80,15 @@ impl Store {
     /// Begins a swap. `random` returns 128 unpredictable bits.
     ///
     /// If the caller named no SIM and none is kept for the line, the store reads a page of free SIMs and tries them
-    /// from a random position, so that concurrent requests do not compete for the same SIM. If all of them have been
-    /// taken in the meantime, the store reads one larger page.
+    /// from a random position, so that concurrent requests do not compete for the same SIM. While all of them have been
+    /// taken in the meantime, the store reads larger pages, until one has no SIM that it has not tried.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError::Unavailable` if other requests take every SIM of many pages first.
     pub async fn begin(&self, request: &SwapRequest<'_>, random: impl Fn() -> u128) -> Result<Begun, StoreError> {
-        const PAGES: usize = 2;
+        const PAGES_AT_LEAST: usize = 2;
+        const PAGES_AT_MOST: usize = 10;
         let id = ActivationId::from_random(request.at, random());
         let matching_id = (request.kind == SwapKind::Esim).then(|| MatchingId::from_random(random()));
         let fingerprint = match request.code {
@@ -95,19 +100,22 @@ impl Store {
         let usable_kept = kept.filter(|kept| kept.from <= request.at);
         let mut unusable = Vec::new();
         // Round 0 tries the SIM that was named or is kept for the line. Each further round tries a page of free SIMs.
-        for round in 0..=PAGES {
+        for round in 0..=PAGES_AT_MOST {
             let mut candidates = match (round, request.sim) {
                 (0, named) => {
                     let first = named.or(usable_kept.map(|kept| &kept.iccid));
                     first.cloned().into_iter().collect()
                 }
-                (_, Some(_)) => break,
+                (_, Some(_)) => return self.reread_without_sim(request).await,
                 (round, None) => {
                     let free = self.free_sims(request.line, request.kind, request.at, round - 1);
                     free.await?
                 }
             };
             candidates.retain(|candidate| !unusable.contains(candidate));
+            if candidates.is_empty() && round >= PAGES_AT_LEAST {
+                return self.reread_without_sim(request).await;
+            }
             if !candidates.is_empty() {
                 let start = random() % candidates.len() as u128;
                 candidates.rotate_left(start as usize);
@@ -147,7 +155,9 @@ impl Store {
                 }
             }
         }
-        self.reread_without_sim(request).await
+        Err(StoreError::Unavailable(
+            "other requests take every free SIM first".into(),
+        ))
     }
 
     /// Another request may have taken the last SIM. If that was this same request, sent twice, the caller gets its swap.
