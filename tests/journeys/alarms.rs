@@ -2,9 +2,8 @@
 //! lines, as CloudWatch does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -22,6 +21,7 @@ use tests::stock::free_sim;
 use tests::{FREE_CARD, FaultyProxy, MeteringProxy, ProxyFault, TestStack, card, esim, line};
 use tracing::subscriber::{DefaultGuard, set_default};
 
+use crate::log_buffer::LogBuffer;
 use crate::mail::rejection;
 use crate::tidy::{of_type, property};
 
@@ -31,30 +31,15 @@ const STACK: &str = "test";
 /// The log lines of this thread, as a deployed function writes them, including metrics. In a test with one thread,
 /// which is what `#[tokio::test]` alone makes, these are the lines of the whole stack.
 pub(crate) struct Logged {
-    lines: Lines,
+    lines: LogBuffer,
     _while: DefaultGuard,
-}
-
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 impl Logged {
     /// Records log lines until it is dropped.
     pub(crate) fn start() -> Self {
-        let lines = Lines::default();
-        let to = lines.clone();
-        let logs = edge::logs("info", format!("simswap/{STACK}"), move || to.clone());
+        let lines = LogBuffer::default();
+        let logs = edge::logs("info", format!("simswap/{STACK}"), lines.clone());
         Self {
             lines,
             _while: set_default(logs),
@@ -63,7 +48,7 @@ impl Logged {
 
     /// Returns the lines since the last call.
     pub(crate) fn take(&self) -> Vec<Value> {
-        let bytes = std::mem::take(&mut *self.lines.0.lock().unwrap());
+        let bytes = std::mem::take(&mut *self.lines.bytes());
         let text = String::from_utf8(bytes).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }

@@ -10,6 +10,7 @@ mod account;
 mod alarms;
 mod callbacks;
 mod lifecycle;
+mod log_buffer;
 mod mail;
 mod manage;
 mod mtls;

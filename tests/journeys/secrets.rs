@@ -2,9 +2,8 @@
 //! error responses for the secrets of whole swaps.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use base64::Engine;
@@ -28,9 +27,10 @@ use store::{StoreError, StoredSwap};
 use tests::stock::{active_line, free_sim};
 use tests::{FaultyProxy, ProxyFault, TestResponse, TestStack, activation_code};
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::log_buffer::LogBuffer;
 
 /// The confirmation code, of characters that no text encoding changes.
 const CODE: &str = "ZQ7KW9VXT3";
@@ -40,34 +40,12 @@ const SUPPLIER_CODE: &str = "LPA:1$SUPPLIER.EXAMPLE$KP5NQ8RTVX";
 const EMAIL: &str = "findable@example.com";
 
 /// All log lines of our crates in this process, at every level.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-static LOG: LazyLock<Log> = LazyLock::new(|| {
-    let log = Log::default();
+static LOG: LazyLock<LogBuffer> = LazyLock::new(|| {
+    let log = LogBuffer::default();
     let ours = [
         "domain",
         "store",
-        "network",
+        "peers",
         "edge",
         "submit_swap",
         "change_sim",
@@ -82,7 +60,8 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
         "simswap",
         edge::AUDIT,
         "local",
-        "peers",
+        "operator",
+        "simulators",
     ];
     let filter = Targets::new()
         .with_default(LevelFilter::WARN)
@@ -435,7 +414,7 @@ async fn no_secret_of_a_swap_is_where_it_should_not_be() {
     }
     assert!(searched > 0);
 
-    let log = LOG.0.lock().unwrap().clone();
+    let log = LOG.bytes().clone();
     assert!(
         holds(&log, &done)
             && holds(&log, "swap accepted")
@@ -687,7 +666,7 @@ async fn pins_and_puks_are_only_in_responses_of_change_sim() {
         searched += usize::from(path.ends_with("dynamodb.sqlite") && holds(&bytes, CARD.0));
     }
     assert_eq!(searched, 1);
-    let log = LOG.0.lock().unwrap().clone();
+    let log = LOG.bytes().clone();
     assert!(holds(&log, "change_sim") && holds(&log, "change of SIM failed"));
     let lines = String::from_utf8_lossy(&log);
     for secret in secrets() {
@@ -785,7 +764,7 @@ async fn whoever_is_shown_codes_leaves_a_line_in_the_log_and_no_line_names_a_per
     service.manage(&token, "CancelActivation", &id, "").await;
     service.await_status(&id, "ERROR").await;
 
-    let log = LOG.0.lock().unwrap().clone();
+    let log = LOG.bytes().clone();
     assert!(!holds(&log, SUBJECT));
     let caller = store::caller_digest(&domain::Caller {
         subject: SUBJECT.to_owned(),

@@ -5,11 +5,9 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use domain::{
-    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim, SimState,
-    SubscriptionId,
+    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim, SubscriptionId,
 };
 use edge::ClockAndRng;
-use jiff::Timestamp;
 use local::dynoxide::actions::scan::ScanRequest;
 use local::dynoxide::{ImportOptions, Item};
 use serde_json::{Value, json};
@@ -206,22 +204,17 @@ impl StockLine {
 
 fn sim(iccid: &str, network: &str, reseller: &str, form_factor: FormFactor) -> Sim {
     let [pin1, pin2, puk1, puk2, supplier_code] = SECRETS.map(|text| Some(Secret::new(text)));
+    let iccid = Iccid::parse(iccid).expect("an ICCID");
+    let network = NetworkName::parse(network).expect("a network");
     Sim {
-        iccid: Iccid::parse(iccid).expect("an ICCID"),
         imsi: Imsi::parse("204080000000201").ok(),
-        network: NetworkName::parse(network).expect("a network"),
         reseller: Some(reseller.to_owned()),
-        form_factor,
         auto_assign: true,
-        state: SimState::Free,
-        free_from: Timestamp::UNIX_EPOCH,
-        holder: None,
         pin1,
         pin2,
         puk1,
         puk2,
         supplier_code,
-        tag: None,
-        codes_shown: false,
+        ..Sim::free(iccid, network, form_factor)
     }
 }

@@ -4,11 +4,9 @@
 use std::collections::HashMap;
 
 use domain::{
-    EmailAddress, FormFactor, Iccid, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim, SimState,
-    SubscriptionId,
+    EmailAddress, FormFactor, Iccid, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim, SubscriptionId,
 };
 use futures_util::{StreamExt, stream};
-use jiff::Timestamp;
 use local::dynoxide::actions::get_item::GetItemRequest;
 use local::dynoxide::{AttributeValue, ImportOptions};
 use store::SIMS_AT_ONCE;
@@ -30,24 +28,12 @@ const ADDED_BY_STORE: usize = 1000;
 /// # Panics
 /// When the network or the ICCID is not valid.
 pub fn free_sim(network: &str, iccid: &str, form_factor: FormFactor) -> Sim {
-    Sim {
-        iccid: Iccid::parse(iccid).expect("an ICCID"),
-        imsi: None,
-        network: NetworkName::parse(network).expect("a network's name"),
-        reseller: None,
+    let iccid = Iccid::parse(iccid).expect("an ICCID");
+    Sim::free(
+        iccid,
+        NetworkName::parse(network).expect("a network's name"),
         form_factor,
-        auto_assign: false,
-        state: SimState::Free,
-        free_from: Timestamp::UNIX_EPOCH,
-        holder: None,
-        pin1: None,
-        pin2: None,
-        puk1: None,
-        puk2: None,
-        supplier_code: None,
-        tag: None,
-        codes_shown: false,
-    }
+    )
 }
 
 /// An active line on `sim`, with the SIM's network and reseller.

@@ -6,10 +6,10 @@ mod error_code;
 use domain::{ActivationId, Caller, Holder, Iccid, Requested, Secret, Sim, SubscriptionId, SwapKind};
 use edge::{
     AUDIT, ClockAndRng, Metric, SettingError, Settings, caller, idempotency_key, json_response, log_cause,
-    record_activation, span_of_call,
+    mark_replayed, record_activation, span_of_call,
 };
 use jiff::{SignedDuration, Timestamp};
-use lambda_http::http::{HeaderMap, HeaderValue, StatusCode};
+use lambda_http::http::{HeaderMap, StatusCode};
 use lambda_http::{Body, Request, RequestExt, Response};
 use serde::Serialize;
 use serde_json::json;
@@ -364,12 +364,4 @@ fn sim_response(caller: &Caller, account: &SubscriptionId, sim: &Sim) -> Respons
 struct ChangeSimResponse<'a> {
     success: bool,
     mvno_sim: SimView<'a>,
-}
-
-/// Adds the header that marks the response to a repeated request.
-fn mark_replayed(mut response: Response<Body>) -> Response<Body> {
-    response
-        .headers_mut()
-        .insert("Idempotency-Replayed", HeaderValue::from_static("true"));
-    response
 }

@@ -3,6 +3,8 @@
 
 mod callers;
 
+use std::borrow::Cow;
+
 use domain::{ActivationId, Deadlines, Fact, Holder, Rejected, apply, fact_of_event};
 use edge::{
     ClockAndRng, SettingError, Settings, json_response, log_cause, no_such_route, record_activation, route,
@@ -142,17 +144,16 @@ impl NetworkEvents {
                 tracing::info!(?fact, "no swap has this id");
                 return Ok(Some(false));
             };
-            let own = match of_order {
+            let fact = match of_order {
                 Some(order_number) => fact_of_event(&swap.activation, fact, order_number),
-                None => fact.clone(),
+                None => Cow::Borrowed(fact),
             };
-            if own != *fact {
+            if let Cow::Owned(_) = fact {
                 tracing::warn!(
                     order = of_order,
                     "a callback names an order that is not known to be the swap's"
                 );
             }
-            let fact = own;
             let after = match apply(&swap.activation, &fact, &self.deadlines, self.clock.now()) {
                 Ok(after) => after,
                 Err(rejected @ Rejected::StaleCallback) => {

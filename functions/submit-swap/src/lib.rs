@@ -6,10 +6,10 @@ mod request;
 use domain::{Activation, ActivationId, Caller, SwapKind};
 use edge::{
     ApiError, ClockAndRng, ErrorResponse, FieldError, Metric, Presenter, SettingError, Settings, caller, json_response,
-    read_body, record_activation, span_of_call,
+    mark_replayed, read_body, record_activation, span_of_call,
 };
 use jiff::{SignedDuration, Timestamp};
-use lambda_http::http::{HeaderValue, StatusCode};
+use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use store::{Begun, IdempotencyKey, IdempotencyRecord, PhoneEntry, Store, StoreError, StoredLine, SwapRequest};
 use tracing::Instrument;
@@ -199,12 +199,4 @@ impl Target {
             Self::Id(_) | Self::Both(..) => "subscriptionId",
         }
     }
-}
-
-/// Adds the header that marks the response to a repeated request.
-fn mark_replayed(mut response: Response<Body>) -> Response<Body> {
-    response
-        .headers_mut()
-        .insert("Idempotency-Replayed", HeaderValue::from_static("true"));
-    response
 }

@@ -2,10 +2,8 @@
 //! `infra/local/README.md`.
 
 use domain::{
-    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim, SimState,
-    SubscriptionId,
+    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim, SubscriptionId,
 };
-use jiff::Timestamp;
 use store::{Store, StoreError};
 
 /// One sample line.
@@ -247,23 +245,15 @@ fn free_sim(iccid: Iccid, form_factor: FormFactor, network: &str, reseller: &str
     // The subscriber's number in the IMSI is the account number of the ICCID, without the check digit.
     let digits = iccid.as_str();
     let subscriber = &digits[digits.len() - 11..digits.len() - 1];
+    let imsi = format!("{mobile_codes}{subscriber}");
     Sim {
-        imsi: Some(Imsi::parse(&format!("{mobile_codes}{subscriber}")).expect(WELL_FORMED)),
-        network: NetworkName::parse(network).expect(WELL_FORMED),
+        imsi: Some(Imsi::parse(&imsi).expect(WELL_FORMED)),
         reseller: Some(reseller.to_owned()),
-        form_factor,
-        auto_assign: false,
-        state: SimState::Free,
-        free_from: Timestamp::UNIX_EPOCH,
-        holder: None,
         pin1: Some(Secret::new("1234")),
         pin2: Some(Secret::new("5678")),
         puk1: Some(Secret::new("12345678")),
         puk2: Some(Secret::new("87654321")),
-        supplier_code: None,
-        tag: None,
-        codes_shown: false,
-        iccid,
+        ..Sim::free(iccid, NetworkName::parse(network).expect(WELL_FORMED), form_factor)
     }
 }
 

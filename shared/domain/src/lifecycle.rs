@@ -1,6 +1,7 @@
 //! The lifecycle of a swap: `apply` adds a fact to the record, `next` says which step is due. Reading, writing and the
 //! calls to the peers are not here.
 
+use std::borrow::Cow;
 use std::cmp::max;
 
 use jiff::{SignedDuration, Timestamp};
@@ -707,16 +708,16 @@ fn advance_profile(a: &mut Activation, state: ProfileState) -> Result<(), Reject
 /// The fact that an event of the network, about its order `order_number`, is for a swap.
 ///
 /// If the swap has another order, or its order is not known because the response is outstanding or lost, the event only
-/// causes a poll. After the swap's end, only a completed order is worth one.
-pub fn fact_of_event(a: &Activation, fact: &Fact, order_number: &str) -> Fact {
+/// causes a poll, and the fact is an owned one. After the swap's end, only a completed order is worth a poll.
+pub fn fact_of_event<'a>(a: &Activation, fact: &'a Fact, order_number: &str) -> Cow<'a, Fact> {
     let is_own_order = a.order_number.as_deref() == Some(order_number);
     let worth_a_poll = a.phase.is_open() || matches!(fact, Fact::NetworkCompleted { .. });
     if is_own_order || !worth_a_poll {
-        return fact.clone();
+        return Cow::Borrowed(fact);
     }
-    Fact::NetworkUnclear {
+    Cow::Owned(Fact::NetworkUnclear {
         order_number: order_number.to_owned(),
-    }
+    })
 }
 
 /// The step that is due for a swap at `now`.

@@ -11,7 +11,7 @@
 ///   compares two names (`str::eq`, or `str::eq_ignore_ascii_case`). A text that is no name is an error of type
 ///   [`Malformed`](crate::Malformed) with the message `error`.
 ///
-/// ```ignore
+/// ```text
 /// named_enum! {
 ///     /// State of a door.
 ///     #[derive(PartialOrd, Ord)]

@@ -158,6 +158,28 @@ pub struct Sim {
 }
 
 impl Sim {
+    /// A free SIM of a network, for all resellers. It is not assigned automatically, and has no IMSI and no codes.
+    pub fn free(iccid: Iccid, network: NetworkName, form_factor: FormFactor) -> Self {
+        Self {
+            iccid,
+            imsi: None,
+            network,
+            reseller: None,
+            form_factor,
+            auto_assign: false,
+            state: SimState::Free,
+            free_from: Timestamp::UNIX_EPOCH,
+            holder: None,
+            pin1: None,
+            pin2: None,
+            puk1: None,
+            puk2: None,
+            supplier_code: None,
+            tag: None,
+            codes_shown: false,
+        }
+    }
+
     /// Whether the SIM is an eSIM or a card.
     pub fn kind(&self) -> SwapKind {
         match self.form_factor {
@@ -183,37 +205,14 @@ mod tests {
     #[test]
     fn only_an_esim_is_no_card() {
         for form in FormFactor::ALL {
-            let sim = Sim {
-                form_factor: form,
-                ..sim()
-            };
+            let iccid = Iccid::parse("8931086000000000013").unwrap();
+            let sim = Sim::free(iccid, NetworkName::parse("KPN").unwrap(), form);
             let kind = if form == FormFactor::Esim {
                 SwapKind::Esim
             } else {
                 SwapKind::Physical
             };
             assert_eq!(sim.kind(), kind, "{}", form.as_str());
-        }
-    }
-
-    fn sim() -> Sim {
-        Sim {
-            iccid: Iccid::parse("8931086000000000013").unwrap(),
-            imsi: None,
-            network: NetworkName::parse("KPN").unwrap(),
-            reseller: None,
-            form_factor: FormFactor::Nano,
-            auto_assign: false,
-            state: SimState::Free,
-            holder: None,
-            free_from: jiff::Timestamp::UNIX_EPOCH,
-            pin1: None,
-            pin2: None,
-            puk1: None,
-            puk2: None,
-            supplier_code: None,
-            tag: None,
-            codes_shown: false,
         }
     }
 

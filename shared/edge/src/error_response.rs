@@ -241,6 +241,13 @@ pub fn json_response(status: StatusCode, body: &impl Serialize) -> Response<Body
     response
 }
 
+/// Adds the header that marks the response to a repeated request.
+pub fn mark_replayed(mut response: Response<Body>) -> Response<Body> {
+    let value = HeaderValue::from_static("true");
+    response.headers_mut().insert("Idempotency-Replayed", value);
+    response
+}
+
 /// Logs an error and its causes at level `error`. `what` is the message: what failed.
 pub fn log_cause(what: &str, error: &dyn std::error::Error) {
     tracing::error!(causes = with_causes(error), "{what}");

@@ -22,7 +22,7 @@ pub use aws::{sdk_config, timeouts};
 pub use body::{Fields, idempotency_key, read_body, read_optional_body};
 pub use caller::{Unauthenticated, caller, route};
 pub use clock_and_rng::ClockAndRng;
-pub use error_response::{ErrorResponse, FieldError, json_response, log_cause, no_such_route};
+pub use error_response::{ErrorResponse, FieldError, json_response, log_cause, mark_replayed, no_such_route};
 pub use fatal_error::FatalError;
 pub use metrics::Metric;
 pub use present::{ActivationView, CodeEcho, Presenter};

@@ -55,25 +55,13 @@ pub enum Begun {
 /// What the transaction of a new swap writes.
 struct NewSwap<'a> {
     /// The swap in its first phase.
-    swap: &'a StoredSwap,
+    swap: StoredSwap,
     /// Fingerprint of the request.
     request: &'a Fingerprint,
     /// The caller's idempotency key.
     key: Option<&'a IdempotencyKey>,
     /// Whether the SIM is the one that is kept for the line.
     takes_kept: bool,
-}
-
-/// The result of the transaction. Only `Accepted` wrote anything.
-enum Submitted {
-    /// The swap has begun.
-    Accepted,
-    /// The idempotency key has been used in the meantime.
-    Replayed(IdempotencyRecord),
-    /// The line has changed since it was read. This is the line as it is stored; `None` if it does not exist any more.
-    LineChanged(Option<Box<StoredLine>>),
-    /// The SIM does not exist, is not free, or cannot be used for this line.
-    SimTaken,
 }
 
 impl Store {
@@ -142,17 +130,15 @@ impl Store {
                     deliveries: Vec::new(),
                 };
                 let new = NewSwap {
-                    swap: &stored,
+                    swap: stored,
                     request: &fingerprint,
                     key: request.key,
                     takes_kept,
                 };
-                match self.submit(new).await? {
-                    Submitted::Accepted => return Ok(Begun::Accepted(Box::new(stored.activation))),
-                    Submitted::Replayed(record) => return Ok(Begun::Replayed(record)),
-                    Submitted::LineChanged(line) => return Ok(Begun::LineChanged(line)),
-                    Submitted::SimTaken => unusable.push(candidate),
+                if let Some(begun) = self.submit(new).await? {
+                    return Ok(begun);
                 }
+                unusable.push(candidate);
             }
         }
         Err(StoreError::Unavailable(
@@ -242,14 +228,14 @@ impl Store {
     }
 
     /// Runs the transaction: writes the swap, sets the line's open swap, reserves the SIM, and writes the idempotency
-    /// record.
-    async fn submit(&self, new: NewSwap<'_>) -> Result<Submitted, StoreError> {
+    /// record. Returns `None` if the SIM does not exist, is not free, or cannot be used for this line.
+    async fn submit(&self, new: NewSwap<'_>) -> Result<Option<Begun>, StoreError> {
         const SWAP: usize = 0;
         const LINE: usize = 1;
         const RECORD: usize = 3;
         let swap = &new.swap.activation;
         let mut writes = vec![
-            put(self.put_new_row(rows::from_swap(new.swap)))?,
+            put(self.put_new_row(rows::from_swap(&new.swap)))?,
             update(self.set_open_swap(&new))?,
             update(self.reserve_sim(swap, new.takes_kept))?,
         ];
@@ -257,23 +243,23 @@ impl Store {
             writes.push(put(self.put_idempotency_record(key, swap, new.request))?);
         }
         let Some(reasons) = self.transact(writes).await? else {
-            return Ok(Submitted::Accepted);
+            return Ok(Some(Begun::Accepted(Box::new(new.swap.activation))));
         };
         // The SDK retried a transaction whose first attempt was written: the swap exists because it is this one.
         if condition_failed(&reasons, SWAP) {
-            return Ok(Submitted::Accepted);
+            return Ok(Some(Begun::Accepted(Box::new(new.swap.activation))));
         }
         if condition_failed(&reasons, RECORD)
             && let Some(row) = &reasons[RECORD].item
             && let Some(record) = IdempotencyRecord::from_row(row, swap.created_at)?
         {
-            return Ok(Submitted::Replayed(record));
+            return Ok(Some(Begun::Replayed(record)));
         }
         if condition_failed(&reasons, LINE) {
             let line = reasons[LINE].item.as_ref().map(rows::to_line).transpose()?;
-            return Ok(Submitted::LineChanged(line.map(Box::new)));
+            return Ok(Some(Begun::LineChanged(line.map(Box::new))));
         }
-        Ok(Submitted::SimTaken)
+        Ok(None)
     }
 
     fn set_open_swap(&self, new: &NewSwap<'_>) -> UpdateBuilder {

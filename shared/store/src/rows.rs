@@ -617,23 +617,14 @@ mod tests {
             let entry = to_phone(&from_phone(&line)).unwrap();
             assert_eq!((entry.subscription, entry.reseller), (line.id, line.reseller));
         }
+        let iccid = Iccid::parse("8931086000000002019").unwrap();
         let sim = Sim {
-            iccid: Iccid::parse("8931086000000002019").unwrap(),
             imsi: Some(Imsi::parse("204080000000201").unwrap()),
-            network: NetworkName::parse("KPN").unwrap(),
             reseller: Some("R-10".into()),
-            form_factor: FormFactor::Esim,
             auto_assign: true,
-            state: SimState::Free,
             free_from: at("2026-11-22T14:05:10.707Z"),
-            holder: None,
-            pin1: None,
-            pin2: None,
-            puk1: None,
-            puk2: None,
-            supplier_code: None,
             tag: Some("batch 7".into()),
-            codes_shown: false,
+            ..Sim::free(iccid, NetworkName::parse("KPN").unwrap(), FormFactor::Esim)
         };
         let row = from_sim(&sim, &[("pin1", Sealed(vec![1]))]);
         assert_eq!(row["shelf"], S("KPN#R-10#esim".into()));

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use csv::StringRecord;
 use domain::{
-    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, Malformed, Msisdn, NetworkName, Secret, Sim, SimState,
-    SubscriptionId, is_plain,
+    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, Malformed, Msisdn, NetworkName, Secret, Sim, SubscriptionId,
+    is_plain,
 };
-use jiff::Timestamp;
 
 use super::Kind;
 
@@ -162,22 +161,16 @@ impl Fields<'_> {
         let imsi = self.optional("IMSI", Imsi::parse);
         let reseller = self.optional("RESELLER", plain_text);
         Some(Sim {
-            iccid: iccid?,
             imsi,
-            network: network?,
             reseller,
-            form_factor: form_factor?,
             auto_assign: auto_assign?,
-            state: SimState::Free,
-            free_from: Timestamp::UNIX_EPOCH,
-            holder: None,
             pin1,
             pin2,
             puk1,
             puk2,
             supplier_code,
             tag,
-            codes_shown: false,
+            ..Sim::free(iccid?, network?, form_factor?)
         })
     }
 

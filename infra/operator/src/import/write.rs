@@ -95,22 +95,13 @@ async fn write_line(
 /// becomes the card that fits every phone.
 fn current_sim(line: &Line) -> Sim {
     Sim {
-        iccid: line.current_sim.clone(),
-        imsi: None,
-        network: line.network.clone(),
         reseller: line.reseller.clone(),
-        form_factor: FormFactor::MiniMicroNano,
-        auto_assign: false,
         state: SimState::Activated,
-        free_from: Timestamp::UNIX_EPOCH,
-        holder: None,
-        pin1: None,
-        pin2: None,
-        puk1: None,
-        puk2: None,
-        supplier_code: None,
-        tag: None,
-        codes_shown: false,
+        ..Sim::free(
+            line.current_sim.clone(),
+            line.network.clone(),
+            FormFactor::MiniMicroNano,
+        )
     }
 }
 

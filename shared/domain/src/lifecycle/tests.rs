@@ -1267,8 +1267,9 @@ fn an_event_of_an_order_that_is_not_the_swaps_only_causes_a_poll() {
         ("cancel finished", "N-7", "started", fact("started", requested_at())),
     ] {
         let (swap, _) = play(SwapKind::Esim, story);
-        let found = fact_of_event(&swap, &fact(reported, requested_at()), named);
-        assert_eq!(found, expected, "{story}: {reported} of {named}");
+        let reported_fact = fact(reported, requested_at());
+        let found = fact_of_event(&swap, &reported_fact, named);
+        assert_eq!(*found, expected, "{story}: {reported} of {named}");
     }
 }
 
