@@ -131,9 +131,12 @@ class TestStack:
             ("/api/QueryActivation", None, 403),
             ("/api/CancelActivation", {}, 403),
             ("/api/ResendEsim", {}, 403),
+            ("/api/RenewEsim", {}, 403),
+            ("/api/ReportInstalled", {}, 403),
             ("/mvno/1234567890abcdef12345678/changesim/eSim", None, 403),
             ("/mvno/1234567890abcdef12345678/changesim/eSim", {}, 403),
             ("/gsma/rsp2/es2plus/handleDownloadProgressInfo", {}, 400),
+            ("/gsma/rsp2/es2plus/handleNotification", {}, 400),
             ("/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent", {}, 400),
         ]:
             status, response = send(watch + path, body, {})

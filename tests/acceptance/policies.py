@@ -143,14 +143,14 @@ def check_platform(template):
         ]
         expected = [
             allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], attribute(f"{function}Log", "Arn")),
-            allow("OpenTable", "kms:Decrypt", attribute("Key", "Arn")) | {"Condition": {"StringEquals": {
+            allow("OpenTable", "kms:Decrypt", {"Ref": "Key"}) | {"Condition": {"StringEquals": {
                 "kms:ViaService": {"Fn::Sub": "dynamodb.${AWS::Region}.amazonaws.com"},
                 "kms:EncryptionContext:aws:dynamodb:tableName": {"Ref": "Table"},
             }}},
         ]
         if mappings:
             stream = ["DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"]
-            expected.append(allow("ReadStream", [f"dynamodb:{verb}" for verb in stream], attribute("Table", "StreamArn")))
+            expected.append(allow("ReadStream", [f"dynamodb:{verb}" for verb in stream], {"Ref": "TableStream"}))
         destinations = [resource["Properties"].get("DestinationConfig", {}).get("OnFailure") for resource in mappings + invoke_configs]
         if {"Destination": dead_letters} in destinations:
             expected.append(allow("GiveUp", "sqs:SendMessage", dead_letters))

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """
-Deploys infra/template.yaml to an emulator of AWS that enforces IAM, and swaps SIMs there in both dialects:
+Deploys infra/table.yaml and infra/template.yaml to an emulator of AWS that enforces IAM, swaps SIMs there in both dialects,
+and goes on with a table that is restored from the backup of the first:
 
     run.py --tools DIR --emulator DIR --functions DIR --bin DIR [--without FUNCTION:ACTION]... [--each]
 
@@ -60,6 +61,7 @@ def main():
             deployment.wait_for("the sweeper counts the free SIMs", deployment.stock_is_counted, 360)
             deployment.check_roles()
             deployment.check_logs()
+            deployment.restore_table()
             for function in templates.functions(template):
                 actions = {a for s in deployment.statements(function, "calls") for a in templates.as_list(s["Action"])}
                 for action in sorted(actions):
@@ -122,11 +124,16 @@ class Deployment:
         )
         parameters = {
             "JwtIssuer": self.issuer.url, "MailDomain": "simswap.example", "SmdpUrl": f"http://127.0.0.1:{self.smdp}",
-            "SmdpAddress": "smdp.example.test", "SmdpRequesterId": "1.3.6.1.4.1.99999.1",
+            "SmdpAddress": "smdp.example.test", "SmdpRequesterId": "1.3.6.1.4.1.99999.1", "SmdpPoints": "5=disabled",
             "NetworkUrl": f"http://127.0.0.1:{self.network}", "Architecture": "x86_64",
         } | self.secrets()
-        self.check_mutual_tls(parameters)
-        self.physical_ids = self.sam_deploy(STACK, parameters | {"AllowUnauthenticatedCallbacks": "true"})
+        (infra / "table.yaml").write_text(templates.table())
+        self.table = self.sam_deploy("simswap-table", {}, "table.yaml")["Table"]
+        self.key = self.outputs("simswap-table")["Key"]
+        self.parameters = parameters | self.outputs("simswap-table")
+        self.check_mutual_tls(self.parameters)
+        self.parameters["AllowUnauthenticatedCallbacks"] = "true"
+        self.physical_ids = self.sam_deploy(STACK, self.parameters)
         report("sam deploy")
         self.api, self.callbacks = [
             f"{self.aws}/_aws/execute-api/{self.physical_ids[api]}/$default" for api in ("PartnerApi", "NetworkApi")
@@ -168,12 +175,14 @@ class Deployment:
         self.wait_for("the stack is deleted", lambda: "guarded-EveryMinute" not in str(self.client("events").list_rules()))
         self.proxies["SweepSwaps"].requests.clear()
 
-    def sam_deploy(self, stack, parameters):
+    def sam_deploy(self, stack, parameters, template="template.yaml"):
         """Deploys a stack. Returns the physical ids of its resources by logical id, or None if it failed."""
-        command = [self.options.tools / "bin/sam", "deploy", "--template-file", self.directory / "infra/template.yaml"]
+        command = [self.options.tools / "bin/sam", "deploy", "--template-file", self.directory / "infra" / template]
         command += ["--stack-name", stack, "--s3-bucket", "deployments", "--capabilities", "CAPABILITY_IAM"]
-        command += ["--no-confirm-changeset", "--parameter-overrides"]
-        command += [f"ParameterKey={name},ParameterValue={value}" for name, value in parameters.items()]
+        command += ["--no-confirm-changeset"]
+        if parameters:
+            command += ["--parameter-overrides"]
+            command += [f"ParameterKey={name},ParameterValue={value}" for name, value in parameters.items()]
         environment = os.environ | self.credentials | {"SAM_CLI_TELEMETRY": "0"}
         with (self.directory / f"{stack}.log").open("w") as log:
             deployed = subprocess.run(command, env=environment, stdout=log, stderr=log, timeout=600)
@@ -181,6 +190,10 @@ class Deployment:
             return None
         resources = self.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
         return {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
+
+    def outputs(self, stack):
+        outputs = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]["Outputs"]
+        return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
     def registered(self, hub):
         with contextlib.suppress(OSError):
@@ -224,6 +237,7 @@ class Deployment:
         self.check_tokens()
         self.rotate_data_key()
         self.resend_mail(swap)
+        self.renew_code(swap)
         self.finish_on_phone(swap)
         self.report_delivery(swap)
         self.account_swaps()
@@ -258,8 +272,8 @@ class Deployment:
     def import_file(self, kind, rows, count):
         file = self.directory / f"{kind}.csv"
         file.write_text("\n".join(rows) + "\n")
-        command = [self.options.bin / "simswap", "import", kind, file, "--endpoint", self.aws, "--table", self.physical_ids["Table"]]
-        environment = os.environ | self.credentials | {"KMS_KEY_ID": self.physical_ids["Key"]}
+        command = [self.options.bin / "simswap", "import", kind, file, "--endpoint", self.aws, "--table", self.table]
+        environment = os.environ | self.credentials | {"KMS_KEY_ID": self.key, "INSTALLATION": self.parameters.get("Installation", "")}
         process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
         if f"{count} added" not in process.stdout:
             fail(f"import {kind}: {process}")
@@ -275,7 +289,7 @@ class Deployment:
         for dialect, request in [("account", lambda: self.account(0, "eSim")), ("subscription", lambda: self.submit(0, **esim))]:
             for number in (1, 2):
                 key = {"pk": {"S": "K#"}, "sk": {"S": f"key#{number:010}"}}
-                self.client("dynamodb").delete_item(TableName=self.physical_ids["Table"], Key=key)
+                self.client("dynamodb").delete_item(TableName=self.table, Key=key)
             status, _, response = request()
             self.expect(status == 404, f"the {dialect} dialect creates a data key, and finds no eSIM", response)
         self.restart_functions()
@@ -283,10 +297,11 @@ class Deployment:
     def rotate_data_key(self):
         """Adds a second data key as infra/README.md describes. Fields that the first key encrypts remain readable."""
         data_key = self.client("kms").generate_data_key_without_plaintext(
-            KeyId=self.physical_ids["Key"], KeySpec="AES_256", EncryptionContext={"table": self.physical_ids["Table"]}
+            KeyId=self.key, KeySpec="AES_256",
+            EncryptionContext={"table": self.parameters.get("Installation", self.table)},
         )
         self.client("dynamodb").put_item(
-            TableName=self.physical_ids["Table"], ConditionExpression="attribute_not_exists(pk)",
+            TableName=self.table, ConditionExpression="attribute_not_exists(pk)",
             Item={"pk": {"S": "K#"}, "sk": {"S": "key#0000000002"}, "wrapped": {"B": data_key["CiphertextBlob"]}},
         )
         self.restart_functions()
@@ -329,32 +344,53 @@ class Deployment:
     def code_in(self, mail):
         return re.search(r"LPA:1\$\S+", mail.get_body(("plain",)).get_content())[0]
 
+    def other_address(self):
+        return f"anna{self.batch}@example.net"
+
     def resend_mail(self, swap):
-        other = f"anna{self.batch}@example.net"
-        status, _, response = self.call(f"/api/ResendEsim?id={swap}", {"email": other})
+        """Has the QR code sent to another address, with an idempotency key, and repeats the request."""
+        body, headers = {"email": self.other_address()}, {"idempotency-key": f"resend-{self.batch}"}
+        status, _, response = self.call(f"/api/ResendEsim?id={swap}", body, headers)
         self.expect(status == 200, "a resend to another address is accepted", response)
-        mail = self.wait_for("the e-mail arrives there", lambda: self.mail.to(other))[0]
+        status, _, response = self.call(f"/api/ResendEsim?id={swap}", body, headers)
+        self.expect(status == 200, "a repeated resend with the key is not another one", response)
+        mail = self.wait_for("the e-mail arrives there", lambda: self.mail.to(self.other_address()))[0]
         self.expect(self.code_in(mail) == self.activation_code, "it has the same activation code", "")
 
+    def renew_code(self, swap):
+        status, _, response = self.call(f"/api/RenewEsim?id={swap}", {})
+        self.expect(status == 200, "a renewal is accepted", response)
+        mail = self.wait_for("the next e-mail arrives there", lambda: self.mail.to(self.other_address())[1:])[0]
+        new_code = self.code_in(mail)
+        self.expect(new_code != self.activation_code, "it has another activation code", "")
+        self.activation_code = new_code
+
     def finish_on_phone(self, swap):
-        self.install(self.activation_code, CODE)
+        iccid = self.install(self.activation_code, CODE)
         done = self.await_status(swap, "DONE")
         self.expect(done.get("activatedDate") and done["info"]["profile"] == "installed", "the swap has an activation date", done)
         listener = f"{self.callbacks}/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent"
         event = {"event": {"serviceOrder": {"id": done["providerOrderNumber"], "state": "completed"}}}
         status, _, response = send(listener, event)
         self.expect(status == 201, "an event that names only the network's order is accepted", response)
+        status, _, response = self.call(f"/api/ReportInstalled?id={swap}", {"witness": "app"})
+        self.expect((status, response.get("status")) == (200, "DONE"), "a report that the eSIM is installed changes nothing", response)
+        progress = {"iccid": iccid, "notificationPointId": 5, "notificationPointStatus": {"status": "Executed-Success"}}
+        status, _, response = send(f"{self.callbacks}/gsma/rsp2/es2plus/handleDownloadProgressInfo", progress)
+        state = self.activation(swap)["info"]["esim"]["state"]
+        self.expect((status, state) == (204, "disabled"), "what the phone does with the eSIM after the swap is shown", (response, state))
 
     def install(self, code, confirmation):
         url = f"http://127.0.0.1:{self.smdp}/local/phone/install"
         status, _, response = send(url, {"activationCode": code, "confirmationCode": confirmation})
         self.expect(status == 200, "the phone installs the eSIM", response)
+        return response["iccid"]
 
     def report_delivery(self, swap):
         """Publishes SES's event. The emulator stores the event destination of SES, but sends no events to it."""
         event = {
             "eventType": "Delivery",
-            "mail": {"messageId": "not-known-here", "tags": {"activation": [swap], "attempt": ["2-1"]}},
+            "mail": {"messageId": "not-known-here", "tags": {"activation": [swap], "attempt": ["3-1"]}},
         }
         self.client("sns").publish(TopicArn=self.physical_ids["MailNews"], Message=json.dumps(event))
         self.wait_for(
@@ -414,6 +450,48 @@ class Deployment:
         finally:
             for mapping in mappings:
                 self.client("lambda").update_event_source_mapping(UUID=mapping, Enabled=True)
+
+    def restore_table(self):
+        """Restores the table as infra/README.md describes, while a swap waits for its phone, and swaps on."""
+        began = time.monotonic()
+        self.batch += 1
+        self.import_lines()
+        self.import_sims()
+        swap = self.esim_swap()
+        dynamodb = self.client("dynamodb")
+        original, self.table = self.table, f"{self.table}-restored"
+        dynamodb.restore_table_to_point_in_time(
+            SourceTableName=original, TargetTableName=self.table, UseLatestRestorableTime=True,
+            SSESpecificationOverride={"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": self.key},
+        )
+        dynamodb.get_waiter("table_exists").wait(TableName=self.table)
+        dynamodb.update_table(
+            TableName=self.table, StreamSpecification={"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"},
+            DeletionProtectionEnabled=True,
+        )
+        ttl = {"Enabled": True, "AttributeName": "expires"}
+        dynamodb.update_time_to_live(TableName=self.table, TimeToLiveSpecification=ttl)
+        recovery = {"PointInTimeRecoveryEnabled": True}
+        dynamodb.update_continuous_backups(TableName=self.table, PointInTimeRecoverySpecification=recovery)
+        restored = dynamodb.describe_table(TableName=self.table)["Table"]
+        before = dynamodb.describe_table(TableName=original)["Table"]
+        indexes = [sorted(index["IndexName"] for index in table["GlobalSecondaryIndexes"]) for table in (restored, before)]
+        self.expect(indexes[0] == indexes[1], "the restored table has the same indexes", indexes)
+        self.parameters |= {"Table": self.table, "TableStream": restored["LatestStreamArn"], "Installation": original}
+        self.physical_ids = self.sam_deploy(STACK, self.parameters)
+        report(f"the table is restored and deployed, {time.monotonic() - began:.0f} s after the swap was submitted")
+        # The first table must not serve anything any more.
+        dynamodb.update_table(TableName=original, DeletionProtectionEnabled=False)
+        dynamodb.delete_table(TableName=original)
+        self.resend_mail(swap)
+        self.finish_on_phone(swap)
+        self.batch += 1
+        self.import_lines()
+        self.import_sims()
+        self.finish_on_phone(self.esim_swap())
+        self.account_swaps()
+        self.list_swaps()
+        self.swap_without_stream()
 
     def sweep(self):
         """Invokes the sweeper at once, instead of at the next minute."""

@@ -1,4 +1,4 @@
-"""Reads infra/template.yaml, and derives the template that is deployed to the emulator."""
+"""Reads the templates in infra, and derives the one that is deployed to the emulator."""
 
 import copy
 import json
@@ -31,6 +31,11 @@ Loader.add_multi_constructor("!", construct_intrinsic)
 
 def read():
     return yaml.load((ROOT / "infra/template.yaml").read_text(), Loader)
+
+
+def table():
+    """The text of the template of the table, which the emulator takes as it is."""
+    return (ROOT / "infra/table.yaml").read_text()
 
 
 def functions(template):

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use aws::{Service, ServiceClient};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
@@ -183,7 +184,12 @@ fn each_alarm_fires_by_its_metric_alone() {
             Metric::SwapDone(SignedDuration::from_hours(300)).record();
             Metric::Mail(DeliveryState::Sent).record();
             times(9, Metric::Mail(DeliveryState::Ambiguous));
+            // The customer or the phone causes these failures.
             times(9, Metric::SwapFailed(FailureCode::Expired));
+            times(9, Metric::SwapFailed(FailureCode::CodesUsedUp));
+            times(9, Metric::SwapFailed(FailureCode::DownloadsUsedUp));
+            times(9, Metric::SwapFailed(FailureCode::WrongDevice));
+            times(9, Metric::SwapFailed(FailureCode::NoRoom));
             Metric::PoolsLow(0).record();
         },
         &[],
@@ -339,7 +345,7 @@ fn aws() -> SdkConfig {
         .region(Region::from_static("eu-central-1"))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-        .timeout_config(edge::timeouts())
+        .timeout_config(aws::timeouts())
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .build()
 }
@@ -351,7 +357,7 @@ fn store_behind(meter: &MeteringProxy, service: &TestStack) -> Store {
     let dynamodb = dynamodb.endpoint_url(&meter.url).build();
     Store::new(
         aws_sdk_dynamodb::Client::from_conf(dynamodb),
-        aws_sdk_kms::Config::new(&aws),
+        ServiceClient::new(&aws, Service::Kms),
         &service.stack.endpoints.table,
         "no key",
     )
@@ -361,13 +367,12 @@ fn store_behind(meter: &MeteringProxy, service: &TestStack) -> Store {
 fn sweeper(store: Store, clock: &Arc<AtomicI64>, stock_low: &'static str) -> SweepSwaps {
     let clock = clock.clone();
     let now = move || Timestamp::from_millisecond(clock.load(Ordering::Relaxed)).unwrap();
-    let lambda = aws_sdk_lambda::config::Builder::from(&aws()).endpoint_url("http://127.0.0.1:9");
+    let lambda = ServiceClient::with_endpoint(&aws(), Service::Lambda, "http://127.0.0.1:9");
     let settings = Settings::new(move |name| match name {
         "FULFIL_SWAP" | "DELIVER_ESIM" => Some("unused".to_owned()),
         "STOCK_LOW" => Some(stock_low.to_owned()),
         _ => None,
     });
-    let lambda = aws_sdk_lambda::Client::from_conf(lambda.build());
     SweepSwaps::new(store, lambda, ClockAndRng::new(now, || 0), &settings).unwrap()
 }
 

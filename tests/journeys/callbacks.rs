@@ -6,15 +6,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use local::stack::Options;
 use serde_json::{Value, json};
+use simulators::CallbackMode;
 use tests::{FREE_CARD, FaultyProxy, ProxyFault, TestResponse, TestStack, activation_code, card, esim, line};
 
 /// A service whose network starts orders but does not complete them by itself.
 async fn slow_service(settings: &[(&str, &str)]) -> TestStack {
-    let settings = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
     TestStack::start(Options {
         network_delay: Duration::from_secs(3600),
-        settings: settings.collect(),
-        ..TestStack::options()
+        ..TestStack::options_with(settings)
     })
     .await
 }
@@ -171,6 +170,28 @@ async fn a_report_takes_effect_once_in_every_spelling() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swap_is_done_by_reports_under_the_name_of_sgp22_v3() {
+    let service = TestStack::new().await;
+    service.stack.smdp.as_ref().unwrap().send_callbacks(CallbackMode::V3);
+    let path = "/gsma/rsp2/es2plus/handleNotification";
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let code = activation_code(&service.await_mail(&id).await);
+    let iccid = service.record(&id).await.new_sim;
+    for (body, status) in [
+        (succeeded(iccid.as_str(), 3).to_string(), 204),
+        ("{}".to_owned(), 400),
+        ("<xml/>".to_owned(), 400),
+    ] {
+        let response = service.send("POST", path, &[], body.clone()).await;
+        assert_eq!(response.status, status, "{body}");
+    }
+    assert_eq!(service.activation(&id).await["info"]["profile"], "downloaded");
+    assert_eq!(service.install(&code, "8E9!#").await.status, 200);
+    let done = service.await_status(&id, "DONE").await;
+    assert_eq!(done["info"]["profile"], "installed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reports_may_arrive_in_any_order() {
     let service = TestStack::new().await;
     let id = service.start_swap(&esim(line::ANNA)).await;
@@ -249,6 +270,12 @@ async fn each_end_of_an_order_ends_the_swap_once() {
         let seen = service.await_status(&id, status).await;
         assert_eq!(seen["info"]["failure"]["code"], failure, "{state}");
         assert_eq!(seen["activatedDate"].is_string(), status == "DONE", "{state}");
+        if esim {
+            // Its last mail changes no more.
+            service
+                .await_activation(&id, |swap| swap["info"]["delivery"] == "delivered")
+                .await;
+        }
         let before = service.table();
         // Not `completed` after an ERROR: a completion after the end is true, and changes the swap.
         let completed = (status == "DONE").then_some("completed");

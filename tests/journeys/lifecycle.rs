@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{ActivationId, FailureCode, Phase, ProfileOrder, SmDpAddress, SwapKind};
+use domain::{ActivationId, FailureCode, Phase, ProfileOrder, SmDpAddress, StartCall, SwapKind};
 use edge::ClockAndRng;
 use jiff::Timestamp;
 use local::stack::Options;
+use mail_parser::MessageParser;
 use peers::{OrderState, ServiceOrdering};
 use serde_json::{Value, json};
 use simulators::{MobileNetwork, ProfileState, Smdp};
@@ -249,6 +250,8 @@ async fn lost_calls_at_the_end_of_a_swap_are_retried() {
             assert_eq!(cancelled.status, 200, "{cancelled:?}");
             assert_undone(service, &id, FailureCode::Cancelled).await;
             assert!(wired.proxy(request).is_spent());
+            // Nobody is told of a cancellation.
+            assert_eq!(service.record(&id).await.mails, 1);
         }
     }
 }
@@ -258,8 +261,7 @@ async fn a_swap_waits_for_an_smdp_that_starts_later() {
     let place = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let service = TestStack::start(Options {
         smdp_url: Some(format!("http://{place}")),
-        settings: HASTY.map(|(n, v)| (n.to_owned(), v.to_owned())).into(),
-        ..TestStack::options()
+        ..TestStack::options_with(&HASTY)
     })
     .await;
     let id = service.start_swap(&esim(line::ANNA)).await;
@@ -287,6 +289,30 @@ async fn a_swap_waits_for_a_network_that_comes_back() {
         }
         service.await_status(&id, "DONE").await;
         assert_eq!(mobile_network(service).orders_of(&id).unwrap(), 1);
+    }
+}
+
+/// Nothing has been started as long as the lookup before the start fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swap_can_be_cancelled_while_its_order_cannot_be_looked_up() {
+    let wired = &Wired::new(&[("RETRY_AFTER", "1h"), ("ASK_AT_MOST", "1h"), ("LEASE", "60s")]).await;
+    let service = &wired.service;
+    for fault in [
+        ProxyFault::LoseResponse,
+        ProxyFault::Respond(503, "<html>busy</html>".to_owned()),
+    ] {
+        let id = service.start_swap(&esim(line::ANNA)).await;
+        let code = service.await_waiting(&id).await;
+        wired.network.plan(SHOW, fault.clone());
+        assert_eq!(service.install(&code, "8E9!#").await.status, 200);
+        let record = service
+            .await_record(&id, |record| record.tries > 0 && record.claim.is_none())
+            .await;
+        assert_eq!(record.start, StartCall::None, "{fault:?}");
+        let cancelled = service.manage(&service.admin(), "CancelActivation", &id, "").await;
+        assert_eq!(cancelled.status, 200, "{fault:?} {cancelled:?}");
+        let ended = service.await_status(&id, "ERROR").await;
+        assert_eq!(ended["info"]["failure"]["code"], "cancelled", "{fault:?}");
     }
 }
 
@@ -330,8 +356,10 @@ async fn an_esim_that_is_not_installed_in_time_expires() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_profile_error_ends_the_swap() {
-    let wired = &Wired::new(&HASTY).await;
+async fn a_profile_that_failed_ends_the_swap_when_it_expires() {
+    let mut settings = HASTY.to_vec();
+    settings.push(("INSTALL_WITHIN", "8s"));
+    let wired = &Wired::new(&settings).await;
     let service = &wired.service;
     for fault in [None, Some(ProxyFault::LoseRequest), Some(ProxyFault::LoseResponse)] {
         let id = service.start_swap(&esim(line::ANNA)).await;
@@ -342,10 +370,22 @@ async fn a_profile_error_ends_the_swap() {
         for _ in 0..5 {
             assert_eq!(service.install(&code, "wrong").await.status, 403);
         }
-        assert_undone(service, &id, FailureCode::ProfileFailed).await;
+        assert_undone(service, &id, FailureCode::CodesUsedUp).await;
         assert_eq!(order_state(service, &id).await, Some(OrderState::Cancelled));
         assert_eq!(service.install(&code, "8E9!#").await.status, 404);
-        assert_eq!(service.mails(&id).len(), 1);
+        // The customer is told, once and to the same address.
+        let told = service.await_mail_number(&id, 2).await;
+        let told = MessageParser::default().parse(&told).unwrap();
+        assert_eq!(told.subject(), Some("Je eSIM is niet geactiveerd"));
+        assert_eq!(service.mails(&id).len(), 2);
+        let recipients: Vec<_> = service
+            .stack
+            .mailbox
+            .list()
+            .iter()
+            .map(|mail| mail.to.clone())
+            .collect();
+        assert!(recipients.iter().all(|to| *to == recipients[0]), "{recipients:?}");
     }
 }
 
@@ -353,8 +393,7 @@ async fn a_profile_error_ends_the_swap() {
 async fn a_network_failure_after_the_start_leaves_the_old_sim() {
     let service = TestStack::start(Options {
         network_delay: Duration::from_secs(3600),
-        settings: HASTY.map(|(n, v)| (n.to_owned(), v.to_owned())).into(),
-        ..TestStack::options()
+        ..TestStack::options_with(&HASTY)
     })
     .await;
     let failed = async |id: &str| -> Value {

@@ -13,7 +13,8 @@ use edge::{ClockAndRng, Settings, records_of};
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Context, LambdaEvent};
 use mail_events::MailEvents;
-use mail_parser::{Message, MessageParser, MimeHeaders};
+use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders};
+use operator::import::{Kind, Report};
 use serde_json::{Value, json};
 use tests::stock::{active_line, free_sim};
 use tests::{FaultyProxy, ProxyFault, TestStack, esim, line};
@@ -73,15 +74,16 @@ async fn the_mail_has_the_code_in_the_customers_language() {
         let mail = MessageParser::default().parse(&raw).unwrap();
 
         // The QR code, inline and attached, holds the same code as both texts, and the phone installs with it.
-        let images: Vec<_> = mail
-            .parts
-            .iter()
-            .filter(|part| part.is_content_type("image", "png"))
-            .collect();
-        assert_eq!(images.len(), 2);
+        let images = images(&mail);
+        let names: Vec<_> = images.iter().map(|image| image.attachment_name().unwrap()).collect();
+        let is_branded = line == line::DORTE;
+        let expected: &[_] = match is_branded {
+            true => &["esim-qr.png", "logo.png", "esim-qr.png"],
+            false => &["esim-qr.png"; 2],
+        };
+        assert_eq!(names, expected);
         let code = read_qr_code(images[0].contents());
-        assert_eq!(read_qr_code(images[1].contents()), code);
-        assert_eq!(images[1].attachment_name(), Some("esim-qr.png"));
+        assert_eq!(read_qr_code(images[images.len() - 1].contents()), code);
         let matching_id = code.strip_prefix("LPA:1$smdp.example.test$").unwrap();
         let matching_id = matching_id.strip_suffix("$$1").unwrap();
         let (text, html) = (mail.body_text(0).unwrap(), mail.body_html(0).unwrap());
@@ -98,9 +100,16 @@ async fn the_mail_has_the_code_in_the_customers_language() {
         assert!(!html.contains("data:"));
 
         assert_eq!(header(&mail, "To"), format!("<{to}>"));
-        assert_eq!(header(&mail, "From"), "\"Simswap\" <esim@simswap.example>");
+        // The sample data has a brand for the reseller R-20, which is Dorte's.
+        let (sender, reply_to, phone) = match is_branded {
+            true => ("Nordlys Mobil", "hjaelp@nordlys.example", "+45 70 12 34 56"),
+            false => ("Simswap", "help@simswap.example", "+31 20 123 4567"),
+        };
+        assert_eq!(header(&mail, "From"), format!("\"{sender}\" <esim@simswap.example>"));
+        assert_eq!(header(&mail, "Reply-To"), format!("<{reply_to}>"));
+        assert!(text.contains(phone) && html.contains(phone), "{text}");
         assert_eq!(header(&mail, "Content-Language"), language);
-        for absent in ["Cc", "Bcc", "Reply-To"] {
+        for absent in ["Cc", "Bcc"] {
             assert_eq!(header(&mail, absent), "", "{absent}");
         }
         assert_eq!(mail.subject(), Some(subject));
@@ -126,6 +135,106 @@ async fn the_mail_has_the_code_in_the_customers_language() {
         assert_eq!(service.install(&code, "8E9!#").await.status, 200);
         service.await_status(&id, "DONE").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_shows_the_brand_that_was_imported_for_its_reseller() {
+    let service = TestStack::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, logo) = (folder.path().join("brands.csv"), sample_logo(&service).await);
+    std::fs::write(folder.path().join("logo.png"), &logo).unwrap();
+    let import = async |rows: &str| {
+        let header = "RESELLER;NAME;SENDER_NAME;COLOUR;LOGO;SUPPORT_CONTACT;REPLY_TO";
+        std::fs::write(&file, format!("{header}\n{rows}\n")).unwrap();
+        let mut faults = Vec::new();
+        let mut report = |report| {
+            if let Report::Faulty(_, fault) = report {
+                faults.push(fault);
+            }
+        };
+        let counts = operator::import::import(Kind::Brands, &file, false, &service.stack.store, &mut report);
+        let counts = counts.await.unwrap();
+        (counts.added, counts.updated, counts.unchanged, faults)
+    };
+
+    let faulty = "R-10;<script>;;red\"};none.png;javascript:alert(1);";
+    let (.., faults) = import(&format!("R-20;Other;;;;;\n{faulty}")).await;
+    assert_eq!(
+        faults,
+        [
+            "the brand of R-10: NAME must be 1 to 64 characters on one line, without < > \" and \\; \
+          the brand of R-10: COLOUR must be a colour like #1553c7; \
+          the brand of R-10: LOGO names a file that cannot be read; \
+          the brand of R-10: SUPPORT_CONTACT must be a phone number (+31 20 123 4567), a link \
+          (https://example.com/help), or both"
+        ]
+    );
+    let brand = service.stack.store.brand("R-20").await.unwrap().unwrap();
+    assert_eq!(brand.name.as_str(), "Nordlys Mobil", "nothing was written");
+    assert_eq!(import("R-20;;;;;;").await, (0, 1, 0, vec![]));
+
+    let brand = "R-10;Zwaluw & Zoon;;#ffd400;logo.png;https://zwaluw.example;";
+    assert_eq!(import(brand).await, (1, 0, 0, vec![]));
+    assert_eq!(import(brand).await, (0, 0, 1, vec![]));
+    assert_eq!(import(&brand.replace("ffd400", "0b7a4b")).await, (0, 1, 0, vec![]));
+    assert_eq!(import("R-30;;;;;;").await, (0, 0, 1, vec![]));
+
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let raw = service.await_mail(&id).await;
+    let mail = MessageParser::default().parse(&raw).unwrap();
+    assert_eq!(header(&mail, "From"), "\"Zwaluw & Zoon\" <esim@simswap.example>");
+    assert_eq!(
+        header(&mail, "Reply-To"),
+        "<help@simswap.example>",
+        "the default brand's"
+    );
+    let html = mail.body_html(0).unwrap();
+    for part in ["Zwaluw &#38; Zoon", "#0b7a4b", "href=\"https://zwaluw.example\""] {
+        assert!(html.contains(part), "{part} in {html}");
+    }
+    assert!(!html.contains("tel:"), "{html}");
+    assert_eq!(images(&mail)[1].contents(), logo);
+
+    // The next mail costs no read of the brand, so it shows the brand that has been deleted since.
+    assert_eq!(import("R-10;;;;;;").await, (0, 1, 0, vec![]));
+    let id = service.start_swap(&esim(line::BRAM)).await;
+    let raw = service.await_mail(&id).await;
+    let mail = MessageParser::default().parse(&raw).unwrap();
+    assert_eq!(header(&mail, "From"), "\"Zwaluw & Zoon\" <esim@simswap.example>");
+
+    // Without a brand, the mail has the default one. A brand that was written by something else does not stop a mail.
+    let malformed = json!({
+        "TableName": service.stack.endpoints.table,
+        "Item": {"pk": {"S": "B#R-30"}, "sk": {"S": "brand"}, "name": {"S": "<script>"}},
+    });
+    let malformed = serde_json::from_value(malformed).unwrap();
+    service.stack.database.put_item(malformed).unwrap();
+    let sim = Sim {
+        reseller: Some("R-30".to_owned()),
+        state: SimState::Activated,
+        ..free_sim("KPN", "8931086000000000998", FormFactor::Nano)
+    };
+    let line = active_line("R30", "+31612345698", &sim);
+    service.stack.store.add_line(&line, sim).await.unwrap();
+    let spare = free_sim("KPN", "8931086000000000997", FormFactor::Esim);
+    service.stack.store.add_sim(&spare).await.unwrap();
+    for line in [line::DORTE, "R30"] {
+        let id = service.start_swap(&esim(line)).await;
+        let raw = service.await_mail(&id).await;
+        let mail = MessageParser::default().parse(&raw).unwrap();
+        assert_eq!(header(&mail, "From"), "\"Simswap\" <esim@simswap.example>", "{line}");
+    }
+}
+
+/// The logo of the brand in the sample data.
+async fn sample_logo(service: &TestStack) -> Vec<u8> {
+    let brand = service.stack.store.brand("R-20").await.unwrap().unwrap();
+    brand.logo.unwrap().png().to_vec()
+}
+
+fn images<'a>(mail: &'a Message<'_>) -> Vec<&'a MessagePart<'a>> {
+    let parts = mail.parts.iter();
+    parts.filter(|part| part.is_content_type("image", "png")).collect()
 }
 
 /// A service that reaches SES through a proxy. SES publishes no events unless there is a configuration set.

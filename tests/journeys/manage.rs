@@ -66,8 +66,7 @@ async fn a_swap_without_orders_is_cancelled_at_once() {
     // Nothing wakes the swap: the stream is off, and the sweeper gives the stream a minute.
     let service = TestStack::start(local::stack::Options {
         stream_batch: None,
-        settings: [("LEASE".to_owned(), "60s".to_owned())].into(),
-        ..TestStack::options()
+        ..TestStack::options_with(&[("LEASE", "60s")])
     })
     .await;
     let id = service.start_swap(&card(line::ANNA, FREE_CARD)).await;
@@ -90,7 +89,17 @@ async fn a_cancel_can_be_too_late() {
     service.await_status(&id, "DONE").await;
     for response in [cancel(&service, &id).await, resend(&service, &id, "").await] {
         assert_rejected(&response, 409, "TooLate");
+        assert!(response.body.contains("The swap is done."), "{response:?}");
     }
+
+    let cancelled = service.start_swap(&esim(line::BRAM)).await;
+    service.await_waiting(&cancelled).await;
+    assert_eq!(cancel(&service, &cancelled).await.status, 200);
+    service.await_status(&cancelled, "ERROR").await;
+    let response = resend(&service, &cancelled, "").await;
+    assert_rejected(&response, 409, "TooLate");
+    assert!(response.body.contains("Submit a new one."), "{response:?}");
+    assert!(!response.body.contains("installed"), "{response:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,7 +191,8 @@ async fn a_corrected_address_stops_the_mail_to_the_wrong_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rejected_request_changes_nothing() {
-    let service = TestStack::new().await;
+    // The network is not polled, which would change the swap.
+    let service = TestStack::with(&[("ASK_AFTER", "1h")]).await;
     let id = service.start_swap(&esim(line::ANNA)).await;
     service.await_waiting(&id).await;
     let physical = service.start_swap(&card(line::BRAM, FREE_CARD)).await;

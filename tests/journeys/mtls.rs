@@ -9,6 +9,7 @@ use serde_json::json;
 use tests::{TestStack, activation_code, esim, line};
 
 const PROGRESS: &str = "/gsma/rsp2/es2plus/handleDownloadProgressInfo";
+const NOTIFICATION: &str = "/gsma/rsp2/es2plus/handleNotification";
 const CHANGED: &str = "/tmf-api/serviceOrdering/v4/listener/serviceOrderStateChangeEvent";
 const ORDER: &str = "/gsma/rsp2/es2plus/downloadOrder";
 
@@ -74,8 +75,10 @@ async fn a_callback_is_accepted_only_from_its_own_peer() {
     // 400: the request reaches the function, and is no callback.
     for (party, path, expected) in [
         (Some("smdp"), PROGRESS, Ok(400)),
+        (Some("smdp"), NOTIFICATION, Ok(400)),
         (Some("network"), CHANGED, Ok(400)),
         (Some("network"), PROGRESS, Ok(403)),
+        (Some("network"), NOTIFICATION, Ok(403)),
         (Some("smdp"), CHANGED, Ok(403)),
         (Some("simswap"), PROGRESS, Ok(403)),
         (None, PROGRESS, Err(NoResponse)),

@@ -377,10 +377,7 @@ async fn concurrent_requests_never_share_a_sim() {
         service.stack.store.add_sim(&profile).await.unwrap();
     }
     let owner = service.owner("C-400");
-    let not_found = |field: &str| {
-        let code = || "NotFound".to_owned();
-        (404, code(), vec![(code(), field.to_owned())])
-    };
+    let none = |code: &str, field: &str| (404, code.to_owned(), vec![(code.to_owned(), field.to_owned())]);
 
     // All lines request the same card.
     let requests = lines.iter().map(|line| (owner.as_str(), Vec::new(), card(line, CARD)));
@@ -388,7 +385,7 @@ async fn concurrent_requests_never_share_a_sim() {
     let winners: Vec<_> = responses.iter().filter(|a| a.status == 200).collect();
     assert_eq!(winners.len(), 1, "{winners:?}");
     for rejected in responses.iter().filter(|a| a.status != 200) {
-        assert_eq!(rejected.error(), not_found("newSimCardNumber"));
+        assert_eq!(rejected.error(), none("NotFound", "newSimCardNumber"));
     }
     let won = winners[0].json()["subscriptionId"].clone();
     lines.retain(|line| won != line.as_str());
@@ -404,6 +401,6 @@ async fn concurrent_requests_never_share_a_sim() {
     let rejected: Vec<_> = responses.iter().filter(|a| a.status != 200).collect();
     assert_eq!(rejected.len(), lines.len() - ESIMS);
     for rejected in rejected {
-        assert_eq!(rejected.error(), not_found("eSim"));
+        assert_eq!(rejected.error(), none("OutOfStock", "eSim"));
     }
 }

@@ -9,7 +9,7 @@ use local::dynoxide::actions::get_item::GetItemRequest;
 use local::dynoxide::actions::query::QueryRequest;
 use local::dynoxide::types::{AttributeValue, Item};
 use serde_json::{Value, json};
-use tests::{FREE_CARD, FaultyProxy, TestStack, card, esim, line};
+use tests::{FREE_CARD, FaultyProxy, MeteringProxy, TestStack, card, esim, line};
 
 /// A swap that a test writes directly into the table.
 #[derive(Clone)]
@@ -166,6 +166,12 @@ async fn what_each_parameter_finds() {
         ("orderByDesc=createdAt", all, None),
         ("orderBy=createdAt", "a1 a2 a3 b1 c1 d1", None),
         ("ORDERBY=CREATEDAT", "a1 a2 a3 b1 c1 d1", None),
+        ("orderBy=-createdAt", all, None),
+        ("format=json&jsconfig=eccn&_=1733000000000", all, None),
+        ("include=total&Include=timeline", all, None),
+        ("statusIn=BUSY&statusIn=INIT", "b1 a3", None),
+        ("statusIn=DONE&STATUSIN=busy,error&status=DONE", "d1 c1 a1", None),
+        ("phoneNumber=%2B31+(0)6.123/456-01", "a3 a2 a1", None),
         ("id=a1", "a1", None),
         ("ID=a1", "a1", None),
         ("id=A1", "", None),
@@ -252,6 +258,17 @@ async fn what_each_parameter_finds() {
         let skip = skip.split('&').find_map(|pair| pair.strip_prefix("skip="));
         assert_eq!(page["offset"], skip.unwrap_or("0").parse::<u64>().unwrap(), "{query}");
     }
+    // Only some fields, in the order of the whole.
+    for (query, fields) in [
+        ("fields=status,id", &["id", "status"][..]),
+        ("fields=INFO&Fields=createdat,info", &["createdAt", "info"]),
+        ("fields=id&include=timeline", &["id", "timeline"]),
+    ] {
+        let found = page(&service, &service.admin(), &format!("id=a1&{query}")).await;
+        let result = found["results"][0].as_object().unwrap();
+        let names: Vec<&str> = result.keys().map(String::as_str).collect();
+        assert_eq!(names, fields, "{query}");
+    }
     let found = page(&service, &service.admin(), "id=a3").await;
     assert_eq!(found["results"][0]["createdAt"], "2025-03-30T23:59:59.999+02:00");
     let found = page(&service, &service.admin(), "id=a1").await;
@@ -289,8 +306,16 @@ async fn a_malformed_parameter_is_rejected_by_name() {
     for (query, fields) in [
         ("colour=red", "colour"),
         ("Colour=", "Colour"),
-        ("id=a1&include=total", "include"),
+        ("id=a1&include=info", "include"),
+        ("include=", "include"),
+        ("include=timeline,", "include"),
+        ("include=a&INCLUDE=b&include=timeline", "include"),
         ("$top=1&filter=x", "$top filter"),
+        ("colour=red&Colour=blue", "Colour"),
+        ("format=xml", "format"),
+        ("fields=id,colour", "fields"),
+        ("fields=", "fields"),
+        ("orderByDesc=-createdAt", "orderByDesc"),
         ("id=%23", "id"),
         ("id=", "id"),
         ("subscriptionId=a%20b", "subscriptionId"),
@@ -321,6 +346,7 @@ async fn a_malformed_parameter_is_rejected_by_name() {
         ("cursor=AAAA", "cursor"),
         ("cursor=x%20y", "cursor"),
         ("id=a&ID=b", "id"),
+        (&"take=1&".repeat(400), "take"),
         ("take=0&skip=1001&colour=red&status=NEW", "take skip colour status"),
     ] {
         let response = service.query(&service.admin(), query).await;
@@ -338,17 +364,126 @@ async fn a_malformed_parameter_is_rejected_by_name() {
     assert!(too_far.body.contains("cursor"), "{too_far:?}");
 }
 
+/// Who did what, without the entries of mails. Entries that depend on the timing are left out too: the network may
+/// report the completion before the start is stored, and a call may be interrupted or fail.
+fn steps(timeline: &Value) -> Vec<(&str, &str)> {
+    let entries = timeline.as_array().unwrap().iter();
+    entries
+        .map(|entry| (entry["by"].as_str().unwrap(), entry["what"].as_str().unwrap()))
+        .filter(|(_, what)| !what.starts_with("mail") && !["started", "interrupted", "callFailed"].contains(what))
+        .collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_strangers_long_listing_looks_empty() {
+async fn a_timeline_has_the_whole_swap_and_all_its_mails() {
     let service = TestStack::new().await;
+    let (owner, admin) = (service.owner("C-100"), service.admin());
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let code = service.await_waiting(&id).await;
+    let resent = service.manage(&owner, "ResendEsim", &id, "").await;
+    assert_eq!(resent.status, 200, "{resent:?}");
+    assert!(resent.json().get("timeline").is_none());
+    service.await_waiting(&id).await;
+    assert_eq!(service.install(&code, "8E9!#").await.status, 200);
+    service.await_status(&id, "DONE").await;
+    // A swap without mails.
+    let of_card = service.start_swap(&card(line::BRAM, FREE_CARD)).await;
+    service.await_status(&of_card, "DONE").await;
+
+    let by_id = format!("id={id}");
+    let by_line = format!("subscriptionId={}", line::ANNA);
+    for (token, callers) in [
+        (&admin, ["ADMIN test", "OWNER test"]),
+        (&service.reseller("R-10"), ["ADMIN test", "OWNER test"]),
+        (&owner, ["ADMIN", "OWNER"]),
+    ] {
+        let without = service.query(token, &by_id).await.body;
+        assert!(!without.contains("timeline"), "{without}");
+        assert_eq!(
+            service.query(token, &format!("{by_id}&include=total")).await.body,
+            without
+        );
+        assert_eq!(service.query(token, &by_line).await.body, without);
+        for query in [&by_id, &by_line] {
+            let with = service.query(token, &format!("{query}&Include=Total,TIMELINE")).await;
+            assert!(with.body.contains(r#"},"timeline":[{"at":""#), "{with:?}");
+            let mut with = with.json();
+            let result = with["results"][0].as_object_mut().unwrap();
+            let timeline = result.remove("timeline").unwrap();
+            assert_eq!(with, serde_json::from_str::<Value>(&without).unwrap());
+
+            let expected = [
+                (callers[0], "requested"),
+                ("simswap", "ordering"),
+                ("simswap", "ordered"),
+                (callers[1], "resendRequested"),
+                ("smdp", "downloaded"),
+                ("smdp", "installed"),
+                ("network", "completed"),
+                ("simswap", "done"),
+            ];
+            assert_eq!(steps(&timeline), expected, "{timeline}");
+            let entries = timeline.as_array().unwrap();
+            let times: Vec<_> = entries.iter().map(|entry| entry["at"].as_str().unwrap()).collect();
+            assert!(times.is_sorted(), "{timeline}");
+            assert_eq!(times[0], with["results"][0]["createdAt"]);
+            let detail_of = |what: &str| {
+                let mut entries = entries.iter().filter(|entry| entry["what"] == what);
+                entries.next().map(|entry| entry["detail"].clone())
+            };
+            assert_eq!(detail_of("requested"), Some(Value::Null));
+            let order = &with["results"][0]["providerOrderNumber"];
+            assert_eq!(detail_of("ordered").as_ref(), Some(order));
+            for mail in ["mail 1", "mail 2"] {
+                let delivered = json!({"by": "SES", "what": "mailDelivered", "detail": mail});
+                let is_delivered = |entry: &&Value| {
+                    let mut entry = (*entry).clone();
+                    entry.as_object_mut().unwrap().remove("at");
+                    entry == delivered
+                };
+                assert_eq!(entries.iter().filter(is_delivered).count(), 1, "{timeline}");
+            }
+            let matching_id = code.split('$').nth(2).unwrap();
+            for secret in ["8E9!#", matching_id, "customer@example.com"] {
+                assert!(!timeline.to_string().contains(secret), "{timeline}");
+            }
+        }
+    }
+
+    // What the results include may change from page to page.
+    let first = page(&service, &owner, "take=1").await;
+    assert_eq!(ids(&first), [of_card.as_str()]);
+    let next = first["meta"]["next"].as_str().unwrap();
+    let second = page(&service, &owner, &format!("take=1&cursor={next}&include=timeline")).await;
+    assert_eq!(ids(&second), [id.as_str()]);
+    assert!(second["results"][0]["timeline"].is_array(), "{second}");
+    let both = page(&service, &owner, "include=total&include=timeline").await;
+    let of_card = &both["results"][0]["timeline"];
+    let steps = steps(of_card);
+    let ends = (steps.first(), steps.last());
+    let expected = (Some(&("ADMIN", "requested")), Some(&("simswap", "done")));
+    assert_eq!(ends, expected, "{of_card}");
+    assert!(!of_card.to_string().contains("mail"), "{of_card}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strangers_long_listing_looks_empty_and_costs_as_little() {
+    let meter = MeteringProxy::new().await;
+    let service = TestStack::with(&[("AWS_ENDPOINT_URL_DYNAMODB", meter.url.as_str())]).await;
+    meter.connect(&service.stack.endpoints.dynamodb);
     let template = template(&service).await;
     import(&service, &template, &many(2002));
+    // From here on, only the queries call the table.
+    service.end_stream();
     let stranger = service.owner("C-300");
     for query in ["", "&orderBy=createdAt", "&status=ERROR", "&skip=1000", "&take=1"] {
         let line = format!("subscriptionId={}{query}", line::ANNA);
+        meter.bill();
         let foreign = service.query(&stranger, &line).await;
+        let bill = meter.bill();
         let missing = service.query(&stranger, &format!("subscriptionId=nosuch{query}")).await;
         assert_eq!(foreign.timeless(), missing.timeless(), "{query}");
+        assert_eq!(bill, meter.bill(), "{query}");
     }
     let own = page(
         &service,

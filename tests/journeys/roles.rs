@@ -3,6 +3,7 @@
 
 use domain::{ActivationId, Claim, Delivery, EmailAddress, Fact, FormFactor, Line, Sim, SmDpAddress, apply};
 use edge::Settings;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use store::{Saved, Store};
 use tests::stock::{active_line, free_sim, line_id};
@@ -107,8 +108,8 @@ enum Unknown {
 enum Needs {
     FreeLine,
     OpenSwap,
-    /// An open swap that waits for the phone.
-    MailedSwap,
+    /// An open swap whose profile a phone has downloaded and not installed yet.
+    DownloadedSwap,
 }
 
 /// Method, path, body, the state that it needs, and its response about something that does not exist.
@@ -129,9 +130,12 @@ const QUERY_ALL: &str = "/api/QueryActivation?referenceNumber={reference}";
 
 const CANCEL: &str = "/api/CancelActivation?id={swap}";
 const RESEND: &str = "/api/ResendEsim?id={swap}";
+const RENEW: &str = "/api/RenewEsim?id={swap}";
+const REPORT: &str = "/api/ReportInstalled?id={swap}";
+const SEEN: &str = r#"{"witness":"customer","note":"seen on the phone"}"#;
 
-const REQUESTS: [Request; 16] = {
-    use Needs::{FreeLine, MailedSwap, OpenSwap};
+const REQUESTS: [Request; 18] = {
+    use Needs::{DownloadedSwap, FreeLine, OpenSwap};
     use Unknown::{Account, EmptyPage, Field};
     [
         ("POST", SUBMIT, BY_ID, FreeLine, Field("subscriptionId")),
@@ -149,7 +153,9 @@ const REQUESTS: [Request; 16] = {
         ("GET", QUERY_BOTH, "", OpenSwap, EmptyPage),
         ("GET", QUERY_ALL, "", OpenSwap, EmptyPage),
         ("POST", CANCEL, "", OpenSwap, Field("id")),
-        ("POST", RESEND, "", MailedSwap, Field("id")),
+        ("POST", RESEND, "", DownloadedSwap, Field("id")),
+        ("POST", RENEW, "", DownloadedSwap, Field("id")),
+        ("POST", REPORT, SEEN, DownloadedSwap, Field("id")),
     ]
 };
 
@@ -165,17 +171,18 @@ fn error_response(outcome: Outcome, unknown: Unknown) -> (u16, Value) {
         (Outcome::Unauthorized, _) => (401, json!({"message": "Unauthorized"})),
         (Outcome::Forbidden, Unknown::Account) => account(403, "role", "The role may not change SIM cards"),
         (Outcome::Forbidden, _) => {
-            let message = "The token's role is none of OWNER, RESELLER and ADMIN, or lacks its claim.";
+            let message = "The token's role is not OWNER, RESELLER or ADMIN, or lacks its claim. Use another token.";
             (403, status("Forbidden", message, json!([])))
         }
         (Outcome::Unknown, Unknown::Account) => account(404, "mvnoAccount", "MVNO account not found"),
         (Outcome::Unknown, Unknown::Field(field)) => {
             let message = match field {
-                "id" => "No activation has this id.".to_owned(),
-                _ => format!("What '{field}' names was not found."),
+                "id" => "No activation has this id.",
+                "phoneNumber" => "No line has this number. Check 'phoneNumber'.",
+                _ => "No line has this id. Check 'subscriptionId'.",
             };
             let fault = json!({"errorCode": "NotFound", "fieldName": field, "message": message, "meta": {}});
-            (404, status("NotFound", &message, json!([fault])))
+            (404, status("NotFound", message, json!([fault])))
         }
         (Outcome::Unknown, Unknown::EmptyPage) => (200, json!({"offset": 0, "total": 0, "results": [], "meta": {}})),
     }
@@ -241,18 +248,19 @@ async fn target(service: &TestStack, number: usize, (customer, reseller): (&str,
         swap["referenceNumber"] = json!(target.reference);
         target.swap = service.start_swap(&swap).await;
     }
-    if needs == Needs::MailedSwap {
-        record_order(store, &target.swap).await;
+    if needs == Needs::DownloadedSwap {
+        record_download(store, &target.swap).await;
     }
     target
 }
 
-/// Records that a swap is ordered, which nothing else does while the stream is off.
-async fn record_order(store: &Store, id: &str) {
+/// Records that a swap is ordered and its profile downloaded, which nothing else does while the stream is off.
+async fn record_download(store: &Store, id: &str) {
     let deadlines = Settings::new(|_| None).deadlines().unwrap();
     let id = ActivationId::parse(id).unwrap();
     let before = store.swap(&id).await.unwrap().unwrap();
-    let at = before.activation.created_at;
+    // The report of an OWNER that the eSIM is installed is believed only some time after the download.
+    let at = before.activation.created_at - SignedDuration::from_mins(20);
     let claim = Claim {
         token: "t".to_owned(),
         until: at + deadlines.lease,
@@ -261,8 +269,9 @@ async fn record_order(store: &Store, id: &str) {
         order_number: "N-1".to_owned(),
         smdp: Some(SmDpAddress::parse("smdp.example.test").unwrap()),
     };
+    let downloaded = Fact::Downloaded { dated: at };
     let mut after = before.activation.clone();
-    for fact in [Fact::Claimed(claim), ordered] {
+    for fact in [Fact::Claimed(claim), ordered, downloaded] {
         after = apply(&after, &fact, &deadlines, at).unwrap();
     }
     let to = after.mail_to().unwrap().clone();
@@ -281,6 +290,12 @@ async fn what_a_caller_may_not_touch_is_as_if_it_were_not_there_and_stays_as_it_
         targets.push((holder, target));
     }
     let before = service.table();
+    // The reads of a request may run in parallel.
+    let bill = || {
+        let mut bill = meter.bill();
+        bill.calls.sort();
+        bill
+    };
     for caller in callers() {
         let bearer = bearer(&service, caller);
         let bearer = bearer.as_deref();
@@ -293,20 +308,20 @@ async fn what_a_caller_may_not_touch_is_as_if_it_were_not_there_and_stays_as_it_
                 let cell = format!("{caller:?} {holder:?} {} {}", request.0, request.1);
                 let (status, body) = error_response(outcome, request.4);
                 for key in [None, Some("k")] {
-                    meter.bill();
+                    bill();
                     let response = send(&service, bearer, request, target, key).await;
-                    let bill = meter.bill();
+                    let billed = bill();
                     assert_eq!(response.status, status, "{cell} {response:?}");
                     assert_eq!(response.body, body.to_string(), "{cell}");
                     if outcome.is_no_caller() {
                         // The request of a caller without any right does not reach the table.
-                        assert_eq!(bill, Bill::default(), "{cell}");
+                        assert_eq!(billed, Bill::default(), "{cell}");
                         break;
                     }
                     let missing = Target::missing(target);
                     let missing = send(&service, bearer, request, &missing, key).await;
                     assert_eq!(response.timeless(), missing.timeless(), "{cell}");
-                    assert_eq!(bill, meter.bill(), "{cell}");
+                    assert_eq!(billed, bill(), "{cell}");
                 }
             }
         }

@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use domain::{Holder, LineState, SimState};
+use domain::{FormFactor, Holder, Line, LineState, SimState};
+use jiff::tz::{TimeZone, offset};
 use operator::import::{Counts, Kind, Report, import};
 use operator::show;
+use tests::stock::{active_line, free_sim};
 use tests::{FREE_CARD, TestStack, card, esim, line};
 
 const SIMS: &str = "SIM_CARD_NUMBER;PUK1;PUK2;PIN1;PIN2;FORM_FACTOR;NETWORK;ACTIVATION_CODE;TAG;AUTO_ASSIGN";
@@ -34,12 +36,25 @@ async fn load(service: &TestStack, kind: Kind, path: &Path, skip_faulty: bool) -
         Report::Faulty(line, reason) | Report::Swap(line, reason) | Report::Rejected(line, reason) => {
             reported.push((line, reason))
         }
-        Report::Checked(..) | Report::Written(..) => {}
+        Report::Checked(..) | Report::Written(..) | Report::Warning(..) => {}
     };
     let counts = import(kind, path, skip_faulty, &service.stack.store, &mut report)
         .await
         .unwrap();
     (counts, reported)
+}
+
+/// The warnings of an import.
+async fn warnings(service: &TestStack, kind: Kind, path: &Path) -> Vec<(u64, String)> {
+    let mut warnings = Vec::new();
+    let mut report = |report| {
+        if let Report::Warning(line, text) = report {
+            warnings.push((line, text));
+        }
+    };
+    let imported = import(kind, path, false, &service.stack.store, &mut report).await;
+    imported.unwrap();
+    warnings
 }
 
 fn with_reasons(lines: &[(u64, &str)]) -> Vec<(u64, String)> {
@@ -143,7 +158,7 @@ async fn lines_are_imported_with_numbers_and_sims_and_a_repeat_changes_nothing()
         assert_eq!(sim.holder, Some(Holder::Line(line.id)));
     }
     // The SIM from stock keeps its stored fields, and belongs to this line alone.
-    let sealed = show::sim(&service.stack.store, in_stock).await.unwrap();
+    let sealed = show::sim(&service.stack.store, &TimeZone::UTC, in_stock).await.unwrap();
     assert!(sealed.contains("PUK 1"), "{sealed}");
     let before = service.table();
     assert!(!before.iter().any(|row| row.contains(in_stock) && row.contains("shelf")));
@@ -227,6 +242,123 @@ async fn a_line_is_updated_while_a_swap_is_open_and_blocking_it_stops_the_swap()
 }
 
 #[tokio::test]
+async fn columns_that_an_import_does_not_change_are_warnings() {
+    let (service, files) = (TestStack::new().await, Files::new());
+    let sim = free_sim("KPN", "8931086000000009006", FormFactor::Nano);
+    let controls = Line {
+        customer: "C-\u{1b}[2J".to_owned(),
+        ..active_line("L-1", "+31612349901", &sim)
+    };
+    service.stack.store.add_line(&controls, sim).await.unwrap();
+    let set = |line: &str, option: &str| format!("'cargo run -- line set {line} --{option}' changes it");
+    let stays = |column: &str, file: &str, table: &str, how: &str| {
+        format!("{column} is {file} in the file and stays {table} in the table; {how}")
+    };
+    let anna_differs = [
+        stays(
+            "PHONE_NUMBER",
+            "+31612340000",
+            "+31612345601",
+            &set(line::ANNA, "phone"),
+        ),
+        stays("CUSTOMER", "C-1", "C-100", &set(line::ANNA, "customer")),
+        stays("RESELLER", "empty", "R-10", &set(line::ANNA, "no-reseller")),
+        stays("NETWORK", "TDC", "KPN", "the network of a line cannot change"),
+        stays("CURRENT_SIM", FREE_CARD, "8931086000000000013", "a swap changes it"),
+    ];
+    let other_customer = stays("CUSTOMER", "C-1", "C-\\u{1b}[2J", &set("L-1", "customer"));
+    let other_reseller = stays("RESELLER", "R-1", "empty", &set("L-1", "reseller"));
+    let same = "06-12345601;C-100;R-10;KPN;8931086000000000013";
+    let other = format!("+31612340000;C-1;;TDC;{FREE_CARD}");
+    // The e-mail address changes from line to line, so most rows are also updates.
+    for (row, end, expected) in [
+        (format!("{};{same}", line::ANNA), "anna@example.com", &[][..]),
+        (format!("{};{same}", line::ANNA), "new@example.com", &[]),
+        (format!("{};{other}", line::ANNA), "new@example.com", &anna_differs),
+        (format!("{};{other}", line::ANNA), "anna@example.com", &anna_differs),
+        (
+            "L-1;+31612349901;C-1;R-1;KPN;8931086000000009006".to_owned(),
+            "",
+            &[other_customer, other_reseller],
+        ),
+    ] {
+        let before = service.line(row.split(';').next().unwrap()).await;
+        let path = files.write(LINES, &["", &format!("{row};{end};nl;ACTIVE;false")]);
+        let expected: Vec<_> = expected.iter().map(|text| (3, text.clone())).collect();
+        assert_eq!(warnings(&service, Kind::Subscriptions, &path).await, expected, "{row}");
+        let after = service.line(before.id.as_str()).await;
+        assert_eq!(
+            (
+                after.phone,
+                after.customer,
+                after.reseller,
+                after.network,
+                after.current_sim
+            ),
+            (
+                before.phone,
+                before.customer,
+                before.reseller,
+                before.network,
+                before.current_sim
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn columns_of_an_existing_sim_that_differ_are_warnings() {
+    const SIM: &str = "8931086000000009006";
+    let (service, files) = (TestStack::new().await, Files::new());
+    let write = |row: &str| files.write(&format!("{SIMS};IMSI;RESELLER"), &[&format!("{SIM};{row}")]);
+    let row = "12345678;87654321;1234;5678;NANO;KPN;LPA:1$a$b;T1;true;204081234567890;R-10";
+    let other = "11111111;;1111;5678;eSIM;TDC;LPA:1$c$d;;false;;R-20";
+    let differs = |how: &str| -> Vec<(u64, String)> {
+        let others = [
+            ("FORM_FACTOR", "eSIM", "NANO"),
+            ("NETWORK", "TDC", "KPN"),
+            ("TAG", "empty", "T1"),
+            ("AUTO_ASSIGN", "false", "true"),
+            ("IMSI", "empty", "204081234567890"),
+            ("RESELLER", "R-20", "R-10"),
+        ]
+        .map(|(column, file, table)| format!("{column} is {file} in the file and stays {table} in the table; {how}"));
+        others.map(|text| (2, text)).into()
+    };
+    let free = format!("'cargo run -- sim remove {SIM}' and another import change it");
+    for (row, expected) in [(row, Vec::new()), (row, Vec::new()), (other, differs(&free))] {
+        let path = write(row);
+        assert_eq!(warnings(&service, Kind::Sims, &path).await, expected, "{row}");
+    }
+    let id = service.start_swap(&card(line::ANNA, SIM)).await;
+    service.await_status(&id, "DONE").await;
+    let before = service.sim(SIM).await;
+    let path = write(other);
+    assert_eq!(
+        warnings(&service, Kind::Sims, &path).await,
+        differs("a SIM that is or was in use does not change")
+    );
+    assert_eq!(service.sim(SIM).await, before);
+}
+
+#[tokio::test]
+async fn a_sim_that_a_spreadsheet_has_rounded_is_imported_with_a_warning() {
+    let (service, files) = (TestStack::new().await, Files::new());
+    let rows = [
+        "8931086000012340000;;;;;NANO;KPN;;;TRUE",
+        "8931086000000009006;;;;;NANO;KPN;;;TRUE",
+    ];
+    let path = files.write(SIMS, &rows);
+    let warning = "SIM_CARD_NUMBER ends in zeros and its check digit is wrong, so a spreadsheet has probably rounded it; \
+                   format the column as text, and enter the numbers again";
+    assert_eq!(
+        warnings(&service, Kind::Sims, &path).await,
+        with_reasons(&[(2, warning)])
+    );
+    assert_eq!(service.sim("8931086000012340000").await.state, SimState::Free);
+}
+
+#[tokio::test]
 async fn rejected_rows_are_reported_by_line_and_the_rest_is_written() {
     let (service, files) = (TestStack::new().await, Files::new());
     let open = service.start_swap(&esim(line::BRAM)).await;
@@ -297,7 +429,8 @@ async fn what_is_shown_has_the_timeline_and_no_secret() {
     let code = service.await_waiting(&id).await;
     let matching_id = code.split('$').nth(2).unwrap();
 
-    let swap = show::swap(store, &id).await.unwrap();
+    let zone = TimeZone::fixed(offset(5));
+    let swap = show::swap(store, &zone, &id).await.unwrap();
     let has = |text: &str, words: &[&str]| {
         let fits = |line: &str| {
             line.split("  ")
@@ -311,19 +444,21 @@ async fn what_is_shown_has_the_timeline_and_no_secret() {
     has(&swap, &["status", "BUSY"]);
     has(&swap, &["confirmation code", "##########"]);
     has(&swap, &["matching id", "##########"]);
-    has(&swap, &["WHEN", "WHO", "WHAT"]);
+    has(&swap, &["WHEN", "WHO", "WHAT", "DETAIL"]);
     let asked = service.record(&id).await.timeline[0].at;
-    has(&swap, &[&format!("{asked:.3}"), "ADMIN test", "asked"]);
+    let asked = asked.to_zoned(zone.clone()).strftime("%FT%T%.3f+05:00").to_string();
+    has(&swap, &[&asked, "ADMIN test", "requested"]);
+    assert!(!swap.contains("+00:00"), "{swap}");
     assert!(swap.contains("MAIL") && swap.contains("customer@example.com"), "{swap}");
     for secret in ["8E9!#", matching_id] {
         assert!(!swap.contains(secret), "{swap}");
     }
 
-    let shown = show::line(store, line::ANNA).await.unwrap();
+    let shown = show::line(store, &TimeZone::UTC, line::ANNA).await.unwrap();
     has(&shown, &["open swap", &id]);
-    assert_eq!(show::line(store, "06-12345601").await.unwrap(), shown);
+    assert_eq!(show::line(store, &TimeZone::UTC, "06-12345601").await.unwrap(), shown);
 
-    let shown = show::sim(store, FREE_CARD).await.unwrap();
+    let shown = show::sim(store, &TimeZone::UTC, FREE_CARD).await.unwrap();
     has(&shown, &["state", "FREE"]);
     for secret in ["PIN 1", "PIN 2", "PUK 1", "PUK 2"] {
         has(&shown, &[secret, "##########"]);
@@ -334,11 +469,17 @@ async fn what_is_shown_has_the_timeline_and_no_secret() {
     }
 
     for (error, what) in [
-        (show::swap(store, "01NONE").await, "there is no swap 01NONE"),
-        (show::swap(store, "a b").await, "there is no swap a b"),
-        (show::line(store, "+31612340000").await, "there is no line +31612340000"),
         (
-            show::sim(store, "8931000000000000000").await,
+            show::swap(store, &TimeZone::UTC, "01NONE").await,
+            "there is no swap 01NONE",
+        ),
+        (show::swap(store, &TimeZone::UTC, "a b").await, "there is no swap a b"),
+        (
+            show::line(store, &TimeZone::UTC, "+31612340000").await,
+            "there is no line +31612340000",
+        ),
+        (
+            show::sim(store, &TimeZone::UTC, "8931000000000000000").await,
             "there is no SIM 8931000000000000000",
         ),
     ] {

@@ -132,11 +132,18 @@ async fn each_field_has_its_rule() {
         // Either a card or an eSIM.
         (json!({"eSim": null}), "newSimCardNumber NotEmpty"),
         (json!({"eSim": false}), "newSimCardNumber NotEmpty"),
-        (json!({"eSim": null, "esim": false}), "newSimCardNumber NotEmpty"),
-        (json!({"eSim": "true"}), "eSim InvalidValue"),
-        (json!({"eSim": 1}), "eSim InvalidValue"),
-        (json!({"eSim": null, "esim": "yes"}), "eSim InvalidValue"),
-        (json!({"esim": false}), "eSim InvalidValue"),
+        (json!({"eSim": "false"}), "newSimCardNumber NotEmpty"),
+        (json!({"eSim": 0}), "newSimCardNumber NotEmpty"),
+        (json!({"eSim": "yes"}), "eSim InvalidValue"),
+        (json!({"eSim": 2}), "eSim InvalidValue"),
+        // A name that is given twice, in whatever letters.
+        (json!({"esim": true}), "eSim InvalidValue"),
+        (json!({"SUBSCRIPTIONID": line::ANNA}), "subscriptionId InvalidValue"),
+        (json!({"Email": null}), "email InvalidValue"),
+        (
+            json!({"PhoneNumber": "06-12345601", "phonenumber": "06-12345601"}),
+            "phoneNumber InvalidValue",
+        ),
         // Exactly one address.
         (json!({"email": null}), "email NotEmpty"),
         (json!({"email": ""}), "email NotEmpty"),
@@ -148,6 +155,7 @@ async fn each_field_has_its_rule() {
             "email InvalidValue",
         ),
         (json!({"email": ["a@example.com"]}), "email InvalidValue"),
+        (json!({"email": "jos\u{e9}@example.com"}), "email InvalidValue"),
         (json!({"email": long_email}), "email MaximumLength"),
         // The code that the customer types.
         (json!({"confirmationCode": null}), "confirmationCode NotEmpty"),
@@ -186,6 +194,15 @@ async fn each_field_has_its_rule() {
         for secret in ["8E9", "8E 9", "8É9", "12345,", "SeCrEt"] {
             assert!(!response.body.contains(secret), "{}", response.body);
         }
+    }
+    // What is missing can be given in more than one way.
+    let response = service.submit(&owner, &json!({})).await;
+    assert_eq!(
+        summary(&response),
+        "400 NotEmpty: subscriptionId NotEmpty, newSimCardNumber NotEmpty"
+    );
+    for words in ["'subscriptionId' or 'phoneNumber'", "or 'eSim': true"] {
+        assert!(response.body.contains(words), "{}", response.body);
     }
     let headers = [("Idempotency-Key", "\"\"")];
     let body = with(esim(line::ANNA), json!({"email": "x"}));
@@ -250,10 +267,14 @@ async fn spellings_of_one_request() {
         json!({"phoneNumber": "0031612345601"}),
         json!({"phoneNumber": "06 12 34 56 01"}),
         json!({"phoneNumber": " +31 6 12345601 "}),
+        json!({"phoneNumber": "+31 (0)6 12 34 56 01"}),
+        json!({"phoneNumber": "06\u{2011}1234\u{a0}5601"}),
+        json!({"PhoneNumber": "06.12/345601"}),
+        json!({"SUBSCRIPTIONID": line::ANNA, "eSIM": null}),
         json!({"phoneNumber": "06-12345601", "subscriptionId": line::ANNA}),
         json!({"subscriptionId": line::ANNA, "newSimCardNumber": format!("{FREE_CARD}F")}),
-        json!({"subscriptionId": line::ANNA, "referenceNumber": "", "email": null}),
-        json!({"subscriptionId": line::ANNA, "unknown": {"deep": [1, null]}, "SUBSCRIPTIONID": 7}),
+        json!({"subscriptionId": line::ANNA, "referenceNumber": "", "email": null, "eSim": null}),
+        json!({"subscriptionId": line::ANNA, "unknown": {"deep": [1, null]}, "UNKNOWN": 7}),
     ] {
         let again = service.submit(&admin, &anna(changes.clone())).await;
         assert_eq!(again.status, 200, "{changes} {again:?}");
@@ -266,14 +287,14 @@ async fn spellings_of_one_request() {
     // The request, and the line's number and `info` in the response.
     for (request, phone, reference, info) in [
         (
-            json!({"phoneNumber": "06-12345602", "esim": true, "email": email, "confirmationCode": code}),
+            json!({"PhoneNumber": "06-12345602", "ESim": "true", "EMAIL": format!(" {email} "), "confirmationcode": code}),
             "06-12345602",
             "",
             json!({"eSim": true, "email": email, "confirmationCode": code}),
         ),
         // An eSIM swap, although the card number is that of an existing SIM.
         (
-            json!({"subscriptionId": line::CARLA, "eSim": true, "esim": true, "email": email, "confirmationCode": "~",
+            json!({"subscriptionId": line::CARLA, "eSIM": 1, "email": email, "confirmationCode": "~",
                    "newSimCardNumber": BRAM_S_SIM, "referenceNumber": "é".repeat(15)}),
             "06-12345603",
             "ééééééééééééééé",
@@ -282,10 +303,10 @@ async fn spellings_of_one_request() {
         // The account API's example card, whose check digit is wrong, with a filler.
         (
             json!({"phoneNumber": "0045 20123401", "eSim": false, "newSimCardNumber": "1234567890123456789F",
-                   "email": email, "referenceNumber": "R-1"}),
+                   "email": "customer@b\u{fc}cher.example", "referenceNumber": "R-1"}),
             "+4520123401",
             "R-1",
-            json!({"eSim": false, "email": email, "newSimCardNumber": "1234567890123456789"}),
+            json!({"eSim": false, "email": "customer@xn--bcher-kva.example", "newSimCardNumber": "1234567890123456789"}),
         ),
     ] {
         let response = service.submit(&admin, &request).await;
@@ -337,6 +358,37 @@ async fn invalid_json_and_oversized_bodies_are_rejected() {
         (
             "of the JSON family",
             vec![("content-type", "application/vnd.simswap+json")],
+            padded(200),
+            read,
+        ),
+        ("a type given twice", vec![json_type, json_type], padded(200), read),
+        (
+            "a type joined by a gateway",
+            vec![("content-type", "application/json, application/json;charset=UTF-8")],
+            padded(200),
+            read,
+        ),
+        (
+            "two types",
+            vec![json_type, text_type],
+            padded(200),
+            "415 UnsupportedMediaType",
+        ),
+        (
+            "a byte order mark",
+            vec![json_type],
+            ["\u{feff}".as_bytes(), &padded(200)].concat(),
+            read,
+        ),
+        (
+            "compressed",
+            vec![json_type, ("content-encoding", "gzip")],
+            padded(200),
+            "415 UnsupportedMediaType",
+        ),
+        (
+            "not compressed",
+            vec![json_type, ("content-encoding", "identity")],
             padded(200),
             read,
         ),
@@ -461,8 +513,7 @@ async fn unavailable_sims_look_the_same() {
     let service = TestStack::start(Options {
         // Bram's open swap reserves its card.
         network_delay: Duration::from_secs(3600),
-        settings: [("ASK_AFTER".to_owned(), "1h".to_owned())].into(),
-        ..TestStack::options()
+        ..TestStack::options_with(&[("ASK_AFTER", "1h")])
     })
     .await;
     let owner = service.owner("C-100");
@@ -514,7 +565,7 @@ async fn unavailable_sims_look_the_same() {
         assert_eq!(*seen.get_or_insert_with(|| response.clone()), response, "{what}");
     }
     let none_left = service.submit(&service.owner("C-300"), &esim(line::EMIL)).await;
-    assert_eq!(summary(&none_left), "404 NotFound: eSim NotFound");
+    assert_eq!(summary(&none_left), "404 OutOfStock: eSim OutOfStock");
     assert_eq!(service.table(), before);
 
     let response = service.submit(&owner, &card(line::ANNA, without_reseller)).await;
@@ -525,8 +576,7 @@ async fn unavailable_sims_look_the_same() {
 async fn the_first_reason_is_reported() {
     let service = TestStack::start(Options {
         network_delay: Duration::from_secs(3600),
-        settings: [("ASK_AFTER".to_owned(), "1h".to_owned())].into(),
-        ..TestStack::options()
+        ..TestStack::options_with(&[("ASK_AFTER", "1h")])
     })
     .await;
     let owner = service.owner("C-100");
@@ -615,7 +665,7 @@ async fn the_response_does_not_tell_why_the_table_failed() {
         assert_eq!(retry, (status == 503).then_some("1"), "{what}");
     };
     let later = "The service is not available now. Try again in a moment.";
-    let never = "Something went wrong on our side.";
+    let never = "Something went wrong on our side. Repeat the request; if it fails again, contact us.";
 
     check("out of reach", 503, "Unavailable", later).await;
     proxy.connect(&service.stack.endpoints.dynamodb);

@@ -2,21 +2,22 @@
 
 use std::time::Duration;
 
+use aws::Service;
 use domain::{ActivationId, DeliveryState, Phase};
+use jiff::Timestamp;
 use local::dynoxide::actions::put_item::PutItemRequest;
 use local::stack::Options;
 use operator::import::{Counts, Kind, import};
-use serde_json::json;
+use operator::replay::{DeadLetterQueue, replay};
+use serde_json::{Value, json};
 use tests::{FREE_CARD, TestStack, card, esim, line};
 
+use crate::operate::client;
+
 async fn without_stream(settings: &[(&str, &str)]) -> TestStack {
-    let settings = settings
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     TestStack::start(Options {
         stream_batch: None,
-        settings: settings.collect(),
-        ..TestStack::options()
+        ..TestStack::options_with(settings)
     })
     .await
 }
@@ -144,6 +145,16 @@ async fn one_record_of_a_hundred_that_cannot_be_read_holds_back_no_other() {
     let dead = service.stack.dead_letters.list();
     assert_eq!(dead.len(), 1, "{dead:?}");
     assert_eq!(dead[0]["dynamodb"]["Keys"]["pk"]["S"], "A#POISON");
+
+    let queue = DeadLetterQueue {
+        sqs: client(Service::Sqs, &service.stack.settings["AWS_ENDPOINT_URL_SQS"]),
+        lambda: client(Service::Lambda, &service.stack.endpoints.lambda),
+        url: "dead-letters".into(),
+        mail_events: "mail-events".into(),
+    };
+    let replayed = replay(&queue, Timestamp::now(), &mut |_| {}).await.unwrap();
+    assert_eq!((replayed.invoked, replayed.deleted, replayed.left), (0, 1, 0));
+    assert_eq!(service.stack.dead_letters.list(), Vec::<Value>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,10 @@
 //! Attacks with a stolen token: to get a phone number, a code or a PUK of another customer, or to harm another
 //! customer. Who may see which line is in `roles`.
 
+use domain::{Line, Msisdn, SubscriptionId};
+use jiff::tz::TimeZone;
+use local::dynoxide::AttributeValue;
+use operator::commands::release;
 use operator::import::{Kind, Report, import};
 use serde_json::{Value, json};
 use tests::{FREE_CARD, TestResponse, TestStack, activation_code, card, esim, line};
@@ -47,7 +51,7 @@ async fn import_line(service: &TestStack, row: &str) -> Vec<String> {
     let mut report = |report| match report {
         Report::Swap(_, what) => reported.push(what),
         Report::Faulty(_, why) | Report::Rejected(_, why) => panic!("{why}"),
-        Report::Checked(..) | Report::Written(..) => {}
+        Report::Checked(..) | Report::Written(..) | Report::Warning(..) => {}
     };
     let store = &service.stack.store;
     let counts = import(Kind::Subscriptions, file.path(), false, store, &mut report).await;
@@ -142,8 +146,7 @@ async fn a_swap_without_orders_is_stopped_too_and_a_swap_that_has_moved_continue
     // Only the sweeper wakes a swap here, when the test calls it.
     let service = TestStack::start(local::stack::Options {
         stream_batch: None,
-        settings: [("LEASE".to_owned(), "3s".to_owned())].into(),
-        ..TestStack::options()
+        ..TestStack::options_with(&[("LEASE", "3s")])
     })
     .await;
     let id = service.start_swap(&card(line::ANNA, FREE_CARD)).await;
@@ -316,15 +319,14 @@ async fn a_line_keeps_one_sim_of_a_kind_and_an_operator_can_release_it() {
     assert_eq!(states, [("FREE", true), ("DISABLED", false)]);
 
     let store = &service.stack.store;
-    let iccid = domain::Iccid::parse(&shown[0]).unwrap();
-    let released = store.release_sim(&iccid).await.unwrap();
-    assert_eq!(released, store::Released::Free);
+    release(store, &shown[0]).await.unwrap();
     let sim = service.sim(&shown[0]).await;
     assert_eq!((sim.state.as_str(), sim.holder), ("FREE", None));
     assert_eq!(service.line(line::ANNA).await.kept_esim, None);
-    let current = domain::Iccid::parse(ANNAS_SIM).unwrap();
-    let rejected = store.release_sim(&current).await.unwrap();
-    assert!(matches!(rejected, store::Released::NotFree(_)), "{rejected:?}");
+    let trace = operator::show::sim(store, &TimeZone::UTC, &shown[0]).await.unwrap();
+    assert!(trace.contains("released"), "{trace}");
+    let rejected = release(store, ANNAS_SIM).await.unwrap_err().to_string();
+    assert!(rejected.contains("only a free SIM can be released"), "{rejected}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -332,8 +334,7 @@ async fn a_card_that_a_caller_named_and_saw_the_codes_of_is_assigned_to_nobody()
     // No swap makes progress, so the test can cancel it. The number can be guessed, because numbers count up.
     let service = TestStack::start(local::stack::Options {
         stream_batch: None,
-        settings: [("LEASE".to_owned(), "2s".to_owned())].into(),
-        ..TestStack::options()
+        ..TestStack::options_with(&[("LEASE", "2s")])
     })
     .await;
     let owner = service.owner("C-100");
@@ -345,14 +346,36 @@ async fn a_card_that_a_caller_named_and_saw_the_codes_of_is_assigned_to_nobody()
     assert_eq!((card.state.as_str(), &card.holder), ("FREE", &None));
     let shelved = || {
         let rows = service.rows();
-        let key = format!("S#{FREE_CARD}");
-        let row = rows.iter().find(|row| format!("{:?}", row["pk"]).contains(&key));
+        let key = [("pk", format!("S#{FREE_CARD}")), ("sk", "sim".to_owned())];
+        let key = key.map(|(name, value)| (name, AttributeValue::S(value)));
+        let row = rows
+            .iter()
+            .find(|row| key.iter().all(|(name, value)| row[*name] == *value));
         row.unwrap().contains_key("shelf")
     };
     assert!(!shelved(), "the card is in no pool");
-    let released = service.stack.store.release_sim(&card.iccid).await.unwrap();
-    assert_eq!(released, store::Released::Free);
+    let shown = operator::show::sim(&service.stack.store, &TimeZone::UTC, FREE_CARD)
+        .await
+        .unwrap();
+    assert!(shown.contains("codes shown"), "{shown}");
+    let new_line = Line {
+        id: SubscriptionId::parse("L-NEW").unwrap(),
+        phone: Msisdn::parse("+31612345699").unwrap(),
+        current_sim: card.iccid.clone(),
+        ..service.line(line::BRAM).await
+    };
+    let added = async || {
+        let store = &service.stack.store;
+        store.add_line(&new_line, card.clone()).await.unwrap()
+    };
+    assert_eq!(added().await, store::NewLine::SimTaken(Box::new(card.clone())));
+    release(&service.stack.store, FREE_CARD).await.unwrap();
     assert!(shelved());
+    let shown = operator::show::sim(&service.stack.store, &TimeZone::UTC, FREE_CARD)
+        .await
+        .unwrap();
+    assert!(!shown.contains("codes shown"), "{shown}");
+    assert_eq!(added().await, store::NewLine::Added);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -471,7 +494,18 @@ async fn a_page_of_another_site_has_no_part_in_the_local_stack() {
         ("origin", "http://thief.example"),
         ("sec-fetch-site", "cross-site"),
     ] {
-        for path in ["/local/mail", "/local/mail/1", "/local/endpoints"] {
+        for path in [
+            "/local",
+            "/local/page.js",
+            "/local/tokens",
+            "/local/lines",
+            "/local/sims",
+            "/local/mail",
+            "/local/mail/1",
+            "/local/mail/1.html",
+            "/local/endpoints",
+            "/local/failures",
+        ] {
             let response = service.send("GET", path, &[header], "").await;
             assert_eq!(response.status, 403, "{header:?} {path}");
         }
@@ -546,6 +580,8 @@ async fn secrets_and_personal_data_are_erased_in_time() {
     for name in ["customer@example.com", "31612345601", "Anna", "ADMIN"] {
         assert!(!rows.iter().any(|row| row.contains(name)), "{name}: {rows:?}");
     }
-    let shown = operator::show::swap(&service.stack.store, &id).await.unwrap();
+    let shown = operator::show::swap(&service.stack.store, &TimeZone::UTC, &id)
+        .await
+        .unwrap();
     assert!(shown.contains("phone number       erased"), "{shown}");
 }

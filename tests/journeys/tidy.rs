@@ -5,8 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use aws::{Service, ServiceClient};
 use change_sim::ChangeSim;
 use deliver_esim::DeliverEsim;
+use domain::{DeliveryState, EsimState, FailureCode, ProfileRequestState, ProfileState, Status};
 use edge::{ClockAndRng, Settings};
 use fulfil_swap::{FulfilSwap, Peers};
 use local::gateway::{Authorizer, ROUTES};
@@ -35,9 +37,14 @@ fn functions() -> BTreeSet<String> {
         .collect()
 }
 
-/// The template's resources: the text of each, by its name. The parser relies on the indentation of two spaces.
+/// The resources of the template of the functions: the text of each, by its name.
 fn resources() -> BTreeMap<String, String> {
-    let template = read("infra/template.yaml");
+    resources_of("infra/template.yaml")
+}
+
+/// The resources of a template. The parser relies on the indentation of two spaces.
+fn resources_of(template: &str) -> BTreeMap<String, String> {
+    let template = read(template);
     let (_, part) = template.split_once("\nResources:\n").unwrap();
     let (part, _) = part.split_once("\nOutputs:\n").unwrap();
     let mut resources = BTreeMap::new();
@@ -150,7 +157,7 @@ async fn the_template_and_the_store_create_the_same_table() {
     let request = serde_json::from_value(request).unwrap();
     let made = service.stack.database.describe_table(request).unwrap();
     let made = &serde_json::to_value(made).unwrap()["Table"];
-    let template = &resources()["Table"];
+    let template = &resources_of("infra/table.yaml")["Table"];
 
     let attributes = made["AttributeDefinitions"].as_array().unwrap().iter();
     let attributes = attributes.map(|attribute| attribute["AttributeName"].as_str().unwrap());
@@ -180,6 +187,27 @@ async fn the_template_and_the_store_create_the_same_table() {
         "TimeToLiveSpecification:\n        Enabled: true\n        AttributeName:",
     );
     assert!(schema.contains(&format!("attribute_name(\"{ttl}\")")), "{ttl}");
+}
+
+/// Losing the table or its key would lose every line and SIM.
+#[test]
+fn the_table_and_its_key_outlive_their_stack() {
+    let policy: Value = serde_json::from_str(&read("infra/stack-policy.json")).unwrap();
+    let denied = &policy["Statement"][1];
+    assert_eq!((&denied["Effect"], &denied["Principal"]), (&json!("Deny"), &json!("*")));
+    assert_eq!(denied["Action"], json!(["Update:Replace", "Update:Delete"]));
+    let resources = resources_of("infra/table.yaml");
+    let mut protected = Vec::new();
+    for (name, text) in &resources {
+        let retained = text.contains("    DeletionPolicy: RetainExceptOnCreate\n    UpdateReplacePolicy: Retain\n");
+        // The alias is only a name of the key.
+        assert_eq!(retained, name != "KeyName", "{name}");
+        if retained {
+            protected.push(format!("LogicalResourceId/{name}"));
+        }
+    }
+    protected.reverse();
+    assert_eq!(denied["Resource"], json!(protected));
 }
 
 fn keys(schema: &Value, indent: &str) -> String {
@@ -243,6 +271,16 @@ fn the_gateway_and_cargo_lambda_watch_serve_the_same_routes() {
 
 #[test]
 fn the_description_has_the_routes_that_need_a_token() {
+    let served: BTreeSet<String> = ROUTES
+        .iter()
+        .filter(|route| route.authorizer == Authorizer::Jwt)
+        .map(|route| format!("{} {}", route.method, route.path))
+        .collect();
+    assert_eq!(described_operations(), served);
+}
+
+/// The operations of `infra/openapi.yaml`: `POST /mvno/{accountId}/changesim/{newSim}`.
+fn described_operations() -> BTreeSet<String> {
     let description = read("infra/openapi.yaml");
     let (_, paths) = description.split_once("\npaths:\n").unwrap();
     let mut described = BTreeSet::new();
@@ -259,12 +297,71 @@ fn the_description_has_the_routes_that_need_a_token() {
             described.insert(format!("{} /{path}", method.to_uppercase()));
         }
     }
-    let served: BTreeSet<String> = ROUTES
-        .iter()
-        .filter(|route| route.authorizer == Authorizer::Jwt)
-        .map(|route| format!("{} {}", route.method, route.path))
-        .collect();
-    assert_eq!(described, served);
+    described
+}
+
+#[test]
+fn the_bruno_collection_has_each_operation_of_the_description_once() {
+    let mut requests = Vec::new();
+    for dialect in ["subscription", "account"] {
+        for entry in fs::read_dir(root().join("infra/examples/bruno").join(dialect)).unwrap() {
+            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+            let (before, after) = text.split_once(" {\n  url: {{url}}").unwrap();
+            let method = before.lines().last().unwrap().to_uppercase();
+            let path = after.lines().next().unwrap().split('?').next().unwrap();
+            // Bruno marks a variable part of a path with a colon.
+            let parts = path.split('/').map(|part| match part.strip_prefix(':') {
+                Some(name) => format!("{{{name}}}"),
+                None => part.to_owned(),
+            });
+            requests.push(format!("{method} {}", parts.collect::<Vec<_>>().join("/")));
+        }
+    }
+    requests.sort();
+    assert_eq!(requests, described_operations().into_iter().collect::<Vec<_>>());
+}
+
+/// The values of a field that one of the tables with the columns "field" and "value" of `infra/API.md` explains.
+fn explained_values(heading: &str, field: &str) -> Vec<String> {
+    let document = read("infra/API.md");
+    let (_, section) = document.split_once(&format!("\n## {heading}\n")).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let start = format!("| `{field}` | ");
+    let rows = section.lines().filter_map(|line| line.strip_prefix(&start));
+    let cells = rows.map(|row| row.split(" | ").next().unwrap());
+    let mut values: Vec<_> = cells.flat_map(|cell| cell.split(", ")).map(str::to_owned).collect();
+    values.sort();
+    values
+}
+
+#[test]
+fn the_tables_of_next_steps_have_each_value_once() {
+    let fields: [(&str, Vec<&str>); 6] = [
+        ("status", Status::ALL.map(Status::as_str).to_vec()),
+        ("delivery", DeliveryState::ALL.map(DeliveryState::shown).to_vec()),
+        ("profile", ProfileState::ALL.map(ProfileState::as_str).to_vec()),
+        ("state", EsimState::ALL.map(EsimState::as_str).to_vec()),
+        (
+            "request",
+            ProfileRequestState::ALL.map(ProfileRequestState::shown).to_vec(),
+        ),
+        ("failure.code", FailureCode::ALL.map(FailureCode::as_str).to_vec()),
+    ];
+    // The table of statuses above the first table says the same, and `state` says more than `profile`.
+    let tables = [
+        ("What your client does next", "status"),
+        ("What the support desk does", "profile"),
+    ];
+    for (heading, left_out) in tables {
+        for (field, values) in &fields {
+            let values: BTreeSet<_> = values.iter().map(|value| format!("`{value}`")).collect();
+            let mut expected: Vec<_> = values.into_iter().collect();
+            if *field == left_out {
+                expected.clear();
+            }
+            assert_eq!(explained_values(heading, field), expected, "{heading}: {field}");
+        }
+    }
 }
 
 /// The stream filter of a function in the local stack's code, which writes it as `"{function}", json!(…)`.
@@ -341,8 +438,9 @@ async fn settings_of(function: &str) -> BTreeSet<String> {
     });
     let aws = aws_config::SdkConfig::builder()
         .behavior_version(aws_config::BehaviorVersion::latest())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
         .build();
-    let kms = aws_sdk_kms::Config::new(&aws);
+    let kms = ServiceClient::new(&aws, Service::Kms);
     let store = Store::new(aws_sdk_dynamodb::Client::new(&aws), kms, "table", "key");
     let (clock, complete) = (ClockAndRng::real(), "the settings are complete");
     match function {
@@ -353,7 +451,7 @@ async fn settings_of(function: &str) -> BTreeSet<String> {
         "network-events" => drop(NetworkEvents::new(store, clock, &settings).expect(complete)),
         "mail-events" => drop(MailEvents::new(store, clock, &settings).expect(complete)),
         "sweep-swaps" => {
-            let lambda = aws_sdk_lambda::Client::new(&aws);
+            let lambda = ServiceClient::new(&aws, Service::Lambda);
             drop(SweepSwaps::new(store, lambda, clock, &settings).expect(complete));
         }
         "deliver-esim" => {
@@ -361,7 +459,7 @@ async fn settings_of(function: &str) -> BTreeSet<String> {
             drop(DeliverEsim::new(store, &ses, clock, &settings).expect(complete));
         }
         "fulfil-swap" => {
-            let secrets = aws_sdk_secretsmanager::Config::new(&aws);
+            let secrets = ServiceClient::new(&aws, Service::SecretsManager);
             let peers = Peers::read(secrets, &settings).await.expect(complete);
             drop(FulfilSwap::new(store, peers, clock, &settings).expect(complete));
         }
@@ -392,8 +490,10 @@ async fn every_setting_is_read_deployed_and_documented_for_the_same_functions() 
         // The settings that a process reads before it creates its function.
         names.extend(["LOG_LEVEL", "METRIC_NAMESPACE"].map(str::to_owned));
         let main = read(&format!("functions/{function}/src/main.rs"));
-        let quoted = main.split("settings.text(\"").skip(1);
-        names.extend(quoted.map(|rest| rest.split('"').next().unwrap().to_owned()));
+        for read in ["settings.text(\"", "settings.text_or(\""] {
+            let quoted = main.split(read).skip(1);
+            names.extend(quoted.map(|rest| rest.split('"').next().unwrap().to_owned()));
+        }
         for name in names {
             readers.entry(name).or_default().insert(function.clone());
         }
@@ -444,7 +544,7 @@ async fn every_setting_is_read_deployed_and_documented_for_the_same_functions() 
 #[test]
 fn each_role_may_read_what_its_function_opens_and_no_more() {
     // The rows that each function of the store reads. `K#` are the data keys, which decrypt every secret.
-    let words: [(&[&str], &str); 6] = [
+    let words: [(&[&str], &str); 7] = [
         (
             &[
                 "store.swap(",
@@ -458,12 +558,17 @@ fn each_role_may_read_what_its_function_opens_and_no_more() {
         (&["store.phone("], "P#*"),
         (&["store.sim(", "store.sim_with_secrets("], "S#*"),
         (&["store.idempotency_record("], "I#*"),
+        (&["store.brand("], "B#*"),
         (
             &[
                 "store.begin(",
                 "store.sim_with_secrets(",
                 "store.matching_id(",
                 "store.confirmation_code(",
+                "store.renewed_secrets(",
+                "store.seal_renewal(",
+                "store.signed_fingerprint(",
+                "store.is_same_request(",
                 ".presenter",
                 "store.keyring()",
             ],

@@ -5,55 +5,85 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::faults::FaultPlan;
 use crate::invariants::Fate;
+use crate::sandbox::Policy;
 use crate::scheduler::{Interruption, Plan, Rival, Run, run};
 use crate::stock::{FREE, LINES};
-use crate::workload::{Block, PhoneAct, Request};
+use crate::workload::{Block, PhoneAct, Request, confirmation_code};
 
 /// A swap, and how it ends if nothing interrupts it.
 struct Scenario {
     request: Request,
-    /// Sent at 80 s, and again at 90 s.
     follow_up: Option<Request>,
+    /// When the follow-up is sent, in milliseconds since the run began.
+    follow_up_at: [u64; 2],
     phone_acts: Vec<(u64, PhoneAct)>,
     end: &'static str,
 }
 
-fn scenarios() -> [Scenario; 6] {
+fn scenarios() -> [Scenario; 8] {
+    const SOON: [u64; 2] = [80_000, 90_000];
     let installs = vec![(60_000, PhoneAct::Install)];
     [
         Scenario {
             request: Request::esim(&LINES[0], false, 0),
             follow_up: None,
+            follow_up_at: SOON,
             phone_acts: installs.clone(),
             end: "esim done",
         },
         Scenario {
             request: Request::change(&LINES[0], "eSim"),
             follow_up: Some(Request::query(&LINES[0])),
+            follow_up_at: SOON,
             phone_acts: installs,
             end: "esim done",
         },
         Scenario {
             request: Request::card(&LINES[0], FREE[3].0),
             follow_up: None,
+            follow_up_at: SOON,
             phone_acts: Vec::new(),
             end: "physical done",
         },
         Scenario {
             request: Request::esim(&LINES[0], true, 0),
             follow_up: Some(Request::manage(&LINES[0], "ResendEsim")),
+            follow_up_at: SOON,
             phone_acts: vec![(30_000, PhoneAct::Fetch)],
             end: "esim expired",
         },
         Scenario {
             request: Request::esim(&LINES[0], true, 0),
             follow_up: Some(Request::manage(&LINES[0], "CancelActivation")),
+            follow_up_at: SOON,
             phone_acts: Vec::new(),
             end: "esim cancelled",
+        },
+        // The code of the first mail is dead when the phone uses the second one, even if the renewal had to wait for an
+        // abandoned call.
+        Scenario {
+            request: Request::esim(&LINES[0], false, 0),
+            follow_up: Some(Request::renew(
+                &LINES[0],
+                Some("mail1@customer.example".to_owned()),
+                Some(confirmation_code(1)),
+            )),
+            follow_up_at: SOON,
+            phone_acts: vec![(1_500_000, PhoneAct::Install)],
+            end: "esim done",
+        },
+        Scenario {
+            request: Request::esim(&LINES[0], false, 0),
+            follow_up: Some(Request::report(&LINES[0], "agent").by_desk()),
+            // Even a mail that has to be sent again is out by then.
+            follow_up_at: [1_500_000, 1_510_000],
+            phone_acts: Vec::new(),
+            end: "esim done",
         },
         Scenario {
             request: Request::change(&LINES[0], "eSim"),
             follow_up: Some(Request::block(&LINES[0], Block::Locked)),
+            follow_up_at: SOON,
             phone_acts: Vec::new(),
             end: "esim stopped",
         },
@@ -68,8 +98,13 @@ impl Scenario {
             faults: FaultPlan::CALM,
             requests: [(self.request.clone().with_key("one"), vec![1, 10_000, 100_000])]
                 .into_iter()
-                .chain(self.follow_up.clone().map(|request| (request, vec![80_000, 90_000])))
+                .chain(
+                    self.follow_up
+                        .clone()
+                        .map(|request| (request, self.follow_up_at.to_vec())),
+                )
                 .collect(),
+            policy: Policy::DEFAULT,
             phone_acts: Some(self.phone_acts.clone()),
             mutant: None,
             interruption,
@@ -173,7 +208,7 @@ fn a_process_may_die_at_every_await() {
             && run.swaps.get(end) == Some(&1)
             // An interrupted mail need not be sent if another mail replaces it, or if the swap is cancelled.
             && run.mails.iter().all(|(_, sent)| *sent <= 2)
-            && (end != "esim done" || matches!(run.mails[..], [(_, 1 | 2)]))
+            && (end != "esim done" || matches!(run.mails[..], [(_, 1 | 2)] | [_, (_, 1 | 2)]))
     });
 }
 
@@ -215,6 +250,9 @@ fn callers_may_come_in_at_every_await() {
             Request::query(line),
             Request::manage(line, "CancelActivation"),
             Request::manage(line, "ResendEsim"),
+            Request::renew(line, None, None),
+            Request::report(line, "customer"),
+            Request::report(line, "agent").by_desk(),
             Request::block(line, Block::Locked),
             Request::block(line, Block::Blocked),
             Request::block(line, Block::Porting),

@@ -13,6 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use domain::SmDpAddress;
 use edge::ClockAndRng;
 use futures_util::FutureExt;
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
 use lambda_http::Service;
 use local::dynoxide::{Database, DynoxideError};
 use local::kms::Kms;
@@ -53,11 +55,14 @@ pub(crate) struct Fakes {
     network_router: Router,
     kms: Router,
     mails: Mutex<Vec<Mail>>,
+    /// By how much the clock of the SM-DP+ is ahead of ours.
+    smdp_ahead: SignedDuration,
 }
 
 impl Fakes {
-    /// An empty table engine, and peers without orders. The network completes an order `delay` after its start.
-    pub(crate) fn new(clock: &ClockAndRng, delay: Duration) -> Self {
+    /// An empty table engine, and peers without orders. The network completes an order `delay` after its start. The
+    /// clock of the SM-DP+ is `smdp_ahead` of ours.
+    pub(crate) fn new(clock: &ClockAndRng, delay: Duration, smdp_ahead: SignedDuration) -> Self {
         let address = SmDpAddress::parse(SMDP_ADDRESS).expect("it is a host name");
         let smdp = Smdp::open(None, address, "http://callbacks", clock.clone());
         let smdp = Arc::new(smdp.expect("a database in memory"));
@@ -71,6 +76,7 @@ impl Fakes {
             smdp,
             network,
             mails: Mutex::default(),
+            smdp_ahead,
         };
         let registered = fakes.perform(&Call {
             peer: Peer::Network,
@@ -91,11 +97,22 @@ impl Fakes {
                 .unwrap_or_else(|error| Reply::new(error.status_code(), error.to_json())),
             Peer::Kms => route(&self.kms, call),
             Peer::Ses => self.send_raw_email(call),
-            Peer::Smdp => route(&self.smdp_router, call),
+            Peer::Smdp => self.with_date_of_smdp(route(&self.smdp_router, call)),
             Peer::Network => route(&self.network_router, call),
             // The invocation is asynchronous: the scheduler starts the function later.
             Peer::Lambda => Reply::new(202, ""),
         }
+    }
+
+    /// A reply of the SM-DP+ with the date of its own clock.
+    fn with_date_of_smdp(&self, mut reply: Reply) -> Reply {
+        for (name, value) in &mut reply.headers {
+            if *name == "date" {
+                let date = rfc2822::parse(value).expect("the simulated SM-DP+ sends a valid date");
+                *value = http_date(date.timestamp() + self.smdp_ahead);
+            }
+        }
+        reply
     }
 
     /// An order in the network's database; null if there is none with this id.
@@ -183,7 +200,16 @@ fn route(router: &Router, call: &Call) -> Reply {
         let response = router.clone().call(request).await;
         let (parts, body) = response.unwrap_or_else(|never| match never {}).into_parts();
         let body = to_bytes(body, usize::MAX).await.expect("a body in memory");
-        Reply::new(parts.status.as_u16(), body)
+        let reply = Reply::new(parts.status.as_u16(), body);
+        match parts.headers.get("date").and_then(|date| date.to_str().ok()) {
+            Some(date) => reply.with_header("date", date.to_owned()),
+            None => reply,
+        }
     };
     reply.now_or_never().expect("a simulated peer does not wait")
+}
+
+/// A date as an HTTP header spells it (RFC 9110, section 5.6.7).
+pub(crate) fn http_date(time: Timestamp) -> String {
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }

@@ -262,6 +262,10 @@ impl FaultPlan {
                 "cancelOrder rejected 8.8.5",
                 quirk(&|quirks| quirks.rejects_cancel = Some(("8.8.5", "4.10"))),
             ),
+            (
+                "repeated cancelOrder rejected",
+                with(&|plan| (plan.quirks.rejects_repeated_cancel, plan.fault) = (true, 150)),
+            ),
             ("409 to every start", quirk(&|quirks| quirks.rejects_starts = true)),
             (
                 "cancel settled late",
@@ -287,7 +291,7 @@ impl FaultPlan {
                 "completed after a day",
                 quirk(&|quirks| quirks.work_time = WorkTime::For(20 * HOURS)),
             ),
-            ("SES throttles", episode(Peer::Ses, Outage::Rate, 0, 90 * MINUTES)),
+            ("SES throttles", episode(Peer::Ses, Outage::Rate, 0, 60 * MINUTES)),
             (
                 "SES's quota is full",
                 episode(Peer::Ses, Outage::Quota, 0, 90 * MINUTES),

@@ -5,6 +5,7 @@ mod checks;
 mod lines;
 mod mails;
 mod monitor;
+mod profiles;
 mod secrets;
 mod swaps;
 
@@ -91,7 +92,7 @@ fn mail_of_call(call: &Call) -> Option<(String, u32)> {
 pub(crate) fn swap_of_call(fakes: &Fakes, call: &Call) -> Option<String> {
     let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
     if let Some(name) = body["header"]["functionCallIdentifier"].as_str() {
-        return Some(name.rsplit_once('-')?.0.to_owned());
+        return Some(name.split_once('-')?.0.to_owned());
     }
     if let Some(id) = body["externalId"].as_str() {
         return Some(id.to_owned());

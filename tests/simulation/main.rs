@@ -26,13 +26,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
+use simulators::InstallFault;
 
 use crate::faults::FaultPlan;
 use crate::invariants::Fate;
 use crate::mutants::Mutant;
+use crate::sandbox::Policy;
 use crate::scheduler::{Interruption, Plan, Rival, Run, run};
-use crate::stock::{FREE, LINES};
-use crate::workload::{Block, Request};
+use crate::stock::{FREE, LINES, StockLine};
+use crate::workload::{Block, PhoneAct, Request};
+
+/// Requests, and the times in milliseconds at which each is sent.
+type TimedRequests = Vec<(Request, Vec<u64>)>;
 
 /// The system allocator would take a fifth of a run's time.
 #[global_allocator]
@@ -56,6 +61,22 @@ fn random_plan(seed: u64) -> Plan {
             (Request::random(&mut rng, n), times)
         })
         .collect();
+    // In half of the runs, callers renew the codes of eSIMs and report their installation.
+    let policy = Policy::random(&mut rng);
+    let lines: Vec<_> = (0..count)
+        .filter_map(|n| Some((requests[n].0.esim_line()?, requests[n].1[0])))
+        .collect();
+    for (line, first) in lines {
+        if rng.bool() {
+            continue;
+        }
+        let n = requests.len();
+        requests.extend(requests_about_profile(&mut rng, line, first, n));
+    }
+    let mut phone_acts = None;
+    if rng.u8(..6) == 0 {
+        (requests, phone_acts) = renewed_requests(&mut rng);
+    }
     // Each import that blocks a line is followed by one that lifts the block.
     for (request, times) in requests.clone() {
         let line = request
@@ -72,11 +93,30 @@ fn random_plan(seed: u64) -> Plan {
         seed,
         faults,
         requests,
-        phone_acts: None,
+        policy,
+        phone_acts,
         mutant: None,
         interruption: None,
         traced: false,
     }
+}
+
+/// Requests about the profile of a swap that is requested at the time `first`. The first of them has the index `n` in
+/// the run.
+fn requests_about_profile(rng: &mut Rng, line: &StockLine, first: u64, n: usize) -> TimedRequests {
+    const HOURS: u64 = 3_600_000;
+    let count = rng.usize(1..=5);
+    (n..n + count)
+        .map(|n| {
+            let within = [600_000, HOURS, 4 * HOURS][rng.usize(..3)];
+            let mut times = vec![first + rng.u64(1_000..within)];
+            while rng.bool() {
+                let within = [1_000, 40_000, HOURS][rng.usize(..3)];
+                times.push(times[0] + rng.u64(1..within));
+            }
+            (Request::about_profile(line, rng, n), times)
+        })
+        .collect()
 }
 
 /// The roughest plan: several callers compete for the same line and the same SIMs, and every kind of fault is frequent.
@@ -148,12 +188,61 @@ fn rough_plan_with(seed: u64, faults: FaultPlan) -> Plan {
     let mut plan = rough_plan(seed);
     let cancel = Request::manage(&LINES[rng.usize(..3)], "CancelActivation");
     let within = [200_000, 2 * HOURS][rng.usize(..2)];
+    plan.requests
+        .extend(requests_about_profile(&mut rng, &LINES[0], 30_000, 20));
     plan.requests.extend([
         (cancel, vec![rng.u64(60_000..within)]),
         (Request::card(&LINES[1], FREE[4].0), vec![12 * HOURS]),
         (Request::esim(&LINES[0], rng.bool(), 6), vec![13 * HOURS]),
     ]);
     Plan { faults, ..plan }
+}
+
+/// Requests for two eSIMs, whose codes are renewed, with repeats, and whose installation is reported, perhaps wrongly;
+/// and what the phones do.
+fn renewed_requests(rng: &mut Rng) -> (TimedRequests, Option<Vec<(u64, PhoneAct)>>) {
+    let mut requests = vec![
+        (Request::esim(&LINES[0], false, 0), vec![rng.u64(1..10_000)]),
+        (Request::change(&LINES[1], "eSim"), vec![rng.u64(1..10_000)]),
+    ];
+    for line in &LINES[..2] {
+        let resent = rng.u64(60_000..1_200_000);
+        requests.push((Request::manage(line, "ResendEsim"), vec![resent]));
+        for first in [resent + rng.u64(1..200), rng.u64(600_000..7_200_000)] {
+            let n = requests.len();
+            let times = vec![first, first + rng.u64(1..90_000), first + rng.u64(1..3_600_000)];
+            requests.push((Request::random_renewal(line, rng, n), times));
+        }
+        for _ in 0..2 {
+            let at = rng.u64(60_000..13_000_000);
+            requests.push((Request::random_report(line, rng), vec![at]));
+        }
+    }
+    let after = rng.u64(60_000..2_400_000);
+    let acts = [
+        vec![(after, PhoneAct::Fail(InstallFault::NoRoom))],
+        vec![(after, PhoneAct::Fail(InstallFault::WrongDevice))],
+        vec![(after, PhoneAct::FetchUnreported)],
+        Vec::new(),
+    ];
+    (requests, acts.get(rng.usize(..5)).cloned())
+}
+
+/// A plan in which callers renew the codes of eSIMs and report their installation, while callbacks are often late.
+fn renewed_plan(seed: u64) -> Plan {
+    let (requests, phone_acts) = renewed_requests(&mut Rng::with_seed(seed ^ 0x1e4e));
+    Plan {
+        faults: FaultPlan {
+            late: 300,
+            fault: 30,
+            until: 3 * 3_600_000,
+            ..FaultPlan::ROUGH
+        },
+        policy: Policy::DEFAULT,
+        requests,
+        phone_acts,
+        ..random_plan(seed)
+    }
 }
 
 fn env_number(name: &str) -> Option<u64> {
@@ -272,7 +361,7 @@ fn every_known_mutant_is_killed() {
         None if run_everything() => Mutant::ALL.to_vec(),
         None => Mutant::FEW.to_vec(),
     };
-    for plan in [rough_plan, attacked_plan, locked_plan] {
+    for plan in [rough_plan, attacked_plan, locked_plan, renewed_plan] {
         let without = run_all(0..mutants.len() as u64, plan);
         assert_eq!(without.failed, [], "violations without a mutant");
     }
@@ -280,6 +369,11 @@ fn every_known_mutant_is_killed() {
         let planted = |seed| Plan {
             mutant: Some(mutant),
             ..match mutant.fault_plan() {
+                Some(faults) if mutant.needs_renewals() => Plan {
+                    faults,
+                    ..renewed_plan(seed)
+                },
+                None if mutant.needs_renewals() => renewed_plan(seed),
                 Some(faults) => rough_plan_with(seed, faults),
                 None if mutant == Mutant::LockNotConditioned => locked_plan(seed),
                 None if mutant.needs_attacker() => attacked_plan(seed),

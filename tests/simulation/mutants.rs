@@ -136,10 +136,35 @@ pub(crate) enum Mutant {
     MatchingIdKept,
     /// An import resets the lock to the value that it has read.
     LockSetBack,
+    /// A renewal does not cancel the order with the old activation code.
+    OldCodeLeftAlive,
+    /// A mail brings the new activation code before the old one is dead.
+    NewCodeMailedEarly,
+    /// A late report that the profile failed under its old activation code counts for the new one.
+    OldFailureCounted,
+    /// Everybody is believed who reports an installation.
+    EveryReportBelieved,
+    /// A report of an installation counts as the SM-DP+'s.
+    ReportTakenForInstallation,
+    /// The calls of two renewals have the same identifiers, so the SM-DP+ repeats its earlier responses.
+    RenewalsNotNumbered,
+    /// The confirmation code that a caller gives with a renewal is forgotten.
+    NewConfirmationCodeForgotten,
+    /// A repeated request to renew counts again.
+    RenewalCountedTwice,
+    /// The reminder is not recorded, so there is another one.
+    ReminderRepeated,
+    /// A profile that failed is reminded of.
+    FailedCodeReminded,
+    /// The customer of a swap that failed is not told.
+    EndNotTold,
+    /// The SM-DP+ rejects a repeated cancelOrder, because the first one was executed, and the profile counts as on a
+    /// phone.
+    RejectedRepeatTakenForPhone,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 60] = [
+    pub(crate) const ALL: [Self; 72] = [
         Self::LineNotLocked,
         Self::SimNotConditioned,
         Self::SimNotReserved,
@@ -200,6 +225,18 @@ impl Mutant {
         Self::BarredCodesShown,
         Self::MatchingIdKept,
         Self::LockSetBack,
+        Self::OldCodeLeftAlive,
+        Self::NewCodeMailedEarly,
+        Self::OldFailureCounted,
+        Self::EveryReportBelieved,
+        Self::ReportTakenForInstallation,
+        Self::RenewalsNotNumbered,
+        Self::NewConfirmationCodeForgotten,
+        Self::RenewalCountedTwice,
+        Self::ReminderRepeated,
+        Self::FailedCodeReminded,
+        Self::EndNotTold,
+        Self::RejectedRepeatTakenForPhone,
     ];
 
     /// Some that are detected within a few seeds.
@@ -234,6 +271,7 @@ impl Mutant {
             Self::ThrottlingCounted => "SES throttles",
             Self::FourthMail => "SES silent",
             Self::SoftBounceShown => "soft bounces",
+            Self::RejectedRepeatTakenForPhone => "repeated cancelOrder rejected",
             _ => return None,
         };
         let mut faults = FaultPlan::each_fault().into_iter();
@@ -256,12 +294,31 @@ impl Mutant {
         )
     }
 
+    /// Whether it is detected only if callers renew the codes of eSIMs and report their installation.
+    pub(crate) fn needs_renewals(self) -> bool {
+        matches!(
+            self,
+            Self::OldCodeLeftAlive
+                | Self::NewCodeMailedEarly
+                | Self::OldFailureCounted
+                | Self::EveryReportBelieved
+                | Self::ReportTakenForInstallation
+                | Self::RenewalsNotNumbered
+                | Self::NewConfirmationCodeForgotten
+                | Self::RenewalCountedTwice
+                | Self::ReminderRepeated
+                | Self::FailedCodeReminded
+                | Self::RejectedRepeatTakenForPhone
+        )
+    }
+
     /// The setting that plants it.
     pub(crate) fn setting(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::LateOrderForgotten => Some(("CALL_REST", "1ms")),
             Self::NeverSettled => Some(("SETTLE_WITHIN", "10000h")),
             Self::OrderingGivenUpEarly => Some(("ORDER_WITHIN", "2h")),
+            Self::EveryReportBelieved => Some(("REPORT_INSTALLED", "trust")),
             _ => None,
         }
     }
@@ -282,6 +339,7 @@ impl Mutant {
         let text = request.to_string();
         let ends = ["REMOVE swap", "REMOVE disputed, swap"];
         let ends = transaction && ends.iter().any(|end| text.contains(end));
+        let renewal = renewal_of_call(&request);
         match self {
             Self::LineNotLocked if submits => alter_writes(call, |write| {
                 if writes_to(write, "L#") {
@@ -346,11 +404,7 @@ impl Mutant {
                     return Some(Reply::new(reply.status, body));
                 }
             }
-            Self::ProfileNotCancelled if call.path.ends_with("cancelOrder") => {
-                let status = json!({"status": "Executed-Success"});
-                let body = json!({"header": {"functionExecutionStatus": status}});
-                return Some(Reply::new(200, body.to_string()));
-            }
+            Self::ProfileNotCancelled if call.path.ends_with("cancelOrder") => return Some(executed_function()),
             Self::StartTakenForEnd if call.peer == Peer::Network => {
                 let reply = fakes.perform(call);
                 let body = String::from_utf8_lossy(&reply.body);
@@ -423,8 +477,8 @@ impl Mutant {
             Self::StopNotConditioned if function == "import" => alter_writes(call, relax_condition),
             Self::LockSetBack if function == "import" => alter_writes(call, |write| {
                 let condition = write["ConditionExpression"].as_str().unwrap_or_default();
-                let always = "(locked = :kept OR attribute_exists(locked))";
-                write["ConditionExpression"] = condition.replace("locked = :kept", always).into();
+                let always = "(#locked = :was_locked OR attribute_exists(#locked))";
+                write["ConditionExpression"] = condition.replace("#locked = :was_locked", always).into();
             }),
             Self::LockNotConditioned if submits => alter_writes(call, |write| {
                 if writes_to(write, "L#") {
@@ -499,6 +553,68 @@ impl Mutant {
                     call.body = request.to_string().into_bytes();
                 }
             }
+            Self::OldCodeLeftAlive if renewal.is_some() && call.path.ends_with("cancelOrder") => {
+                return Some(executed_function());
+            }
+            Self::RenewalsNotNumbered if renewal > Some(1) && !call.path.ends_with("confirmOrder") => {
+                return Some(executed_function());
+            }
+            Self::NewCodeMailedEarly if call.operation == "Query" && function == "deliver-esim" => {
+                return Some(with_altered_rows(fakes.perform(call), |row| {
+                    let is_open = ["pending", "cancelled"].contains(&row["wantedState"]["S"].as_str().unwrap_or(""));
+                    if row["wanted"]["S"] == "renew" && is_open {
+                        row["wantedState"] = json!({"S": "done"});
+                        row["matchingId"] = row["newMatchingId"].clone();
+                    }
+                }));
+            }
+            Self::ReportTakenForInstallation if function == "manage-swap" => alter_swap(call, |item| {
+                if item["wanted"]["S"] == "report" && item.get("witness").is_some() {
+                    item["profile"] = json!({"S": "installed"});
+                }
+            }),
+            Self::NewConfirmationCodeForgotten if function == "manage-swap" => alter_swap(call, |item| {
+                if let Some(item) = item.as_object_mut() {
+                    item.remove("newCode");
+                    item.remove("newCodeBy");
+                }
+            }),
+            Self::RenewalCountedTwice if call.operation == "Query" && function == "manage-swap" => {
+                return Some(with_altered_rows(fakes.perform(call), |row| {
+                    row["asked"] = json!({"L": []});
+                }));
+            }
+            Self::ReminderRepeated if function == "fulfil-swap" => alter_swap(call, |item| {
+                if let Some(item) = item.as_object_mut() {
+                    item.remove("reminded");
+                }
+            }),
+            Self::FailedCodeReminded if function == "fulfil-swap" && call.operation == "GetItem" => {
+                return Some(with_altered_rows(fakes.perform(call), |row| {
+                    if let Some(row) = row.as_object_mut() {
+                        row.remove("profileFailure");
+                    }
+                }));
+            }
+            Self::FailedCodeReminded if function == "fulfil-swap" => alter_swap(call, |item| {
+                let stored = row(fakes, item["pk"]["S"].as_str().unwrap_or_default(), "activation");
+                let failure = stored.and_then(|stored| stored.get("profileFailure").cloned());
+                if let Some(failure) = failure {
+                    item["profileFailure"] = failure;
+                }
+            }),
+            Self::EndNotTold if ends && text.contains(r#""kind":{"S":"end"}"#) => {
+                omit_writes(call, "A#", r#""kind":{"S":"end"}"#);
+                alter_swap(call, |item| {
+                    let mails: u64 = item["mails"]["N"].as_str().unwrap_or_default().parse().unwrap_or(1);
+                    item["mails"] = json!({"N": (mails - 1).to_string()});
+                });
+            }
+            Self::RejectedRepeatTakenForPhone if function == "fulfil-swap" => alter_swap(call, |item| {
+                if let Some(item) = item.as_object_mut() {
+                    item.remove("renewalDoubt");
+                }
+            }),
             Self::CodeInClear if transaction => alter_writes(call, add_code_in_clear),
             Self::CodeInClear if put => {
                 let mut request = request;
@@ -536,11 +652,7 @@ impl Mutant {
                 let number = swap["orderNumber"]["S"].as_str()?;
                 (swap["phase"]["S"] == "started").then(|| rejected_order(fakes.order(number)))
             }
-            (Self::RefusedCancelTaken, _) if call.path.ends_with("cancelOrder") => {
-                let status = json!({"status": "Executed-Success"});
-                let body = json!({"header": {"functionExecutionStatus": status}});
-                Some(Reply::new(200, body.to_string()))
-            }
+            (Self::RefusedCancelTaken, _) if call.path.ends_with("cancelOrder") => Some(executed_function()),
             (Self::CancelledAgain, _) if polls => {
                 let body = String::from_utf8_lossy(&reply.body);
                 let body = body.replace("\"pendingCancellation\"", "\"held\"");
@@ -611,6 +723,10 @@ impl Mutant {
             Self::EarlierLifeActedOn if body.get("timestamp").is_some() => {
                 body["timestamp"] = clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
             }
+            Self::OldFailureCounted if body["notificationPointStatus"]["status"] == "Failed" => {
+                let now = clock.now() + std::time::Duration::from_secs(2);
+                body["timestamp"] = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+            }
             Self::OtherOrderActedOn => {
                 if let Some(swap) = swap {
                     body["event"]["serviceOrder"]["id"] = swap["orderNumber"]["S"].clone();
@@ -648,6 +764,38 @@ fn has_ended(phase: &str) -> bool {
 fn rejected_order(mut order: Value) -> Reply {
     order["state"] = "rejected".into();
     Reply::new(200, order.to_string())
+}
+
+/// The reply of the SM-DP+ to a function that it has executed.
+fn executed_function() -> Reply {
+    let status = json!({"status": "Executed-Success"});
+    let body = json!({"header": {"functionExecutionStatus": status}});
+    Reply::new(200, body.to_string())
+}
+
+/// The number of the renewal for which the SM-DP+ is called: `<swap>-r<number>-<step>`.
+fn renewal_of_call(request: &Value) -> Option<u32> {
+    let name = request["header"]["functionCallIdentifier"].as_str()?;
+    let (number, _) = name.split_once("-r")?.1.split_once('-')?;
+    number.parse().ok()
+}
+
+/// Alters the row of a swap that a call writes.
+fn alter_swap(call: &mut Call, alter: impl Fn(&mut Value)) {
+    let alter = |write: &mut Value| {
+        if write["Item"]["sk"]["S"] == "activation" {
+            alter(&mut write["Item"]);
+        }
+    };
+    match call.operation.as_str() {
+        "TransactWriteItems" => alter_writes(call, alter),
+        "PutItem" => {
+            let mut request = serde_json::from_slice(&call.body).unwrap_or_default();
+            alter(&mut request);
+            call.body = request.to_string().into_bytes();
+        }
+        _ => {}
+    }
 }
 
 /// Alters each part of a transaction.

@@ -27,6 +27,8 @@ pub(crate) struct Quirks {
     pub(crate) cancel: CancelSettlement,
     /// The codes with which the SM-DP+ rejects every cancelOrder.
     pub(crate) rejects_cancel: Option<(&'static str, &'static str)>,
+    /// Whether the SM-DP+ rejects the cancellation of an order that is cancelled already.
+    pub(crate) rejects_repeated_cancel: bool,
     /// Whether the network rejects every start of an order with 409.
     pub(crate) rejects_starts: bool,
     /// Whether the network starts a held order without our request.
@@ -95,6 +97,7 @@ impl Quirks {
         clock_skews: [0; 2],
         cancel: CancelSettlement::AtOnce,
         rejects_cancel: None,
+        rejects_repeated_cancel: false,
         rejects_starts: false,
         early_start: EarlyStart::Never,
         work_time: WorkTime::Minutes,
@@ -138,6 +141,7 @@ impl Quirks {
         if rng.u8(..12) == 0 {
             quirks.rejects_cancel = Some([("8.2.6", "3.10"), ("8.8.5", "4.10")][rng.usize(..2)]);
         }
+        quirks.rejects_repeated_cancel = rng.u8(..4) == 0;
         quirks.rejects_starts = rng.u8(..24) == 0;
         if rng.u8(..8) == 0 {
             quirks.early_start = [EarlyStart::Shown, EarlyStart::Started][rng.usize(..2)];

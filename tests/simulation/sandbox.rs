@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aws::{Service, ServiceClient};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
@@ -11,6 +12,7 @@ use aws_smithy_runtime_api::client::auth::AuthSchemeId;
 use aws_smithy_runtime_api::client::http::http_client_fn;
 use domain::{Deadlines, Line, SubscriptionId};
 use edge::{ClockAndRng, Settings};
+use fastrand::Rng;
 use fulfil_swap::Peers;
 use lambda_runtime::LambdaEvent;
 use local::functions::{Handler, events};
@@ -36,7 +38,7 @@ pub(crate) fn aws_config(transport: &Transport) -> SdkConfig {
         // Nothing here checks a signature, and signing is a fifth of a call's cost.
         .auth_scheme_preference([AuthSchemeId::from("noAuth")])
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-        .timeout_config(edge::timeouts())
+        .timeout_config(aws::timeouts())
         .http_client(http_client_fn(move |_, _| connector.clone()))
         .build()
 }
@@ -50,20 +52,14 @@ fn retry_partition() -> RetryPartition {
 
 /// The store of one process.
 pub(crate) fn store(aws: &SdkConfig) -> Store {
-    let partition = retry_partition();
     let dynamodb = aws_sdk_dynamodb::config::Builder::from(aws)
         .endpoint_url(Peer::DynamoDb.url())
         .allow_no_auth()
-        .retry_partition(partition.clone())
-        .build();
-    let kms = aws_sdk_kms::config::Builder::from(aws)
-        .endpoint_url(Peer::Kms.url())
-        .allow_no_auth()
-        .retry_partition(partition)
+        .retry_partition(retry_partition())
         .build();
     Store::new(
         aws_sdk_dynamodb::Client::from_conf(dynamodb),
-        kms,
+        ServiceClient::with_endpoint(aws, Service::Kms, Peer::Kms.url()),
         TABLE,
         local::kms::ALIAS,
     )
@@ -76,11 +72,47 @@ pub(crate) const INSTALL_WITHIN: Duration = Duration::from_secs(4 * 3600);
 /// When a peer that does not settle is given up.
 pub(crate) const SETTLE_WITHIN: Duration = Duration::from_secs(6 * 3600);
 
+/// The settings that differ between runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// Whether the SM-DP+ can be asked for the state of a profile.
+    pub(crate) smdp_has_status: bool,
+    /// `REPORT_INSTALLED`.
+    pub(crate) reports: &'static str,
+    /// Whether the SM-DP+'s own steps have a meaning.
+    pub(crate) has_points: bool,
+}
+
+impl Policy {
+    /// The defaults of a deployment.
+    pub(crate) const DEFAULT: Self = Self {
+        smdp_has_status: false,
+        reports: "check",
+        has_points: false,
+    };
+
+    pub(crate) fn random(rng: &mut Rng) -> Self {
+        Self {
+            smdp_has_status: rng.bool(),
+            reports: match rng.u8(..8) {
+                0 => "trust",
+                1 => "off",
+                _ => "check",
+            },
+            has_points: rng.bool(),
+        }
+    }
+}
+
+/// The SM-DP+'s own steps: a profile is deleted, enabled or disabled.
+pub(crate) const POINTS: [u32; 3] = [5, 6, 7];
+
 /// Starts a new process. With `ses_reports`, SES publishes events about mails; `overridden` replaces one setting.
 pub(crate) fn start(
     transport: &Transport,
     clock: &ClockAndRng,
     ses_reports: bool,
+    policy: Policy,
     overridden: Option<(&'static str, &'static str)>,
 ) -> Sandbox {
     let settings = Settings::new(move |name| {
@@ -94,6 +126,10 @@ pub(crate) fn start(
             "BRAND" => "Simswap",
             // The deadlines are the deployed ones, except for those that would only make runs longer.
             "INSTALL_WITHIN" => "4h",
+            "REMIND_BEFORE" => "1h",
+            "REPORT_INSTALLED" => policy.reports,
+            "SMDP_STATUS" if policy.smdp_has_status => "getProfileStatus",
+            "SMDP_POINTS" if policy.has_points => "5=deleted,6=enabled,7=disabled",
             "SETTLE_WITHIN" => "6h",
             "ASK_AFTER" => "10m",
             "CALL_REST" => "10m",
@@ -119,12 +155,7 @@ pub(crate) fn start(
         smdp: transport.connector(),
         network: transport.connector(),
     };
-    let lambda = aws_sdk_lambda::config::Builder::from(&aws)
-        .endpoint_url(Peer::Lambda.url())
-        .allow_no_auth()
-        .retry_partition(retry_partition())
-        .build();
-    let lambda = aws_sdk_lambda::Client::from_conf(lambda);
+    let lambda = ServiceClient::with_endpoint(&aws, Service::Lambda, Peer::Lambda.url());
     let complete = "the settings are complete";
     let functions = FunctionSet::new(&store, peers, &ses, lambda, clock, &settings).expect(complete);
     let mut handlers = functions.into_handlers();

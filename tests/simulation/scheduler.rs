@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use domain::Iccid;
 use edge::ClockAndRng;
 use fastrand::Rng;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use peers::OrderState;
 use serde_json::{Value, json};
 use store::Store;
@@ -20,7 +21,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use self::actors::SentCallback;
+use self::actors::{MailedCode, SentCallback};
 use self::calls::describe;
 use self::invocations::{Cause, Consumer, Record, Running};
 use crate::fakes::Fakes;
@@ -29,7 +30,7 @@ use crate::invariants::{Fate, Monitor, WriteRequest};
 use crate::logs;
 use crate::mutants::Mutant;
 use crate::quirks::{NetworkView, Quirks, WorkTime};
-use crate::sandbox::{self, Sandbox};
+use crate::sandbox::{self, Policy, Sandbox};
 use crate::stock;
 use crate::transport::{Call, CallResult, Exchange, PendingCalls, Transport};
 use crate::workload::{PhoneAct, Request};
@@ -41,6 +42,7 @@ pub(crate) use self::actors::Meaning;
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) faults: FaultPlan,
+    pub(crate) policy: Policy,
     /// Each request, and the times in milliseconds at which it is sent.
     pub(crate) requests: Vec<(Request, Vec<u64>)>,
     /// What each customer's phone does, in milliseconds after the mail arrives. `None`: drawn at random.
@@ -107,7 +109,9 @@ enum Event {
     AppendRecord(Consumer, Record),
     PollStream(Consumer),
     SendCallback(SentCallback, u32),
-    UsePhone(String, PhoneAct),
+    UsePhone(MailedCode, PhoneAct),
+    /// The SM-DP+ reports one of its own steps of a profile.
+    ReportPoint(Iccid, u32),
     AdvanceNetwork,
     AbandonOrder(String, OrderState),
     /// The network starts a held order without our request.
@@ -142,6 +146,8 @@ pub(crate) struct Scheduler {
     queue: BTreeMap<(u64, u32, u64), Event>,
     last_number: u64,
     running: BTreeMap<u64, Running>,
+    /// The requests by the invocations that handle them. A call of a killed invocation may still be executed.
+    requests_handled: BTreeMap<u64, usize>,
     finished: mpsc::UnboundedReceiver<(u64, Result<String, String>)>,
     finish: mpsc::UnboundedSender<(u64, Result<String, String>)>,
     /// Change records that their consumer has not read.
@@ -197,7 +203,8 @@ impl Scheduler {
             WorkTime::For(millis) => millis,
             WorkTime::Endless => 10 * 365 * 86_400_000,
         });
-        let fakes = Arc::new(Fakes::new(&clock, delay));
+        let [smdp_ahead, _] = plan.faults.quirks.clock_skews;
+        let fakes = Arc::new(Fakes::new(&clock, delay, SignedDuration::from_secs(smdp_ahead)));
         stock::load(&fakes);
         let observer = stock::observer(&fakes);
         let direct = fakes.clone();
@@ -208,7 +215,7 @@ impl Scheduler {
         let ses_reports = rng.bool() || plan.faults.quirks.ses_silent;
         let overridden = plan.mutant.and_then(Mutant::setting);
         let sandboxes = (0..2)
-            .map(|_| sandbox::start(&transport, &clock, ses_reports, overridden))
+            .map(|_| sandbox::start(&transport, &clock, ses_reports, plan.policy, overridden))
             .collect();
         let (finish, finished) = mpsc::unbounded_channel();
         let mut scheduler = Self {
@@ -222,6 +229,7 @@ impl Scheduler {
             queue: BTreeMap::new(),
             last_number: 0,
             running: BTreeMap::new(),
+            requests_handled: BTreeMap::new(),
             finished,
             finish,
             unread_records: BTreeMap::new(),
@@ -235,7 +243,7 @@ impl Scheduler {
             exchanges: 0,
             interrupted: None,
             concurrent: BTreeSet::new(),
-            monitor: Monitor::new(plan.faults.quirks.is_blind()),
+            monitor: Monitor::new(&plan),
             trace: Vec::new(),
             plan,
         };
@@ -386,6 +394,7 @@ impl Scheduler {
             Event::PollStream(consumer) => self.poll_stream(consumer),
             Event::SendCallback(callback, attempts) => self.deliver_callback(callback, attempts),
             Event::UsePhone(mail, act) => self.use_phone(&mail, act),
+            Event::ReportPoint(iccid, point) => self.report_point(&iccid, point),
             Event::AdvanceNetwork => self.advance_network(),
             Event::StartOrder(call) => {
                 let reply = self.fakes.perform(&call);
@@ -469,6 +478,14 @@ impl Scheduler {
 
     pub(crate) fn quirks(&self) -> &Quirks {
         &self.plan.faults.quirks
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        self.plan.policy
+    }
+
+    pub(crate) fn faults(&self) -> &FaultPlan {
+        &self.plan.faults
     }
 
     pub(crate) fn lets_everything_settle(&self) -> bool {

@@ -8,6 +8,7 @@ use domain::{
     EmailAddress, FormFactor, Iccid, Imsi, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim, SubscriptionId,
 };
 use edge::ClockAndRng;
+use jiff::SignedDuration;
 use local::dynoxide::actions::scan::ScanRequest;
 use local::dynoxide::{ImportOptions, Item};
 use serde_json::{Value, json};
@@ -97,7 +98,7 @@ static STOCK: LazyLock<Stock> = LazyLock::new(|| {
 });
 
 async fn build() -> Stock {
-    let fakes = Arc::new(Fakes::new(&ClockAndRng::real(), Duration::ZERO));
+    let fakes = Arc::new(Fakes::new(&ClockAndRng::real(), Duration::ZERO, SignedDuration::ZERO));
     let store = observer(&fakes);
     let table = create_table(&fakes).await;
     for (iccid, network, reseller, esim) in FREE {
@@ -182,6 +183,10 @@ async fn create_table(fakes: &Arc<Fakes>) -> Call {
 }
 
 impl StockLine {
+    pub(crate) fn reseller(&self) -> &'static str {
+        self.reseller
+    }
+
     fn line(&self) -> Line {
         Line {
             id: SubscriptionId::parse(self.id).expect("an id"),

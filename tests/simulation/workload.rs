@@ -3,6 +3,7 @@
 
 use fastrand::Rng;
 use serde_json::{Value, json};
+use simulators::InstallFault;
 
 use crate::stock::{FREE, LINES, StockLine};
 
@@ -73,9 +74,11 @@ impl Request {
             _ => CALLERS[4],
         };
         let key = rng.bool().then(|| format!("key-{}", rng.u8(..3)));
-        let request = match rng.u8(..17) {
+        let request = match rng.u8(..21) {
             10 | 11 => Self::manage(line, "CancelActivation"),
             12 => Self::manage(line, "ResendEsim"),
+            17 | 18 => Self::random_renewal(line, rng, n),
+            19 | 20 => Self::random_report(line, rng),
             13 => return Self::block(line, Block::ALL[rng.usize(..3)]),
             14 => return Self::block(line, Block::LockOmitted),
             15 | 16 => return Self::from_attacker(&LINES[rng.usize(..2)], rng.usize(..4)),
@@ -159,6 +162,71 @@ impl Request {
         }
     }
 
+    /// `RenewEsim` for the newest swap of a line, perhaps with another address and another confirmation code.
+    pub(crate) fn renew(line: &StockLine, email: Option<String>, code: Option<String>) -> Self {
+        let mut body = json!({});
+        for (name, value) in [("email", email), ("confirmationCode", code.clone())] {
+            if let Some(value) = value {
+                body[name] = value.into();
+            }
+        }
+        Self {
+            body: Some(body),
+            code,
+            ..Self::manage(line, "RenewEsim")
+        }
+    }
+
+    /// The request to renew with the index `n` of a run.
+    pub(crate) fn random_renewal(line: &StockLine, rng: &mut Rng, n: usize) -> Self {
+        let email = rng.bool().then(|| format!("mail{n}@customer.example"));
+        let code = rng.bool().then(|| confirmation_code(n));
+        Self::renew(line, email, code)
+    }
+
+    /// `ReportInstalled` for the newest swap of a line.
+    pub(crate) fn report(line: &StockLine, witness: &str) -> Self {
+        Self {
+            body: Some(json!({"witness": witness, "note": "It works."})),
+            ..Self::manage(line, "ReportInstalled")
+        }
+    }
+
+    pub(crate) fn random_report(line: &StockLine, rng: &mut Rng) -> Self {
+        Self::report(line, ["customer", "agent", "app"][rng.usize(..3)])
+    }
+
+    /// The same request, by the desk.
+    pub(crate) fn by_desk(self) -> Self {
+        Self {
+            caller: CALLERS[3],
+            ..self
+        }
+    }
+
+    /// A random request about the profile of the newest swap of a line, by the customer, the reseller or the desk.
+    pub(crate) fn about_profile(line: &StockLine, rng: &mut Rng, n: usize) -> Self {
+        let request = match rng.u8(..5) {
+            0..2 => Self::random_renewal(line, rng, n),
+            2..4 => Self::random_report(line, rng),
+            _ => Self::manage(line, "ResendEsim"),
+        };
+        let is_of_shop = line.reseller() == CALLERS[2].2;
+        let caller = match rng.u8(..4) {
+            0 if is_of_shop => CALLERS[2],
+            1 => CALLERS[3],
+            _ => request.caller,
+        };
+        let key = rng.bool().then(|| format!("profile-{n}"));
+        Self { caller, key, ..request }
+    }
+
+    /// Whether the request answers for what it reports: it is that of an agent of a reseller or of the desk.
+    pub(crate) fn is_vouched_for(&self) -> bool {
+        let witness = self.body.as_ref().map(|body| &body["witness"]);
+        witness.is_some_and(|witness| witness == "agent") && self.caller.0 != "OWNER"
+    }
+
     /// A request of an attacker who has the customer's token: for the QR code at another address, for the codes of the
     /// SIM in use or of a new one, or for what others have entered.
     pub(crate) fn from_attacker(line: &StockLine, kind: usize) -> Self {
@@ -184,6 +252,20 @@ impl Request {
             block: Some((line.id, block)),
             ..Self::query(line)
         }
+    }
+
+    /// The line that the request would move to an eSIM.
+    pub(crate) fn esim_line(&self) -> Option<&'static StockLine> {
+        let esim = match &self.parameters {
+            Some([_, new_sim]) => new_sim == "eSim",
+            None => self.function == "submit-swap" && self.code.is_some(),
+        };
+        let text = match &self.parameters {
+            Some([account, _]) => account.clone(),
+            None => self.body.as_ref()?.to_string(),
+        };
+        let named = |line: &&StockLine| text.contains(line.id) || text.contains(line.phone);
+        LINES.iter().find(named).filter(|_| esim)
     }
 
     /// The subject of the caller's token.
@@ -333,16 +415,22 @@ pub(crate) fn http_event(method: &str, path: &str, body: Option<&Value>) -> Valu
 pub(crate) enum PhoneAct {
     /// Installs the profile with the right confirmation code.
     Install,
+    /// The same, and the SM-DP+ reports nothing.
+    InstallUnreported,
     /// Downloads the profile without installing it.
     Fetch,
+    /// The same, and the SM-DP+ reports nothing.
+    FetchUnreported,
     /// Enters a wrong confirmation code.
     Mistype,
+    /// The phone cannot install the profile.
+    Fail(InstallFault),
 }
 
 /// Draws what a customer does with a mail, in milliseconds after it arrives.
 pub(crate) fn phone_acts(rng: &mut Rng) -> Vec<(u64, PhoneAct)> {
     let minutes = |rng: &mut Rng, most: u64| rng.u64(1_000..=most * 60_000);
-    match rng.u8(..12) {
+    match rng.u8(..16) {
         0..5 => vec![(minutes(rng, 30), PhoneAct::Install)],
         5 => vec![
             (minutes(rng, 2), PhoneAct::Mistype),
@@ -360,6 +448,16 @@ pub(crate) fn phone_acts(rng: &mut Rng) -> Vec<(u64, PhoneAct)> {
             (minutes(rng, 3), PhoneAct::Install),
             (minutes(rng, 3), PhoneAct::Install),
         ],
+        11 => vec![(minutes(rng, 60), PhoneAct::InstallUnreported)],
+        12 => vec![(minutes(rng, 60), PhoneAct::FetchUnreported)],
+        13 | 14 => {
+            let fault = [
+                InstallFault::WrongDevice,
+                InstallFault::DownloadsUsedUp,
+                InstallFault::NoRoom,
+            ][rng.usize(..3)];
+            vec![(minutes(rng, 60), PhoneAct::Fail(fault))]
+        }
         _ => Vec::new(),
     }
 }

@@ -20,6 +20,7 @@ use local::dynoxide::actions::create_table::StreamSpecification;
 use local::dynoxide::actions::scan::ScanRequest;
 use local::dynoxide::actions::update_table::UpdateTableRequest;
 use local::dynoxide::{AttributeValue, Item};
+use local::failures::PeerFailures;
 use local::stack::{Options, Stack};
 use serde_json::{Value, json};
 
@@ -101,11 +102,7 @@ impl TestStack {
     /// run, so only the test's own calls reach the table.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         let watched = settings.iter().any(|(name, _)| *name == "AWS_ENDPOINT_URL_DYNAMODB");
-        let settings = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
-        let mut options = Options {
-            settings: settings.collect(),
-            ..Self::options()
-        };
+        let mut options = Self::options_with(settings);
         if watched {
             options.sweep_every = Duration::from_secs(3600);
         }
@@ -149,6 +146,14 @@ impl TestStack {
 
     /// The options of [`TestStack::new`].
     pub fn options() -> Options {
+        Self::options_with(&[])
+    }
+
+    /// The options of [`TestStack::new`], with some changed settings of the functions.
+    pub fn options_with(settings: &[(&str, &str)]) -> Options {
+        // Long enough that a response tells how the peers have settled, even on a busy machine.
+        let mut all = vec![("CANCEL_WAIT", "30s")];
+        all.extend(settings);
         Options {
             port: 0,
             data_dir: None,
@@ -156,11 +161,12 @@ impl TestStack {
             smdp_url: None,
             network_url: None,
             network_delay: Duration::ZERO,
+            failures: PeerFailures::default(),
             mtls: false,
             functions_url: None,
             stream_batch: Some(10),
             sweep_every: Duration::from_millis(200),
-            settings: BTreeMap::new(),
+            settings: all.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
         }
     }
 
@@ -288,7 +294,7 @@ impl TestStack {
         response.json()["id"].as_str().expect("an id").to_owned()
     }
 
-    /// `POST /api/{operation}?id={id}`: `CancelActivation` or `ResendEsim`.
+    /// `POST /api/{operation}?id={id}`: `CancelActivation`, `ResendEsim`, `RenewEsim` or `ReportInstalled`.
     pub async fn manage(&self, token: &str, operation: &str, id: &str, body: &str) -> TestResponse {
         let bearer = format!("Bearer {token}");
         self.send(
@@ -351,6 +357,21 @@ impl TestStack {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("no mail");
+    }
+
+    /// The raw mail of an activation with this number, from 1, as soon as it has been sent.
+    ///
+    /// # Panics
+    /// When it does not arrive for some seconds.
+    pub async fn await_mail_number(&self, activation: &str, number: usize) -> Vec<u8> {
+        for _ in 0..600 {
+            let mails = self.mails(activation);
+            if let Some(older) = mails.len().checked_sub(number) {
+                return mails[older].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("mail {number} of {activation} did not arrive");
     }
 
     /// The raw mails of an activation, newest first.

@@ -1,6 +1,7 @@
-//! Sends the eSIM's QR code by e-mail. A claim is written before each send, and its outcome after it. No other function
-//! calls SES.
+//! Sends the e-mails of swaps: the eSIM's QR code, and the news that a swap has failed. A claim is written before each
+//! send, and its outcome after it. No other function calls SES.
 
+mod brands;
 mod mail;
 mod pace;
 mod qr;
@@ -10,18 +11,21 @@ mod words;
 use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use domain::{
-    ActivationCode, ActivationId, Delivery, DeliveryFact, DeliveryState, DeliveryStep, MailDeadlines, SendOutcome,
-    apply_delivery, next_delivery,
+    ActivationCode, ActivationId, Brand, BrandName, Delivery, DeliveryFact, DeliveryState, DeliveryStep, EmailAddress,
+    FailureCode, MailDeadlines, MailKind, SendOutcome, SupportContact, apply_delivery, next_delivery,
 };
 use edge::{ClockAndRng, Metric, SettingError, Settings, for_each_row, record_activation};
+use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 use lambda_runtime::LambdaEvent;
 use store::{ChangedRow, Saved, Store, StoreError, StoredSwap};
 use tokio::time::Instant;
 
-pub use mail::{MailContent, Sender, compose};
+pub use mail::{MailContent, MailMessage, Sender, compose};
 pub use pace::{Pace, WITHIN};
 pub use qr::{QrImage, draw};
 
+use crate::brands::Brands;
 use crate::pace::Turn;
 use crate::send::SesClient;
 
@@ -31,14 +35,19 @@ pub struct DeliverEsim {
     store: Store,
     ses: SesClient,
     pace: Pace,
-    from: Sender,
-    brand: String,
+    from: EmailAddress,
+    brands: Brands,
+    /// How long an eSIM can be installed, from the request.
+    install_within: SignedDuration,
+    /// The zone of the times in mails.
+    zone: TimeZone,
     clock: ClockAndRng,
     deadlines: MailDeadlines,
 }
 
 impl DeliverEsim {
-    /// Reads `MAIL_FROM`, `BRAND`, `MAIL_CONFIGURATION_SET` (optional), `LEASE`, the pace of mails and their deadlines.
+    /// Reads the default brand (`MAIL_FROM`, `BRAND`, `SUPPORT_CONTACT`, `MAIL_REPLY_TO`), `MAIL_CONFIGURATION_SET`
+    /// (optional), `LEASE`, `INSTALL_WITHIN`, `TIME_ZONE`, the pace of mails and their deadlines.
     pub fn new(
         store: Store,
         ses: &aws_sdk_ses::Config,
@@ -47,12 +56,23 @@ impl DeliverEsim {
     ) -> Result<Self, SettingError> {
         let deadlines = settings.mail_deadlines()?;
         let configuration_set = settings.text_or("MAIL_CONFIGURATION_SET", "");
+        let from = settings.parsed("MAIL_FROM", Sender::parse)?;
+        let default = Brand {
+            name: settings.parsed("BRAND", BrandName::parse)?,
+            sender: from.name,
+            colour: None,
+            logo: None,
+            support: settings.optional("SUPPORT_CONTACT", SupportContact::parse)?,
+            reply_to: settings.optional("MAIL_REPLY_TO", EmailAddress::parse)?,
+        };
         Ok(Self {
             store,
             ses: SesClient::new(ses, deadlines.lease, configuration_set),
             pace: Pace::read(settings)?,
-            from: settings.parsed("MAIL_FROM", Sender::parse)?,
-            brand: settings.text("BRAND")?,
+            from: from.address,
+            brands: Brands::new(default),
+            install_within: settings.install_within()?,
+            zone: settings.time_zone()?,
             clock,
             deadlines,
         })
@@ -96,7 +116,9 @@ impl DeliverEsim {
                     tracing::warn!(mail = number, "SES never reported an event for a mail");
                     self.save(mail, &DeliveryFact::Unheard).await?;
                 }
-                DeliveryStep::Send if mail.is_needed(&swap.activation) => {
+                // The mail stays due, and the sweeper wakes it again.
+                DeliveryStep::Send if mail.is_held_by(&swap.activation) => return Ok(()),
+                DeliveryStep::Send if mail.is_needed(&swap.activation, self.clock.now()) => {
                     // The wait comes before the claim, whose lease covers one call. The row may change during the wait,
                     // so it is read again.
                     if !has_turn {
@@ -128,20 +150,39 @@ impl DeliverEsim {
     async fn claim_and_send(&self, swap: &StoredSwap, mail: &Delivery) -> Result<bool, StoreError> {
         // Everything that can fail on our side comes before the claim: a claim that expires leaves the outcome unknown.
         let a = &swap.activation;
+        let brand = self.brands.of(a.reseller.as_deref(), &self.store).await?;
+        let works_until = a.expires_at(self.install_within).to_zoned(self.zone.clone());
+        let requested_at = a.created_at.to_zoned(self.zone.clone());
+        let code;
+        let message = match mail.kind {
+            MailKind::Code | MailKind::Reminder => {
+                code = ActivationCode::new(
+                    a.smdp.clone().ok_or(StoreError::Corrupt("smdp"))?,
+                    self.store.matching_id(swap).await?,
+                    a.requested.has_code,
+                );
+                MailMessage::Code {
+                    code: &code,
+                    reminder: mail.kind == MailKind::Reminder,
+                    renewed: a.renewed_at.is_some(),
+                    works_until: &works_until,
+                }
+            }
+            MailKind::End => MailMessage::End {
+                expired: a.failure == Some(FailureCode::Expired),
+                requested_at: &requested_at,
+            },
+        };
         let message = compose(&MailContent {
             from: &self.from,
             to: &mail.to,
             language: mail.language,
             phone: &a.phone,
-            code: &ActivationCode::new(
-                a.smdp.clone().ok_or(StoreError::Corrupt("smdp"))?,
-                self.store.matching_id(swap).await?,
-                a.requested.has_code,
-            ),
-            brand: &self.brand,
+            brand: &brand,
             activation: &a.id,
             delivery: mail.number,
             sent_at: self.clock.now(),
+            message,
         });
         let token = self.clock.token();
         let deadline = self.clock.now() + self.deadlines.lease;

@@ -1,8 +1,9 @@
 //! The Lambda entry point for the change records of mails. The handler is in `lib.rs`.
 
+use aws::{Service, ServiceClient};
 use aws_lambda_events::event::dynamodb::Event;
 use deliver_esim::DeliverEsim;
-use edge::{ClockAndRng, FatalError, Settings, sdk_config, start_logging};
+use edge::{ClockAndRng, FatalError, Settings, start_logging};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use store::Store;
 
@@ -10,13 +11,14 @@ use store::Store;
 async fn main() -> Result<(), FatalError> {
     let settings = Settings::from_environment();
     start_logging(&settings);
-    let aws = sdk_config()?;
+    let aws = aws::sdk_config()?;
     let store = Store::new(
         aws_sdk_dynamodb::Client::new(&aws),
-        aws_sdk_kms::Config::new(&aws),
+        ServiceClient::new(&aws, Service::Kms),
         settings.text("TABLE")?,
         settings.text("KMS_KEY_ID")?,
-    );
+    )
+    .of_installation(settings.text_or("INSTALLATION", ""));
     let function = DeliverEsim::new(store, &aws_sdk_ses::Config::from(&aws), ClockAndRng::real(), &settings)?;
     run(service_fn(async |event: LambdaEvent<Event>| {
         Ok::<_, Error>(function.handle(event).await)

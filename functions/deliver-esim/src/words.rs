@@ -1,16 +1,22 @@
-//! The texts of the eSIM e-mail in each language. Not here: its layout (`templates/`).
+//! The texts of the e-mails in each language. Not here: its layout (`templates/`).
 
 use domain::Language;
 
-/// All texts of the mail. None contains the customer's name, the phone number or the brand, so each is constant.
+/// All texts of the mails. None contains the customer's name, the phone number or the brand, so each is constant.
 pub(crate) struct Words {
-    /// Must not contain the phone number: SES includes the subject in its events.
-    pub(crate) subject: &'static str,
     /// The preview that mail clients show after the subject.
     pub(crate) preview: &'static str,
+    /// The title and the subject. It must not contain the phone number: SES includes the subject in its events.
     pub(crate) title: &'static str,
     pub(crate) greeting: &'static str,
     pub(crate) intro: &'static str,
+    /// The title and the subject of a reminder.
+    pub(crate) reminder: &'static str,
+    pub(crate) reminder_intro: &'static str,
+    /// For a mail with a renewed code.
+    pub(crate) renewed: &'static str,
+    /// What separates a label from its value.
+    pub(crate) colon: &'static str,
     pub(crate) number_label: &'static str,
     pub(crate) old_sim: &'static str,
     pub(crate) confirmation_title: &'static str,
@@ -34,11 +40,32 @@ pub(crate) struct Words {
     pub(crate) matching_label: &'static str,
     pub(crate) whole_label: &'static str,
     pub(crate) know_title: &'static str,
+    /// Until when the code works, with `{}` for the time, which has the format `until`.
+    pub(crate) know_until: &'static str,
+    pub(crate) until: &'static str,
     pub(crate) know_once: &'static str,
     pub(crate) know_share: &'static str,
     pub(crate) stranger_title: &'static str,
+    /// What to do about a swap that the customer did not request, with `{}` for the support contact in brackets.
     pub(crate) stranger: &'static str,
     pub(crate) automatic: &'static str,
+    pub(crate) end: EndWords,
+}
+
+/// The texts that only the mail about a failed swap has.
+pub(crate) struct EndWords {
+    /// The title and the subject.
+    pub(crate) title: &'static str,
+    /// For an eSIM that was not installed in time, with `{}` for the time of the request, in the format `until`.
+    pub(crate) expired: &'static str,
+    /// For every other failure, likewise.
+    pub(crate) failed: &'static str,
+    pub(crate) old_sim: &'static str,
+    pub(crate) next: &'static str,
+    pub(crate) again: &'static str,
+    pub(crate) delete: &'static str,
+    /// As [`Words::stranger`].
+    pub(crate) stranger: &'static str,
 }
 
 impl Words {
@@ -54,11 +81,14 @@ impl Words {
 }
 
 const NL: Words = Words {
-    subject: "Je eSIM staat klaar",
     preview: "Installeren duurt een paar minuten. Tot dan blijft je huidige sim gewoon werken.",
     title: "Je eSIM staat klaar",
     greeting: "Hallo,",
     intro: "Hier is de nieuwe eSIM voor je nummer. Installeren duurt maar een paar minuten.",
+    reminder: "Je eSIM wacht nog op je",
+    reminder_intro: "Je hebt de nieuwe eSIM voor je nummer nog niet geïnstalleerd. Installeren duurt maar een paar minuten.",
+    renewed: "QR-codes in eerdere e-mails werken niet meer.",
+    colon: ":",
     number_label: "Je nummer",
     old_sim: "Je huidige sim blijft werken tot je eSIM actief is.",
     confirmation_title: "Houd je bevestigingscode bij de hand",
@@ -82,19 +112,34 @@ const NL: Words = Words {
     matching_label: "Activeringscode",
     whole_label: "Activeringscode in één regel (Android)",
     know_title: "Goed om te weten",
+    know_until: "De QR-code werkt tot {}.",
+    until: "%-d-%-m-%Y om %H:%M uur",
     know_once: "De QR-code werkt maar één keer. Verwijder de eSIM na het installeren niet van je telefoon.",
     know_share: "Deel deze e-mail, de QR-code en de gegevens met niemand: wie ze heeft, kan je nummer overnemen. Wij vragen er nooit om.",
-    stranger_title: "Heb je hier niet om gevraagd?",
-    stranger: "Installeer de eSIM dan niet en neem meteen contact op met onze klantenservice. Misschien probeert iemand je nummer over te nemen.",
+    stranger_title: "Heb je geen eSIM aangevraagd?",
+    stranger: "Installeer de eSIM dan niet en neem meteen contact op met onze klantenservice{}. Misschien probeert iemand je nummer over te nemen.",
     automatic: "Deze e-mail is automatisch verstuurd.",
+    end: EndWords {
+        title: "Je eSIM is niet geactiveerd",
+        expired: "De eSIM die op {} voor je nummer is aangevraagd, is niet op tijd geïnstalleerd. De QR-code ervan werkt niet meer.",
+        failed: "Het is niet gelukt om je nummer over te zetten naar de eSIM die op {} is aangevraagd. De QR-code ervan werkt niet meer.",
+        old_sim: "Je huidige sim blijft gewoon werken.",
+        next: "Wat je nu kunt doen",
+        again: "Wil je nog steeds een eSIM? Vraag dan een nieuwe aan, of neem contact op met onze klantenservice.",
+        delete: "Staat de eSIM al op je telefoon? Hij werkt niet, dus je kunt hem verwijderen.",
+        stranger: "Neem dan meteen contact op met onze klantenservice{}. Misschien probeert iemand je nummer over te nemen.",
+    },
 };
 
 const DA: Words = Words {
-    subject: "Dit eSIM er klar",
     preview: "Installationen tager få minutter. Dit nuværende SIM-kort virker, indtil du er færdig.",
     title: "Dit eSIM er klar",
     greeting: "Hej",
     intro: "Her er det nye eSIM til dit nummer. Det tager kun få minutter at installere.",
+    reminder: "Dit eSIM venter stadig på dig",
+    reminder_intro: "Du har endnu ikke installeret det nye eSIM til dit nummer. Det tager kun få minutter.",
+    renewed: "QR-koder i tidligere e-mails virker ikke længere.",
+    colon: ":",
     number_label: "Dit nummer",
     old_sim: "Dit nuværende SIM-kort virker, indtil dit eSIM er aktivt.",
     confirmation_title: "Hav din bekræftelseskode klar",
@@ -118,19 +163,34 @@ const DA: Words = Words {
     matching_label: "Aktiveringskode",
     whole_label: "Aktiveringskode på én linje (Android)",
     know_title: "Godt at vide",
+    know_until: "QR-koden virker indtil {}.",
+    until: "%-d.%-m.%Y kl. %H.%M",
     know_once: "QR-koden virker kun én gang. Slet ikke dit eSIM fra telefonen, når det er installeret.",
     know_share: "Del aldrig denne e-mail, QR-koden eller oplysningerne med nogen: Den, der har dem, kan overtage dit nummer. Vi beder dig aldrig om dem.",
     stranger_title: "Har du ikke bedt om et eSIM?",
-    stranger: "Så lad være med at installere det, og kontakt straks vores kundeservice. Måske forsøger nogen at overtage dit nummer.",
+    stranger: "Så lad være med at installere det, og kontakt straks vores kundeservice{}. Måske forsøger nogen at overtage dit nummer.",
     automatic: "Denne e-mail er sendt automatisk.",
+    end: EndWords {
+        title: "Dit eSIM blev ikke aktiveret",
+        expired: "Det eSIM, der blev bestilt til dit nummer den {}, blev ikke installeret i tide. Dets QR-kode virker ikke længere.",
+        failed: "Dit nummer kunne ikke flyttes til det eSIM, der blev bestilt den {}. Dets QR-kode virker ikke længere.",
+        old_sim: "Dit nuværende SIM-kort virker stadig.",
+        next: "Det kan du gøre nu",
+        again: "Vil du stadig gerne have et eSIM? Bestil et nyt, eller kontakt vores kundeservice.",
+        delete: "Ligger dit eSIM allerede på telefonen? Det virker ikke, så du kan slette det.",
+        stranger: "Så kontakt straks vores kundeservice{}. Måske forsøger nogen at overtage dit nummer.",
+    },
 };
 
 const DE: Words = Words {
-    subject: "Ihre eSIM ist bereit",
     preview: "Die Installation dauert nur wenige Minuten. Ihre bisherige SIM funktioniert bis dahin weiter.",
     title: "Ihre eSIM ist bereit",
     greeting: "Guten Tag,",
     intro: "hier ist die neue eSIM für Ihre Rufnummer. Die Installation dauert nur wenige Minuten.",
+    reminder: "Ihre eSIM wartet noch auf Sie",
+    reminder_intro: "Sie haben die neue eSIM für Ihre Rufnummer noch nicht installiert. Die Installation dauert nur wenige Minuten.",
+    renewed: "QR-Codes in früheren E-Mails funktionieren nicht mehr.",
+    colon: ":",
     number_label: "Ihre Rufnummer",
     old_sim: "Ihre bisherige SIM funktioniert weiter, bis Ihre eSIM aktiv ist.",
     confirmation_title: "Halten Sie Ihren Bestätigungscode bereit",
@@ -154,20 +214,35 @@ const DE: Words = Words {
     matching_label: "Aktivierungscode",
     whole_label: "Aktivierungscode in einer Zeile (Android)",
     know_title: "Gut zu wissen",
+    know_until: "Der QR-Code funktioniert bis {}.",
+    until: "%-d.%-m.%Y, %H:%M Uhr",
     know_once: "Der QR-Code funktioniert nur einmal. Löschen Sie die eSIM nach der Installation nicht von Ihrem Smartphone.",
     know_share: "Geben Sie diese E-Mail, den QR-Code und die Daten an niemanden weiter: Wer sie hat, kann Ihre Rufnummer übernehmen. Wir fragen Sie niemals danach.",
     stranger_title: "Sie haben keine eSIM angefordert?",
-    stranger: "Dann installieren Sie die eSIM nicht und wenden Sie sich sofort an unseren Kundenservice. Möglicherweise versucht jemand, Ihre Rufnummer zu übernehmen.",
+    stranger: "Dann installieren Sie die eSIM nicht und wenden Sie sich sofort an unseren Kundenservice{}. Möglicherweise versucht jemand, Ihre Rufnummer zu übernehmen.",
     automatic: "Diese E-Mail wurde automatisch versendet.",
+    end: EndWords {
+        title: "Ihre eSIM wurde nicht aktiviert",
+        expired: "die eSIM, die am {} für Ihre Rufnummer angefordert wurde, wurde nicht rechtzeitig installiert. Der zugehörige QR-Code funktioniert nicht mehr.",
+        failed: "Ihre Rufnummer konnte nicht auf die eSIM umgestellt werden, die am {} angefordert wurde. Der zugehörige QR-Code funktioniert nicht mehr.",
+        old_sim: "Ihre bisherige SIM funktioniert weiterhin.",
+        next: "Was Sie jetzt tun können",
+        again: "Sie möchten weiterhin eine eSIM? Fordern Sie eine neue an oder wenden Sie sich an unseren Kundenservice.",
+        delete: "Ist die eSIM schon auf Ihrem Smartphone? Sie funktioniert nicht und kann gelöscht werden.",
+        stranger: "Dann wenden Sie sich sofort an unseren Kundenservice{}. Möglicherweise versucht jemand, Ihre Rufnummer zu übernehmen.",
+    },
 };
 
 // French typography requires a no-break space before a colon or question mark and inside guillemets.
 const FR: Words = Words {
-    subject: "Votre eSIM est prête",
     preview: "L’installation prend quelques minutes. D’ici là, votre SIM actuelle continue de fonctionner.",
     title: "Votre eSIM est prête",
     greeting: "Bonjour,",
     intro: "Voici la nouvelle eSIM pour votre numéro. L’installation ne prend que quelques minutes.",
+    reminder: "Votre eSIM vous attend toujours",
+    reminder_intro: "Vous n’avez pas encore installé la nouvelle eSIM de votre numéro. L’installation ne prend que quelques minutes.",
+    renewed: "Les QR codes des e-mails précédents ne fonctionnent plus.",
+    colon: "\u{a0}:",
     number_label: "Votre numéro",
     old_sim: "Votre SIM actuelle continue de fonctionner jusqu’à l’activation de votre eSIM.",
     confirmation_title: "Gardez votre code de confirmation à portée de main",
@@ -191,19 +266,34 @@ const FR: Words = Words {
     matching_label: "Code d’activation",
     whole_label: "Code d’activation en une ligne (Android)",
     know_title: "Bon à savoir",
+    know_until: "Le QR code fonctionne jusqu’au {}.",
+    until: "%d/%m/%Y à %H:%M",
     know_once: "Le QR code ne fonctionne qu’une seule fois. Ne supprimez pas l’eSIM de votre téléphone après l’installation.",
     know_share: "Ne partagez jamais cet e-mail, le QR code ni les informations qu’il contient\u{a0}: toute personne qui les détient peut s’emparer de votre numéro. Nous ne vous les demanderons jamais.",
     stranger_title: "Vous n’avez pas demandé d’eSIM\u{a0}?",
-    stranger: "N’installez pas l’eSIM et contactez immédiatement notre service client. Quelqu’un essaie peut-être de s’emparer de votre numéro.",
+    stranger: "N’installez pas l’eSIM et contactez immédiatement notre service client{}. Quelqu’un essaie peut-être de s’emparer de votre numéro.",
     automatic: "Cet e-mail a été envoyé automatiquement.",
+    end: EndWords {
+        title: "Votre eSIM n’a pas été activée",
+        expired: "L’eSIM demandée pour votre numéro le {} n’a pas été installée à temps. Son QR code ne fonctionne plus.",
+        failed: "Votre numéro n’a pas pu être transféré vers l’eSIM demandée le {}. Son QR code ne fonctionne plus.",
+        old_sim: "Votre SIM actuelle continue de fonctionner.",
+        next: "Ce que vous pouvez faire maintenant",
+        again: "Vous souhaitez toujours une eSIM\u{a0}? Demandez-en une nouvelle ou contactez notre service client.",
+        delete: "L’eSIM se trouve déjà sur votre téléphone\u{a0}? Elle ne fonctionne pas, vous pouvez donc la supprimer.",
+        stranger: "Contactez immédiatement notre service client{}. Quelqu’un essaie peut-être de s’emparer de votre numéro.",
+    },
 };
 
 const EN: Words = Words {
-    subject: "Your eSIM is ready",
     preview: "Installing takes a few minutes. Your current SIM keeps working until then.",
     title: "Your eSIM is ready",
     greeting: "Hello,",
     intro: "Here is the new eSIM for your number. It only takes a few minutes to install.",
+    reminder: "Your eSIM is still waiting for you",
+    reminder_intro: "You have not installed the new eSIM for your number yet. It only takes a few minutes.",
+    renewed: "QR codes in earlier e-mails no longer work.",
+    colon: ":",
     number_label: "Your number",
     old_sim: "Your current SIM keeps working until your eSIM is active.",
     confirmation_title: "Keep your confirmation code at hand",
@@ -227,9 +317,21 @@ const EN: Words = Words {
     matching_label: "Activation code",
     whole_label: "Activation code in one line (Android)",
     know_title: "Good to know",
+    know_until: "The QR code works until {}.",
+    until: "%-d %B %Y at %H:%M",
     know_once: "The QR code works only once. Do not delete the eSIM from your phone after installing it.",
     know_share: "Never share this e-mail, the QR code or the details with anyone: whoever has them can take over your number. We will never ask you for them.",
     stranger_title: "Didn’t ask for an eSIM?",
-    stranger: "Do not install it, and contact our customer service at once. Someone may be trying to take over your number.",
+    stranger: "Do not install it, and contact our customer service{} at once. Someone may be trying to take over your number.",
     automatic: "This e-mail was sent automatically.",
+    end: EndWords {
+        title: "Your eSIM was not activated",
+        expired: "The eSIM that was requested for your number on {} was not installed in time. Its QR code no longer works.",
+        failed: "Your number could not be moved to the eSIM that was requested on {}. Its QR code no longer works.",
+        old_sim: "Your current SIM keeps working.",
+        next: "What you can do now",
+        again: "Would you still like an eSIM? Request a new one, or contact our customer service.",
+        delete: "Is the eSIM already on your phone? It does not work, so you can delete it.",
+        stranger: "Contact our customer service{} at once. Someone may be trying to take over your number.",
+    },
 };

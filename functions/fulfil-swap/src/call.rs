@@ -4,11 +4,14 @@
 
 use domain::{
     Activation, ConfirmationCode, Fact, FailedCall, FailureCode, Imsi, MatchingId, NetworkOrder, Peer, Phase,
-    ProfileOrder, SwapKind,
+    PhoneState, ProfileOrder, ProfileRequestKind, ProfileRequestState, ProfileState, SwapKind,
 };
 use edge::Metric;
 use jiff::SignedDuration;
-use peers::{Confirmed, Es2PlusError, FailureClass, FinalStatus, NewOrder, Order, OrderState, OrderingError};
+use peers::{
+    Confirmed, Es2PlusError, FailureClass, FinalStatus, NewOrder, Order, OrderState, OrderingError, ProfileStatus,
+    ReportedState,
+};
 use store::{StoreError, StoredSwap};
 
 use crate::FulfilSwap;
@@ -88,7 +91,7 @@ impl FulfilSwap {
                 if repeated
                     && (error.is(IN_USE.0, IN_USE.1) || error.is(MATCHING_ID_IN_USE.0, MATCHING_ID_IN_USE.1)) =>
             {
-                Ok(Confirmed { smdp: None })
+                Ok(Confirmed { smdp: None, date: None })
             }
             confirmed => confirmed.map_err(failed_order_fact),
         }
@@ -98,8 +101,9 @@ impl FulfilSwap {
     /// responds with 409.
     async fn place_network_order(&self, a: &Activation, imsi: Option<&Imsi>) -> Result<Order, Vec<Fact>> {
         let retry_later = |error| vec![Fact::TryFailed(Some(record_network_failure(&error)))];
+        let not_looked_up = |error| vec![Fact::TryFailed(Some(record_lookup_failure(&error)))];
         if a.phase == Phase::Ordering
-            && let OrderLookup::Found(order) = self.look_up_order(a).await.map_err(retry_later)?
+            && let OrderLookup::Found(order) = self.look_up_order(a).await.map_err(not_looked_up)?
         {
             return Ok(*order);
         }
@@ -150,9 +154,9 @@ impl FulfilSwap {
         let a = &swap.activation;
         let order = match self.look_up_order(a).await {
             Ok(OrderLookup::Found(order)) => order,
-            Ok(OrderLookup::Missing) => return vec![Fact::NetworkMissing, Fact::Polled(Vec::new())],
-            Ok(OrderLookup::NotListed) => return vec![Fact::Polled(Vec::new())],
-            Err(error) => return vec![Fact::TryFailed(Some(record_network_failure(&error)))],
+            Ok(OrderLookup::Missing) => return vec![Fact::NetworkMissing, Fact::TryFailed(None)],
+            Ok(OrderLookup::NotListed) => return vec![Fact::TryFailed(None)],
+            Err(error) => return vec![Fact::TryFailed(Some(record_lookup_failure(&error)))],
         };
         let is_waiting = matches!(
             order.settled_state(),
@@ -187,18 +191,215 @@ impl FulfilSwap {
         }
     }
 
-    /// Polls the network for the state of its order.
+    /// Polls the network for the state of its order, and the SM-DP+, if it can be asked, for that of a profile whose
+    /// installation has not been reported.
     pub(crate) async fn poll(&self, swap: &StoredSwap) -> Vec<Fact> {
-        match self.look_up_order(&swap.activation).await {
-            Ok(OrderLookup::Found(order)) => order
-                .fact(self.clock.now())
-                .into_iter()
-                .chain([Fact::Polled(Vec::new())])
-                .collect(),
-            Ok(OrderLookup::Missing) => vec![Fact::NetworkMissing, Fact::Polled(Vec::new())],
-            Ok(OrderLookup::NotListed) => vec![Fact::Polled(Vec::new())],
-            Err(error) => vec![Fact::Polled(vec![record_network_failure(&error)])],
+        let a = &swap.activation;
+        let mut failed = Vec::new();
+        let mut facts = self.poll_network(a).await.unwrap_or_else(|call| {
+            failed.push(call);
+            Vec::new()
+        });
+        let is_on_phone = a.profile == Some(ProfileState::Installed);
+        if self.smdp_has_status && a.kind == SwapKind::Esim && a.phase.is_open() && !is_on_phone {
+            match self.profile_status(a).await {
+                Ok(status) => facts.extend(self.status_facts(a, status.as_ref())),
+                Err(error) => failed.push(record_smdp_failure(&error)),
+            }
         }
+        facts.push(Fact::Polled(failed));
+        facts
+    }
+
+    /// Polls the network for the state of its order. A poll that fails leaves nothing in doubt.
+    async fn poll_network(&self, a: &Activation) -> Result<Vec<Fact>, FailedCall> {
+        match self.look_up_order(a).await {
+            Ok(OrderLookup::Found(order)) => Ok(order.fact(self.clock.now()).into_iter().collect()),
+            Ok(OrderLookup::Missing) => Ok(vec![Fact::NetworkMissing]),
+            Ok(OrderLookup::NotListed) => Ok(Vec::new()),
+            Err(error) => Err(record_lookup_failure(&error)),
+        }
+    }
+
+    /// Asks the SM-DP+ for the state of the profile. Each call has an identifier of its own, so that the SM-DP+ does not
+    /// repeat an earlier response.
+    async fn profile_status(&self, a: &Activation) -> Result<Option<ProfileStatus>, Es2PlusError> {
+        let call = format!("{}-status-{}", a.id, a.version);
+        self.smdp.profile_status(&a.new_sim, &call).await
+    }
+
+    /// What the state of a profile at the SM-DP+ adds to what its callbacks have reported. It is dated now, because it
+    /// is the current one.
+    fn status_facts(&self, a: &Activation, status: Option<&ProfileStatus>) -> Vec<Fact> {
+        let now = self.clock.now();
+        // The clock of the SM-DP+, which dated the renewal, may be ahead.
+        let dated = a
+            .renewed_at
+            .map_or(now, |renewed| now.max(renewed + SignedDuration::from_secs(1)));
+        let changed = |state| Fact::PhoneChanged { state, dated };
+        match status.map(|status| status.state) {
+            Some(ReportedState::Installed) => vec![Fact::Installed { dated }],
+            Some(ReportedState::Enabled) => vec![Fact::Installed { dated }, changed(PhoneState::Enabled)],
+            Some(ReportedState::Disabled) => vec![Fact::Installed { dated }, changed(PhoneState::Disabled)],
+            Some(ReportedState::Deleted) => vec![changed(PhoneState::Deleted)],
+            Some(ReportedState::Downloaded) if a.profile < Some(ProfileState::Downloaded) => {
+                vec![Fact::Downloaded { dated }]
+            }
+            Some(ReportedState::Failed) if a.profile_failure.is_none() => vec![Fact::ProfileFailed {
+                dated,
+                failure: FailureCode::ProfileFailed,
+                codes: String::new(),
+            }],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Carries out what a caller wants to be done about the profile. While the network moves the number, it is polled
+    /// first.
+    pub(crate) async fn carry_out_request(&self, swap: &StoredSwap) -> Result<Vec<Fact>, StoreError> {
+        let a = &swap.activation;
+        let mut facts = Vec::new();
+        // Before anything is cancelled at the SM-DP+: an order that has ended needs no new code.
+        if a.phase == Phase::Started && a.network_order < NetworkOrder::Settled && !a.has_no_code_yet() {
+            match self.poll_network(a).await {
+                Ok(reported) => facts.extend(reported),
+                Err(call) => return Ok(vec![Fact::TryFailed(Some(call))]),
+            }
+            let has_ended = |fact: &Fact| matches!(fact, Fact::NetworkCompleted { .. } | Fact::NetworkEnded(_));
+            if facts.iter().any(has_ended) {
+                facts.push(Fact::TryFailed(None));
+                return Ok(facts);
+            }
+        }
+        let Some(request) = a.request else {
+            return Ok(facts);
+        };
+        match (request.kind, request.state) {
+            (ProfileRequestKind::Report, _) => facts.extend(self.check_report(a).await),
+            (ProfileRequestKind::Renew, ProfileRequestState::Cancelled) => facts.push(self.order_new_code(swap).await?),
+            (ProfileRequestKind::Renew, _) => facts.extend(self.cancel_old_code(swap).await?),
+        }
+        // Releases the claim if none of the facts applies any more.
+        facts.push(Fact::TryFailed(None));
+        Ok(facts)
+    }
+
+    /// Asks the SM-DP+ about a profile that is said to be installed.
+    async fn check_report(&self, a: &Activation) -> Vec<Fact> {
+        // The setting may have changed since the report.
+        if !self.smdp_has_status {
+            return vec![Fact::ReportChecked { on_phone: false }];
+        }
+        match self.profile_status(a).await {
+            Ok(status) => {
+                let on_phone = status.as_ref().is_some_and(is_on_phone);
+                let mut facts = self.status_facts(a, status.as_ref());
+                facts.push(Fact::ReportChecked { on_phone });
+                facts
+            }
+            Err(error) => vec![Fact::TryFailed(Some(record_smdp_failure(&error)))],
+        }
+    }
+
+    /// Cancels the profile order with the old activation code (ES2+, SGP.22 section 5.3.3), so that nobody can use the
+    /// code any more.
+    async fn cancel_old_code(&self, swap: &StoredSwap) -> Result<Vec<Fact>, StoreError> {
+        let a = &swap.activation;
+        // A renewal that was refused after its cancellation may have left a code that we do not know.
+        let old = match a.code_dead {
+            true => None,
+            false => Some(self.store.matching_id(swap).await?),
+        };
+        let cancelled = self
+            .smdp
+            .cancel_order(
+                &a.new_sim,
+                old.as_ref(),
+                FinalStatus::Available,
+                &renewal_call(a, "cancel"),
+            )
+            .await;
+        let error = match cancelled {
+            Ok(()) => return Ok(vec![Fact::CodeCancelled]),
+            Err(error) => error,
+        };
+        let call = record_smdp_failure(&error);
+        Ok(match error {
+            _ if error.is(UNKNOWN.0, UNKNOWN.1) => vec![Fact::CodeCancelled],
+            // An earlier call may have cancelled the order, and there is nothing left to cancel.
+            Es2PlusError::Rejected { .. } if a.renewal_unknown => self.find_out_whether_cancelled(a).await,
+            _ if error.is(IN_USE.0, IN_USE.1) && a.renewal_unknown => self.find_out_whether_cancelled(a).await,
+            _ if error.is(IN_USE.0, IN_USE.1) => vec![Fact::RenewalRefused { on_phone: true }],
+            Es2PlusError::Rejected { .. } => vec![Fact::RenewalRefused { on_phone: false }],
+            Es2PlusError::Transient(_) => vec![Fact::TryFailed(Some(call))],
+        })
+    }
+
+    /// Finds out whether an earlier call has cancelled the order: then the profile can be ordered again, or the SM-DP+
+    /// says so.
+    async fn find_out_whether_cancelled(&self, a: &Activation) -> Vec<Fact> {
+        let refused = |on_phone| Fact::RenewalRefused { on_phone };
+        let error = match self.smdp.download_order(&a.new_sim, &renewal_call(a, "download")).await {
+            Ok(()) => return vec![Fact::CodeCancelled],
+            Err(error) => error,
+        };
+        let call = record_smdp_failure(&error);
+        if !error.is(IN_USE.0, IN_USE.1) {
+            return vec![match error {
+                Es2PlusError::Rejected { .. } => refused(false),
+                Es2PlusError::Transient(_) => Fact::TryFailed(Some(call)),
+            }];
+        }
+        if !self.smdp_has_status {
+            return vec![refused(false)];
+        }
+        match self.profile_status(a).await {
+            Ok(Some(status)) => match status.state {
+                ReportedState::Available | ReportedState::Ordered => vec![Fact::CodeCancelled],
+                ReportedState::Released | ReportedState::Failed => vec![Fact::TryFailed(Some(call))],
+                ReportedState::Unknown => vec![refused(false)],
+                _ => {
+                    let mut facts = self.status_facts(a, Some(&status));
+                    facts.push(refused(true));
+                    facts
+                }
+            },
+            Ok(None) => vec![refused(false)],
+            Err(error) => vec![Fact::TryFailed(Some(record_smdp_failure(&error)))],
+        }
+    }
+
+    /// Orders and confirms the profile with the new activation code. The old order is certainly cancelled, so a profile
+    /// in use is in use by this renewal.
+    async fn order_new_code(&self, swap: &StoredSwap) -> Result<Fact, StoreError> {
+        let a = &swap.activation;
+        let (matching_id, code) = self.store.renewed_secrets(swap).await?;
+        let repeated = a.tries > 0 || a.profile_unknown_until.is_some();
+        match self.smdp.download_order(&a.new_sim, &renewal_call(a, "download")).await {
+            Err(error) if !error.is(IN_USE.0, IN_USE.1) => return Ok(failed_renewal_fact(error)),
+            _ => {}
+        }
+        let confirmed = self
+            .smdp
+            .confirm_order(&a.new_sim, &matching_id, code.as_ref(), &renewal_call(a, "confirm"))
+            .await;
+        let now = self.clock.now();
+        Ok(match confirmed {
+            Ok(confirmed) => Fact::Renewed {
+                smdp: confirmed.smdp,
+                dated: confirmed.date.unwrap_or(now),
+            },
+            Err(error)
+                if repeated
+                    && (error.is(IN_USE.0, IN_USE.1) || error.is(MATCHING_ID_IN_USE.0, MATCHING_ID_IN_USE.1)) =>
+            {
+                Fact::Renewed {
+                    smdp: None,
+                    dated: error.date().unwrap_or(now),
+                }
+            }
+            Err(error) => failed_renewal_fact(error),
+        })
     }
 
     /// Cancels the orders at both peers, as far as they are not settled yet.
@@ -226,8 +427,10 @@ impl FulfilSwap {
     /// Cancels the profile order (ES2+, SGP.22 section 5.3.3). An inner `Err` is a failed call.
     async fn cancel_profile(&self, swap: &StoredSwap) -> Result<Result<Fact, FailedCall>, StoreError> {
         let a = &swap.activation;
-        // The ICCID is enough to cancel. A matching id that cannot be decrypted must not block the line for ever.
+        // The ICCID is enough to cancel. A matching id that cannot be decrypted must not block the line for ever, and
+        // after a renewal that was interrupted we do not know which one the SM-DP+ has.
         let matching_id = match self.store.matching_id(swap).await {
+            Ok(_) if !a.renewals.is_empty() => None,
             Ok(id) => Some(id),
             Err(error @ StoreError::Unavailable(_)) => return Err(error),
             Err(_) => None,
@@ -300,6 +503,29 @@ impl FulfilSwap {
     }
 }
 
+/// Whether a phone has the profile.
+fn is_on_phone(status: &ProfileStatus) -> bool {
+    matches!(
+        status.state,
+        ReportedState::Downloaded | ReportedState::Installed | ReportedState::Enabled | ReportedState::Disabled
+    )
+}
+
+/// The `functionCallIdentifier` of a call for the current renewal: the SM-DP+ must not take it for the same call of an
+/// earlier one.
+fn renewal_call(a: &Activation, step: &str) -> String {
+    format!("{}-r{}-{step}", a.id, a.renewals.len())
+}
+
+/// The fact that follows when the profile cannot be ordered with its new activation code.
+fn failed_renewal_fact(error: Es2PlusError) -> Fact {
+    let call = record_smdp_failure(&error);
+    match error {
+        Es2PlusError::Rejected { .. } => Fact::RenewalRefused { on_phone: false },
+        Es2PlusError::Transient(_) => Fact::TryFailed(Some(call)),
+    }
+}
+
 fn new_order<'a>(a: &'a Activation, imsi: Option<&'a Imsi>) -> NewOrder<'a> {
     NewOrder {
         external_id: &a.id,
@@ -339,6 +565,14 @@ fn record_network_failure(error: &OrderingError) -> FailedCall {
         _ => None,
     };
     record_failure(Peer::Network, error.class(), error.detail(), retry_after)
+}
+
+/// Does the same for a failed lookup, which leaves no doubt about the order.
+fn record_lookup_failure(error: &OrderingError) -> FailedCall {
+    FailedCall {
+        doubtful: false,
+        ..record_network_failure(error)
+    }
 }
 
 fn record_failure(peer: Peer, class: FailureClass, detail: String, retry_after: Option<SignedDuration>) -> FailedCall {

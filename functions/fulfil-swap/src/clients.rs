@@ -2,14 +2,15 @@
 //! when the function starts, and again when a peer rejects them. Not here: the calls (`call.rs`).
 
 use std::fmt;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use aws_sdk_secretsmanager::{Client, Config};
+use aws::ServiceClient;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use edge::{Settings, log_cause};
 use peers::{Access, BadSecret, Peer};
+use serde_json::json;
 
 /// Minimum time between two reads of a peer's credentials. It bounds the cost if a peer rejects all calls.
 const REREAD_INTERVAL: Duration = Duration::from_secs(5);
@@ -38,16 +39,15 @@ impl Peers {
     /// Reads the secrets whose names or ARNs are in `SMDP_CLIENT_CERT`, `NETWORK_CLIENT_CERT` and `NETWORK_TOKEN`. Each
     /// setting is optional; without any of them Secrets Manager is not used. After a 401 or 403 the secrets are read
     /// again.
-    pub async fn read(secrets: Config, settings: &Settings) -> Result<Self, CredentialError> {
+    pub async fn read(secrets: ServiceClient, settings: &Settings) -> Result<Self, CredentialError> {
         Self::read_with_interval(REREAD_INTERVAL, secrets, settings).await
     }
 
     async fn read_with_interval(
         reread_interval: Duration,
-        secrets: Config,
+        secrets: ServiceClient,
         settings: &Settings,
     ) -> Result<Self, CredentialError> {
-        let secrets: SecretsManager = Arc::new(LazyLock::new(Box::new(|| Client::from_conf(secrets))));
         let with_certificate: AddSecret = Access::with_certificate;
         let secret = |setting, add| {
             let name = settings.text_or(setting, "");
@@ -67,9 +67,6 @@ impl Peers {
         })
     }
 }
-
-/// The client of Secrets Manager, which is made on its first use.
-type SecretsManager = Arc<LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>>;
 
 /// Adds the text of a secret to the access to a peer.
 type AddSecret = fn(Access, &str) -> Result<Access, BadSecret>;
@@ -96,7 +93,7 @@ struct Credentials {
 struct PeerCredentials {
     peer: Peer,
     named: Vec<NamedSecret>,
-    secrets: SecretsManager,
+    secrets: ServiceClient,
     reread_interval: Duration,
     current: Mutex<Arc<Credentials>>,
     /// When the secrets were last read again. The reader holds the lock, so that concurrent calls share one read.
@@ -108,7 +105,7 @@ impl PeerCredentials {
     async fn connector(
         peer: Peer,
         named: Vec<NamedSecret>,
-        secrets: SecretsManager,
+        secrets: ServiceClient,
         reread_interval: Duration,
     ) -> Result<SharedHttpConnector, CredentialError> {
         if named.is_empty() {
@@ -161,16 +158,17 @@ impl PeerCredentials {
     }
 }
 
-async fn read_credentials(named: &[NamedSecret], client: &SecretsManager) -> Result<Credentials, CredentialError> {
+async fn read_credentials(named: &[NamedSecret], client: &ServiceClient) -> Result<Credentials, CredentialError> {
     let mut access = Access::default();
     let mut secrets = Vec::new();
     for NamedSecret { setting, name, add } in named {
-        let value = client.get_secret_value().secret_id(name).send().await;
+        let input = json!({"SecretId": name});
+        let value = client.call("secretsmanager.GetSecretValue", &input).await;
         let value = value.map_err(|error| {
             log_cause("reading a secret failed", &error);
             CredentialError::Unreadable(setting)
         })?;
-        let secret = value.secret_string().unwrap_or_default();
+        let secret = value["SecretString"].as_str().unwrap_or_default();
         access = add(access, secret).map_err(|bad| CredentialError::Bad(setting, bad))?;
         secrets.push(secret.to_owned());
     }
@@ -213,10 +211,10 @@ impl HttpConnector for RenewingConnector {
 mod tests {
     use std::collections::VecDeque;
 
-    use aws_sdk_secretsmanager::config::{Builder, Region};
+    use aws::Service;
+    use aws_smithy_runtime_api::client::auth::AuthSchemeId;
     use domain::ActivationId;
     use peers::{FailureClass, OrderingError, ServiceOrdering};
-    use serde_json::json;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -307,12 +305,10 @@ mod tests {
 
     async fn client(reread_interval: Duration, secrets: &Server, network: &Server) -> ServiceOrdering {
         let settings = Settings::new(|name| (name == "NETWORK_TOKEN").then(|| "simswap/network-token".to_owned()));
-        let config = Builder::from(&edge::sdk_config().unwrap())
-            .region(Region::from_static("eu-central-1"))
-            .endpoint_url(&secrets.url)
-            .allow_no_auth()
-            .build();
-        let peers = Peers::read_with_interval(reread_interval, config, &settings)
+        let config = aws::sdk_config().unwrap().into_builder();
+        let config = config.auth_scheme_preference([AuthSchemeId::from("noAuth")]).build();
+        let secrets = ServiceClient::with_endpoint(&config, Service::SecretsManager, &secrets.url);
+        let peers = Peers::read_with_interval(reread_interval, secrets, &settings)
             .await
             .unwrap();
         ServiceOrdering::new(peers.network, &network.url)

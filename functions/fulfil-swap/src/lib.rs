@@ -11,8 +11,8 @@ use std::time::Duration;
 use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use domain::{
-    Activation, ActivationId, Claim, Deadlines, Fact, FailureCode, PeerCall, Phase, ProfileState, SimFate, SmDpAddress,
-    Step, apply, first_mail, next,
+    Activation, ActivationId, Claim, Deadlines, Fact, FailureCode, PeerCall, Phase, SmDpAddress, Step, apply,
+    mail_of_change, next, tells_of_end,
 };
 use edge::{ClockAndRng, Metric, SettingError, Settings, for_each_row, log_cause, record_activation};
 use lambda_runtime::LambdaEvent;
@@ -29,6 +29,8 @@ pub struct FulfilSwap {
     smdp: Es2Plus,
     /// The address at which phones find profiles, unless the SM-DP+ names another one.
     smdp_address: SmDpAddress,
+    /// Whether the SM-DP+ can be asked for the state of a profile.
+    smdp_has_status: bool,
     network: ServiceOrdering,
     clock: ClockAndRng,
     deadlines: Deadlines,
@@ -41,13 +43,14 @@ const STEPS: usize = 20;
 const CALLS_WITHIN: Duration = Duration::from_secs(125);
 
 impl FulfilSwap {
-    /// Reads `SMDP_URL`, `SMDP_ADDRESS`, `SMDP_REQUESTER_ID`, `NETWORK_URL` and the deadlines.
+    /// Reads `SMDP_URL`, `SMDP_ADDRESS`, `SMDP_REQUESTER_ID`, `SMDP_STATUS`, `NETWORK_URL` and the deadlines.
     pub fn new(store: Store, peers: Peers, clock: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         let requester = settings.text("SMDP_REQUESTER_ID")?;
         Ok(Self {
             store,
             smdp: Es2Plus::new(peers.smdp, &settings.text("SMDP_URL")?, &requester),
             smdp_address: settings.parsed("SMDP_ADDRESS", SmDpAddress::parse)?,
+            smdp_has_status: settings.smdp_has_status()?,
             network: ServiceOrdering::new(peers.network, &settings.text("NETWORK_URL")?),
             clock,
             deadlines: settings.deadlines()?,
@@ -88,8 +91,9 @@ impl FulfilSwap {
                     self.save(&swap, &[Fact::Postponed]).await?;
                     return Ok(());
                 }
+                Step::Remind => self.remind(swap).await?,
                 Step::GiveUp(failure) => self.save(&swap, &[Fact::GivenUp(failure)]).await?.row(),
-                Step::Finish => self.finish(&swap).await?,
+                Step::Finish => self.finish(swap).await?,
                 Step::Erase => {
                     self.erase(&swap).await?;
                     None
@@ -122,10 +126,9 @@ impl FulfilSwap {
             match call {
                 PeerCall::Order => self.order(swap).await,
                 PeerCall::Start => Ok(self.start(&claimed).await),
-                PeerCall::Poll if swap.activation.profile == Some(ProfileState::Installed) => {
-                    Ok(self.start(&claimed).await)
-                }
+                PeerCall::Poll if swap.activation.may_start() => Ok(self.start(&claimed).await),
                 PeerCall::Poll => Ok(self.poll(&claimed).await),
+                PeerCall::Request => self.carry_out_request(&claimed).await,
                 PeerCall::Cancel => self.cancel(&claimed).await,
             }
         };
@@ -213,7 +216,14 @@ impl FulfilSwap {
         }
     }
 
-    /// Applies facts to a swap and writes it. If the swap is newly ordered, its first mail is written too.
+    /// Writes the reminder of a mail whose activation code expires soon.
+    async fn remind(&self, mut swap: StoredSwap) -> Result<Option<StoredSwap>, StoreError> {
+        let last = self.store.delivery(&swap.activation.id, swap.activation.mails).await?;
+        swap.deliveries.extend(last);
+        Ok(self.save(&swap, &[Fact::Reminded]).await?.row())
+    }
+
+    /// Applies facts to a swap and writes it, together with the mail that they bring. A reminder needs the last mail.
     async fn save(&self, before: &StoredSwap, facts: &[Fact]) -> Result<SaveResult, StoreError> {
         let at = self.clock.now();
         let mut after = before.activation.clone();
@@ -228,7 +238,7 @@ impl FulfilSwap {
         if after.version == before.activation.version {
             return Ok(SaveResult::Unchanged);
         }
-        let saved = match first_mail(&before.activation, &after, self.deadlines.lease, at) {
+        let saved = match mail_of_change(&before.activation, &after, &before.deliveries, self.deadlines.lease, at) {
             Some(mail) => self.store.save_with_mail(before, &after, &mail).await?,
             None => self.store.save(before, &after).await?,
         };
@@ -250,25 +260,36 @@ impl FulfilSwap {
     }
 
     /// Removes whatever identifies a person from a swap and its mails.
-    async fn anonymise(&self, mut swap: StoredSwap) -> Result<(), StoreError> {
+    async fn anonymise(&self, swap: StoredSwap) -> Result<(), StoreError> {
         let at = self.clock.now();
         let Ok(after) = apply(&swap.activation, &Fact::Anonymised, &self.deadlines, at) else {
             return Ok(());
         };
-        for number in 1..=swap.activation.mails {
-            let mail = self.store.delivery(&swap.activation.id, number).await?;
-            swap.deliveries.extend(mail);
-        }
+        let swap = self.with_mails(swap).await?;
         if self.store.save_anonymous(&swap, &after).await? == Saved::Written {
             tracing::info!("swap anonymised");
         }
         Ok(())
     }
 
-    /// Writes the end of a swap, with its line and SIMs.
-    async fn finish(&self, swap: &StoredSwap) -> Result<Option<StoredSwap>, StoreError> {
+    /// The swap with all its mails.
+    async fn with_mails(&self, mut swap: StoredSwap) -> Result<StoredSwap, StoreError> {
+        for number in 1..=swap.activation.mails {
+            let mail = self.store.delivery(&swap.activation.id, number).await?;
+            swap.deliveries.extend(mail);
+        }
+        Ok(swap)
+    }
+
+    /// Writes the end of a swap, with its line and SIMs, and with the mail that tells the customer of a failure.
+    async fn finish(&self, swap: StoredSwap) -> Result<Option<StoredSwap>, StoreError> {
         let at = self.clock.now();
-        let Ok(after) = apply(&swap.activation, &Fact::Finished, &self.deadlines, at) else {
+        let swap = &match swap.activation.phase {
+            Phase::Ending => self.with_mails(swap).await?,
+            _ => swap,
+        };
+        let tell = tells_of_end(&swap.activation, &swap.deliveries, at);
+        let Ok(after) = apply(&swap.activation, &Fact::Finished { tell }, &self.deadlines, at) else {
             return self.dispute(swap).await;
         };
         let saved = match (after.phase, swap.activation.phase) {
@@ -277,16 +298,14 @@ impl FulfilSwap {
             _ => {
                 let sim = self.store.sim(&after.new_sim).await?;
                 let sim = sim.ok_or(StoreError::Corrupt("newSim"))?;
-                let mut fate = after.fate_of_new_sim(&self.deadlines, at);
-                // A line keeps at most one SIM of each kind. Otherwise a caller who swaps and cancels repeatedly could
-                // collect the pool's SIMs on it.
-                if let SimFate::KeptFrom(_) = fate {
-                    let line = self.store.line(&after.subscription).await?;
-                    if line.is_some_and(|line| line.line.kept_sim(after.kind).is_some()) {
-                        fate = SimFate::Disabled;
-                    }
-                }
-                self.store.finish_error(swap, &after, &sim, fate).await?
+                let line = match after.codes_shown {
+                    true => self.store.line(&after.subscription).await?,
+                    false => None,
+                };
+                let keeps_another = line.is_some_and(|line| line.line.kept_sim(after.kind).is_some());
+                let fate = after.fate_of_new_sim(sim.codes_shown, keeps_another, &self.deadlines, at);
+                let mail = mail_of_change(&swap.activation, &after, &swap.deliveries, self.deadlines.lease, at);
+                self.store.finish_error(swap, &after, &sim, fate, mail.as_ref()).await?
             }
         };
         if saved == Saved::Contradicted {
@@ -338,10 +357,7 @@ impl SaveResult {
     fn of(saved: Saved, before: &StoredSwap, after: Activation) -> Self {
         match saved {
             Saved::Stale | Saved::Contradicted => Self::Conflict,
-            Saved::Written => Self::Saved(Box::new(StoredSwap {
-                activation: after,
-                ..before.clone()
-            })),
+            Saved::Written => Self::Saved(Box::new(before.advanced(after))),
         }
     }
 

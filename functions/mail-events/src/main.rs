@@ -1,6 +1,7 @@
 //! The Lambda entry point for the events of SES. The handler is in `lib.rs`.
 
-use edge::{ClockAndRng, FatalError, Settings, sdk_config, start_logging};
+use aws::{Service, ServiceClient};
+use edge::{ClockAndRng, FatalError, Settings, start_logging};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use mail_events::{MailEvents, SnsEvent};
 use store::Store;
@@ -9,13 +10,14 @@ use store::Store;
 async fn main() -> Result<(), FatalError> {
     let settings = Settings::from_environment();
     start_logging(&settings);
-    let aws = sdk_config()?;
+    let aws = aws::sdk_config()?;
     let store = Store::new(
         aws_sdk_dynamodb::Client::new(&aws),
-        aws_sdk_kms::Config::new(&aws),
+        ServiceClient::new(&aws, Service::Kms),
         settings.text("TABLE")?,
         settings.text("KMS_KEY_ID")?,
-    );
+    )
+    .of_installation(settings.text_or("INSTALLATION", ""));
     let function = MailEvents::new(store, ClockAndRng::real(), &settings)?;
     run(service_fn(async |event: LambdaEvent<SnsEvent>| {
         Ok::<_, Error>(function.handle(event).await?)

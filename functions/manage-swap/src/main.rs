@@ -1,8 +1,10 @@
-//! The Lambda entry point for `POST /api/CancelActivation` and `POST /api/ResendEsim`. The handler is in `lib.rs`.
+//! The Lambda entry point for `POST /api/CancelActivation`, `/api/ResendEsim`, `/api/RenewEsim` and
+//! `/api/ReportInstalled`. The handler is in `lib.rs`.
 
 use std::convert::Infallible;
 
-use edge::{ClockAndRng, FatalError, Settings, sdk_config, start_logging};
+use aws::{Service, ServiceClient};
+use edge::{ClockAndRng, FatalError, Settings, start_logging};
 use lambda_http::{Request, run, service_fn};
 use manage_swap::ManageSwap;
 use store::Store;
@@ -11,13 +13,14 @@ use store::Store;
 async fn main() -> Result<(), FatalError> {
     let settings = Settings::from_environment();
     start_logging(&settings);
-    let aws = sdk_config()?;
+    let aws = aws::sdk_config()?;
     let store = Store::new(
         aws_sdk_dynamodb::Client::new(&aws),
-        aws_sdk_kms::Config::new(&aws),
+        ServiceClient::new(&aws, Service::Kms),
         settings.text("TABLE")?,
         settings.text("KMS_KEY_ID")?,
-    );
+    )
+    .of_installation(settings.text_or("INSTALLATION", ""));
     let function = ManageSwap::new(store, ClockAndRng::real(), &settings)?;
     run(service_fn(async |request: Request| {
         Ok::<_, Infallible>(function.handle(request).await)

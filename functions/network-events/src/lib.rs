@@ -12,9 +12,9 @@ use edge::{
 };
 use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Request, Response};
-use peers::es2plus::{self, ADMIN_PROTOCOL, DownloadProgressInfo};
-use peers::read_json;
+use peers::es2plus::{self, ADMIN_PROTOCOL, CALLBACKS, DownloadProgressInfo};
 use peers::tmf641::{self, EventSubscription, LISTENER, Order, OrderState, ServiceOrderStateChangeEvent};
+use peers::{VendorPoints, read_json};
 use serde_json::json;
 use store::{Saved, Store, StoreError, retry_on_conflict};
 use tracing::Instrument;
@@ -28,19 +28,21 @@ pub struct NetworkEvents {
     clock: ClockAndRng,
     deadlines: Deadlines,
     callers: AllowedCallers,
+    /// What the SM-DP+'s own steps mean.
+    points: VendorPoints,
 }
 
-/// The ES2+ function that this service implements.
-const PROGRESS: &str = "handleDownloadProgressInfo";
-
 impl NetworkEvents {
-    /// Reads the deadlines and the subjects of the peers' certificates.
+    /// Reads the deadlines, the subjects of the peers' certificates, and `SMDP_POINTS`.
     pub fn new(store: Store, clock: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self {
             store,
             clock,
             deadlines: settings.deadlines()?,
             callers: AllowedCallers::from_settings(settings)?,
+            points: settings
+                .optional("SMDP_POINTS", VendorPoints::parse)?
+                .unwrap_or_default(),
         })
     }
 
@@ -50,7 +52,10 @@ impl NetworkEvents {
             let route = route(&request);
             let peer = if route.strip_prefix(tmf641::PATH) == Some(LISTENER) {
                 Peer::Network
-            } else if route.strip_prefix(es2plus::PATH) == Some(PROGRESS) {
+            } else if route
+                .strip_prefix(es2plus::PATH)
+                .is_some_and(|function| CALLBACKS.contains(&function))
+            {
                 Peer::Smdp
             } else {
                 return no_such_route();
@@ -71,20 +76,34 @@ impl NetworkEvents {
         response.instrument(span_of_call(&request)).await
     }
 
-    /// ES2+ `handleDownloadProgressInfo` (SGP.22 section 5.3.5). Every callback that can be parsed gets a 204.
+    /// ES2+ `handleDownloadProgressInfo` (SGP.22 section 5.3.5), by either of its names. Every callback that can be
+    /// parsed gets a 204.
     async fn handle_download_progress(&self, request: &Request) -> Result<Response<Body>, StoreError> {
         let Ok(info) = read_json::<DownloadProgressInfo>(body_bytes(request)) else {
-            return Ok(malformed_body(PROGRESS));
+            return Ok(malformed_body("handleDownloadProgressInfo"));
         };
         let now = self.clock.now();
         let point = info.notification_point_id;
         let holder = self.store.sim(&info.iccid).await?.and_then(|sim| sim.holder);
-        match (holder, info.fact(now)) {
-            (Some(Holder::Swap(id)), Some(fact)) => {
-                self.write_fact(&id, &fact, None).await?;
+        let fact = info.fact(now, &self.points);
+        let swap = match (holder, &fact) {
+            (Some(Holder::Swap(id)), _) => Some(id),
+            // After the end of its swap, the SIM belongs to the line.
+            (Some(Holder::Line(line)), Some(Fact::PhoneChanged { .. })) => {
+                let line = self.store.line(&line).await?;
+                // The line may keep the SIM of a swap that failed.
+                let line = line.filter(|line| line.line.current_sim == info.iccid);
+                line.and_then(|line| line.last).map(|(swap, _)| swap.id)
             }
-            (holder, fact) => {
-                tracing::info!(iccid = %info.iccid, point, ?holder, ?fact, "a callback affects no swap");
+            _ => None,
+        };
+        match (swap, fact) {
+            (Some(id), Some(fact)) => {
+                let eid = info.eid_end().map(|end| Fact::EidKnown { end: end.to_owned() });
+                self.write_fact(&id, &fact, eid.as_ref(), None).await?;
+            }
+            (swap, fact) => {
+                tracing::info!(iccid = %info.iccid, point, ?swap, ?fact, "a callback affects no swap");
             }
         }
         let mut response = Response::new(Body::Empty);
@@ -125,19 +144,25 @@ impl NetworkEvents {
     async fn write_order_fact(&self, order: &Order, fact: &Fact) -> Result<(), StoreError> {
         let named = order.external_id.as_deref().map(ActivationId::parse);
         if let Some(Ok(id)) = named
-            && self.write_fact(&id, fact, Some(&order.id)).await?
+            && self.write_fact(&id, fact, None, Some(&order.id)).await?
         {
             return Ok(());
         }
         for id in self.store.swaps_of_order(&order.id).await? {
-            self.write_fact(&id, fact, Some(&order.id)).await?;
+            self.write_fact(&id, fact, None, Some(&order.id)).await?;
         }
         Ok(())
     }
 
-    /// Writes a fact into a swap. A fact about the network's order `of_order` counts only if that order is known to be
-    /// the swap's. Returns whether the swap exists.
-    async fn write_fact(&self, id: &ActivationId, fact: &Fact, of_order: Option<&str>) -> Result<bool, StoreError> {
+    /// Writes a fact into a swap, and with it `detail`, another fact that the same callback reports. A fact about the
+    /// network's order `of_order` counts only if that order is known to be the swap's. Returns whether the swap exists.
+    async fn write_fact(
+        &self,
+        id: &ActivationId,
+        fact: &Fact,
+        detail: Option<&Fact>,
+        of_order: Option<&str>,
+    ) -> Result<bool, StoreError> {
         record_activation(id);
         retry_on_conflict(|| async {
             let Some(swap) = self.store.swap(id).await? else {
@@ -154,8 +179,12 @@ impl NetworkEvents {
                     "a callback names an order that is not known to be the swap's"
                 );
             }
-            let after = match apply(&swap.activation, &fact, &self.deadlines, self.clock.now()) {
-                Ok(after) => after,
+            let now = self.clock.now();
+            let after = match apply(&swap.activation, &fact, &self.deadlines, now) {
+                Ok(after) => match detail.map(|detail| apply(&after, detail, &self.deadlines, now)) {
+                    Some(Ok(detailed)) => detailed,
+                    _ => after,
+                },
                 Err(rejected @ Rejected::StaleCallback) => {
                     tracing::warn!(?fact, %rejected, "a stale callback is ignored");
                     return Ok(Some(true));

@@ -118,7 +118,7 @@ impl QueryActivation {
         Ok(Page {
             offset: query.skip,
             total,
-            results: self.views(on_page.as_slice(), caller, now).await?,
+            results: self.views(on_page.as_slice(), caller, query, now).await?,
             meta: Meta::default(),
         })
     }
@@ -137,7 +137,11 @@ impl QueryActivation {
         let subject = self.subject(caller, query).await?;
         let listed = self.read_listing(caller, query, &subject, after.as_ref()).await?;
         let ids: Vec<ActivationId> = listed.entries.iter().map(|entry| entry.id.clone()).collect();
-        let mut stored = self.store.swaps_with_deliveries(&ids).await?;
+        let mut stored = if query.timeline {
+            self.store.swaps_with_all_deliveries(&ids).await?
+        } else {
+            self.store.swaps_with_deliveries(&ids).await?
+        };
         // The index may lag behind the rows.
         stored.retain(|stored| query.matches(&stored.activation));
         // Only the first page counts. Its cursor carries the total to the next pages.
@@ -159,7 +163,7 @@ impl QueryActivation {
         Ok(Page {
             offset: query.skip,
             total,
-            results: self.views(&stored, caller, now).await?,
+            results: self.views(&stored, caller, query, now).await?,
             meta: Meta {
                 total_is_lower_bound,
                 next,
@@ -167,17 +171,24 @@ impl QueryActivation {
         })
     }
 
-    /// Determines which swaps the query can match. None if the caller may not see the phone number, or if it belongs to
-    /// another line than `subscriptionId`. Both cases take the same reads.
+    /// Determines which swaps the query can match. None if the caller may not see the line, or if the phone number
+    /// belongs to another line than `subscriptionId`. A line that the caller may not see takes the same reads as one
+    /// that does not exist, so that response times do not tell them apart.
     async fn subject(&self, caller: &Caller, query: &Query) -> Result<Subject, StoreError> {
-        let Some(phone) = &query.phone else {
-            return Ok(query.subscription.clone().map_or(Subject::Caller, Subject::Line));
+        let line = match (&query.phone, &query.subscription) {
+            (None, None) => return Ok(Subject::Caller),
+            (None, Some(id)) => {
+                let line = self.store.line(id).await?.map(|stored| stored.line);
+                line.filter(|line| caller.may_see_line(line)).map(|line| line.id)
+            }
+            (Some(phone), id) => {
+                let entry = self.store.phone(phone).await?;
+                entry
+                    .filter(|entry| caller.may_see(&entry.customer, entry.reseller.as_deref()))
+                    .map(|entry| entry.subscription)
+                    .filter(|line| id.as_ref().is_none_or(|id| id == line))
+            }
         };
-        let entry = self.store.phone(phone).await?;
-        let line = entry
-            .filter(|entry| caller.may_see(&entry.customer, entry.reseller.as_deref()))
-            .map(|entry| entry.subscription)
-            .filter(|line| query.subscription.as_ref().is_none_or(|id| id == line));
         Ok(line.map_or(Subject::Nobody, Subject::Line))
     }
 
@@ -249,11 +260,21 @@ impl QueryActivation {
         &self,
         swaps: &[StoredSwap],
         caller: &Caller,
+        query: &Query,
         now: Timestamp,
     ) -> Result<Vec<ActivationView>, StoreError> {
+        let (presenter, store) = (&self.presenter, &self.store);
         let mut views = Vec::with_capacity(swaps.len());
         for swap in swaps {
-            views.push(self.presenter.show(&self.store, swap, caller, now).await?);
+            let view = if query.timeline {
+                presenter.show_with_timeline(store, swap, caller, now).await?
+            } else {
+                presenter.show(store, swap, caller, now).await?
+            };
+            views.push(match &query.fields {
+                Some(fields) => view.with_only(fields),
+                None => view,
+            });
         }
         Ok(views)
     }

@@ -2,7 +2,8 @@
 
 use std::convert::Infallible;
 
-use edge::{ClockAndRng, FatalError, Settings, sdk_config, start_logging};
+use aws::{Service, ServiceClient};
+use edge::{ClockAndRng, FatalError, Settings, start_logging};
 use lambda_http::{Request, run, service_fn};
 use query_activation::QueryActivation;
 use store::Store;
@@ -11,13 +12,14 @@ use store::Store;
 async fn main() -> Result<(), FatalError> {
     let settings = Settings::from_environment();
     start_logging(&settings);
-    let aws = sdk_config()?;
+    let aws = aws::sdk_config()?;
     let store = Store::new(
         aws_sdk_dynamodb::Client::new(&aws),
-        aws_sdk_kms::Config::new(&aws),
+        ServiceClient::new(&aws, Service::Kms),
         settings.text("TABLE")?,
         settings.text("KMS_KEY_ID")?,
-    );
+    )
+    .of_installation(settings.text_or("INSTALLATION", ""));
     let function = QueryActivation::new(store, ClockAndRng::real(), &settings)?;
     run(service_fn(async |request: Request| {
         Ok::<_, Infallible>(function.handle(request).await)

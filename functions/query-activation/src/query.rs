@@ -2,9 +2,10 @@
 //! reading the swaps (`lib.rs`).
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 
 use domain::{Activation, ActivationId, Malformed, Msisdn, Status, SubscriptionId};
-use edge::{ErrorResponse, FieldError};
+use edge::{ActivationField, ErrorResponse, FieldError, is_ignored_parameter};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -17,14 +18,19 @@ pub(crate) struct Query {
     pub(crate) subscription: Option<SubscriptionId>,
     pub(crate) phone: Option<Msisdn>,
     reference: Option<String>,
-    /// Matches any of these; `None` matches all.
-    statuses: Option<Vec<Status>>,
+    status: Option<Status>,
+    /// Matches any of these; `None` matches all. With `status`, a swap must match both.
+    status_in: Option<Vec<Status>>,
     pub(crate) from: Option<Timestamp>,
     pub(crate) until: Option<Timestamp>,
     pub(crate) take: usize,
     pub(crate) skip: usize,
     pub(crate) oldest_first: bool,
     pub(crate) cursor: Option<String>,
+    /// The fields that each result has; `None` for all.
+    pub(crate) fields: Option<Vec<ActivationField>>,
+    /// Whether the results have their timelines.
+    pub(crate) timeline: bool,
 }
 
 const DEFAULT_TAKE: usize = 25;
@@ -32,7 +38,7 @@ const MAX_TAKE: usize = 100;
 const MAX_SKIP: usize = 1000;
 
 /// The names of the parameters. A fault names a parameter in this spelling, whatever its letter case in the request.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 16] = [
     "id",
     "subscriptionId",
     "phoneNumber",
@@ -46,8 +52,12 @@ const NAMES: [&str; 13] = [
     "skip",
     "orderBy",
     "orderByDesc",
+    "cursor",
+    "fields",
+    "include",
 ];
-const CURSOR: &str = "cursor";
+/// The parameters that may be repeated, because they are lists.
+const LISTS: [&str; 3] = ["statusIn", "fields", "include"];
 
 /// Parses all parameters. All faults are reported in one error.
 pub(crate) fn parse<'a>(
@@ -60,23 +70,26 @@ pub(crate) fn parse<'a>(
     };
     let mut faults = Vec::new();
     let mut seen = BTreeSet::new();
+    let mut faulty = BTreeSet::new();
     // The parameters come in no fixed order. Sorting them gives the faults a fixed one.
-    let mut parameters: Vec<_> = parameters.collect();
+    let mut parameters: Vec<_> = parameters
+        .filter(|(name, value)| !is_ignored_parameter(name, value))
+        .collect();
     parameters.sort_unstable();
     for (given, value) in parameters {
-        let known = NAMES
-            .iter()
-            .chain([&CURSOR])
-            .find(|name| name.eq_ignore_ascii_case(given));
+        let known = NAMES.into_iter().find(|name| name.eq_ignore_ascii_case(given));
         let fault = match known {
             None => Some(FieldError::unknown(given)),
-            Some(name) if !seen.insert(*name) => Some(FieldError::invalid(name, "must be given once")),
-            Some(name) => query
-                .read(name, value, zone)
-                .err()
-                .map(|malformed| FieldError::invalid(name, malformed.0)),
+            Some(name) if !seen.insert(name) && !LISTS.contains(&name) => {
+                Some(FieldError::invalid(name, "must be given once"))
+            }
+            Some(name) => {
+                let read = query.read(name, value, zone);
+                read.err().map(|fault| FieldError::invalid(name, fault.0))
+            }
         };
-        faults.extend(fault);
+        // A parameter has one fault at most, however often it is given.
+        faults.extend(fault.filter(|_| faulty.insert(known.unwrap_or(given).to_ascii_lowercase())));
     }
     if query.cursor.is_some() && query.skip > 0 {
         faults.push(FieldError::invalid("skip", "cannot be given with a cursor"));
@@ -101,11 +114,8 @@ impl Query {
             "subscriptionId" => self.subscription = Some(SubscriptionId::parse(value)?),
             "phoneNumber" => self.phone = Some(phone(value)?),
             "referenceNumber" => self.reference = Some(value.to_owned()),
-            "status" => self.narrow(vec![value.trim().parse()?]),
-            "statusIn" => {
-                let listed: Result<Vec<Status>, _> = value.split(',').map(|status| status.trim().parse()).collect();
-                self.narrow(listed?);
-            }
+            "status" => self.status = Some(value.trim().parse()?),
+            "statusIn" => add_listed(&mut self.status_in, value)?,
             "activationType" if value.eq_ignore_ascii_case("SIMSWAP") => {}
             "activationType" => return Err(Malformed("must be SIMSWAP")),
             "createdAtFrom" => self.from = Some(midnight(day(value)?, zone)),
@@ -121,27 +131,35 @@ impl Query {
                 const MALFORMED: Malformed = Malformed("must be 0 to 1000; go further with 'cursor'");
                 self.skip = number(value, 0, MAX_SKIP).ok_or(MALFORMED)?;
             }
+            "orderBy" if value.eq_ignore_ascii_case("-createdAt") => self.oldest_first = false,
             "orderBy" | "orderByDesc" if !value.eq_ignore_ascii_case("createdAt") => {
                 return Err(Malformed("must be createdAt"));
             }
             "orderBy" => self.oldest_first = true,
             "orderByDesc" => self.oldest_first = false,
+            "fields" => add_listed(&mut self.fields, value)?,
+            "include" => {
+                for word in value.split(',').map(str::trim) {
+                    match word.to_ascii_lowercase().as_str() {
+                        // The total is always included.
+                        "total" => {}
+                        "timeline" => self.timeline = true,
+                        _ => return Err(Malformed("must be total or timeline, or both, separated by commas")),
+                    }
+                }
+            }
             _ => self.cursor = Some(value.to_owned()),
         }
         Ok(())
     }
 
-    /// Narrows the statuses: with both `status` and `statusIn`, a swap must match both.
-    fn narrow(&mut self, mut listed: Vec<Status>) {
-        if let Some(before) = &self.statuses {
-            listed.retain(|status| before.contains(status));
-        }
-        self.statuses = Some(listed);
-    }
-
     /// Whether entries of the listing have to be filtered one by one.
     pub(crate) fn filters_entries(&self) -> bool {
-        self.reference.is_some() || self.statuses.is_some() || self.subscription.is_some() || self.phone.is_some()
+        self.reference.is_some()
+            || self.status.is_some()
+            || self.status_in.is_some()
+            || self.subscription.is_some()
+            || self.phone.is_some()
     }
 
     /// Whether an entry of the listing matches; `None` if only the swap's row can tell. The listing itself selects the
@@ -168,28 +186,38 @@ impl Query {
     }
 
     fn matches_status(&self, status: Status) -> bool {
-        self.statuses.as_ref().is_none_or(|statuses| statuses.contains(&status))
+        let is_listed = |listed: &Vec<Status>| listed.contains(&status);
+        self.status.is_none_or(|requested| requested == status) && self.status_in.as_ref().is_none_or(is_listed)
     }
 
     fn matches_reference(&self, reference: &str) -> bool {
         self.reference.as_ref().is_none_or(|requested| requested == reference)
     }
 
-    /// The filters and the order in a canonical form, to which a cursor is bound. The size of the page is not part of
-    /// it.
+    /// The filters and the order in a canonical form, to which a cursor is bound. The size of the page and what its
+    /// results include are not part of it.
     pub(crate) fn canonical(&self) -> String {
         let Self {
             subscription,
             phone,
             reference,
-            statuses,
+            status,
+            status_in,
             from,
             until,
             oldest_first,
             ..
         } = self;
-        format!("{subscription:?} {phone:?} {reference:?} {statuses:?} {from:?} {until:?} {oldest_first}")
+        format!("{subscription:?} {phone:?} {reference:?} {status:?} {status_in:?} {from:?} {until:?} {oldest_first}")
     }
+}
+
+/// Adds the words of a comma-separated list.
+fn add_listed<T: FromStr<Err = Malformed>>(list: &mut Option<Vec<T>>, value: &str) -> Result<(), Malformed> {
+    for word in value.split(',') {
+        list.get_or_insert_default().push(word.trim().parse()?);
+    }
+    Ok(())
 }
 
 /// Parses a phone number. A `+` that the client did not encode arrives as a space.
@@ -262,7 +290,22 @@ mod tests {
             ("skip", "1001", false),
             ("orderBy", "createdAt", true),
             ("orderByDesc", "createdat", true),
+            ("orderBy", "-CreatedAt", true),
+            ("orderByDesc", "-createdAt", false),
             ("orderBy", "id", false),
+            ("fields", "id, STATUS,info", true),
+            ("fields", "", false),
+            ("fields", "id,timeline", false),
+            ("fields", "colour", false),
+            ("format", "json", true),
+            ("format", "xml", false),
+            ("jsconfig", "eccn,DateHandler:ISO8601", true),
+            ("_", "1733000000000", true),
+            ("include", "total", true),
+            ("Include", "Timeline, TOTAL", true),
+            ("include", "", false),
+            ("include", "timeline,", false),
+            ("include", "info", false),
             ("colour", "red", false),
         ] {
             assert_eq!(parsed(&[(name, value)]).is_ok(), valid, "{name}={value}");
@@ -272,6 +315,46 @@ mod tests {
         assert!(parsed(&[("id", "X"), ("cursor", "x")]).is_err());
         assert!(parsed(&[("status", "DONE"), ("statusIn", "BUSY")]).is_ok());
         assert!(parsed(&[("orderBy", "createdAt"), ("orderByDesc", "createdAt")]).is_err());
+    }
+
+    #[test]
+    fn include_is_a_list_that_may_be_repeated() {
+        let timeline = |parameters: &[(&str, &str)]| parsed(parameters).unwrap().timeline;
+        assert!(!timeline(&[]));
+        assert!(!timeline(&[("include", "total")]));
+        assert!(timeline(&[("include", "TimeLine")]));
+        assert!(timeline(&[("include", "total, timeline")]));
+        assert!(timeline(&[("include", "timeline"), ("include", "total")]));
+        assert!(timeline(&[("INCLUDE", "total"), ("include", "timeline")]));
+        let faulty = parsed(&[("include", "a"), ("include", "b"), ("Include", "timeline")]).unwrap_err();
+        let response = faulty.into_response();
+        let body = String::from_utf8(response.body().to_vec()).unwrap();
+        assert_eq!(body.matches(r#""fieldName":"include""#).count(), 1, "{body}");
+        let with = parsed(&[("include", "timeline")]).unwrap();
+        assert_eq!(with.canonical(), parsed(&[]).unwrap().canonical());
+    }
+
+    #[test]
+    fn a_list_of_statuses_may_be_repeated() {
+        let status_in = |parameters: &[(&str, &str)]| parsed(parameters).unwrap().status_in.unwrap();
+        let both = [Status::Busy, Status::Done];
+        assert_eq!(status_in(&[("statusIn", "BUSY,done")]), both);
+        assert_eq!(status_in(&[("statusIn", "BUSY"), ("STATUSIN", "DONE")]).len(), 2);
+    }
+
+    #[test]
+    fn a_parameter_has_one_fault_however_often_it_is_given() {
+        for (name, value) in [
+            ("take", "1"),
+            ("take", "x"),
+            ("colour", "red"),
+            ("include", "x"),
+            ("statusIn", "x"),
+        ] {
+            let faulty = parsed(&[(name, value); 400]).unwrap_err().into_response();
+            let body = String::from_utf8(faulty.body().to_vec()).unwrap();
+            assert_eq!(body.matches("fieldName").count(), 1, "{body}");
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl SubmitSwap {
                 Begun::Replayed(record) => {
                     return self.replay_first(&caller, &record, &canonical, now).await;
                 }
-                Begun::NoSim => return Err(ErrorResponse::not_found(swap.sim_field()).into()),
+                Begun::NoSim => return Err(swap.no_sim().into()),
                 Begun::LineChanged(Some(line)) if caller.may_see_line(&line.line) => found = *line,
                 Begun::LineChanged(_) => {
                     return Err(ErrorResponse::not_found(swap.target.field()).into());

@@ -31,11 +31,11 @@ pub(crate) fn parse(mut fields: Fields, headers: &HeaderMap) -> Result<(Swap, Op
     let id = fields.bounded("subscriptionId", 1, SubscriptionId::MAX_LENGTH, SubscriptionId::parse);
     let phone = fields.parsed("phoneNumber", Msisdn::parse);
     if id.is_none() && phone.is_none() && !fields.is_faulty("subscriptionId") && !fields.is_faulty("phoneNumber") {
-        fields.fault(FieldError::not_empty("subscriptionId"));
+        fields.fault(no_line());
     }
     let reference = fields.bounded("referenceNumber", 0, REFERENCE_MAX_LENGTH, reference);
     let new_sim = new_sim(&mut fields);
-    let e_sim = fields.boolean("eSim", "esim");
+    let e_sim = fields.boolean("eSim");
     let kind = if e_sim == Some(true) {
         SwapKind::Esim
     } else {
@@ -46,7 +46,8 @@ pub(crate) fn parse(mut fields: Fields, headers: &HeaderMap) -> Result<(Swap, Op
         && !fields.is_faulty("newSimCardNumber")
         && !fields.is_faulty("eSim")
     {
-        fields.fault(FieldError::not_empty("newSimCardNumber"));
+        let what = "is needed to swap to a card, or 'eSim': true to swap to an eSIM";
+        fields.fault(FieldError::missing("newSimCardNumber", what));
     }
     let email = fields.bounded("email", 1, EmailAddress::MAX_LENGTH, EmailAddress::parse);
     require_for_esim(&mut fields, "email", kind, email.is_none());
@@ -63,7 +64,7 @@ pub(crate) fn parse(mut fields: Fields, headers: &HeaderMap) -> Result<(Swap, Op
         (Some(id), None) => Target::Id(id),
         (None, Some(phone)) => Target::Phone(phone),
         (None, None) => {
-            return Err(ErrorResponse::invalid(vec![FieldError::not_empty("subscriptionId")]));
+            return Err(ErrorResponse::invalid(vec![no_line()]));
         }
     };
     let requested = Requested {
@@ -82,6 +83,10 @@ pub(crate) fn parse(mut fields: Fields, headers: &HeaderMap) -> Result<(Swap, Op
         },
         key,
     ))
+}
+
+fn no_line() -> FieldError {
+    FieldError::missing("subscriptionId", "or 'phoneNumber' is needed to name the line")
 }
 
 /// Parses a reference. Screens show it unchanged, so it must not contain characters that act on a screen.
@@ -148,11 +153,11 @@ impl Swap {
         .to_string()
     }
 
-    /// The field that the error names if there is no SIM.
-    pub(crate) fn sim_field(&self) -> &'static str {
+    /// 404: there is no SIM for this swap.
+    pub(crate) fn no_sim(&self) -> ErrorResponse {
         match self.kind {
-            SwapKind::Esim => "eSim",
-            SwapKind::Physical => "newSimCardNumber",
+            SwapKind::Esim => ErrorResponse::out_of_stock(),
+            SwapKind::Physical => ErrorResponse::not_found("newSimCardNumber"),
         }
     }
 }

@@ -4,9 +4,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use aws_sdk_lambda::Client;
-use aws_sdk_lambda::primitives::Blob;
-use aws_sdk_lambda::types::InvocationType;
+use aws::ServiceClient;
 use domain::Malformed;
 use edge::{ClockAndRng, Metric, SettingError, Settings, records_of, span_of_event};
 use futures_util::future::join_all;
@@ -32,7 +30,7 @@ const OVERDUE: SignedDuration = SignedDuration::from_mins(15);
 #[derive(Debug)]
 pub struct SweepSwaps {
     store: Store,
-    lambda: Client,
+    lambda: ServiceClient,
     fulfil_swap: String,
     deliver_esim: String,
     /// A pool with fewer free SIMs runs low; 0 turns the counts off.
@@ -66,7 +64,12 @@ pub enum SweepError {
 
 impl SweepSwaps {
     /// Reads `FULFIL_SWAP` and `DELIVER_ESIM`, the functions' names or ARNs, and `STOCK_LOW`.
-    pub fn new(store: Store, lambda: Client, clock: ClockAndRng, settings: &Settings) -> Result<Self, SettingError> {
+    pub fn new(
+        store: Store,
+        lambda: ServiceClient,
+        clock: ClockAndRng,
+        settings: &Settings,
+    ) -> Result<Self, SettingError> {
         Ok(Self {
             store,
             lambda,
@@ -158,14 +161,7 @@ impl SweepSwaps {
     /// Invokes a function asynchronously for one batch of rows. Returns whether Lambda accepted the invocation.
     async fn invoke(&self, function: &str, rows: &[DueRow]) -> bool {
         let keys = rows.iter().map(|row| (row.pk.as_str(), row.sk.as_str()));
-        let sent = self
-            .lambda
-            .invoke()
-            .function_name(function)
-            .invocation_type(InvocationType::Event)
-            .payload(Blob::new(records_of(keys)))
-            .send()
-            .await;
+        let sent = self.lambda.invoke_later(function, records_of(keys)).await;
         if let Err(error) = &sent {
             edge::log_cause("invoking a function failed", error);
         }

@@ -1,6 +1,7 @@
 //! The Lambda entry point for the sweeper's schedule. The handler is in `lib.rs`.
 
-use edge::{ClockAndRng, FatalError, Settings, sdk_config, start_logging};
+use aws::{Service, ServiceClient};
+use edge::{ClockAndRng, FatalError, Settings, start_logging};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde::de::IgnoredAny;
 use store::Store;
@@ -10,14 +11,15 @@ use sweep_swaps::SweepSwaps;
 async fn main() -> Result<(), FatalError> {
     let settings = Settings::from_environment();
     start_logging(&settings);
-    let aws = sdk_config()?;
+    let aws = aws::sdk_config()?;
     let store = Store::new(
         aws_sdk_dynamodb::Client::new(&aws),
-        aws_sdk_kms::Config::new(&aws),
+        ServiceClient::new(&aws, Service::Kms),
         settings.text("TABLE")?,
         settings.text("KMS_KEY_ID")?,
-    );
-    let lambda = aws_sdk_lambda::Client::new(&aws);
+    )
+    .of_installation(settings.text_or("INSTALLATION", ""));
+    let lambda = ServiceClient::new(&aws, Service::Lambda);
     let function = SweepSwaps::new(store, lambda, ClockAndRng::real(), &settings)?;
     run(service_fn(async |event: LambdaEvent<IgnoredAny>| {
         Ok::<_, Error>(function.handle(event).await?)

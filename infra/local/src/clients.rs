@@ -1,5 +1,6 @@
 //! The AWS clients of the functions, configured for the parts of this stack.
 
+use aws::{Service, ServiceClient};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
@@ -13,7 +14,7 @@ pub(crate) struct Clients {
 impl Clients {
     /// `kms` is the URL of the KMS. The clients need no root certificates, because the parts speak plain HTTP.
     pub(crate) fn of(kms: &str) -> Self {
-        let sdk = sdk().into_builder().timeout_config(edge::timeouts()).build();
+        let sdk = sdk().into_builder().timeout_config(aws::timeouts()).build();
         let kms = kms.to_owned();
         Self { sdk, kms }
     }
@@ -23,23 +24,20 @@ impl Clients {
         aws_sdk_dynamodb::Client::from_conf(config.endpoint_url(url).build())
     }
 
-    /// The configuration of the KMS client, which the store creates.
-    pub(crate) fn kms(&self) -> aws_sdk_kms::Config {
-        aws_sdk_kms::config::Builder::from(&self.sdk)
-            .endpoint_url(&self.kms)
-            .build()
+    pub(crate) fn kms(&self) -> ServiceClient {
+        ServiceClient::with_endpoint(&self.sdk, Service::Kms, &self.kms)
     }
 
-    pub(crate) fn lambda(&self, url: &str) -> aws_sdk_lambda::Client {
-        let config = aws_sdk_lambda::config::Builder::from(&self.sdk);
-        aws_sdk_lambda::Client::from_conf(config.endpoint_url(url).build())
+    pub(crate) fn lambda(&self, url: &str) -> ServiceClient {
+        ServiceClient::with_endpoint(&self.sdk, Service::Lambda, url)
     }
 
-    /// The configuration of the Secrets Manager client, which is created when a secret is needed.
-    pub(crate) fn secrets(&self, url: &str) -> aws_sdk_secretsmanager::Config {
-        aws_sdk_secretsmanager::config::Builder::from(&self.sdk)
-            .endpoint_url(url)
-            .build()
+    pub(crate) fn secrets(&self, url: &str) -> ServiceClient {
+        ServiceClient::with_endpoint(&self.sdk, Service::SecretsManager, url)
+    }
+
+    pub(crate) fn sqs(&self, url: &str) -> ServiceClient {
+        ServiceClient::with_endpoint(&self.sdk, Service::Sqs, url)
     }
 
     /// The configuration of the SES client, which deliver-esim creates.

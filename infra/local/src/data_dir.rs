@@ -80,6 +80,40 @@ impl DataDir {
     }
 }
 
+/// The end of every message about a file without which the data cannot be read.
+pub(crate) const WAY_OUT: &str =
+    "put back the file from a copy of the directory, or start the stack with --fresh, which deletes its data";
+
+/// Checks that a stack has used this directory, so that a misspelt name does not create a second set of data.
+///
+/// # Errors
+/// When the directory contains none of the files that a stack creates first.
+pub(crate) fn check_used(path: &Path) -> Result<(), StartError> {
+    match [TOKEN_KEY, KMS_KEY, TABLES].iter().any(|name| path.join(name).exists()) {
+        true => Ok(()),
+        false => Err(StartError(format!(
+            "{} has no data of a local stack; name the stack's directory with --data-dir, or start a stack there first",
+            path.display()
+        ))),
+    }
+}
+
+/// Checks that a table, if there is one, has its key. Without this check, a start would make a new key, which cannot
+/// decrypt the table's secrets.
+///
+/// # Errors
+/// When the key is missing.
+pub(crate) fn check_key(path: &Path) -> Result<(), StartError> {
+    let key = path.join(KMS_KEY);
+    match key.exists() || !path.join(TABLES).exists() {
+        true => Ok(()),
+        false => Err(StartError(format!(
+            "{} is missing, and without it the secrets in the table cannot be decrypted; {WAY_OUT}",
+            key.display()
+        ))),
+    }
+}
+
 /// Creates a directory that only its owner may enter (mode 0700), if there is none.
 pub(crate) fn create(path: &Path) -> Result<(), StartError> {
     let mut builder = fs::DirBuilder::new();
@@ -97,13 +131,13 @@ pub(crate) fn file_in(data_dir: &Path, directory: &str, file: &str) -> Result<Pa
 }
 
 /// Reads a key file of the data directory, or creates both. Without a data directory, makes a new key. `parse` checks
-/// the key, which has to be `format`.
+/// the key; `fault` says what a rejected file is not, and what to do then.
 pub(crate) fn read_or_create_key<T>(
     data_dir: Option<&Path>,
     file: &str,
     make: impl FnOnce() -> io::Result<Vec<u8>>,
     parse: impl FnOnce(&[u8]) -> Option<T>,
-    format: &str,
+    fault: &str,
 ) -> Result<T, StartError> {
     let (bytes, path) = match data_dir {
         None => (make(), PathBuf::from(file)),
@@ -114,7 +148,7 @@ pub(crate) fn read_or_create_key<T>(
         }
     };
     let bytes = bytes.map_err(|error| unusable(&path, &error))?;
-    parse(&bytes).ok_or_else(|| StartError(format!("{} is not {format}", path.display())))
+    parse(&bytes).ok_or_else(|| StartError(format!("{} is not {fault}", path.display())))
 }
 
 /// The error for a path that cannot be read or written.

@@ -1,19 +1,20 @@
-//! The routes under `/local`, which only the local stack has: the mailbox, the customer's phone, and the URLs of the
-//! parts.
+//! The routes under `/local`, which only the local stack has: the mailbox, the customer's phone, the URLs of the parts,
+//! and how the peers fail.
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::guard::guarded;
+use crate::failures::FailureOption;
+use crate::guard::private;
 use crate::http_client::HttpClient;
-use crate::mailbox::{Listed, Mailbox};
+use crate::mailbox::{self, Listed, Mailbox};
 
 /// The URLs of the parts of the stack, without a slash at the end, and the name of the table.
 #[derive(Debug, Clone, Serialize)]
@@ -38,16 +39,22 @@ pub struct Endpoints {
     pub table: String,
 }
 
+/// A mail runs no script, loads nothing, and has no part in the origin of the stack, even if it is opened in a window
+/// of its own.
+const MAIL_POLICY: &str =
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'; base-uri 'none'; sandbox";
+
 #[derive(Clone)]
 struct Local {
     endpoints: Endpoints,
     mailbox: Mailbox,
+    failures: Vec<FailureOption>,
     smdp: HttpClient,
 }
 
 /// The routes under `/local`, for programs on this machine. Requests of the phone are forwarded to the simulated
 /// SM-DP+.
-pub(crate) fn router(endpoints: Endpoints, mailbox: Mailbox, smdp: HttpClient) -> Router {
+pub(crate) fn router(endpoints: Endpoints, mailbox: Mailbox, failures: Vec<FailureOption>, smdp: HttpClient) -> Router {
     let router = Router::new()
         .route("/local/mail", get(list_mail))
         .route("/local/mail/{id}", get(show_mail))
@@ -56,22 +63,42 @@ pub(crate) fn router(endpoints: Endpoints, mailbox: Mailbox, smdp: HttpClient) -
             "/local/endpoints",
             get(async |State(local): State<Local>| Json(local.endpoints)),
         )
+        .route(
+            "/local/failures",
+            get(async |State(local): State<Local>| Json(local.failures)),
+        )
         .with_state(Local {
             endpoints,
             mailbox,
+            failures,
             smdp,
         });
-    guarded(router)
+    private(router)
 }
 
 async fn list_mail(State(local): State<Local>) -> Json<Vec<Listed>> {
     Json(local.mailbox.list())
 }
 
-async fn show_mail(State(local): State<Local>, Path(id): Path<String>) -> Response {
-    match local.mailbox.raw(&id) {
-        Some(raw) => ([(CONTENT_TYPE, "message/rfc822")], raw).into_response(),
-        None => error(StatusCode::NOT_FOUND, "there is no such mail"),
+/// The message with this id, or with `{id}.html`, its HTML part as a person sees it.
+async fn show_mail(State(local): State<Local>, Path(name): Path<String>) -> Response {
+    let (id, as_html) = match name.strip_suffix(".html") {
+        Some(id) => (id, true),
+        None => (name.as_str(), false),
+    };
+    let Some(raw) = local.mailbox.raw(id) else {
+        return error(StatusCode::NOT_FOUND, "there is no such mail");
+    };
+    if !as_html {
+        return ([(CONTENT_TYPE, "message/rfc822")], raw).into_response();
+    }
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, MAIL_POLICY),
+    ];
+    match mailbox::html(&raw) {
+        Some(html) => (headers, html).into_response(),
+        None => error(StatusCode::NOT_FOUND, "this mail has no HTML"),
     }
 }
 
@@ -151,11 +178,16 @@ mod tests {
         tokio::spawn(async { axum::serve(listener, smdp).await });
 
         let mailbox = Mailbox::open(None).unwrap();
-        let stack = router(endpoints(url), mailbox.clone(), HttpClient::new());
+        let stack = router(endpoints(url), mailbox.clone(), Vec::new(), HttpClient::new());
         let response = call(&stack, "POST", "/local/phone/install", r#"{"a":1}"#).await;
         assert_eq!(response, (409, "application/json".to_owned(), r#"{"a":1}"#.to_owned()));
 
-        let silent = router(endpoints("http://127.0.0.1:1".to_owned()), mailbox, HttpClient::new());
+        let silent = router(
+            endpoints("http://127.0.0.1:1".to_owned()),
+            mailbox,
+            Vec::new(),
+            HttpClient::new(),
+        );
         assert_eq!(call(&silent, "POST", "/local/phone/install", "{}").await.0, 502);
     }
 
@@ -164,6 +196,7 @@ mod tests {
         let stack = router(
             endpoints("http://p".to_owned()),
             Mailbox::open(None).unwrap(),
+            Vec::new(),
             HttpClient::new(),
         );
         let (status, _, body) = call(&stack, "GET", "/local/endpoints", "").await;

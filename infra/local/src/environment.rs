@@ -19,6 +19,7 @@ const FILE: &str = "functions.env";
 pub(crate) fn settings(
     endpoints: &Endpoints,
     secrets_url: &str,
+    sqs_url: &str,
     mtls: Option<&Mtls>,
 ) -> Result<BTreeMap<String, String>, StartError> {
     let mut settings = BTreeMap::from([
@@ -32,6 +33,8 @@ pub(crate) fn settings(
         ("AWS_ENDPOINT_URL_LAMBDA", &endpoints.lambda),
         ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_url),
         ("AWS_ENDPOINT_URL_SES", &endpoints.ses),
+        // Not for the functions, but for `replay`.
+        ("AWS_ENDPOINT_URL_SQS", sqs_url),
         ("AWS_REGION", "eu-central-1"),
         ("AWS_SECRET_ACCESS_KEY", "local"),
         ("BRAND", "Simswap"),
@@ -42,6 +45,7 @@ pub(crate) fn settings(
         ("MAIL_CONFIGURATION_SET", "simswap"),
         ("MAIL_DOUBT", "5s"),
         ("MAIL_FROM", "Simswap <esim@simswap.example>"),
+        ("MAIL_REPLY_TO", "help@simswap.example"),
         ("MAIL_RETRY_AFTER", "1s"),
         ("NETWORK_URL", &endpoints.network),
         ("RETRY_AFTER", "250ms"),
@@ -50,6 +54,7 @@ pub(crate) fn settings(
         ("SMDP_REQUESTER_ID", "1.3.6.1.4.1.99999.1"),
         ("SMDP_URL", &endpoints.smdp),
         ("STOCK_LOW", "5"),
+        ("SUPPORT_CONTACT", "+31 20 123 4567 https://simswap.example/help"),
         ("TABLE", &endpoints.table),
     ]);
     let subjects = match mtls {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dynoxide::Database;
@@ -14,6 +14,7 @@ use dynoxide::actions::get_records::GetRecordsRequest;
 use dynoxide::actions::get_shard_iterator::GetShardIteratorRequest;
 use dynoxide::actions::list_streams::ListStreamsRequest;
 use dynoxide::errors::DynoxideError;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ use crate::StartError;
 use crate::data_dir::{self, CHECKPOINTS, unusable};
 use crate::filter::Filter;
 use crate::functions::Functions;
+use crate::request_id::request_id;
 
 /// The default maximum number of records in one event.
 pub(crate) const BATCH: usize = 10;
@@ -59,16 +61,43 @@ pub struct EventSource {
 
 /// The dead-letter queue: records whose delivery was given up, oldest first.
 #[derive(Debug, Clone, Default)]
-pub struct DeadLetters(Arc<Mutex<Vec<Value>>>);
+pub struct DeadLetters(Arc<Mutex<Vec<DeadLetter>>>);
+
+/// A record whose delivery was given up.
+#[derive(Debug, Clone)]
+pub(crate) struct DeadLetter {
+    pub(crate) id: String,
+    pub(crate) at: Timestamp,
+    /// The function that failed.
+    pub(crate) function: &'static str,
+    pub(crate) record: Value,
+}
 
 impl DeadLetters {
     /// All records in the queue.
     pub fn list(&self) -> Vec<Value> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.letters().into_iter().map(|letter| letter.record).collect()
     }
 
-    fn push(&self, records: Vec<Value>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(records);
+    pub(crate) fn letters(&self) -> Vec<DeadLetter> {
+        self.lock().clone()
+    }
+
+    pub(crate) fn remove(&self, id: &str) {
+        self.lock().retain(|letter| letter.id != id);
+    }
+
+    fn push(&self, function: &'static str, records: Vec<Value>) {
+        self.lock().extend(records.into_iter().map(|record| DeadLetter {
+            id: request_id(),
+            at: Timestamp::now(),
+            function,
+            record,
+        }));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<DeadLetter>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -188,7 +217,7 @@ impl EventSource {
                     let dead = progress.settle(&batch, failed.ok().as_ref(), Instant::now());
                     if !dead.is_empty() {
                         tracing::error!(function = self.function, records = dead.len(), "stream records were given up");
-                        self.dead_letters.push(dead);
+                        self.dead_letters.push(self.function, dead);
                     }
                 }
                 () = &mut stop, if !stopping => stopping = true,

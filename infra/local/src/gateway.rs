@@ -76,7 +76,25 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         method: "POST",
+        path: "/api/RenewEsim",
+        function: "manage-swap",
+        authorizer: Authorizer::Jwt,
+    },
+    Route {
+        method: "POST",
+        path: "/api/ReportInstalled",
+        function: "manage-swap",
+        authorizer: Authorizer::Jwt,
+    },
+    Route {
+        method: "POST",
         path: "/gsma/rsp2/es2plus/handleDownloadProgressInfo",
+        function: "network-events",
+        authorizer: Authorizer::None,
+    },
+    Route {
+        method: "POST",
+        path: "/gsma/rsp2/es2plus/handleNotification",
         function: "network-events",
         authorizer: Authorizer::None,
     },
@@ -393,7 +411,12 @@ mod tests {
     static TOKENS: LazyLock<Arc<Tokens>> = LazyLock::new(|| Arc::new(Tokens::open(None).unwrap()));
 
     /// A route without a token.
-    const CALLBACK: Route = ROUTES[4];
+    const CALLBACK: Route = Route {
+        method: "POST",
+        path: "/gsma/rsp2/es2plus/handleDownloadProgressInfo",
+        function: "network-events",
+        authorizer: Authorizer::None,
+    };
     const TEST_ROUTES: &[Route] = &[
         ROUTES[0],
         ROUTES[1],

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header::{HOST, ORIGIN};
+use axum::http::header::{CACHE_CONTROL, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 
 /// The routes, restricted to this machine.
 pub(crate) fn guarded(router: Router) -> Router {
@@ -18,6 +18,19 @@ pub(crate) fn guarded(router: Router) -> Router {
         } else {
             (StatusCode::FORBIDDEN, "this is for programs on this machine").into_response()
         }
+    }))
+}
+
+/// The routes under `/local`, restricted to this machine. Their responses contain tokens and e-mails, so no cache stores
+/// them, and no page of another site can embed them, even in a browser that does not say where a request comes from.
+pub(crate) fn private(router: Router) -> Router {
+    const HEADERS: [(HeaderName, &str); 3] = [
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    guarded(router).layer(middleware::map_response(async |response: Response| {
+        (HEADERS, response).into_response()
     }))
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::{Infallible, identity};
 use std::sync::Arc;
 
+use aws::ServiceClient;
 use aws_lambda_events::event::dynamodb::Event;
 use change_sim::ChangeSim;
 use deliver_esim::DeliverEsim;
@@ -66,7 +67,7 @@ impl FunctionSet {
         store: &Store,
         peers: Peers,
         ses: &aws_sdk_ses::Config,
-        lambda: aws_sdk_lambda::Client,
+        lambda: ServiceClient,
         clock: &ClockAndRng,
         settings: &Settings,
     ) -> Result<Self, SettingError> {

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::StartError;
-use crate::data_dir::{self, KMS_KEY};
+use crate::data_dir::{self, KMS_KEY, WAY_OUT};
 use crate::request_id::uuid;
 
 /// The alias of the master key.
@@ -75,7 +75,8 @@ impl Kms {
             id.copy_from_slice(&digest(&SHA256, bytes).as_ref()[..ID_BYTES]);
             Some((key, id))
         };
-        let (key, id) = data_dir::read_or_create_key(data_dir, KMS_KEY, new_key, parse, "a key of 32 bytes")?;
+        let fault = format!("a key of 32 bytes; {WAY_OUT}");
+        let (key, id) = data_dir::read_or_create_key(data_dir, KMS_KEY, new_key, parse, &fault)?;
         Ok(Self(Arc::new(MasterKey { key, id, random })))
     }
 
@@ -189,94 +190,91 @@ fn context(input: &Input) -> Aad<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use aws::{CallError, ProvideErrorMetadata, Service, ServiceClient};
+
     use super::*;
     use crate::clients::sdk;
-    use aws_sdk_kms::Client;
-    use aws_sdk_kms::error::ProvideErrorMetadata;
-    use aws_sdk_kms::primitives::Blob;
-    use aws_sdk_kms::types::DataKeySpec;
 
-    async fn client(kms: Kms) -> Client {
+    const GENERATE: &str = "TrentService.GenerateDataKeyWithoutPlaintext";
+    const DECRYPT: &str = "TrentService.Decrypt";
+
+    async fn client(kms: Kms) -> ServiceClient {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async { axum::serve(listener, kms.router()).await });
-        let config = aws_sdk_kms::config::Builder::from(&sdk());
-        Client::from_conf(config.endpoint_url(url).build())
+        ServiceClient::with_endpoint(&sdk(), Service::Kms, &url)
+    }
+
+    fn bytes(field: &Value) -> Vec<u8> {
+        STANDARD.decode(field.as_str().unwrap()).unwrap()
+    }
+
+    fn code(result: Result<Value, CallError>) -> String {
+        result.unwrap_err().code().unwrap().to_owned()
     }
 
     #[tokio::test]
     async fn a_data_key_is_unwrapped_after_a_restart_and_only_with_its_context() {
         let directory = tempfile::tempdir().unwrap();
         let before = client(Kms::open(Some(directory.path())).unwrap()).await;
-        let wrapped = before
-            .generate_data_key_without_plaintext()
-            .key_id(ALIAS)
-            .key_spec(DataKeySpec::Aes256)
-            .encryption_context("purpose", "simswap")
-            .encryption_context("number", "1")
-            .send()
-            .await
-            .unwrap();
-        let blob = wrapped.ciphertext_blob.unwrap();
-        let key_id = wrapped.key_id.unwrap();
+        let context = json!({"number": "1", "purpose": "simswap"});
+        let input = json!({"KeyId": ALIAS, "KeySpec": "AES_256", "EncryptionContext": context});
+        let wrapped = before.call(GENERATE, &input).await.unwrap();
+        let blob = bytes(&wrapped["CiphertextBlob"]);
 
         let client = client(Kms::open(Some(directory.path())).unwrap()).await;
-        let decrypt = |blob: &Blob, context: &[(&str, &str)]| {
-            let start = client.decrypt().ciphertext_blob(blob.clone());
-            context
-                .iter()
-                .fold(start, |call, (k, v)| call.encryption_context(*k, *v))
+        let decrypt = async |blob: &[u8], context: &Value, key: &Value| {
+            let blob = STANDARD.encode(blob);
+            let mut input = json!({"CiphertextBlob": blob, "EncryptionContext": context});
+            if !key.is_null() {
+                input["KeyId"] = key.clone();
+            }
+            client.call(DECRYPT, &input).await
         };
-        let context = [("number", "1"), ("purpose", "simswap")];
-        let key = decrypt(&blob, &context).key_id(&key_id).send().await.unwrap();
-        assert_eq!(key.plaintext.unwrap().as_ref().len(), 32);
-        assert_eq!(key.key_id.unwrap(), key_id);
+        let key = decrypt(&blob, &context, &wrapped["KeyId"]).await.unwrap();
+        assert_eq!(bytes(&key["Plaintext"]).len(), 32);
+        assert_eq!(key["KeyId"], wrapped["KeyId"]);
 
-        let mut corrupt = blob.clone().into_inner();
+        let mut corrupt = blob.clone();
         *corrupt.last_mut().unwrap() ^= 1;
         for (case, blob, context) in [
-            ("no context", &blob, &context[..0]),
-            ("half the context", &blob, &context[..1]),
-            ("another context", &blob, &[("number", "2"), ("purpose", "simswap")]),
-            ("a corrupt blob", &Blob::new(corrupt), &context),
-            ("a short blob", &Blob::new([1, 2, 3]), &context),
+            ("no context", &blob, json!({})),
+            ("half the context", &blob, json!({"number": "1"})),
+            ("another context", &blob, json!({"number": "2", "purpose": "simswap"})),
+            ("a corrupt blob", &corrupt, context.clone()),
+            ("a short blob", &vec![1, 2, 3], context.clone()),
         ] {
-            let error = decrypt(blob, context).send().await.unwrap_err().into_service_error();
-            assert!(error.is_invalid_ciphertext_exception(), "{case}: {error:?}");
+            let rejected = decrypt(blob, &context, &Value::Null).await;
+            assert_eq!(code(rejected), "InvalidCiphertextException", "{case}");
         }
-        let error = decrypt(&blob, &context).key_id("alias/other").send().await;
-        assert!(error.unwrap_err().into_service_error().is_incorrect_key_exception());
+        let rejected = decrypt(&blob, &context, &json!("alias/other")).await;
+        assert_eq!(code(rejected), "IncorrectKeyException");
     }
 
     #[tokio::test]
     async fn the_plaintext_and_the_wrapped_key_are_the_same_key() {
         let client = client(Kms::open(None).unwrap()).await;
-        let generated = client
-            .generate_data_key()
-            .key_id(ALIAS)
-            .number_of_bytes(64)
-            .send()
-            .await
-            .unwrap();
-        let opened = client
-            .decrypt()
-            .ciphertext_blob(generated.ciphertext_blob.unwrap())
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(generated.plaintext, opened.plaintext);
-        assert_eq!(generated.plaintext.unwrap().as_ref().len(), 64);
+        let input = json!({"KeyId": ALIAS, "NumberOfBytes": 64});
+        let generated = client.call("TrentService.GenerateDataKey", &input).await.unwrap();
+        let input = json!({"CiphertextBlob": generated["CiphertextBlob"]});
+        let opened = client.call(DECRYPT, &input).await.unwrap();
+        assert_eq!(generated["Plaintext"], opened["Plaintext"]);
+        assert_eq!(bytes(&generated["Plaintext"]).len(), 64);
     }
 
     #[tokio::test]
     async fn invalid_requests_are_rejected() {
         let client = client(Kms::open(None).unwrap()).await;
-        let unknown = client.generate_data_key_without_plaintext().key_id("alias/other");
-        let error = unknown.key_spec(DataKeySpec::Aes256).send().await.unwrap_err();
-        assert!(error.into_service_error().is_not_found_exception());
-        let sizeless = client.generate_data_key_without_plaintext().key_id(ALIAS).send().await;
-        assert_eq!(sizeless.unwrap_err().code(), Some("ValidationException"));
-        let other = client.list_keys().send().await.unwrap_err();
-        assert_eq!(other.code(), Some("UnknownOperationException"));
+        for (target, input, error) in [
+            (
+                GENERATE,
+                json!({"KeyId": "alias/other", "KeySpec": "AES_256"}),
+                "NotFoundException",
+            ),
+            (GENERATE, json!({"KeyId": ALIAS}), "ValidationException"),
+            ("TrentService.ListKeys", json!({}), "UnknownOperationException"),
+        ] {
+            assert_eq!(code(client.call(target, &input).await), error, "{target} {input}");
+        }
     }
 }

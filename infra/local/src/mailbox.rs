@@ -1,6 +1,8 @@
 //! The SES of the stack: accepts `SendRawEmail` and stores the messages. It delivers no e-mail; its events are in
 //! `ses_events.rs`.
 
+mod scenario;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,16 +16,19 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use mail_parser::{Address, MessageParser};
+use mail_parser::{Address, MessageParser, MimeHeaders};
 use serde::{Deserialize, Serialize};
 
 use crate::StartError;
 use crate::data_dir::{self, MAIL, unusable};
 use crate::durable;
 use crate::request_id::request_id;
+pub use scenario::MailScenario;
 
 /// The largest message that the SES v1 API accepts, in bytes.
 const MESSAGE_BYTES: usize = 10 * 1024 * 1024;
+/// The XML namespace of responses.
+const NAMESPACE: &str = "http://ses.amazonaws.com/doc/2010-12-01/";
 /// The maximum number of recipients of one message.
 const RECIPIENTS: usize = 50;
 /// The extension of a mail's file. Its first line is the [`Envelope`] as JSON; the rest is the message as it was sent.
@@ -180,6 +185,21 @@ impl Mail {
     }
 }
 
+/// The HTML of a message, with its inline pictures as `data:` URLs in place of their Content-IDs.
+pub(crate) fn html(raw: &[u8]) -> Option<String> {
+    let message = MessageParser::default().parse(raw)?;
+    let mut html = message.body_html(0)?.into_owned();
+    for part in &message.parts {
+        let (Some(id), Some(content_type)) = (part.content_id(), part.content_type()) else {
+            continue;
+        };
+        let (kind, subtype) = (content_type.ctype(), content_type.subtype().unwrap_or_default());
+        let picture = format!("data:{kind}/{subtype};base64,{}", STANDARD.encode(part.contents()));
+        html = html.replace(&format!("cid:{id}"), &picture);
+    }
+    Some(html)
+}
+
 async fn handle_request(State(mailbox): State<Mailbox>, Form(form): Form<BTreeMap<String, String>>) -> Response {
     let result = match read(&form, Timestamp::now()) {
         // The file is synced before the response, which would block the thread that serves requests.
@@ -188,28 +208,29 @@ async fn handle_request(State(mailbox): State<Mailbox>, Form(form): Form<BTreeMa
             .unwrap_or(Err(("InternalFailure", "The mail cannot be kept."))),
         Err(error) => Err(error),
     };
-    let namespace = "http://ses.amazonaws.com/doc/2010-12-01/";
-    let request = request_id();
-    let (status, body) = match result {
-        Ok(id) => (
-            StatusCode::OK,
-            format!(
-                "<SendRawEmailResponse xmlns=\"{namespace}\"><SendRawEmailResult><MessageId>{id}</MessageId></SendRawEmailResult>\
-                 <ResponseMetadata><RequestId>{request}</RequestId></ResponseMetadata></SendRawEmailResponse>"
-            ),
-        ),
-        Err((code, message)) => {
-            let (status, fault) = match code {
-                "InternalFailure" => (StatusCode::INTERNAL_SERVER_ERROR, "Receiver"),
-                _ => (StatusCode::BAD_REQUEST, "Sender"),
-            };
+    match result {
+        Ok(id) => {
+            let request = request_id();
             let body = format!(
-                "<ErrorResponse xmlns=\"{namespace}\"><Error><Type>{fault}</Type><Code>{code}</Code><Message>{message}</Message></Error>\
-                 <RequestId>{request}</RequestId></ErrorResponse>"
+                "<SendRawEmailResponse xmlns=\"{NAMESPACE}\"><SendRawEmailResult><MessageId>{id}</MessageId></SendRawEmailResult>\
+                 <ResponseMetadata><RequestId>{request}</RequestId></ResponseMetadata></SendRawEmailResponse>"
             );
-            (status, body)
+            ([(CONTENT_TYPE, "text/xml")], body).into_response()
         }
+        Err((code, message)) => error_response(code, message),
+    }
+}
+
+fn error_response(code: &str, message: &str) -> Response {
+    let (status, fault) = match code {
+        "InternalFailure" => (StatusCode::INTERNAL_SERVER_ERROR, "Receiver"),
+        _ => (StatusCode::BAD_REQUEST, "Sender"),
     };
+    let request = request_id();
+    let body = format!(
+        "<ErrorResponse xmlns=\"{NAMESPACE}\"><Error><Type>{fault}</Type><Code>{code}</Code><Message>{message}</Message></Error>\
+         <RequestId>{request}</RequestId></ErrorResponse>"
+    );
     (status, [(CONTENT_TYPE, "text/xml")], body).into_response()
 }
 
@@ -414,6 +435,18 @@ mod tests {
         let error = client.list_identities().send().await.unwrap_err();
         assert_eq!(error.code(), Some("InvalidAction"));
         assert!(mailbox.list().is_empty());
+    }
+
+    #[test]
+    fn inline_pictures_are_part_of_the_html() {
+        let message = MessageBuilder::new()
+            .from("sim@example.com")
+            .html_body("<img src=\"cid:qr@example.com\"><img src=\"cid:other\">")
+            .inline("image/png", "qr@example.com", &b"picture"[..])
+            .write_to_vec()
+            .unwrap();
+        let shown = "<img src=\"data:image/png;base64,cGljdHVyZQ==\"><img src=\"cid:other\">";
+        assert_eq!(html(&message).unwrap().trim_end(), shown);
     }
 
     #[test]

@@ -3,9 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use local::StartError;
-use local::args::{Args, Command, Sim, Token};
+use local::args::{Args, Command, Token};
 use local::tokens::Tokens;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -13,7 +12,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let line: Vec<_> = std::env::args_os().collect();
+    let args = Args::read(&line).unwrap_or_else(|error| error.exit());
     let result = match args.command {
         None => {
             start_logging();
@@ -22,7 +22,11 @@ async fn main() -> ExitCode {
         Some(Command::Token(token)) => print_token(&token),
         Some(Command::Import(import)) => local::commands::import(&import).await,
         Some(Command::Show(show)) => local::commands::show(&show).await,
-        Some(Command::Sim(Sim::Release(sim))) => local::commands::release(&sim).await,
+        Some(Command::List(list)) => local::commands::list(list).await,
+        Some(Command::Line(line)) => local::commands::line(&line).await,
+        Some(Command::Sim(sim)) => local::commands::sim(&sim).await,
+        Some(Command::RotateKey(target)) => local::commands::rotate_key(&target).await,
+        Some(Command::Replay(replay)) => local::commands::replay(&replay).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,6 +58,7 @@ fn start_logging() {
 }
 
 fn print_token(token: &Token) -> Result<(), StartError> {
+    token.check()?;
     let text = Tokens::open(Some(&token.data_dir))?.issue(
         &token.role,
         token.customer.as_deref(),

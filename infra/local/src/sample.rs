@@ -1,8 +1,11 @@
-//! The sample data of an empty local stack: eight lines with their SIMs, and free SIMs. The tables are in
+//! The sample data of an empty local stack: eight lines with their SIMs, free SIMs, and a brand. The tables are in
 //! `infra/local/README.md`.
 
+use std::collections::BTreeSet;
+
 use domain::{
-    EmailAddress, FormFactor, Iccid, Imsi, Language, Line, LineState, Msisdn, NetworkName, Secret, Sim, SubscriptionId,
+    Brand, BrandName, Colour, EmailAddress, FormFactor, Iccid, Imsi, Language, Line, LineState, Logo, Msisdn,
+    NetworkName, Secret, Sim, SubscriptionId, SupportContact,
 };
 use store::{Store, StoreError};
 
@@ -189,26 +192,47 @@ pub(crate) async fn load(store: &Store) -> Result<(), StoreError> {
         );
         store.add_line(&line, sim).await?;
     }
-    for stock in &STOCK {
-        for index in 0..stock.count {
-            let sim = free_sim(
+    if store.brand("R-20").await?.is_none() {
+        store.set_brand("R-20", Some(&brand())).await?;
+    }
+    for sim in sims() {
+        store.add_sim(&sim).await?;
+    }
+    Ok(())
+}
+
+/// The ids of the lines.
+pub(crate) fn line_ids() -> impl Iterator<Item = SubscriptionId> {
+    LINES
+        .iter()
+        .map(|sample| SubscriptionId::parse(sample.id).expect(WELL_FORMED))
+}
+
+/// The customers of the lines, each once.
+pub(crate) fn customers() -> BTreeSet<&'static str> {
+    LINES.iter().map(|sample| sample.customer).collect()
+}
+
+/// The resellers of the lines, each once.
+pub(crate) fn resellers() -> BTreeSet<&'static str> {
+    LINES.iter().map(|sample| sample.reseller).collect()
+}
+
+/// The free SIMs, as they are loaded. [`LAST`] is the last one.
+pub(crate) fn sims() -> impl Iterator<Item = Sim> {
+    let series = STOCK.iter().flat_map(|stock| {
+        (0..stock.count).map(|index| Sim {
+            auto_assign: index < stock.auto_assigned,
+            ..free_sim(
                 with_check_digit(stock.first + index),
                 stock.form,
                 stock.network,
                 stock.reseller,
-            );
-            store
-                .add_sim(&Sim {
-                    auto_assign: index < stock.auto_assigned,
-                    ..sim
-                })
-                .await?;
-        }
-    }
-    store
-        .add_sim(&free_sim(last, FormFactor::MiniMicro, "TELENOR", "R-20"))
-        .await?;
-    Ok(())
+            )
+        })
+    });
+    let last = Iccid::parse(LAST).expect(WELL_FORMED);
+    series.chain([free_sim(last, FormFactor::MiniMicro, "TELENOR", "R-20")])
 }
 
 impl SampleLine {
@@ -233,6 +257,18 @@ impl SampleLine {
             kept_card: None,
             kept_esim: None,
         }
+    }
+}
+
+/// The brand of the reseller R-20. R-10 has none.
+fn brand() -> Brand {
+    Brand {
+        name: BrandName::parse("Nordlys Mobil").expect(WELL_FORMED),
+        sender: None,
+        colour: Some(Colour::parse("#0b7a4b").expect(WELL_FORMED)),
+        logo: Some(Logo::parse(include_bytes!("sample-logo.png").to_vec()).expect(WELL_FORMED)),
+        support: Some(SupportContact::parse("+45 70 12 34 56 https://nordlys.example/hjaelp").expect(WELL_FORMED)),
+        reply_to: Some(EmailAddress::parse("hjaelp@nordlys.example").expect(WELL_FORMED)),
     }
 }
 

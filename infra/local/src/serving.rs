@@ -12,9 +12,11 @@ use crate::guard::guarded;
 
 /// Listens on a port of 127.0.0.1; 0 lets the system choose a free one.
 pub(crate) async fn listen(port: u16) -> Result<TcpListener, StartError> {
-    TcpListener::bind(("127.0.0.1", port))
-        .await
-        .map_err(|error| StartError(format!("cannot listen on port {port}: {error}")))
+    TcpListener::bind(("127.0.0.1", port)).await.map_err(|error| {
+        StartError(format!(
+            "cannot listen on port {port}: {error}; choose another port with --port (0 picks a free one)"
+        ))
+    })
 }
 
 /// The `http` URL of a listener, without a slash at the end.

@@ -13,7 +13,7 @@ use crate::StartError;
 use crate::data_dir::{self, CHECKPOINTS};
 use crate::durable;
 use crate::functions::Functions;
-use crate::mailbox::{Envelope, Mailbox};
+use crate::mailbox::{Envelope, MailScenario, Mailbox};
 use crate::request_id::request_id;
 
 /// The interval at which the mailbox is polled.
@@ -28,14 +28,16 @@ pub(crate) struct SesEvents {
     /// The id of the last mail whose events were sent.
     last_sent: Option<String>,
     checkpoint: Option<PathBuf>,
+    scenario: Option<MailScenario>,
 }
 
 impl SesEvents {
-    /// Continues after the last mail that the data directory records.
+    /// Continues after the last mail that the data directory records. The scenario says what becomes of all mails.
     pub(crate) fn new(
         mailbox: Mailbox,
         functions: Arc<Functions>,
         data_dir: Option<&Path>,
+        scenario: Option<MailScenario>,
     ) -> Result<Self, StartError> {
         let checkpoint = data_dir
             .map(|data_dir| data_dir::file_in(data_dir, CHECKPOINTS, "mail-events"))
@@ -46,6 +48,7 @@ impl SesEvents {
             functions,
             last_sent,
             checkpoint,
+            scenario,
         })
     }
 
@@ -68,7 +71,7 @@ impl SesEvents {
 
     /// Sends all events of one mail. Returns whether mail-events accepted them.
     async fn send_events_of(&mut self, envelope: &Envelope) -> bool {
-        for event in events(envelope) {
+        for event in events(envelope, self.scenario) {
             if let Err(error) = self.functions.invoke("mail-events", sns(&event)).await {
                 tracing::warn!(%error, "an SES event will be sent again");
                 return false;
@@ -85,8 +88,9 @@ impl SesEvents {
 }
 
 /// The events of a mail; there are none without a configuration set. As in SES, the addresses of the mailbox simulator
-/// bounce, complain or send out-of-office replies. All other addresses accept the mail.
-fn events(envelope: &Envelope) -> Vec<Value> {
+/// bounce, complain or send out-of-office replies. All other addresses accept the mail, unless the scenario is that
+/// mails bounce.
+fn events(envelope: &Envelope, scenario: Option<MailScenario>) -> Vec<Value> {
     if envelope.configuration_set.is_none() {
         return Vec::new();
     }
@@ -94,16 +98,13 @@ fn events(envelope: &Envelope) -> Vec<Value> {
         .destinations
         .first()
         .and_then(|to| to.strip_suffix("@simulator.amazonses.com"));
-    let kinds: &[&str] = match simulated {
-        Some("bounce") => &["Send", "Bounce"],
-        Some("ooto") => &["Send", "Delivery", "Bounce"],
-        Some("complaint") => &["Send", "Delivery", "Complaint"],
-        _ => &["Send", "Delivery"],
-    };
     // SES reports an out-of-office reply as a transient bounce.
-    let bounce_type = match simulated {
-        Some("ooto") => "Transient",
-        _ => "Permanent",
+    let (kinds, bounce_type): (&[&str], _) = match (simulated, scenario) {
+        (Some("bounce"), _) | (None, Some(MailScenario::Bounces)) => (&["Send", "Bounce"], "Permanent"),
+        (None, Some(MailScenario::SoftBounces)) => (&["Send", "Bounce"], "Transient"),
+        (Some("ooto"), _) => (&["Send", "Delivery", "Bounce"], "Transient"),
+        (Some("complaint"), _) => (&["Send", "Delivery", "Complaint"], ""),
+        _ => (&["Send", "Delivery"], ""),
     };
     let tags = envelope.tags.iter().map(|(name, value)| (name.clone(), json!([value])));
     let event = |kind: &&str| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::SmDpAddress;
 use edge::ClockAndRng;
-use simulators::{MobileNetwork, SMDP_ADDRESS, Smdp};
+use simulators::{Failures, MobileNetwork, NetworkScenario, SMDP_ADDRESS, Smdp, SmdpScenario};
 use tokio::task::JoinHandle;
 
 use crate::StartError;
@@ -22,16 +22,19 @@ pub(crate) struct Started<T> {
     pub(crate) task: JoinHandle<()>,
 }
 
-/// Starts the SM-DP+, which sends its callbacks below the URL `callbacks`. It uses mutual TLS if it has a certificate.
+/// Starts the SM-DP+, which sends its callbacks below the URL `callbacks` and fails as `failures` says. It uses mutual
+/// TLS if it has a certificate.
 pub(crate) async fn start_smdp(
     data_dir: Option<&Path>,
     callbacks: &str,
     party: Option<&Party>,
+    failures: Option<Arc<Failures<SmdpScenario>>>,
 ) -> Result<Started<Smdp>, StartError> {
     let address = SmDpAddress::parse(SMDP_ADDRESS).map_err(StartError::context("the SM-DP+"))?;
     let database = database(data_dir, "smdp.sqlite")?;
     let smdp = Smdp::open(database.as_deref(), address, callbacks, ClockAndRng::real());
-    let peer = Arc::new(smdp.map_err(StartError::context("the SM-DP+"))?);
+    let smdp = smdp.map_err(StartError::context("the SM-DP+"))?;
+    let peer = Arc::new(smdp.failing(failures));
     let listener = listen(0).await?;
     let (url, connector) = (mtls::url(&listener, party)?, mtls::access(party)?.connector());
     let task = match party {
@@ -41,17 +44,19 @@ pub(crate) async fn start_smdp(
     Ok(Started { url, peer, task })
 }
 
-/// Starts the network, which takes `delay` for an order and sends its callbacks below the URL `callbacks`. It uses
-/// mutual TLS if it has a certificate.
+/// Starts the network, which takes `delay` for an order, sends its callbacks below the URL `callbacks` and fails as
+/// `failures` says. It uses mutual TLS if it has a certificate.
 pub(crate) async fn start_network(
     data_dir: Option<&Path>,
     callbacks: &str,
     delay: Duration,
     party: Option<&Party>,
+    failures: Option<Arc<Failures<NetworkScenario>>>,
 ) -> Result<Started<MobileNetwork>, StartError> {
     let database = database(data_dir, "network.sqlite")?;
     let network = MobileNetwork::open(database.as_deref(), delay, ClockAndRng::real());
-    let peer = Arc::new(network.map_err(StartError::context("the network"))?);
+    let network = network.map_err(StartError::context("the network"))?;
+    let peer = Arc::new(network.failing(failures));
     let moved = peer.move_callbacks(callbacks);
     moved.map_err(StartError::context("the network"))?;
     let listener = listen(0).await?;

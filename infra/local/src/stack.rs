@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use peers::ServiceOrdering;
 use peers::tmf641::SETTLED;
 use serde_json::{Value, json};
-use simulators::{MobileNetwork, Smdp, TlsCaller};
+use simulators::{Failures, MobileNetwork, Smdp, TlsCaller, behind};
 use store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -24,6 +24,7 @@ use crate::clients::Clients;
 use crate::data_dir::DataDir;
 use crate::endpoints::{self, Endpoints};
 use crate::event_source::{self, DeadLetters, EventSource};
+use crate::failures::PeerFailures;
 use crate::filter::Filter;
 use crate::functions::Functions;
 use crate::gateway::{self, Authorizer, Gateway, ROUTES, Route};
@@ -35,7 +36,7 @@ use crate::serving::{listen, serve, signalled, spawn, url};
 use crate::ses_events::SesEvents;
 use crate::simulated_peers::{Started, start_network, start_smdp};
 use crate::tokens::Tokens;
-use crate::{StartError, docs, environment, in_process, sample, schedule, secrets};
+use crate::{StartError, docs, environment, in_process, page, queue, sample, schedule, secrets};
 
 /// The options of a stack.
 #[derive(Debug, Clone)]
@@ -52,6 +53,8 @@ pub struct Options {
     pub network_url: Option<String>,
     /// The time that the simulated network takes for an order.
     pub network_delay: Duration,
+    /// How the simulated peers and the mailbox fail.
+    pub failures: PeerFailures,
     /// Whether the service and the peers use mutual TLS.
     pub mtls: bool,
     /// The URL of a Lambda endpoint that invokes the functions; `None` runs them in this process.
@@ -75,6 +78,7 @@ impl From<Start> for Options {
             smdp_url: start.smdp_url,
             network_url: start.network_url,
             network_delay: start.network_delay,
+            failures: start.failures,
             mtls: start.mtls,
             functions_url: start.functions_url,
             stream_batch: Some(event_source::BATCH),
@@ -176,7 +180,10 @@ impl Stack {
         let mailbox = Mailbox::open(data_dir)?;
         let tokens = Arc::new(Tokens::open(data_dir)?);
 
-        let ses = serve(listen(0).await?, mailbox.clone().router(), &mut tasks, &closing)?;
+        let failures = options.failures;
+        let mail_failures = failures.mail.map(|mode| Failures::new(mode, failures.pace));
+        let ses = behind(mail_failures.as_ref(), mailbox.clone().router());
+        let ses = serve(listen(0).await?, ses, &mut tasks, &closing)?;
         // The functions need its URL before it can serve them.
         let lambda_listener = listen(0).await?;
 
@@ -184,7 +191,8 @@ impl Stack {
             Some(url) => (url, None),
             None => {
                 let party = mtls.as_ref().map(|mtls| &mtls.smdp);
-                let Started { url, peer, task } = start_smdp(data_dir, &callbacks, party).await?;
+                let fails = failures.smdp.map(|mode| Failures::new(mode, failures.pace));
+                let Started { url, peer, task } = start_smdp(data_dir, &callbacks, party, fails).await?;
                 tasks.push(task);
                 (url, Some(peer))
             }
@@ -194,7 +202,8 @@ impl Stack {
             None => {
                 let party = mtls.as_ref().map(|mtls| &mtls.network);
                 let delay = options.network_delay;
-                let Started { url, peer, task } = start_network(data_dir, &callbacks, delay, party).await?;
+                let fails = failures.network.map(|mode| Failures::new(mode, failures.pace));
+                let Started { url, peer, task } = start_network(data_dir, &callbacks, delay, party, fails).await?;
                 tasks.push(task);
                 (url, Some(peer))
             }
@@ -220,7 +229,14 @@ impl Stack {
         };
         let secrets = secrets::router(secrets);
         let secrets = serve(listen(0).await?, secrets, &mut tasks, &closing)?;
-        let mut settings = environment::settings(&endpoints, &secrets, mtls.as_ref())?;
+        let dead_letters = DeadLetters::default();
+        let sqs = serve(
+            listen(0).await?,
+            queue::router(dead_letters.clone()),
+            &mut tasks,
+            &closing,
+        )?;
+        let mut settings = environment::settings(&endpoints, &secrets, &sqs, mtls.as_ref())?;
         settings.extend(options.settings);
         if let Some(data_dir) = data_dir {
             environment::write(data_dir, &settings)?;
@@ -250,7 +266,8 @@ impl Stack {
             }
         };
         let phone = HttpClient::with(access.clone());
-        let router = endpoints::router(endpoints.clone(), mailbox.clone(), phone)
+        let router = endpoints::router(endpoints.clone(), mailbox.clone(), failures.list(), phone)
+            .merge(page::router(store.clone(), tokens.clone()))
             .merge(docs::router())
             .merge(api_gateway);
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -261,7 +278,6 @@ impl Stack {
         if let Err(error) = ordering.register(&endpoints.callbacks, Some(SETTLED)).await {
             tracing::warn!(%error, "the registration at the network failed; it will send no callbacks");
         }
-        let dead_letters = DeadLetters::default();
         let event_sources = stream_consumers().into_iter().filter_map(|(function, pattern)| {
             let event_source = EventSource {
                 batch: options.stream_batch?,
@@ -276,7 +292,8 @@ impl Stack {
             Some(tokio::spawn(event_source.run(signalled(&stopping))))
         });
         let event_sources = event_sources.collect();
-        let ses_events = SesEvents::new(mailbox.clone(), functions.clone(), data_dir)?;
+        let scenario = mail_failures.and_then(|failures| failures.scenario());
+        let ses_events = SesEvents::new(mailbox.clone(), functions.clone(), data_dir, scenario)?;
         let invokers = [
             tokio::spawn(ses_events.run(signalled(&stopping))),
             tokio::spawn(schedule::run(functions, options.sweep_every, signalled(&stopping))),
@@ -303,7 +320,8 @@ impl Stack {
         })
     }
 
-    /// Prints the URL of the API, and a first request to paste.
+    /// Prints the URLs of the API and of the page on which to try it, and a first request to paste. It fits a terminal
+    /// of 80 columns and 24 lines.
     fn print_greeting(&self) -> Result<(), StartError> {
         const AN_HOUR: i64 = 3600;
         let api = &self.endpoints.api;
@@ -312,13 +330,14 @@ impl Stack {
             .issue("OWNER", Some("C-100"), None, "anna", AN_HOUR, Timestamp::now());
         let greeting = format!(
             "simswap is ready at {api}\n\n\
-             A token for customer C-100, valid for one hour:\n\n{token}\n\n\
-             Swap a line to an eSIM:\n\n\
+             Try it in a browser: {api}/local\n\n\
+             Or paste this, which swaps a line to an eSIM. The token is valid for an hour:\n\n\
+             TOKEN={token}\n\
              curl -s {api}/api/SimSwapSubscription \\\n  \
-             -H 'Authorization: Bearer {token}' \\\n  \
-             -H 'Content-Type: application/json' \\\n  \
-             -d '{{\"subscriptionId\":\"65a1b2c3d4e5f60718293a01\",\"eSim\":true,\"email\":\"anna@example.com\",\"confirmationCode\":\"8E9!#\"}}'\n\n\
-             Then list the e-mails:\n\ncurl -s {api}/local/mail\n\n"
+             -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\\n  \
+             -d '{{\"subscriptionId\":\"65a1b2c3d4e5f60718293a01\",\"eSim\":true,\n       \
+             \"email\":\"anna@example.com\",\"confirmationCode\":\"8E9!#\"}}'\n\n\
+             Then list the e-mails:\n\ncurl -s {api}/local/mail\n"
         );
         let mut out = std::io::stdout();
         out.write_all(greeting.as_bytes())

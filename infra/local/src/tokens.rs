@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use ring::digest::{SHA256, digest};
 use rsa::RsaPrivateKey;
+use rsa::pkcs1::{EncodeRsaPrivateKey, EncodeRsaPublicKey};
 use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding};
 use serde_json::{Map, Value, json};
 
-use crate::StartError;
 use crate::data_dir::{self, TOKEN_KEY};
+use crate::{StartError, rs256};
 
 /// The `iss` of every token issued here.
 pub const ISSUER: &str = "https://simswap.local";
@@ -32,20 +33,20 @@ impl Tokens {
     /// # Errors
     /// When the directory cannot be used, or its key is not an RSA key.
     pub fn open(data_dir: Option<&Path>) -> Result<Self, StartError> {
-        let format = "an RSA key in PKCS #8";
-        data_dir::read_or_create_key(data_dir, TOKEN_KEY, new_key, Self::from_pem, format)
+        let fault = "an RSA key in PKCS #8; delete it to get a new one, which accepts no token printed before";
+        data_dir::read_or_create_key(data_dir, TOKEN_KEY, new_key, Self::from_pem, fault)
     }
 
     fn from_pem(pem: &[u8]) -> Option<Self> {
         let private = RsaPrivateKey::from_pkcs8_pem(str::from_utf8(pem).ok()?).ok()?;
         let public = private.to_public_key();
         let public_der = public.to_public_key_der().ok()?;
-        let public_pem = public.to_public_key_pem(LineEnding::LF).ok()?;
         let fingerprint = digest(&SHA256, public_der.as_bytes());
         let kid = fingerprint.as_ref()[..8].iter().map(|b| format!("{b:02x}"));
+        rs256::install();
         Some(Self {
-            sign: EncodingKey::from_rsa_pem(pem).ok()?,
-            verify: DecodingKey::from_rsa_pem(public_pem.as_bytes()).ok()?,
+            sign: EncodingKey::from_rsa_der(private.to_pkcs1_der().ok()?.as_bytes()),
+            verify: DecodingKey::from_rsa_der(public.to_pkcs1_der().ok()?.as_bytes()),
             kid: kid.collect(),
         })
     }
@@ -124,6 +125,10 @@ fn text(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+    use ring::rand::SystemRandom;
+    use ring::signature::{RSA_PKCS1_SHA512, RsaKeyPair};
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::constant(1_738_589_930, 0);
@@ -167,11 +172,21 @@ mod tests {
         other_kid.kid = Some("other".to_owned());
         let mut no_kid = header.clone();
         no_kid.kid = None;
-        let mut rs512 = header.clone();
-        rs512.alg = Algorithm::RS512;
         let good = signed(&tokens, &header, |_| {});
         let [head, claims, signature] = good.split('.').collect::<Vec<_>>()[..] else {
             panic!("three parts");
+        };
+        let mut rs512 = header.clone();
+        rs512.alg = Algorithm::RS512;
+        let rs512 = BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&rs512).unwrap());
+        let with_rs512 = {
+            let key = RsaKeyPair::from_der(tokens.sign.as_bytes()).unwrap();
+            let mut signature = vec![0; key.public().modulus_len()];
+            let signed = format!("{rs512}.{claims}");
+            let random = SystemRandom::new();
+            key.sign(&RSA_PKCS1_SHA512, &random, signed.as_bytes(), &mut signature)
+                .unwrap();
+            format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
         };
         // {"alg":"none","typ":"JWT"}
         let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
@@ -223,7 +238,7 @@ mod tests {
             ("other key", signed(&stranger, &header, |_| {}), false),
             ("other kid", signed(&tokens, &other_kid, |_| {}), false),
             ("no kid", signed(&tokens, &no_kid, |_| {}), false),
-            ("other algorithm", signed(&tokens, &rs512, |_| {}), false),
+            ("other algorithm", with_rs512, false),
             ("unsigned", format!("{none}.{claims}."), false),
             ("two parts", format!("{head}.{claims}"), false),
             ("signature of nothing", format!("{head}.{none}.{signature}"), false),
@@ -242,6 +257,11 @@ mod tests {
         let Err(error) = Tokens::open(Some(directory.path())) else {
             panic!("accepted the file");
         };
-        assert!(error.to_string().ends_with("is not an RSA key in PKCS #8"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("jwt.pem is not an RSA key in PKCS #8; delete it"),
+            "{error}"
+        );
     }
 }

@@ -660,3 +660,75 @@ fn a_killed_import_is_finished_by_the_next() {
         assert_eq!(stock(), [SIMS, 1]);
     }
 }
+
+/// The commands of the section on stock files print what the section says.
+#[test]
+fn the_import_examples_can_be_pasted() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let readme = fs::read_to_string(root.join("infra/local/README.md")).unwrap();
+    let block = readme.split("```").find(|block| block.contains("-- import sims"));
+    let site = Site::new();
+    let stack = site.start_ready();
+    let mut commands = 0;
+    for example in block.unwrap().split("$ cargo run -- ").skip(1) {
+        let (command, output) = example.split_once('\n').unwrap();
+        let command: Vec<_> = command.split(' ').collect();
+        let mut run = site.command(&command);
+        run.current_dir(&root).arg("--data-dir").arg(site.data_dir());
+        let printed = run.output().unwrap();
+        let stdout = String::from_utf8(printed.stdout).unwrap();
+        match output.strip_suffix("…\n") {
+            Some(start) => assert!(stdout.starts_with(start), "{stdout}"),
+            None => assert_eq!(stdout, output),
+        }
+        assert_eq!(String::from_utf8(printed.stderr).unwrap(), "", "{command:?}");
+        commands += 1;
+    }
+    assert_eq!(commands, 4);
+    stack.interrupt();
+}
+
+/// An import from standard input. A quote that is not closed ends it, whatever the options, and nothing is written.
+#[test]
+fn an_import_ends_at_a_quote_that_is_not_closed() {
+    let site = Site::new();
+    let [first, second, third] =
+        ["3017", "3025", "3033"].map(|end| format!("893108600000000{end};;;;;NANO;KPN;;T 1;TRUE;"));
+    let open = second.replace("T 1", "\"T 1");
+    let quote = "simswap: standard input:3: a quote that opens on this line is not closed\n";
+    let wrong = "standard input:3: AUTO_ASSIGN must be true or false\n";
+    let faulty = second.replace("TRUE", "ja");
+    let skipped = "1 added, 0 updated, 1 unchanged, 0 rejected, 1 faulty skipped\n";
+    for (lines, options, code, stdout, stderr) in [
+        ([&first, &open, &third], &["--skip-faulty"][..], 1, "", quote),
+        ([&first, &open, &third], &[], 1, "", quote),
+        (
+            [&first, &first, &first],
+            &["--skip-faulty"],
+            0,
+            "1 added",
+            "standard input:3: SIM_CARD_NUMBER is on line 2",
+        ),
+        ([&first, &faulty, &third], &["--skip-faulty"], 0, skipped, wrong),
+        ([&first, &faulty, &third], &[], 1, "", wrong),
+    ] {
+        let mut import = site.command(&["import", "sims", "-", "--data-dir"]);
+        import.arg(site.data_dir()).args(options);
+        import
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut import = import.spawn().unwrap();
+        let text = format!("{SIM_HEADER};\n{}\n{}\n{}\n", lines[0], lines[1], lines[2]);
+        import.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let Output {
+            status,
+            stdout: out,
+            stderr: error,
+        } = import.wait_with_output().unwrap();
+        let (out, error) = (String::from_utf8(out).unwrap(), String::from_utf8(error).unwrap());
+        assert_eq!(status.code(), Some(code), "{error}");
+        assert!(out.starts_with(stdout) && out.is_empty() == stdout.is_empty(), "{out}");
+        assert!(error.starts_with(stderr), "{error}");
+    }
+}

@@ -1,9 +1,11 @@
-//! Imports a file of SIMs or lines into the table. It checks the whole file first, and then writes it. Parsing is in
+//! Imports a file of SIMs, lines or brands into the table. It checks the whole file first, and then writes it. Parsing is in
 //! `file.rs` and `row.rs`, writing in `write.rs`; the progress display is in `progress.rs`.
 
 mod file;
 mod row;
 mod write;
+
+pub(crate) use file::name;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 
 use edge::Settings;
 use ring::digest::{SHA256, digest};
-use store::{OpenSwap, SIMS_AT_ONCE, Store};
+use store::{LINES_AT_ONCE, OpenSwap, SIMS_AT_ONCE, Store};
 use tokio::task::JoinSet;
 
 use crate::CommandError;
@@ -26,9 +28,11 @@ pub enum Kind {
     Sims,
     /// Lines.
     Subscriptions,
+    /// Brands of resellers.
+    Brands,
 }
 
-/// What the import reports while it runs. Line numbers count the header as line 1.
+/// What the import reports while it runs. Line numbers are those that an editor shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     /// Bytes checked, of bytes in total.
@@ -37,6 +41,9 @@ pub enum Report {
     Written(u64, u64),
     /// A faulty line of the file, and its faults; reported in order while the file is checked.
     Faulty(u64, String),
+    /// A line of the file that is imported, and what may be wrong with it; reported in order while the file is checked,
+    /// and at the end, in order.
+    Warning(u64, String),
     /// A line of the file whose subscription had an open swap, and what became of the swap; reported at the end, in
     /// order.
     Swap(u64, String),
@@ -61,14 +68,18 @@ pub struct Counts {
     pub left: u64,
 }
 
+/// The number of concurrent calls, each of which writes many rows.
+const CONCURRENCY: usize = 8;
+
 /// The number of failed calls after which the import stops.
 const MAX_FAILURES: u64 = 100;
 
-/// Imports the file. If a line is faulty and `skip_faulty` is not set, it writes nothing. An import that was
-/// interrupted at any moment can be run again, and then finishes.
+/// Imports the file, or standard input if the path is `-`. If a line is faulty and `skip_faulty` is not set, it writes
+/// nothing. An import that was interrupted at any moment can be run again, and then finishes.
 ///
 /// # Errors
-/// When the file cannot be read, its header is wrong, or the data key that encrypts PINs and PUKs cannot be opened.
+/// When the file cannot be read, its header is wrong, a quote is not closed, or the data key that encrypts PINs and PUKs
+/// cannot be opened. Nothing is written then.
 pub async fn import(
     kind: Kind,
     path: &Path,
@@ -76,7 +87,8 @@ pub async fn import(
     store: &Store,
     report: &mut dyn FnMut(Report),
 ) -> Result<Counts, CommandError> {
-    let (good, faulty) = check(StockFile::open(path, kind)?, report)?;
+    let file = StockFile::read(path, kind)?;
+    let (good, faulty) = check(&file, report);
     let mut counts = Counts {
         faulty: faulty.len() as u64,
         ..Counts::default()
@@ -89,31 +101,26 @@ pub async fn import(
         let opened = store.keyring().sign("import", "").await;
         opened.map_err(|error| CommandError::with_causes(&error))?;
     }
-    let mut file = StockFile::open(path, kind)?;
-    let mut faulty = faulty.into_iter().peekable();
+    let mut rows = file.rows().filter_map(|NumberedRow { line, row }| {
+        let is_good = faulty.binary_search(&line).is_err();
+        row.ok().filter(|_| is_good).map(|row| (line, row))
+    });
     // They only decide when the sweeper wakes a stopped swap, so the defaults are good enough.
     let deadlines = Settings::new(|_| None).deadlines();
     let deadlines = Arc::new(deadlines.map_err(|error| CommandError(error.to_string()))?);
-    let (mut rejected, mut swaps) = (Vec::new(), Vec::new());
-    let (mut begun, mut done, mut failures) = (0, 0, 0);
-    // Rows in one call, and concurrent calls.
-    let (at_once, in_flight) = match kind {
-        Kind::Sims => (SIMS_AT_ONCE, 8),
-        Kind::Subscriptions => (1, 64),
+    let (mut rejected, mut swaps, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut done, mut failures) = (0, 0);
+    let at_once = match kind {
+        Kind::Sims => SIMS_AT_ONCE,
+        Kind::Subscriptions => LINES_AT_ONCE,
+        Kind::Brands => 1,
     };
     let mut under_way = JoinSet::new();
     loop {
-        while begun < good && under_way.len() < in_flight && failures < MAX_FAILURES {
-            let (mut lines, mut rows) = (Vec::new(), Vec::new());
-            while begun < good && rows.len() < at_once {
-                let Some(NumberedRow { line, row }) = file.next()? else {
-                    return Err(file_changed(path));
-                };
-                if faulty.next_if_eq(&line).is_none() {
-                    begun += 1;
-                    lines.push(line);
-                    rows.push(row.map_err(|_| file_changed(path))?);
-                }
+        while under_way.len() < CONCURRENCY && failures < MAX_FAILURES {
+            let (lines, rows): (Vec<u64>, Vec<Row>) = rows.by_ref().take(at_once).unzip();
+            if lines.is_empty() {
+                break;
             }
             let (store, deadlines) = (store.clone(), deadlines.clone());
             under_way.spawn(async move {
@@ -131,11 +138,15 @@ pub async fn import(
         for (line, result) in lines.into_iter().zip(results) {
             match result {
                 RowResult::Added => counts.added += 1,
-                RowResult::Updated(open) => {
+                RowResult::Updated(open, differences) => {
                     counts.updated += 1;
                     swaps.extend(describe_open_swap(&open).map(|text| (line, text)));
+                    warnings.extend(differences.into_iter().map(|text| (line, text)));
                 }
-                RowResult::Unchanged => counts.unchanged += 1,
+                RowResult::Unchanged(differences) => {
+                    counts.unchanged += 1;
+                    warnings.extend(differences.into_iter().map(|text| (line, text)));
+                }
                 RowResult::Rejected(reason) | RowResult::Failed(reason) => rejected.push((line, reason)),
             }
         }
@@ -143,6 +154,10 @@ pub async fn import(
     }
     counts.rejected = rejected.len() as u64;
     counts.left = good - done;
+    warnings.sort_by_key(|(line, _)| *line);
+    for (line, text) in warnings {
+        report(Report::Warning(line, text));
+    }
     swaps.sort_unstable();
     for (line, text) in swaps {
         report(Report::Swap(line, text));
@@ -167,12 +182,16 @@ fn describe_open_swap(open: &OpenSwap) -> Option<String> {
 
 /// Counts the good lines, and collects the numbers of the faulty ones. Of two lines with the same key, the second is
 /// faulty.
-fn check(mut file: StockFile, report: &mut dyn FnMut(Report)) -> Result<(u64, Vec<u64>), CommandError> {
+fn check(file: &StockFile, report: &mut dyn FnMut(Report)) -> (u64, Vec<u64>) {
     let mut good = 0;
     let mut faulty = Vec::new();
     // Half of a SHA-256 in place of the key, so that every entry has the same small size.
     let mut seen: HashMap<[u8; 16], u32> = HashMap::new();
-    while let Some(NumberedRow { line, row }) = file.next()? {
+    let mut rows = file.rows();
+    while let Some(NumberedRow { line, row }) = rows.next() {
+        if let Some(warning) = row.as_ref().ok().and_then(Row::warning) {
+            report(Report::Warning(line, warning));
+        }
         let fault = match &row {
             Err(fault) => Some(fault.clone()),
             Ok(row) => find_duplicate(row, line, &mut seen),
@@ -184,9 +203,9 @@ fn check(mut file: StockFile, report: &mut dyn FnMut(Report)) -> Result<(u64, Ve
                 report(Report::Faulty(line, fault));
             }
         }
-        report(Report::Checked(file.bytes_read(), file.bytes));
+        report(Report::Checked(rows.bytes_read(), file.bytes()));
     }
-    Ok((good, faulty))
+    (good, faulty)
 }
 
 fn find_duplicate(row: &Row, line: u64, seen: &mut HashMap<[u8; 16], u32>) -> Option<String> {
@@ -211,11 +230,4 @@ fn find_duplicate(row: &Row, line: u64, seen: &mut HashMap<[u8; 16], u32>) -> Op
     let line = u32::try_from(line).unwrap_or(u32::MAX);
     seen.extend(keys.into_iter().map(|(_, key)| (key, line)));
     None
-}
-
-fn file_changed(path: &Path) -> CommandError {
-    CommandError(format!(
-        "{} changed during the import; start the import again",
-        path.display()
-    ))
 }

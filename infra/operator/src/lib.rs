@@ -1,11 +1,16 @@
-//! The operator's commands: import, show, sim release. They work on a [`store::Store`]; parsing arguments and opening
+//! The operator's commands: import, show, list, line, sim, rotate-key, replay. They work on a [`store::Store`]; parsing arguments and opening
 //! the files of a stopped local stack are in `infra/local`.
 
 pub mod commands;
 pub mod import;
+pub mod line;
+pub mod list;
+pub mod replay;
 pub mod show;
 pub mod table;
 
+mod columns;
+mod consent;
 mod progress;
 
 /// Why a command failed: one line that the operator can act on, without secrets.
@@ -17,6 +22,10 @@ impl CommandError {
     /// The error together with its causes, because the operator has no other log.
     fn with_causes(error: &dyn std::error::Error) -> Self {
         Self(with_causes(error))
+    }
+
+    fn unknown_line(name: &str) -> Self {
+        Self(format!("there is no line {}", domain::escaped(name)))
     }
 
     fn unknown_sim(name: &str) -> Self {

@@ -1,9 +1,10 @@
 //! Progress of an import on standard error: a bar on a terminal, otherwise a line every two seconds.
 
+use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// The progress of the current step.
 pub(crate) struct Progress {
@@ -35,7 +36,6 @@ impl Progress {
             if let Some(bar) = &self.bar {
                 bar.reset();
                 bar.set_length(of);
-                bar.set_message(step);
                 bar.set_style(style(step));
             }
         }
@@ -68,12 +68,15 @@ impl Progress {
     }
 }
 
-fn style(step: &str) -> ProgressStyle {
-    let template = match step {
-        "checked" => "{msg} {wide_bar} {bytes} of {total_bytes}, {eta} left",
-        _ => "{msg} {wide_bar} {human_pos} of {human_len}, {per_sec}, {eta} left",
+/// The bar, and the same text as in a line.
+fn style(step: &'static str) -> ProgressStyle {
+    let text = move |state: &ProgressState, text: &mut dyn fmt::Write| {
+        let of = state.len().unwrap_or_default();
+        // Writing to the text of a bar cannot fail.
+        let _ = write!(text, "{}", line(step, state.pos(), of, state.elapsed()));
     };
-    ProgressStyle::with_template(template).expect("the templates above are valid")
+    let template = ProgressStyle::with_template("{wide_bar} {line}").expect("the template is valid");
+    template.with_key("line", text)
 }
 
 fn line(step: &str, done: u64, of: u64, took: Duration) -> String {

@@ -1,74 +1,38 @@
-//! Formats one swap, line or SIM as aligned text. Secrets are masked, and times are in UTC.
-
-use std::fmt::Write;
+//! Formats one swap, line or SIM as aligned text. Secrets are masked, and times are in the zone that is given.
 
 use domain::{
     Activation, ActivationId, Delivery, EmailAddress, Holder, Iccid, Msisdn, Sim, SimState, SubscriptionId, SwapKind,
-    TimelineEntry, escaped,
+    escaped, merge_timelines,
 };
+use edge::format_time;
 use jiff::Timestamp;
-use store::{Store, StoreError};
+use jiff::tz::TimeZone;
+use store::{Action, Listing, Span, Store, StoreError, StoredLine};
 
 use crate::CommandError;
+use crate::columns::Table;
 
 const MASK: &str = "##########";
 
-/// A table with aligned columns. Cells are escaped, because callers and peers wrote much of their content, and control
-/// characters would act on the terminal.
-#[derive(Default)]
-struct Table(Vec<Vec<String>>);
-
-impl Table {
-    fn row(&mut self, cells: &[&str]) {
-        let plain = cells.iter().map(|cell| escaped(cell).into_owned());
-        self.0.push(plain.collect());
-    }
-
-    /// Adds a field and its value, unless the value is absent.
-    fn field(&mut self, name: &str, value: Option<impl AsRef<str>>) {
-        if let Some(value) = value {
-            self.row(&[name, value.as_ref()]);
-        }
-    }
-
-    fn write_to(&self, text: &mut String) {
-        let columns = self.0.iter().map(Vec::len).max().unwrap_or(0);
-        let widths: Vec<_> = (0..columns)
-            .map(|column| {
-                let cells = self.0.iter().filter_map(|row| row.get(column));
-                cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-            })
-            .collect();
-        for row in &self.0 {
-            let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
-                let _ = write!(line, "{cell:width$}  ");
-            }
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
-    }
-}
+/// The maximum number of actions of operators that are shown.
+const ACTIONS: i32 = 20;
 
 /// Formats a swap, with its mails and its timeline.
 ///
 /// # Errors
 /// When no swap has this id, or the table cannot be read.
-pub async fn swap(store: &Store, id: &str) -> Result<String, CommandError> {
+pub async fn swap(store: &Store, zone: &TimeZone, id: &str) -> Result<String, CommandError> {
     let unknown = || CommandError(format!("there is no swap {}", escaped(id)));
     let parsed = ActivationId::parse(id).map_err(|_| unknown())?;
     let stored = store.swap_with_deliveries(&parsed).await.map_err(table_error)?;
     let stored = stored.ok_or_else(unknown)?;
     let a = &stored.activation;
-    let kind = match a.kind {
-        SwapKind::Esim => "eSIM",
-        SwapKind::Physical => "card",
-    };
     let code = match (&stored.secrets.code, a.requested.has_code) {
         (Some(_), _) => Some(MASK),
         (None, true) => Some("erased"),
         (None, false) => None,
     };
+    let time = |at| format_time(at, zone);
     let failure = a.failure.map(|f| format!("{}: {}", f.as_str(), f.message()));
     let mut fields = Table::default();
     fields.row(&["swap", a.id.as_str()]);
@@ -82,7 +46,7 @@ pub async fn swap(store: &Store, id: &str) -> Result<String, CommandError> {
     fields.field("reseller", a.reseller.as_ref());
     fields.field("caller", Some(&stored.caller).filter(|c| !c.is_empty()));
     fields.row(&["network", a.network.as_str()]);
-    fields.row(&["kind", kind]);
+    fields.row(&["kind", kind_name(a.kind)]);
     fields.row(&["old SIM", a.old_sim.as_str()]);
     fields.row(&["new SIM", a.new_sim.as_str()]);
     fields.field("reference", Some(&a.requested.reference).filter(|r| !r.is_empty()));
@@ -105,22 +69,23 @@ pub async fn swap(store: &Store, id: &str) -> Result<String, CommandError> {
     fields.write_to(&mut text);
     if !stored.deliveries.is_empty() {
         text.push('\n');
-        mails(&stored.deliveries).write_to(&mut text);
+        mails(&stored.deliveries, zone).write_to(&mut text);
     }
     text.push('\n');
-    timeline(a, &stored.deliveries).write_to(&mut text);
+    timeline(a, &stored.deliveries, zone).write_to(&mut text);
     Ok(text)
 }
 
-fn mails(deliveries: &[Delivery]) -> Table {
+fn mails(deliveries: &[Delivery], zone: &TimeZone) -> Table {
     let mut mails = Table::default();
-    mails.row(&["MAIL", "TO", "STATE", "MODIFIED", "MESSAGE ID"]);
+    mails.row(&["MAIL", "TO", "STATE", "ATTEMPTS", "MODIFIED", "MESSAGE ID"]);
     for mail in deliveries {
         mails.row(&[
             &mail.number.to_string(),
             mail.to.as_str(),
             mail.state.as_str(),
-            &time(mail.modified_at),
+            &mail.attempt.as_ref().map_or(0, |attempt| attempt.number).to_string(),
+            &format_time(mail.modified_at, zone),
             mail.message_id.as_deref().unwrap_or(""),
         ]);
     }
@@ -128,63 +93,31 @@ fn mails(deliveries: &[Delivery]) -> Table {
 }
 
 /// The timelines of the swap and of its mails, merged by time.
-fn timeline(activation: &Activation, mails: &[Delivery]) -> Table {
-    let of_swap = activation.timeline.iter().map(|event| {
-        let (who, what) = who_and_what(&event.what);
-        (event.at, who, with_count(event, what.to_owned()))
-    });
-    let of_mails = mails.iter().flat_map(|mail| {
-        mail.timeline.iter().map(|event| {
-            let (who, what) = who_and_what(&event.what);
-            let what = format!("mail {} {what}", mail.number);
-            (event.at, who, with_count(event, what))
-        })
-    });
-    let mut events: Vec<_> = of_swap.chain(of_mails).collect();
-    events.sort_by_key(|(at, ..)| *at);
+fn timeline(activation: &Activation, mails: &[Delivery], zone: &TimeZone) -> Table {
     let mut timeline = Table::default();
-    timeline.row(&["WHEN", "WHO", "WHAT"]);
-    for (at, who, what) in events {
-        timeline.row(&[&time(at), who, &what]);
+    timeline.row(&["WHEN", "WHO", "WHAT", "DETAIL"]);
+    for (entry, parts) in merge_timelines(activation, mails) {
+        // An operator may read a text that has no word of its own.
+        let text = if parts.what == "other" { &entry.what } else { "" };
+        let repeats = match entry.count {
+            1 => String::new(),
+            count => format!("({count} times, last {})", format_time(entry.last, zone)),
+        };
+        let details = [&*parts.detail, text, &repeats];
+        let details: Vec<_> = details.into_iter().filter(|detail| !detail.is_empty()).collect();
+        timeline.row(&[&format_time(entry.at, zone), parts.by, parts.what, &details.join(" ")]);
     }
     timeline
-}
-
-/// Appends the count and the time of the last occurrence, if there was more than one.
-fn with_count(event: &TimelineEntry, what: String) -> String {
-    match event.count {
-        1 => what,
-        count => format!("{what} ({count} times, last {})", time(event.last)),
-    }
-}
-
-/// Splits a timeline entry into who acted and what happened. An entry begins with a peer and a colon, or consists of a
-/// caller and the request; all other entries are our own actions.
-fn who_and_what(text: &str) -> (&str, &str) {
-    const REQUESTS: [&str; 3] = ["asked", "cancels", "asks for another mail"];
-    if let Some((who @ ("smdp" | "network" | "SES"), what)) = text.split_once(": ") {
-        return (who, what);
-    }
-    let split = |request: &'static str| Some((text.strip_suffix(request)?.strip_suffix(' ')?, request));
-    REQUESTS.into_iter().find_map(split).unwrap_or(("simswap", text))
 }
 
 /// Formats a line, found by its id or its phone number.
 ///
 /// # Errors
 /// When there is no such line, or the table cannot be read.
-pub async fn line(store: &Store, name: &str) -> Result<String, CommandError> {
-    let mut found = None;
-    if let Ok(id) = SubscriptionId::parse(name) {
-        found = store.line(&id).await.map_err(table_error)?;
-    }
-    if found.is_none()
-        && let Ok(phone) = Msisdn::parse(name)
-        && let Some(entry) = store.phone(&phone).await.map_err(table_error)?
-    {
-        found = store.line(&entry.subscription).await.map_err(table_error)?;
-    }
-    let found = found.ok_or_else(|| CommandError(format!("there is no line {}", escaped(name))))?;
+pub async fn line(store: &Store, zone: &TimeZone, name: &str) -> Result<String, CommandError> {
+    let Some(found) = find_line(store, name).await? else {
+        return removed_line(store, zone, name).await;
+    };
     let line = &found.line;
     let mut fields = Table::default();
     fields.row(&["line", line.id.as_str()]);
@@ -208,18 +141,104 @@ pub async fn line(store: &Store, name: &str) -> Result<String, CommandError> {
     ]);
     let mut text = String::new();
     fields.write_to(&mut text);
+    last_swaps(store, zone, &line.id, &mut text).await?;
+    let done = store.line_actions(&line.id, ACTIONS).await.map_err(table_error)?;
+    actions(&done, zone, &mut text);
     Ok(text)
+}
+
+/// Finds a line by its id or its phone number.
+pub(crate) async fn find_line(store: &Store, name: &str) -> Result<Option<StoredLine>, CommandError> {
+    let mut found = None;
+    if let Ok(id) = SubscriptionId::parse(name) {
+        found = store.line(&id).await.map_err(table_error)?;
+    }
+    if found.is_none()
+        && let Ok(phone) = Msisdn::parse(name)
+        && let Some(entry) = store.phone(&phone).await.map_err(table_error)?
+    {
+        found = store.line(&entry.subscription).await.map_err(table_error)?;
+    }
+    Ok(found)
+}
+
+/// Formats what operators did to a line before one of them removed it.
+async fn removed_line(store: &Store, zone: &TimeZone, name: &str) -> Result<String, CommandError> {
+    let unknown = || CommandError::unknown_line(name);
+    let id = SubscriptionId::parse(name).map_err(|_| unknown())?;
+    let done = store.line_actions(&id, ACTIONS).await.map_err(table_error)?;
+    if done.is_empty() {
+        return Err(unknown());
+    }
+    let mut text = format!("line {id} is removed\n");
+    last_swaps(store, zone, &id, &mut text).await?;
+    actions(&done, zone, &mut text);
+    Ok(text)
+}
+
+/// Adds the last swaps of a line, newest first.
+async fn last_swaps(
+    store: &Store,
+    zone: &TimeZone,
+    id: &SubscriptionId,
+    text: &mut String,
+) -> Result<(), CommandError> {
+    const AT_MOST: usize = 10;
+    let listed = store.list(Listing::Line(id), &Span::default(), AT_MOST).await;
+    let ids: Vec<_> = listed.map_err(table_error)?.into_iter().map(|swap| swap.id).collect();
+    let mut swaps = store.swaps(&ids).await.map_err(table_error)?;
+    if swaps.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::default();
+    table.row(&["SWAP", "CREATED", "STATUS", "KIND", "NEW SIM", "FAILURE"]);
+    for swap in ids.iter().filter_map(|id| swaps.remove(id)) {
+        let a = &swap.activation;
+        table.row(&[
+            a.id.as_str(),
+            &format_time(a.created_at, zone),
+            a.status().as_str(),
+            kind_name(a.kind),
+            a.new_sim.as_str(),
+            a.failure.map_or("", |failure| failure.as_str()),
+        ]);
+    }
+    text.push('\n');
+    table.write_to(text);
+    Ok(())
+}
+
+/// Adds what operators did, newest first.
+fn actions(done: &[Action], zone: &TimeZone, text: &mut String) {
+    if done.is_empty() {
+        return;
+    }
+    let mut table = Table::default();
+    table.row(&["WHEN", "OPERATOR", "ACTION"]);
+    for action in done {
+        table.row(&[&format_time(action.at, zone), &action.by, &action.what]);
+    }
+    text.push('\n');
+    table.write_to(text);
 }
 
 /// Formats a SIM.
 ///
 /// # Errors
 /// When no SIM has this ICCID, or the table cannot be read.
-pub async fn sim(store: &Store, iccid: &str) -> Result<String, CommandError> {
+pub async fn sim(store: &Store, zone: &TimeZone, iccid: &str) -> Result<String, CommandError> {
     let unknown = || CommandError::unknown_sim(iccid);
     let parsed = Iccid::parse(iccid).map_err(|_| unknown())?;
-    let found = store.sim_and_sealed(&parsed).await.map_err(table_error)?;
-    let (sim, sealed) = found.ok_or_else(unknown)?;
+    let done = store.sim_actions(&parsed, ACTIONS).await.map_err(table_error)?;
+    let mut text = String::new();
+    let Some((sim, sealed)) = store.sim_and_sealed(&parsed).await.map_err(table_error)? else {
+        if done.is_empty() {
+            return Err(unknown());
+        }
+        text = format!("SIM {parsed} is removed\n");
+        actions(&done, zone, &mut text);
+        return Ok(text);
+    };
     let mut fields = Table::default();
     fields.row(&["SIM", sim.iccid.as_str()]);
     fields.row(&["state", sim.state.as_str()]);
@@ -228,7 +247,7 @@ pub async fn sim(store: &Store, iccid: &str) -> Result<String, CommandError> {
         _ => "held by",
     };
     fields.field(relation, sim.holder.as_ref().map(holder));
-    fields.field("free from", free_from(&sim));
+    fields.field("free from", free_from(&sim, zone));
     fields.row(&["form factor", sim.form_factor.as_str()]);
     fields.row(&["network", sim.network.as_str()]);
     fields.field("reseller", sim.reseller.as_ref());
@@ -244,62 +263,33 @@ pub async fn sim(store: &Store, iccid: &str) -> Result<String, CommandError> {
     ] {
         fields.field(name, sealed.contains(&field).then_some(MASK));
     }
-    let mut text = String::new();
+    if sim.codes_shown {
+        fields.row(&["codes shown", "to a caller whose swap failed"]);
+    }
     fields.write_to(&mut text);
+    actions(&done, zone, &mut text);
     Ok(text)
 }
 
-fn holder(holder: &Holder) -> String {
+pub(crate) fn holder(holder: &Holder) -> String {
     match holder {
         Holder::Swap(id) => format!("swap {id}"),
         Holder::Line(id) => format!("line {id}"),
     }
 }
 
+pub(crate) fn kind_name(kind: SwapKind) -> &'static str {
+    match kind {
+        SwapKind::Esim => "eSIM",
+        SwapKind::Physical => "card",
+    }
+}
+
 /// The time from which the SIM may be used again; `None` if it has never cooled down.
-fn free_from(sim: &Sim) -> Option<String> {
-    (sim.free_from > Timestamp::UNIX_EPOCH).then(|| time(sim.free_from))
+pub(crate) fn free_from(sim: &Sim, zone: &TimeZone) -> Option<String> {
+    (sim.free_from > Timestamp::UNIX_EPOCH).then(|| format_time(sim.free_from, zone))
 }
 
-fn time(at: Timestamp) -> String {
-    format!("{at:.3}")
-}
-
-fn table_error(error: StoreError) -> CommandError {
+pub(crate) fn table_error(error: StoreError) -> CommandError {
     CommandError::with_causes(&error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_is_split_into_who_and_what() {
-        for (text, who, what) in [
-            ("OWNER anna asked", "OWNER anna", "asked"),
-            ("ADMIN x asks for another mail", "ADMIN x", "asks for another mail"),
-            ("SES: bounced", "SES", "bounced"),
-            ("smdp: downloaded", "smdp", "downloaded"),
-            ("network: completed", "network", "completed"),
-            ("ending: expired", "simswap", "ending: expired"),
-            ("ordered as 7", "simswap", "ordered as 7"),
-        ] {
-            assert_eq!(who_and_what(text), (who, what));
-        }
-    }
-
-    #[test]
-    fn columns_are_aligned() {
-        let mut table = Table::default();
-        table.row(&["a", "b"]);
-        table.row(&["long", "ü", "c"]);
-        table.field("gone", None::<&str>);
-        table.row(&["x\x1b[2J", "y\ny", "z"]);
-        let mut text = String::new();
-        table.write_to(&mut text);
-        assert_eq!(
-            text,
-            "a           b\nlong        ü        c\nx\\u{1b}[2J  y\\u{a}y  z\n"
-        );
-    }
 }

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod callback_receiver;
 mod db;
+mod failures;
 mod mobile_network;
 mod outbox;
 mod smdp;
@@ -18,9 +19,10 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::task::JoinSet;
 
-pub use mobile_network::MobileNetwork;
+pub use failures::{FailureMode, FailurePace, Failures, Fault, Scenario, behind};
+pub use mobile_network::{MobileNetwork, NetworkScenario};
 pub use outbox::Callback;
-pub use smdp::{InstallError, ProfileState, Smdp};
+pub use smdp::{CallbackMode, InstallError, InstallFault, MAX_WRONG_CODES, ProfileState, Smdp, SmdpScenario};
 pub use tls::{TlsCaller, TlsError, TlsListener, subject};
 
 /// The address of the simulated SM-DP+ in activation codes.

@@ -1,5 +1,7 @@
 //! A simulated mobile network: TMF641 service ordering, and the SIM of each phone number.
 
+mod scenario;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::Path;
@@ -29,7 +31,9 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use crate::db::{Db, DbError};
+use crate::failures::{Failures, behind};
 use crate::outbox::{self, Callback};
+pub use scenario::NetworkScenario;
 
 /// `body` is the order as JSON. `due` is the time at which a started order completes, in milliseconds since 1970.
 const TABLES: &str = "
@@ -61,6 +65,7 @@ const TABLES: &str = "
 pub struct MobileNetwork {
     db: Db,
     delay: Duration,
+    failures: Option<Arc<Failures<NetworkScenario>>>,
     clock: ClockAndRng,
 }
 
@@ -70,8 +75,14 @@ impl MobileNetwork {
         Ok(Self {
             db: Db::open(path, &format!("{TABLES}{}", outbox::TABLE))?,
             delay,
+            failures: None,
             clock,
         })
+    }
+
+    /// The same network, which fails in this way. Registrations never fail, because the service registers only once.
+    pub fn failing(self, failures: Option<Arc<Failures<NetworkScenario>>>) -> Self {
+        Self { failures, ..self }
     }
 
     /// Changes the callback URL of the one service that registered in earlier runs, also for events that wait to be
@@ -103,11 +114,12 @@ impl MobileNetwork {
 
     /// The TMF641 resources.
     pub fn router(self: Arc<Self>) -> Router {
-        let resources = Router::new()
+        let orders = Router::new()
             .route("/serviceOrder", get(list_orders).post(create_order))
             .route("/serviceOrder/{id}", get(show_order).patch(update_order))
             .route("/cancelServiceOrder", post(create_cancel))
-            .route("/cancelServiceOrder/{id}", get(show_cancel))
+            .route("/cancelServiceOrder/{id}", get(show_cancel));
+        let resources = behind(self.failures.as_ref(), orders)
             .route("/hub", post(register))
             .route("/hub/{id}", delete(unregister))
             .with_state(self);

@@ -1,8 +1,10 @@
 //! A simulated SM-DP+: the ES2+ functions, the profile state machine of SGP.22 section 3.1.6, and a phone that
 //! downloads and installs profiles.
 
+mod scenario;
+
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use axum::body::Bytes;
@@ -15,10 +17,13 @@ use axum::serve::Listener;
 use axum::{Json, Router};
 use domain::{ActivationCode, ConfirmationCode, Iccid, MatchingId, SmDpAddress};
 use edge::ClockAndRng;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use peers::es2plus::{
-    ADMIN_PROTOCOL, CancelOrder, CancelOrderResponse, ConfirmOrder, ConfirmOrderResponse, DownloadOrder,
-    DownloadOrderResponse, DownloadProgressInfo, ExecutionStatus, FinalStatus, PATH, ReleaseProfile,
-    ReleaseProfileResponse, RequestHeader, ResponseHeader,
+    ADMIN_PROTOCOL, CALLBACKS, CancelOrder, CancelOrderResponse, ConfirmOrder, ConfirmOrderResponse, DownloadOrder,
+    DownloadOrderResponse, DownloadProgressInfo, ExecutionStatus, FinalStatus, GetProfileStatus,
+    GetProfileStatusResponse, PATH, ProfileStatusEntry, ReleaseProfile, ReleaseProfileResponse, RequestHeader,
+    ResponseHeader,
 };
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -30,9 +35,12 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::db::{Db, DbError};
+use crate::failures::{Failures, behind};
 use crate::outbox::{self, Callback};
+pub use scenario::SmdpScenario;
 
 /// A profile without a row is `Available`, so every ICCID can be ordered. `orders` counts the accepted downloadOrders.
+/// `since` is when the profile entered its state, in milliseconds since 1970.
 const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS profiles (
         iccid TEXT PRIMARY KEY,
@@ -43,11 +51,15 @@ const TABLE: &str = "
         matching_id TEXT UNIQUE,
         code_salt BLOB,
         code_hash BLOB,
-        wrong_codes INTEGER NOT NULL
+        wrong_codes INTEGER NOT NULL,
+        since INTEGER
     );";
 
+/// The EID of the simulated phone.
+const PHONE_EID: &str = "89049032123451234512345678901235";
+
 /// The number of wrong confirmation codes after which a profile is in the state `Error`.
-const MAX_WRONG_CODES: u32 = 5;
+pub const MAX_WRONG_CODES: u32 = 5;
 
 /// The state of a profile (SGP.22 section 3.1.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +128,28 @@ impl FromSql for ProfileState {
     }
 }
 
+/// How the SM-DP+ sends its callbacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallbackMode {
+    /// By their name in SGP.22 v2, `handleDownloadProgressInfo`.
+    V2,
+    /// By their name in SGP.22 v3, `handleNotification`.
+    V3,
+    /// Not at all: they are lost.
+    Lost,
+}
+
+/// A fault of a phone that [`Smdp::fail_install`] plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstallFault {
+    /// The phone is not eligible for the profile (8.1.1/3.8).
+    WrongDevice,
+    /// The profile was downloaded too many times (8.8.5/6.4).
+    DownloadsUsedUp,
+    /// The phone downloads the profile and has no room for it (8.1/4.8).
+    NoRoom,
+}
+
 /// Why a phone cannot install a profile.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
@@ -129,8 +163,11 @@ pub enum InstallError {
     #[error("the confirmation code is wrong")]
     WrongCode,
     /// The profile is already installed, or has failed.
-    #[error("the activation code has been used")]
+    #[error("the activation code can no longer be used: the eSIM is installed, or too many wrong codes were entered")]
     Used,
+    /// The phone cannot install the profile.
+    #[error("the phone cannot install the eSIM")]
+    Failed,
     /// The database failed.
     #[error("the database failed")]
     Db(#[from] rusqlite::Error),
@@ -142,7 +179,7 @@ impl IntoResponse for InstallError {
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::Unknown => StatusCode::NOT_FOUND,
             Self::WrongCode => StatusCode::FORBIDDEN,
-            Self::Used => StatusCode::CONFLICT,
+            Self::Used | Self::Failed => StatusCode::CONFLICT,
             Self::Db(error) => {
                 tracing::error!(%error, "the SM-DP+ database failed");
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -163,6 +200,7 @@ struct Profile {
     matching_id: Option<String>,
     code: Option<HashedCode>,
     wrong_codes: u32,
+    since: Option<Timestamp>,
 }
 
 /// A salted hash of a confirmation code. The code itself is not stored.
@@ -192,13 +230,16 @@ impl HashedCode {
 pub struct Smdp {
     db: Db,
     address: SmDpAddress,
-    callback_url: String,
+    callback_base: String,
+    callback_mode: Mutex<CallbackMode>,
+    failures: Option<Arc<Failures<SmdpScenario>>>,
     clock: ClockAndRng,
 }
 
 impl Smdp {
     /// Opens the database at `path`, or one in memory. `address` is the host name in the activation codes. Callbacks go
-    /// to `/gsma/rsp2/es2plus/handleDownloadProgressInfo` below `callback_base_url`.
+    /// to `/gsma/rsp2/es2plus/handleDownloadProgressInfo` below `callback_base_url`, until
+    /// [`send_callbacks`](Self::send_callbacks) changes that.
     pub fn open(
         path: Option<&Path>,
         address: SmDpAddress,
@@ -206,16 +247,33 @@ impl Smdp {
         clock: ClockAndRng,
     ) -> rusqlite::Result<Self> {
         let db = Db::open(path, &format!("{TABLE}{}", outbox::TABLE))?;
-        let base = callback_base_url.trim_end_matches('/');
-        let callback_url = format!("{base}{PATH}handleDownloadProgressInfo");
+        db.write(add_since)?;
+        let callback_base = format!("{}{PATH}", callback_base_url.trim_end_matches('/'));
         // Callbacks from before a restart go to the current URL of the service.
+        let callback_url = format!("{callback_base}{}", CALLBACKS[0]);
         db.write(|change| change.execute("UPDATE outbox SET url = ?1", [&callback_url]))?;
         Ok(Self {
             db,
             address,
-            callback_url,
+            callback_base,
+            callback_mode: Mutex::new(CallbackMode::V2),
+            failures: None,
             clock,
         })
+    }
+
+    /// The same SM-DP+, which fails in this way.
+    pub fn failing(self, failures: Option<Arc<Failures<SmdpScenario>>>) -> Self {
+        let scenario = failures.as_ref().and_then(|failures| failures.scenario());
+        if scenario == Some(SmdpScenario::LosesCallbacks) {
+            self.send_callbacks(CallbackMode::Lost);
+        }
+        Self { failures, ..self }
+    }
+
+    /// Sends later callbacks in this way.
+    pub fn send_callbacks(&self, mode: CallbackMode) {
+        *self.callback_mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
     }
 
     /// Serves the router and sends the callbacks until the task is aborted.
@@ -232,13 +290,15 @@ impl Smdp {
         })
     }
 
-    /// The four ES2+ functions, and `POST /local/phone/install`.
+    /// The four ES2+ functions, `getProfileStatus`, and `POST /local/phone/install`.
     pub fn router(self: Arc<Self>) -> Router {
-        Router::new()
+        let functions = Router::new()
             .route(&format!("{PATH}downloadOrder"), post(download_order))
             .route(&format!("{PATH}confirmOrder"), post(confirm_order))
             .route(&format!("{PATH}releaseProfile"), post(release_profile))
             .route(&format!("{PATH}cancelOrder"), post(cancel_order))
+            .route(&format!("{PATH}getProfileStatus"), post(get_profile_status));
+        behind(self.failures.as_ref(), functions)
             .route("/local/phone/install", post(phone_install))
             .with_state(self)
     }
@@ -260,9 +320,55 @@ impl Smdp {
                 Ok(profile) => profile,
                 Err(error) => return Ok(Err(error)),
             };
-            set_state(change, &profile.iccid, ProfileState::Installed)?;
+            self.set_state(change, &profile.iccid, ProfileState::Installed)?;
             self.notify(change, &profile, 4, ExecutionStatus::SUCCESS)?;
             Ok(Ok(profile.iccid))
+        })?
+    }
+
+    /// Plays a phone that cannot install a profile: sends notification point 1, or 4 if there is no room, with the
+    /// codes of the fault. The profile is in the state `Error` then.
+    pub fn fail_install(
+        &self,
+        activation_code: &str,
+        confirmation_code: Option<&str>,
+        fault: InstallFault,
+    ) -> Result<Iccid, InstallError> {
+        self.db.write(|change| {
+            let (found, point, status) = match fault {
+                InstallFault::WrongDevice => (
+                    self.find_waiting(change, activation_code)?,
+                    1,
+                    ExecutionStatus::failed("8.1.1", "3.8", "The phone is not eligible"),
+                ),
+                InstallFault::DownloadsUsedUp => (
+                    self.find_waiting(change, activation_code)?,
+                    1,
+                    ExecutionStatus::failed("8.8.5", "6.4", "Too many downloads"),
+                ),
+                InstallFault::NoRoom => (
+                    self.fetch(change, activation_code, confirmation_code)?,
+                    4,
+                    ExecutionStatus::failed("8.1", "4.8", "No room for the profile"),
+                ),
+            };
+            let profile = match found {
+                Ok(profile) => profile,
+                Err(error) => return Ok(Err(error)),
+            };
+            self.set_state(change, &profile.iccid, ProfileState::Error)?;
+            self.notify(change, &profile, point, status)?;
+            Ok(Ok(profile.iccid))
+        })?
+    }
+
+    /// Reports the success of a step above 4, as some vendors do when a profile is enabled, disabled or deleted.
+    pub fn report_point(&self, iccid: &Iccid, point: u32) -> Result<(), InstallError> {
+        self.db.write(|change| {
+            let Some(profile) = find(change, "iccid", iccid.as_str())? else {
+                return Ok(Err(InstallError::Unknown));
+            };
+            self.notify(change, &profile, point, ExecutionStatus::SUCCESS).map(Ok)
         })?
     }
 
@@ -275,6 +381,18 @@ impl Smdp {
     pub fn profile_state(&self, iccid: &Iccid) -> rusqlite::Result<ProfileState> {
         let found = self.db.read(|db| find(db, "iccid", iccid.as_str()))?;
         Ok(found.map_or(ProfileState::Available, |profile| profile.state))
+    }
+
+    /// The matching id of a profile's order; `None` if it has none.
+    pub fn matching_id(&self, iccid: &Iccid) -> rusqlite::Result<Option<String>> {
+        let found = self.db.read(|db| find(db, "iccid", iccid.as_str()))?;
+        Ok(found.and_then(|profile| profile.matching_id))
+    }
+
+    /// Whether a phone has downloaded the profile of the current order.
+    pub fn has_phone(&self, iccid: &Iccid) -> rusqlite::Result<bool> {
+        let found = self.db.read(|db| find(db, "iccid", iccid.as_str()))?;
+        Ok(found.is_some_and(|profile| profile.eid.is_some()))
     }
 
     /// The number of accepted downloadOrders for this profile.
@@ -290,11 +408,11 @@ impl Smdp {
         Ok(orders.unwrap_or(0))
     }
 
-    fn fetch(
+    /// The profile that a phone may download with this activation code.
+    fn find_waiting(
         &self,
         change: &Transaction<'_>,
         activation_code: &str,
-        confirmation_code: Option<&str>,
     ) -> rusqlite::Result<Result<Profile, InstallError>> {
         let Ok(code) = ActivationCode::parse(activation_code) else {
             return Ok(Err(InstallError::Malformed));
@@ -304,11 +422,23 @@ impl Smdp {
         let Some(profile) = found.filter(|_| ours) else {
             return Ok(Err(InstallError::Unknown));
         };
-        match profile.state {
-            ProfileState::Released | ProfileState::Downloaded => {}
-            ProfileState::Installed | ProfileState::Error => return Ok(Err(InstallError::Used)),
-            _ => return Ok(Err(InstallError::Unknown)),
-        }
+        Ok(match profile.state {
+            ProfileState::Released | ProfileState::Downloaded => Ok(profile),
+            ProfileState::Installed | ProfileState::Error => Err(InstallError::Used),
+            _ => Err(InstallError::Unknown),
+        })
+    }
+
+    fn fetch(
+        &self,
+        change: &Transaction<'_>,
+        activation_code: &str,
+        confirmation_code: Option<&str>,
+    ) -> rusqlite::Result<Result<Profile, InstallError>> {
+        let profile = match self.find_waiting(change, activation_code)? {
+            Ok(profile) => profile,
+            Err(error) => return Ok(Err(error)),
+        };
         if let Some(expected) = &profile.code
             && !expected.matches(confirmation_code)
         {
@@ -316,7 +446,11 @@ impl Smdp {
             return Ok(Err(InstallError::WrongCode));
         }
         if profile.state == ProfileState::Released {
-            set_state(change, &profile.iccid, ProfileState::Downloaded)?;
+            change.execute(
+                "UPDATE profiles SET eid = COALESCE(eid, ?2) WHERE iccid = ?1",
+                [profile.iccid.as_str(), PHONE_EID],
+            )?;
+            self.set_state(change, &profile.iccid, ProfileState::Downloaded)?;
             self.notify(change, &profile, 3, ExecutionStatus::SUCCESS)?;
         }
         Ok(Ok(profile))
@@ -330,10 +464,19 @@ impl Smdp {
         let status = if profile.wrong_codes + 1 < MAX_WRONG_CODES {
             ExecutionStatus::failed("8.2.7", "3.8", "Confirmation code refused")
         } else {
-            set_state(change, &profile.iccid, ProfileState::Error)?;
+            self.set_state(change, &profile.iccid, ProfileState::Error)?;
             ExecutionStatus::failed("8.2.7", "6.4", "Too many wrong confirmation codes")
         };
         self.notify(change, profile, 2, status)
+    }
+
+    fn set_state(&self, change: &Transaction<'_>, iccid: &Iccid, state: ProfileState) -> rusqlite::Result<()> {
+        change
+            .execute(
+                "UPDATE profiles SET state = ?2, since = ?3 WHERE iccid = ?1",
+                params![iccid.as_str(), state, self.clock.now().as_millisecond()],
+            )
+            .map(|_| ())
     }
 
     fn notify(
@@ -343,12 +486,19 @@ impl Smdp {
         point: u32,
         status: ExecutionStatus,
     ) -> rusqlite::Result<()> {
+        let mode = *self.callback_mode.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = match mode {
+            CallbackMode::V2 => CALLBACKS[0],
+            CallbackMode::V3 => CALLBACKS[1],
+            CallbackMode::Lost => return Ok(()),
+        };
+        let url = format!("{}{name}", self.callback_base);
         let info = DownloadProgressInfo {
             header: Some(RequestHeader {
                 function_requester_identifier: self.address.as_str().to_owned(),
                 function_call_identifier: format!("N-{}", u64::from_be_bytes(random())),
             }),
-            eid: profile.eid.clone(),
+            eid: Some(profile.eid.clone().unwrap_or_else(|| PHONE_EID.to_owned())),
             iccid: profile.iccid.clone(),
             profile_type: Some(profile.profile_type.clone()),
             timestamp: Some(self.clock.now()),
@@ -356,13 +506,15 @@ impl Smdp {
             notification_point_status: status,
             result_data: None,
         };
-        outbox::put(change, profile.iccid.as_str(), &self.callback_url, &info)
+        outbox::put(change, profile.iccid.as_str(), &url, &info)
     }
 }
 
 async fn download_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
-    respond(&body, |order: DownloadOrder| {
-        let verdict = smdp.db.write(|change| order_profile(change, &order))?;
+    respond(&smdp, &body, |order: DownloadOrder| {
+        let verdict = smdp
+            .db
+            .write(|change| order_profile(change, &order, smdp.clock.now()))?;
         Ok(DownloadOrderResponse {
             iccid: verdict.as_ref().ok().cloned(),
             header: header(verdict),
@@ -371,8 +523,10 @@ async fn download_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response 
 }
 
 async fn confirm_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
-    respond(&body, |order: ConfirmOrder| {
-        let verdict = smdp.db.write(|change| confirm_profile(change, &order))?;
+    respond(&smdp, &body, |order: ConfirmOrder| {
+        let verdict = smdp
+            .db
+            .write(|change| confirm_profile(change, &order, smdp.clock.now()))?;
         Ok(ConfirmOrderResponse {
             eid: None,
             matching_id: verdict.as_ref().ok().cloned(),
@@ -383,7 +537,7 @@ async fn confirm_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
 }
 
 async fn release_profile(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
-    respond(&body, |release: ReleaseProfile| {
+    respond(&smdp, &body, |release: ReleaseProfile| {
         let verdict = smdp.db.write(|change| {
             let Some(profile) = find(change, "iccid", release.iccid.as_str())? else {
                 return Ok(Err(unknown_iccid()));
@@ -391,7 +545,7 @@ async fn release_profile(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response
             if profile.state != ProfileState::Confirmed {
                 return Ok(Err(wrong_transition()));
             }
-            set_state(change, &profile.iccid, ProfileState::Released).map(Ok)
+            smdp.set_state(change, &profile.iccid, ProfileState::Released).map(Ok)
         })?;
         Ok(ReleaseProfileResponse {
             header: header(verdict),
@@ -400,10 +554,34 @@ async fn release_profile(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response
 }
 
 async fn cancel_order(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
-    respond(&body, |cancel: CancelOrder| {
-        let verdict = smdp.db.write(|change| cancel_profile(change, &cancel))?;
+    respond(&smdp, &body, |cancel: CancelOrder| {
+        let verdict = smdp
+            .db
+            .write(|change| cancel_profile(change, &cancel, smdp.clock.now()))?;
         Ok(CancelOrderResponse {
             header: header(verdict),
+        })
+    })
+}
+
+async fn get_profile_status(State(smdp): State<Arc<Smdp>>, body: Bytes) -> Response {
+    respond(&smdp, &body, |request: GetProfileStatus| {
+        let status_of = |db: &Connection, iccid: Iccid| {
+            let found = find(db, "iccid", iccid.as_str())?;
+            let state = found.as_ref().map_or(ProfileState::Available, |profile| profile.state);
+            Ok(ProfileStatusEntry {
+                iccid,
+                state: state.as_str().to_owned(),
+                status_last_update_timestamp: found.as_ref().and_then(|profile| profile.since),
+                eid: found.and_then(|profile| profile.eid),
+            })
+        };
+        let profiles = request.iccid_list.into_iter();
+        Ok(GetProfileStatusResponse {
+            profile_status_list: smdp
+                .db
+                .read(|db| profiles.map(|profile| status_of(db, profile.iccid)).collect())?,
+            header: header(Ok(())),
         })
     })
 }
@@ -424,18 +602,33 @@ async fn phone_install(
         return Err(InstallError::Malformed);
     }
     let phone: Phone = serde_json::from_slice(&body).map_err(|_| InstallError::Malformed)?;
-    let iccid = smdp.install(&phone.activation_code, phone.confirmation_code.as_deref())?;
+    let (activation_code, confirmation_code) = (&phone.activation_code, phone.confirmation_code.as_deref());
+    let scenario = smdp.failures.as_ref().and_then(|failures| failures.scenario());
+    if let Some(fault) = scenario.and_then(SmdpScenario::install_fault) {
+        smdp.fail_install(activation_code, confirmation_code, fault)?;
+        return Err(InstallError::Failed);
+    }
+    let iccid = smdp.install(activation_code, confirmation_code)?;
     Ok(Json(json!({"iccid": iccid.as_str()})).into_response())
 }
 
 /// Responds with 200 for both success and failure of the function. Only a malformed request gets a 400 (SGP.22
-/// section 6.3).
-fn respond<Q: DeserializeOwned, A: Serialize>(body: &[u8], work: impl FnOnce(Q) -> rusqlite::Result<A>) -> Response {
+/// section 6.3). The `Date` header has the time of the SM-DP+'s clock, by which its callbacks are dated too.
+fn respond<Q: DeserializeOwned, A: Serialize>(
+    smdp: &Smdp,
+    body: &[u8],
+    work: impl FnOnce(Q) -> rusqlite::Result<A>,
+) -> Response {
     let Ok(request) = serde_json::from_slice(body) else {
         return (StatusCode::BAD_REQUEST, [ADMIN_PROTOCOL]).into_response();
     };
     match work(request) {
-        Ok(response) => ([ADMIN_PROTOCOL], Json(response)).into_response(),
+        Ok(response) => {
+            let date = rfc2822::DateTimePrinter::new()
+                .timestamp_to_rfc9110_string(&smdp.clock.now())
+                .expect("the clock shows a year of four digits");
+            ([ADMIN_PROTOCOL, ("Date", &date)], Json(response)).into_response()
+        }
         Err(error) => DbError::from(error).into_response(),
     }
 }
@@ -446,7 +639,7 @@ fn header<T>(verdict: Verdict<T>) -> ResponseHeader {
     }
 }
 
-fn order_profile(change: &Transaction<'_>, order: &DownloadOrder) -> rusqlite::Result<Verdict<Iccid>> {
+fn order_profile(change: &Transaction<'_>, order: &DownloadOrder, now: Timestamp) -> rusqlite::Result<Verdict<Iccid>> {
     let Some(iccid) = &order.iccid else {
         let message = "Profiles are ordered by ICCID here";
         return Ok(Err(ExecutionStatus::failed("8.2.5", "3.9", message)));
@@ -461,16 +654,20 @@ fn order_profile(change: &Transaction<'_>, order: &DownloadOrder) -> rusqlite::R
     };
     let profile_type = order.profile_type.as_deref().unwrap_or("CONSUMER");
     change.execute(
-        "INSERT INTO profiles (iccid, state, orders, eid, profile_type, wrong_codes)
-         VALUES (?1, ?2, 1, ?3, ?4, 0)
+        "INSERT INTO profiles (iccid, state, orders, eid, profile_type, wrong_codes, since)
+         VALUES (?1, ?2, 1, ?3, ?4, 0, ?5)
          ON CONFLICT (iccid) DO UPDATE SET
-             state = ?2, orders = orders + 1, eid = ?3, profile_type = ?4, wrong_codes = 0",
-        params![iccid.as_str(), state, order.eid, profile_type],
+             state = ?2, orders = orders + 1, eid = ?3, profile_type = ?4, wrong_codes = 0, since = ?5",
+        params![iccid.as_str(), state, order.eid, profile_type, now.as_millisecond()],
     )?;
     Ok(Ok(iccid.clone()))
 }
 
-fn confirm_profile(change: &Transaction<'_>, order: &ConfirmOrder) -> rusqlite::Result<Verdict<MatchingId>> {
+fn confirm_profile(
+    change: &Transaction<'_>,
+    order: &ConfirmOrder,
+    now: Timestamp,
+) -> rusqlite::Result<Verdict<MatchingId>> {
     let found = find(change, "iccid", order.iccid.as_str())?;
     let Some(profile) = found.filter(|profile| profile.state != ProfileState::Available) else {
         return Ok(Err(unknown_iccid()));
@@ -502,7 +699,8 @@ fn confirm_profile(change: &Transaction<'_>, order: &ConfirmOrder) -> rusqlite::
     };
     let code = order.confirmation_code.as_ref().map(HashedCode::new);
     change.execute(
-        "UPDATE profiles SET state = ?2, eid = COALESCE(eid, ?3), matching_id = ?4, code_salt = ?5, code_hash = ?6
+        "UPDATE profiles
+         SET state = ?2, eid = COALESCE(eid, ?3), matching_id = ?4, code_salt = ?5, code_hash = ?6, since = ?7
          WHERE iccid = ?1",
         params![
             order.iccid.as_str(),
@@ -511,6 +709,7 @@ fn confirm_profile(change: &Transaction<'_>, order: &ConfirmOrder) -> rusqlite::
             matching_id.expose(),
             code.as_ref().map(|code| &code.salt),
             code.as_ref().map(|code| &code.hash),
+            now.as_millisecond(),
         ],
     )?;
     Ok(Ok(matching_id))
@@ -532,7 +731,7 @@ fn is_confirmed_as(profile: &Profile, order: &ConfirmOrder) -> bool {
     profile.state == state && id == profile.matching_id.as_deref() && same_code
 }
 
-fn cancel_profile(change: &Transaction<'_>, cancel: &CancelOrder) -> rusqlite::Result<Verdict<()>> {
+fn cancel_profile(change: &Transaction<'_>, cancel: &CancelOrder, now: Timestamp) -> rusqlite::Result<Verdict<()>> {
     let Some(profile) = find(change, "iccid", cancel.iccid.as_str())? else {
         return Ok(Err(unknown_iccid()));
     };
@@ -554,9 +753,10 @@ fn cancel_profile(change: &Transaction<'_>, cancel: &CancelOrder) -> rusqlite::R
         return Ok(Err(ExecutionStatus::failed("8.2.6", "3.10", message)));
     }
     change.execute(
-        "UPDATE profiles SET state = ?2, eid = NULL, matching_id = NULL, code_salt = NULL, code_hash = NULL
+        "UPDATE profiles
+         SET state = ?2, eid = NULL, matching_id = NULL, code_salt = NULL, code_hash = NULL, since = ?3
          WHERE iccid = ?1",
-        params![cancel.iccid.as_str(), target],
+        params![cancel.iccid.as_str(), target, now.as_millisecond()],
     )?;
     Ok(Ok(()))
 }
@@ -573,10 +773,20 @@ fn wrong_transition() -> ExecutionStatus {
     ExecutionStatus::failed("8.2.1", "3.5", "Not possible in the profile's state")
 }
 
+/// Adds the column `since` to the table of an earlier version, which survives in data directories.
+fn add_since(change: &Transaction<'_>) -> rusqlite::Result<()> {
+    let query = "SELECT COUNT(*) FROM pragma_table_info('profiles') WHERE name = 'since'";
+    let columns: i64 = change.query_row(query, (), |row| row.get(0))?;
+    if columns == 0 {
+        change.execute("ALTER TABLE profiles ADD COLUMN since INTEGER", ())?;
+    }
+    Ok(())
+}
+
 /// The profile whose column (`iccid` or `matching_id`) has this value.
 fn find(db: &Connection, column: &str, value: &str) -> rusqlite::Result<Option<Profile>> {
     db.prepare_cached(&format!(
-        "SELECT iccid, state, eid, profile_type, matching_id, code_salt, code_hash, wrong_codes
+        "SELECT iccid, state, eid, profile_type, matching_id, code_salt, code_hash, wrong_codes, since
          FROM profiles WHERE {column} = ?1"
     ))?
     .query_row([value], |row| {
@@ -590,18 +800,12 @@ fn find(db: &Connection, column: &str, value: &str) -> rusqlite::Result<Option<P
             matching_id: row.get(4)?,
             code: salt.zip(hash).map(|(salt, hash)| HashedCode { salt, hash }),
             wrong_codes: row.get(7)?,
+            since: row
+                .get::<_, Option<i64>>(8)?
+                .and_then(|since| Timestamp::from_millisecond(since).ok()),
         })
     })
     .optional()
-}
-
-fn set_state(change: &Transaction<'_>, iccid: &Iccid, state: ProfileState) -> rusqlite::Result<()> {
-    change
-        .execute(
-            "UPDATE profiles SET state = ?2 WHERE iccid = ?1",
-            params![iccid.as_str(), state],
-        )
-        .map(|_| ())
 }
 
 fn random<const N: usize>() -> [u8; N] {

@@ -169,6 +169,14 @@ named_enum! {
         ProfileRefused = "profileRefused",
         /// The SM-DP+ or the phone reported that the profile cannot be installed.
         ProfileFailed = "profileFailed",
+        /// The confirmation code was entered wrongly too often.
+        CodesUsedUp = "codesUsedUp",
+        /// The profile was downloaded too often.
+        DownloadsUsedUp = "downloadsUsedUp",
+        /// The phone cannot use the profile.
+        WrongDevice = "wrongDevice",
+        /// The phone has no room for the profile.
+        NoRoom = "noRoom",
         /// The network rejected the order.
         NetworkRejected = "networkRejected",
         /// The network could not carry out the order.
@@ -195,6 +203,10 @@ impl FailureCode {
             Self::Expired => "The eSIM was not installed in time.",
             Self::ProfileRefused => "The eSIM could not be ordered.",
             Self::ProfileFailed => "The eSIM could not be installed.",
+            Self::CodesUsedUp => "The confirmation code was entered wrongly too often.",
+            Self::DownloadsUsedUp => "The eSIM was downloaded too often.",
+            Self::WrongDevice => "The eSIM does not work in this device.",
+            Self::NoRoom => "The device has no room for another eSIM.",
             Self::NetworkRejected => "The network refused the swap.",
             Self::NetworkFailed => "The network could not carry out the swap.",
             Self::NetworkCancelled => "The network cancelled the swap.",
@@ -203,6 +215,109 @@ impl FailureCode {
             Self::Stopped => "The swap was stopped, because the line was barred from swaps.",
             Self::Internal => "The swap could not be carried out.",
         }
+    }
+}
+
+named_enum! {
+    /// Who says that an eSIM is installed although the SM-DP+ has not reported it. The names are those of the API.
+    pub enum Witness {
+        /// The customer.
+        Customer = "customer",
+        /// An employee who has talked with the customer.
+        Agent = "agent",
+        /// An app on the phone.
+        App = "app",
+    }
+    FromStr { compare: str::eq, error: "must be customer, agent or app" }
+}
+
+named_enum! {
+    /// What the phone reported about an installed profile last. The names are the stored ones and those of the API.
+    pub enum PhoneState {
+        /// The profile is in use.
+        Enabled = "enabled",
+        /// The profile is switched off.
+        Disabled = "disabled",
+        /// The profile is deleted.
+        Deleted = "deleted",
+    }
+    FromStr { compare: str::eq, error: "must be enabled, disabled or deleted" }
+}
+
+named_enum! {
+    /// What is known about an eSIM. The names are those of the API.
+    pub enum EsimState {
+        /// Ready for download.
+        Released = "released",
+        /// Downloaded to a phone.
+        Downloaded = "downloaded",
+        /// Installed on a phone.
+        Installed = "installed",
+        /// In use.
+        Enabled = "enabled",
+        /// Installed and switched off.
+        Disabled = "disabled",
+        /// Deleted from the phone.
+        Deleted = "deleted",
+        /// It cannot be installed, unless its code is renewed.
+        Failed = "failed",
+        /// The SM-DP+ has reported nothing for an hour after the mail.
+        Unknown = "unknown",
+    }
+}
+
+named_enum! {
+    /// What a caller wants to be done about a profile that is ordered. The names are the stored ones.
+    pub enum ProfileRequestKind {
+        /// A new activation code.
+        Renew = "renew",
+        /// To believe that the profile is installed.
+        Report = "report",
+    }
+    FromStr { compare: str::eq, error: "must be a profile request" }
+}
+
+named_enum! {
+    /// How far a caller's request about a profile is. The names are the stored ones.
+    pub enum ProfileRequestState {
+        /// Requested.
+        Pending = "pending",
+        /// The old activation code is dead, and the new one is not ordered yet.
+        Cancelled = "cancelled",
+        /// Carried out.
+        Done = "done",
+        /// Impossible: the profile is on a phone, or the SM-DP+ does not say where it is.
+        Refused = "refused",
+    }
+    FromStr { compare: str::eq, error: "must be the state of a profile request" }
+}
+
+impl ProfileRequestState {
+    /// `info.esim.request`.
+    pub fn shown(self) -> &'static str {
+        match self {
+            Self::Cancelled => Self::Pending.as_str(),
+            _ => self.as_str(),
+        }
+    }
+}
+
+/// The last request of a caller about a profile that is ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProfileRequest {
+    /// What is requested.
+    pub kind: ProfileRequestKind,
+    /// How far the request is.
+    pub state: ProfileRequestState,
+}
+
+impl ProfileRequest {
+    /// Whether the request is neither carried out nor refused.
+    pub fn is_open(self) -> bool {
+        matches!(
+            self.state,
+            ProfileRequestState::Pending | ProfileRequestState::Cancelled
+        )
     }
 }
 
@@ -338,6 +453,27 @@ pub struct Activation {
     pub profile_unknown_until: Option<Timestamp>,
     /// The state of the profile at the SM-DP+.
     pub profile: Option<ProfileState>,
+    /// Why the profile cannot be installed. It can be renewed until it expires.
+    pub profile_failure: Option<FailureCode>,
+    /// What a phone reported about the installed profile.
+    pub phone_state: Option<PhoneState>,
+    /// The last four digits of the EID of the phone's eUICC.
+    pub eid_end: Option<String>,
+    /// Who said that the profile is installed. Their word counts as the SM-DP+'s report for the start of the move.
+    pub witness: Option<Witness>,
+    /// The last request of a caller about the profile.
+    pub request: Option<ProfileRequest>,
+    /// When callers requested a new activation code.
+    pub renewals: Vec<Timestamp>,
+    /// The recipient of the new activation code; `None` unless a renewal is requested.
+    pub renew_to: Option<EmailAddress>,
+    /// Whether an abandoned call may have cancelled the old activation code, in this renewal or an earlier one.
+    pub renewal_unknown: bool,
+    /// Whether there is no activation code that is known to work: a renewal cancelled the old one and was refused
+    /// afterwards, or the code of an ended swap is erased.
+    pub code_dead: bool,
+    /// When the SM-DP+ renewed the profile, by its own clock. Older reports concern the code before.
+    pub renewed_at: Option<Timestamp>,
     /// The server from which phones download the profile.
     pub smdp: Option<SmDpAddress>,
     /// Our order at the network.
@@ -353,8 +489,14 @@ pub struct Activation {
     /// Whether the network completed the order after the end of the swap, when the new SIM or the line already belonged
     /// to another swap or line.
     pub disputed: bool,
-    /// Number of mails with the QR code that were written. Mails are numbered from 1.
+    /// Number of mails that were written. Mails are numbered from 1.
     pub mails: u32,
+    /// Number of mails that callers requested with a resend.
+    pub resends: u32,
+    /// Number of reports of callers that the profile is installed.
+    pub reports: u32,
+    /// Whether a reminder was written.
+    pub reminded: bool,
     /// What happened, oldest first.
     pub timeline: Vec<TimelineEntry>,
 }
@@ -408,6 +550,16 @@ impl Activation {
             profile_order: ProfileOrder::None,
             profile_unknown_until: None,
             profile: None,
+            profile_failure: None,
+            phone_state: None,
+            eid_end: None,
+            witness: None,
+            request: None,
+            renewals: Vec::new(),
+            renew_to: None,
+            renewal_unknown: false,
+            code_dead: false,
+            renewed_at: None,
             smdp: None,
             network_order: NetworkOrder::None,
             order_number: None,
@@ -416,6 +568,9 @@ impl Activation {
             missing_since: None,
             disputed: false,
             mails: 0,
+            resends: 0,
+            reports: 0,
+            reminded: false,
             timeline: vec![TimelineEntry::new(at, format!("{who} asked"))],
         }
     }
@@ -445,8 +600,44 @@ impl Activation {
     /// Whether the swap has waited for a peer for over an hour. A swap that waits for a phone is not stuck.
     pub fn is_stuck(&self, now: Timestamp) -> bool {
         const AT_MOST: SignedDuration = SignedDuration::from_hours(1);
-        let waits_for_phone = self.phase == Phase::Ordered && self.profile != Some(ProfileState::Installed);
-        self.phase.is_open() && !waits_for_phone && now.duration_since(self.progressed_at) > AT_MOST
+        let is_long_ago = |then: &Timestamp| now.duration_since(*then) > AT_MOST;
+        if self.is_renewing() {
+            return self.renewals.last().is_some_and(is_long_ago);
+        }
+        let waits_for_phone = self.phase == Phase::Ordered && !self.may_start();
+        self.phase.is_open() && !waits_for_phone && is_long_ago(&self.progressed_at)
+    }
+
+    /// Whether the number can move: the profile is installed, or somebody vouched for it, and is not deleted. A start
+    /// that may have been carried out is brought to its end.
+    pub fn may_start(&self) -> bool {
+        let is_on_phone = self.profile == Some(ProfileState::Installed) || self.witness.is_some();
+        is_on_phone && (self.phone_state != Some(PhoneState::Deleted) || self.start != StartCall::None)
+    }
+
+    /// Whether a caller's request about the profile waits to be carried out.
+    pub fn has_open_request(&self) -> bool {
+        self.request.is_some_and(ProfileRequest::is_open)
+    }
+
+    /// Whether the activation code is being renewed: the code of the mails is dead, or will be.
+    pub fn is_renewing(&self) -> bool {
+        self.request
+            .is_some_and(|request| request.kind == ProfileRequestKind::Renew && request.is_open())
+    }
+
+    /// Whether a renewal has cancelled the old activation code, and the new one is not ordered yet.
+    pub fn has_no_code_yet(&self) -> bool {
+        let cancelled = ProfileRequest {
+            kind: ProfileRequestKind::Renew,
+            state: ProfileRequestState::Cancelled,
+        };
+        self.request == Some(cancelled)
+    }
+
+    /// When an eSIM swap ends unless the profile is installed. `install_within` counts from the request.
+    pub fn expires_at(&self, install_within: SignedDuration) -> Timestamp {
+        self.created_at + install_within
     }
 
     /// Whether the personal data of the swap are erased.
@@ -458,9 +649,11 @@ impl Activation {
     pub(crate) fn anonymise(&mut self) {
         self.phone = Msisdn::erased();
         self.contact = None;
+        self.eid_end = None;
         self.requested.email = None;
         self.requested.reference.clear();
         self.timeline.clear();
+        self.code_dead = self.kind == SwapKind::Esim;
     }
 }
 

@@ -1,11 +1,12 @@
-//! The mails with a QR code and their lifecycle: at most one mail arrives if the outcome of each call to SES is known,
+//! The mails of a swap and their lifecycle: at most one mail arrives if the outcome of each call to SES is known,
 //! at most three if not. What a mail says and how it is sent are not here.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::timeline::count_or_add;
 use crate::{
-    Activation, ActivationId, EmailAddress, Language, Phase, ProfileState, SwapKind, TimelineEntry, named_enum,
+    Activation, ActivationId, EmailAddress, FailureCode, Language, NetworkOrder, Phase, ProfileState, TimelineEntry,
+    named_enum,
 };
 
 named_enum! {
@@ -39,17 +40,32 @@ impl DeliveryState {
     }
 }
 
-/// One mail with the QR code of one swap.
+named_enum! {
+    /// What a mail says. The names are the stored ones.
+    pub enum MailKind {
+        /// The QR code.
+        Code = "code",
+        /// The QR code once more, because it expires soon.
+        Reminder = "reminder",
+        /// The swap has failed, and the QR code of the earlier mails does not work.
+        End = "end",
+    }
+    FromStr { compare: str::eq, error: "must be a kind of mail" }
+}
+
+/// One mail of one swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// The swap.
     pub activation: ActivationId,
-    /// 1 for the first mail of the swap, and one more for each mail that a caller requests.
+    /// 1 for the first mail of the swap, and one more for each later one.
     pub number: u32,
     /// The recipient.
     pub to: EmailAddress,
     /// The language of the mail.
     pub language: Language,
+    /// What the mail says.
+    pub kind: MailKind,
     /// The state.
     pub state: DeliveryState,
     /// The attempt in progress, or the last one for as long as its outcome can still add something.
@@ -103,6 +119,9 @@ impl Delivery {
     /// Shortest time between two mails that callers request.
     pub const RESEND_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
+    /// How long the mail about the end of a swap is worth sending.
+    pub const END_WITHIN: SignedDuration = SignedDuration::from_hours(72);
+
     /// A mail that is to be sent. `lease` is how long the stream consumer has to send it before the sweeper does.
     pub fn new(activation: &Activation, number: u32, to: EmailAddress, lease: SignedDuration, at: Timestamp) -> Self {
         Self {
@@ -110,6 +129,7 @@ impl Delivery {
             number,
             to,
             language: activation.language,
+            kind: MailKind::Code,
             state: DeliveryState::Pending,
             attempt: None,
             unknown_attempts: 0,
@@ -136,14 +156,41 @@ impl Delivery {
 
     /// Whether the customer may still need this mail of the swap. The network may start the order before the eSIM is on
     /// a phone. The customer still needs the mail then.
-    pub fn is_needed(&self, activation: &Activation) -> bool {
-        let is_waiting = matches!(activation.phase, Phase::Ordering | Phase::Ordered | Phase::Started);
+    pub fn is_needed(&self, activation: &Activation, now: Timestamp) -> bool {
+        if self.kind == MailKind::End {
+            // The network may complete the order after all, even if the swap stays in ERROR.
+            let is_true = activation.phase == Phase::Error && activation.network_order != NetworkOrder::Completed;
+            return is_true && now < self.created_at + Self::END_WITHIN;
+        }
+        // A code that was renewed while the network moved the number is the only one that works.
+        let is_renewed = activation.phase == Phase::Done && activation.renewed_at.is_some();
+        let is_waiting = is_renewed || matches!(activation.phase, Phase::Ordering | Phase::Ordered | Phase::Started);
         let needed_until = match self.state {
             // A mail with an unknown outcome has arrived if a phone has used its QR code.
             DeliveryState::Ambiguous => Some(ProfileState::Downloaded),
             _ => Some(ProfileState::Installed),
         };
-        is_waiting && self.number == activation.mails && activation.profile < needed_until
+        let is_current = self.number == activation.mails && !activation.code_dead;
+        is_waiting && is_current && activation.profile < needed_until
+    }
+
+    /// Whether the mail must not be sent for now: while its activation code is being renewed, it is dead or will be. If
+    /// the renewal is refused, the mail may be needed after all.
+    pub fn is_held_by(&self, activation: &Activation) -> bool {
+        self.number == activation.mails && activation.is_renewing()
+    }
+
+    /// Whether SES has accepted the mail, as far as we know.
+    pub fn is_out(&self) -> bool {
+        matches!(
+            self.state,
+            DeliveryState::Sent | DeliveryState::Delivered | DeliveryState::Bounced | DeliveryState::Ambiguous
+        )
+    }
+
+    /// Whether the customer has this mail, as far as we know.
+    fn may_have_arrived(&self) -> bool {
+        self.state == DeliveryState::Claimed || self.is_out() && self.state != DeliveryState::Bounced
     }
 
     /// Whether there is no further attempt: SES rejected the mail finally or too often, or nobody needs it.
@@ -198,15 +245,52 @@ pub enum ResendRefused {
     TooMany,
 }
 
-/// The first mail of an eSIM swap, which a change of the swap from `before` to `after` brings: it has been ordered, so its
-/// activation code is valid. The mail is written in the transaction that writes `after`.
-pub fn first_mail(before: &Activation, after: &Activation, lease: SignedDuration, at: Timestamp) -> Option<Delivery> {
-    let newly_ordered = before.phase == Phase::Ordering && matches!(after.phase, Phase::Ordered | Phase::Started);
-    if !newly_ordered || after.kind != SwapKind::Esim {
+/// The mail that a change of an eSIM swap from `before` to `after` brings: the first one, because the swap has been
+/// ordered; the mail with a new activation code; the reminder; or the notice that the swap has failed. `mails` are the
+/// mails before. A reminder needs the last of them, and the notice all. The mail is written in the transaction that
+/// writes `after`.
+pub fn mail_of_change(
+    before: &Activation,
+    after: &Activation,
+    mails: &[Delivery],
+    lease: SignedDuration,
+    at: Timestamp,
+) -> Option<Delivery> {
+    if after.mails == before.mails {
         return None;
     }
-    let to = after.mail_to()?.clone();
-    Some(Delivery::new(after, after.mails, to, lease, at))
+    let kind = match after.phase {
+        Phase::Error => MailKind::End,
+        _ if after.reminded && !before.reminded => MailKind::Reminder,
+        _ => MailKind::Code,
+    };
+    let to = match (kind, &before.renew_to) {
+        (MailKind::End, _) => &last_arrived(mails)?.to,
+        (MailKind::Reminder, _) => &mails.last()?.to,
+        (MailKind::Code, Some(renew_to)) => renew_to,
+        (MailKind::Code, None) => after.mail_to()?,
+    };
+    let mail = Delivery::new(after, after.mails, to.clone(), lease, at);
+    Some(Delivery { kind, ..mail })
+}
+
+/// Whether the customer gets a mail about the end of a swap that ends in ERROR at `at`. `mails` are all mails of the swap:
+/// a customer who has none knows of no eSIM. The customer or somebody who serves the customer knows of a cancellation, and
+/// of what has blocked the line. As long as the network may still move the number, it is unknown which SIM will have it.
+pub fn tells_of_end(activation: &Activation, mails: &[Delivery], at: Timestamp) -> bool {
+    let is_news = activation.failure.is_some_and(|failure| {
+        !matches!(
+            failure,
+            FailureCode::Cancelled | FailureCode::Stopped | FailureCode::Unsettled
+        )
+    });
+    let is_certain = activation.network_unknown_until.is_none_or(|until| until <= at);
+    is_news && is_certain && last_arrived(mails).is_some()
+}
+
+/// The last mail that the customer may have received.
+fn last_arrived(mails: &[Delivery]) -> Option<&Delivery> {
+    mails.iter().rev().find(|mail| mail.may_have_arrived())
 }
 
 /// One more mail of a swap, to the address `to`, or else to that of the `last` mail. `lease` is as for
@@ -222,11 +306,11 @@ pub fn resend(
     at: Timestamp,
 ) -> Result<Delivery, ResendRefused> {
     let last = last.ok_or(ResendRefused::TooEarly)?;
-    if last.number > Delivery::RESENDS_AT_MOST {
+    if activation.resends >= Delivery::RESENDS_AT_MOST {
         return Err(ResendRefused::TooMany);
     }
     let from = last.created_at + Delivery::RESEND_AFTER;
-    if last.number > 1 && at < from {
+    if activation.resends > 0 && at < from {
         return Err(ResendRefused::TooSoon(from));
     }
     let to = to.unwrap_or_else(|| last.to.clone());

@@ -1,6 +1,9 @@
 //! An e-mail address that is safe in a header and an envelope.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use idna::AsciiDenyList;
 
 use crate::Malformed;
 
@@ -13,21 +16,24 @@ impl EmailAddress {
     /// Maximum number of characters.
     pub const MAX_LENGTH: usize = 254;
 
-    /// Reads an address: a dot-atom as local part, and a host name with at least two labels. Quoted local parts and
-    /// address literals are valid in mail (RFC 5321), but customers do not have them and header injection relies on
-    /// them.
+    /// Reads an address: a dot-atom as local part, and a host name with at least two labels. Spaces around it are dropped,
+    /// and a host name in Unicode becomes its ASCII form (IDNA). Quoted local parts and address literals are valid in mail
+    /// (RFC 5321), but customers do not have them and header injection relies on them.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        const WHAT: Malformed = Malformed("must be one e-mail address without display name");
-        let (local, host) = text.rsplit_once('@').ok_or(WHAT)?;
+        const WHAT: Malformed = Malformed("must be one e-mail address without a display name");
+        let (local, host) = text.trim().rsplit_once('@').ok_or(WHAT)?;
+        let is_atom = |atom: &str| {
+            !atom.is_empty()
+                && atom
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || !c.is_ascii())
+        };
         // An encoded word (RFC 2047) is a valid dot-atom, but can become a line break in a program that decodes it.
-        let local_fits = (1..=64).contains(&local.len())
-            && !local.contains("=?")
-            && local.split('.').all(|atom| {
-                !atom.is_empty()
-                    && atom
-                        .chars()
-                        .all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c))
-            });
+        let local_fits = (1..=64).contains(&local.len()) && !local.contains("=?") && local.split('.').all(is_atom);
+        let host = match host.is_ascii() {
+            true => Cow::Borrowed(host),
+            false => idna::domain_to_ascii_cow(host.as_bytes(), AsciiDenyList::STD3).map_err(|_| WHAT)?,
+        };
         let label_fits = |label: &str| {
             (1..=63).contains(&label.len())
                 && !label.starts_with('-')
@@ -35,9 +41,16 @@ impl EmailAddress {
                 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
         let host_fits = host.contains('.') && host.split('.').all(label_fits);
-        (text.len() <= Self::MAX_LENGTH && local_fits && host_fits)
-            .then(|| Self(text.to_owned()))
-            .ok_or(WHAT)
+        let address = format!("{local}@{host}");
+        if address.len() > Self::MAX_LENGTH || !local_fits || !host_fits {
+            return Err(WHAT);
+        }
+        match local.is_ascii() {
+            true => Ok(Self(address)),
+            false => Err(Malformed(
+                "must have only ASCII characters before the @, because mail to others cannot be sent",
+            )),
+        }
     }
 
     /// The placeholder for an erased address, which nobody can have (RFC 6761 section 6.4).
@@ -76,9 +89,12 @@ mod tests {
             "a".repeat(64),
             "b".repeat(63),
             "c".repeat(63),
-            "d".repeat(63)
+            "d".repeat(54)
         );
+        let longest = too_long.replacen("dd", "d", 1);
+        assert_eq!((longest.len(), too_long.len()), (254, 255));
         for (text, fits) in [
+            (longest.as_str(), true),
             ("customer@example.com", true),
             ("o'neil+esim@mail.example.co.uk", true),
             (long.as_str(), true),
@@ -97,11 +113,36 @@ mod tests {
             ("=?utf-8?q?x=0D=0A?=@example.com", false),
             ("a@-example.com", false),
             ("a@exam\u{7f}ple.com", false),
+            ("a@exam\u{e4} ple.com", false),
+            ("\u{202e}a@example.com", false),
+            ("jos\u{e9}@example.com", false),
         ] {
             let address = EmailAddress::parse(text).ok();
             let parsed = address.as_ref().map(EmailAddress::as_str);
             assert_eq!(parsed, fits.then_some(text), "{text:?}");
         }
+    }
+
+    #[test]
+    fn addresses_are_normalized() {
+        for (text, stored) in [
+            (" anna@example.com\r\n", "anna@example.com"),
+            ("\u{a0}Anna@Example.com", "Anna@Example.com"),
+            ("anna@b\u{fc}cher.example", "anna@xn--bcher-kva.example"),
+            ("anna@B\u{dc}CHER.example", "anna@xn--bcher-kva.example"),
+            ("anna@stra\u{df}e.example", "anna@xn--strae-oqa.example"),
+            ("anna@\u{4f8b}\u{3048}.jp", "anna@xn--r8jz45g.jp"),
+        ] {
+            assert_eq!(EmailAddress::parse(text).unwrap().as_str(), stored, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_local_part_in_unicode_gets_its_own_message() {
+        let message = |text| EmailAddress::parse(text).unwrap_err().0;
+        assert!(message("jos\u{e9}@example.com").contains("before the @"));
+        assert!(message("jos\u{e9}").contains("one e-mail address"));
+        assert!(message("jos\u{e9} <x@example.com").contains("one e-mail address"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod activation;
 mod activation_code;
+mod brand;
 mod caller;
 mod delivery;
 mod email;
@@ -16,23 +17,25 @@ mod sim;
 mod timeline;
 
 pub use activation::{
-    Activation, ActivationId, Claim, FailedCall, FailureCode, NetworkOrder, Peer, Phase, ProfileOrder, ProfileState,
-    Requested, StartCall, Status, SwapKind,
+    Activation, ActivationId, Claim, EsimState, FailedCall, FailureCode, NetworkOrder, Peer, Phase, PhoneState,
+    ProfileOrder, ProfileRequest, ProfileRequestKind, ProfileRequestState, ProfileState, Requested, StartCall, Status,
+    SwapKind, Witness,
 };
 pub use activation_code::{ActivationCode, SmDpAddress};
+pub use brand::{Brand, BrandName, Colour, Logo, SupportContact};
 pub use caller::{Caller, Scope};
 pub use delivery::{
-    Attempt, Delivery, DeliveryFact, DeliveryState, DeliveryStep, HoldReason, MailDeadlines, MailReport, ResendRefused,
-    SendOutcome, apply_delivery, first_mail, next_delivery, resend,
+    Attempt, Delivery, DeliveryFact, DeliveryState, DeliveryStep, HoldReason, MailDeadlines, MailKind, MailReport,
+    ResendRefused, SendOutcome, apply_delivery, mail_of_change, next_delivery, resend, tells_of_end,
 };
 pub use email::EmailAddress;
-pub use lifecycle::{Deadlines, Fact, PeerCall, Rejected, SimFate, Step, apply, fact_of_event, next};
+pub use lifecycle::{Deadlines, Fact, PeerCall, Rejected, ReportTrust, SimFate, Step, apply, fact_of_event, next};
 pub use line::{KeptSim, Language, Line, LineState, SubscriptionId, SwapBlocker};
 pub use msisdn::Msisdn;
 pub use plain::{escaped, is_plain};
 pub use secret::{ConfirmationCode, MatchingId, Secret};
 pub use sim::{FormFactor, Holder, Iccid, Imsi, NetworkName, Sim, SimState};
-pub use timeline::{TIMELINE_CAP, TimelineEntry};
+pub use timeline::{TIMELINE_CAP, TimelineEntry, TimelineParts, merge_timelines};
 
 /// Text from outside that does not have the required form. The message says which form is required; it never repeats
 /// the text.

@@ -8,12 +8,34 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::timeline::count_or_add;
 use crate::{
-    Activation, Claim, FailedCall, FailureCode, NetworkOrder, Peer, Phase, ProfileOrder, ProfileState, SmDpAddress,
-    StartCall, SwapBlocker, SwapKind, TIMELINE_CAP, TimelineEntry,
+    Activation, Claim, EmailAddress, EsimState, FailedCall, FailureCode, NetworkOrder, Peer, Phase, PhoneState,
+    ProfileOrder, ProfileRequest, ProfileRequestKind, ProfileRequestState, ProfileState, SmDpAddress, StartCall,
+    SwapBlocker, SwapKind, TIMELINE_CAP, TimelineEntry, Witness,
 };
+
+/// Timeline entries that are counted, or whose date is looked up. The reports of downloads, failures and wrong codes have
+/// the SM-DP+'s dates, so that a repeated report is recognised.
+const DOWNLOADED: &str = "smdp: downloaded";
+const PROFILE_FAILED: &str = "smdp: profile failed";
+const INSTALLED: &str = "smdp: installed";
+const RENEWED: &str = "smdp: renewed";
+const WRONG_CODE: &str = "smdp: wrong confirmation code";
 
 /// Maximum difference between the SM-DP+'s clock and ours.
 const MAX_CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_hours(1);
+
+/// How long after a download the report of a caller that the profile is installed is believed without the SM-DP+'s.
+/// Until then, a phone may still be installing it, or fail to.
+const BELIEVED_AFTER: SignedDuration = SignedDuration::from_mins(15);
+
+/// The most reports of one swap that its profile is installed.
+const REPORTS_AT_MOST: u32 = 10;
+/// How often the SM-DP+ is asked about such a report.
+const REPORT_TRIES: u32 = 5;
+/// The most renewals of one swap.
+const RENEWALS_AT_MOST: usize = 10;
+/// The most renewals of one swap within a day.
+const RENEWALS_A_DAY: usize = 3;
 
 /// The time limits of the lifecycle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +52,9 @@ pub struct Deadlines {
     pub order_within: SignedDuration,
     /// How long the customer has to install an eSIM, from the request.
     pub install_within: SignedDuration,
-    /// How long a peer has to settle an order, from the last change of that order.
+    /// How long before the expiry the mail is sent once more.
+    pub remind_before: SignedDuration,
+    /// How long a peer has to settle an order, from the last change of an order or of the profile.
     pub settle_within: SignedDuration,
     /// How long an abandoned call may still be carried out.
     pub call_lifetime: SignedDuration,
@@ -67,7 +91,8 @@ pub enum Fact {
         /// The network's id of the order.
         order_number: String,
     },
-    /// Ordering or starting failed and is retried later. `None` means a fault on our side before any call.
+    /// Ordering or starting failed and is retried later. `None` means that no order could be placed or started: a fault
+    /// on our side, or a lookup that did not find the order.
     TryFailed(Option<FailedCall>),
     /// The calls took too long and were abandoned. Each may have been carried out, or may still be.
     Interrupted,
@@ -94,6 +119,57 @@ pub enum Fact {
         /// The caller, as a text for the timeline.
         by: String,
     },
+    /// A caller requested a new activation code.
+    RenewWanted {
+        /// The caller, as a text for the timeline.
+        by: String,
+        /// The recipient of the new code.
+        to: EmailAddress,
+    },
+    /// The old activation code is dead.
+    CodeCancelled,
+    /// The profile has the new activation code.
+    Renewed {
+        /// The server from which phones download the profile, if the SM-DP+ names it.
+        smdp: Option<SmDpAddress>,
+        /// The SM-DP+'s date.
+        dated: Timestamp,
+    },
+    /// The activation code cannot be renewed.
+    RenewalRefused {
+        /// Whether the SM-DP+ says that the profile is on a phone.
+        on_phone: bool,
+    },
+    /// A caller reported that the profile is installed.
+    ReportWanted {
+        /// The caller, as a text for the timeline.
+        by: String,
+        /// Who has seen it.
+        witness: Witness,
+        /// The caller's note; may be empty.
+        note: String,
+        /// How far such a report is believed.
+        trust: ReportTrust,
+    },
+    /// The SM-DP+ was asked about the profile for a caller's report. Everything new has been applied before this fact.
+    ReportChecked {
+        /// Whether the SM-DP+ says that a phone has the profile.
+        on_phone: bool,
+    },
+    /// The reminder is written.
+    Reminded,
+    /// The SM-DP+ named the phone's eUICC.
+    EidKnown {
+        /// The last four digits of its EID.
+        end: String,
+    },
+    /// A phone reported what became of the installed profile.
+    PhoneChanged {
+        /// The new state.
+        state: PhoneState,
+        /// The SM-DP+'s date.
+        dated: Timestamp,
+    },
     /// A phone downloaded the profile.
     Downloaded {
         /// The SM-DP+'s date.
@@ -108,6 +184,10 @@ pub enum Fact {
     ProfileFailed {
         /// The SM-DP+'s date.
         dated: Timestamp,
+        /// The reason.
+        failure: FailureCode,
+        /// The SM-DP+'s codes: `8.1/4.8`; may be empty.
+        codes: String,
     },
     /// A customer entered a wrong confirmation code.
     WrongCode {
@@ -147,7 +227,10 @@ pub enum Fact {
     /// The sweeper read the swap before a step was due.
     Postponed,
     /// The end is written: line, SIMs and swap in one transaction.
-    Finished,
+    Finished {
+        /// Whether the customer gets a mail if the end is an ERROR; see [`tells_of_end`](crate::tells_of_end).
+        tell: bool,
+    },
     /// The network completed the order after the end of the swap, and this cannot be written: the new SIM or the line
     /// belongs to another swap or line.
     Disputed,
@@ -155,6 +238,19 @@ pub enum Fact {
     Erased,
     /// The personal data of the swap are erased.
     Anonymised,
+}
+
+/// How far a caller's report that a profile is installed is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportTrust {
+    /// As it is.
+    Full,
+    /// If the SM-DP+, which can be asked, does not contradict it.
+    Checked,
+    /// If the SM-DP+ reported a download some time ago.
+    AfterDownload,
+    /// As it is, because the caller answers for it, once no download is being installed.
+    Vouched,
 }
 
 /// Why a fact changes nothing.
@@ -178,6 +274,19 @@ pub enum Rejected {
     /// The fact cannot happen in this phase or to this kind of swap.
     #[error("not possible in this phase")]
     NotPossible,
+    /// Another request about the profile, or the download of the profile, has not been completed.
+    #[error("too early")]
+    TooEarly,
+    /// No activation code is known to work. The code has to be renewed.
+    #[error("no activation code works")]
+    NoCode,
+    /// The caller's report is not believed.
+    #[error("not believed")]
+    NotBelieved,
+    /// The code has been renewed, or its installation reported, too often. The same is possible again from this time
+    /// on, if ever.
+    #[error("too often")]
+    TooOften(Option<Timestamp>),
 }
 
 /// The step that is due for a swap.
@@ -185,6 +294,8 @@ pub enum Rejected {
 pub enum Step {
     /// Claim the swap and make these calls.
     Call(PeerCall),
+    /// Write the reminder.
+    Remind,
     /// Write that the time limit has passed.
     GiveUp(FailureCode),
     /// Write the end.
@@ -206,8 +317,10 @@ pub enum PeerCall {
     Order,
     /// Let the network start.
     Start,
-    /// Poll the network for the state of its order.
+    /// Poll the peers for the state of their orders.
     Poll,
+    /// Carry out the caller's request about the profile.
+    Request,
     /// Cancel or settle the orders at both peers.
     Cancel,
 }
@@ -217,6 +330,8 @@ pub enum PeerCall {
 pub enum SimFate {
     /// It becomes free, and can be used from this time on.
     FreeFrom(Timestamp),
+    /// The same, but it joins no pool: only a caller who names it gets it.
+    NamedFrom(Timestamp),
     /// It becomes free from this time on, but is kept for its line.
     KeptFrom(Timestamp),
     /// It is never used again: a phone has the profile or may have it, or its state is unknown.
@@ -330,11 +445,17 @@ pub fn apply(
         Fact::TryFailed(failed) => {
             match failed.as_ref().filter(|failed| failed.doubtful) {
                 Some(failed) if a.may_be_placing_orders() => a.expect_late_order(Some(failed.peer), at, deadlines),
+                Some(failed) if a.is_renewing() && failed.peer == Peer::Smdp => a.expect_late_renewal(at, deadlines),
                 Some(_) => a.start.mark_doubtful(),
                 None if a.start == StartCall::Claimed => a.start = StartCall::None,
                 None => {}
             }
             a.back_off_after(failed.as_slice(), deadlines.retry_after, deadlines, at);
+            // A report that cannot be checked must not stand in the way of other requests.
+            if a.has_open_request() && !a.is_renewing() && a.tries >= REPORT_TRIES {
+                a.set_request(ProfileRequestState::Refused);
+                a.note_always(at, "report refused");
+            }
         }
         Fact::Interrupted => {
             a.note_interruption(at, deadlines);
@@ -402,45 +523,226 @@ pub fn apply(
             if a.phase == Phase::Ending || a.profile == Some(ProfileState::Installed) {
                 return Err(Rejected::TooLate);
             }
+            if a.is_renewing() {
+                return Err(Rejected::TooEarly);
+            }
+            if a.code_dead {
+                return Err(Rejected::NoCode);
+            }
             a.mails += 1;
+            a.resends += 1;
             a.note(at, format!("{by} asks for another mail"));
         }
-        Fact::Downloaded { dated } => {
-            check_date(&a, *dated)?;
-            advance_profile(&mut a, ProfileState::Downloaded)?;
-            a.note(at, "smdp: downloaded");
+        Fact::RenewWanted { by, to } => {
+            check_request(&a)?;
+            if a.profile == Some(ProfileState::Installed) {
+                return Err(Rejected::TooLate);
+            }
+            let last_day = a
+                .renewals
+                .iter()
+                .filter(|then| **then > at - SignedDuration::from_hours(24));
+            if a.renewals.len() >= RENEWALS_AT_MOST {
+                return Err(Rejected::TooOften(None));
+            }
+            if last_day.clone().count() >= RENEWALS_A_DAY {
+                let first = last_day.min().map(|then| *then + SignedDuration::from_hours(24));
+                return Err(Rejected::TooOften(first));
+            }
+            a.renewals.push(at);
+            a.renew_to = Some(to.clone());
+            a.request = Some(ProfileRequest {
+                kind: ProfileRequestKind::Renew,
+                state: ProfileRequestState::Pending,
+            });
+            // Whoever wants a new code has not installed the profile after all.
+            if a.phase == Phase::Ordered && a.start == StartCall::None {
+                a.witness = None;
+            }
+            a.tries = 0;
+            // A call of an earlier renewal must not be carried out in the middle of this one.
+            a.wake(at);
+            a.note_always(at, format!("{by} renews"));
         }
+        Fact::CodeCancelled => {
+            if !a.is_renewing() {
+                return Err(Rejected::NotPossible);
+            }
+            a.set_request(ProfileRequestState::Cancelled);
+            a.renewal_unknown = false;
+            a.claim = None;
+            a.tries = 0;
+            // An abandoned cancellation must not cancel the new order.
+            a.wake(at);
+            a.note(at, "smdp: old code cancelled");
+        }
+        Fact::Renewed { smdp, dated } => {
+            if !a.is_renewing() || !matches!(a.phase, Phase::Ordered | Phase::Started) {
+                return Err(Rejected::NotPossible);
+            }
+            a.set_request(ProfileRequestState::Done);
+            a.renew_to = None;
+            a.renewal_unknown = false;
+            a.code_dead = false;
+            a.renewed_at = Some(*dated);
+            a.profile_failure = None;
+            a.phone_state = None;
+            if a.profile != Some(ProfileState::Installed) {
+                a.profile = Some(ProfileState::Released);
+            }
+            if smdp.is_some() {
+                a.smdp = smdp.clone();
+            }
+            a.mails += 1;
+            a.note_always(at, RENEWED);
+            a.tries = 0;
+            a.back_off(deadlines.poll_after, deadlines, at);
+        }
+        Fact::RenewalRefused { on_phone } => {
+            if !a.is_renewing() {
+                return Err(Rejected::NotPossible);
+            }
+            let may_be_dead = a.renewal_unknown || a.has_no_code_yet();
+            a.refuse_renewal(at);
+            if *on_phone {
+                a.profile = max(a.profile, Some(ProfileState::Downloaded));
+                a.note(at, "smdp: on a phone");
+            } else if may_be_dead {
+                // The next renewal may make a code that works.
+                a.code_dead = true;
+                a.renewal_unknown = true;
+                a.profile_failure.get_or_insert(FailureCode::ProfileRefused);
+            }
+            a.tries = 0;
+            a.back_off(deadlines.poll_after, deadlines, at);
+        }
+        Fact::ReportWanted {
+            by,
+            witness,
+            note,
+            trust,
+        } => {
+            let moves = a.phase == Phase::Started || a.phase == Phase::Ordered && a.may_start();
+            if a.kind == SwapKind::Esim && moves {
+                return Err(Rejected::AlreadyApplied);
+            }
+            check_request(&a)?;
+            if a.phone_state == Some(PhoneState::Deleted) {
+                return Err(Rejected::NotBelieved);
+            }
+            if a.reports >= REPORTS_AT_MOST {
+                return Err(Rejected::TooOften(None));
+            }
+            let what = match note.as_str() {
+                "" => format!("{by} reports: {}", witness.as_str()),
+                note => format!("{by} reports: {}: {note}", witness.as_str()),
+            };
+            let state = match trust {
+                ReportTrust::Full => ProfileRequestState::Done,
+                ReportTrust::Checked => ProfileRequestState::Pending,
+                ReportTrust::AfterDownload | ReportTrust::Vouched => {
+                    let is_vouched = *trust == ReportTrust::Vouched;
+                    match a.downloaded_at() {
+                        Some(then) if at < then + BELIEVED_AFTER => return Err(Rejected::TooEarly),
+                        None if !is_vouched => return Err(Rejected::NotBelieved),
+                        _ => ProfileRequestState::Done,
+                    }
+                }
+            };
+            a.request = Some(ProfileRequest {
+                kind: ProfileRequestKind::Report,
+                state,
+            });
+            a.reports += 1;
+            a.note_always(at, what);
+            a.witness = Some(*witness).filter(|_| state == ProfileRequestState::Done);
+            a.tries = 0;
+            a.wake_at = Some(at);
+        }
+        Fact::ReportChecked { on_phone } => {
+            let is_report = |request: ProfileRequest| request.kind == ProfileRequestKind::Report && request.is_open();
+            if !a.request.is_some_and(is_report) {
+                return Err(Rejected::NotPossible);
+            }
+            let is_likely = a.downloaded_at().is_some_and(|then| at >= then + BELIEVED_AFTER);
+            a.claim = None;
+            if *on_phone && is_likely {
+                a.witness = Some(a.witness_reported());
+                a.set_request(ProfileRequestState::Done);
+                a.note_always(at, "report believed");
+                a.tries = 0;
+                a.wake_at = Some(at);
+            } else {
+                a.set_request(ProfileRequestState::Refused);
+                a.note_always(at, "report refused");
+                a.tries = 0;
+                a.back_off(deadlines.poll_after, deadlines, at);
+            }
+        }
+        Fact::Reminded => {
+            if next(&a, deadlines, at) != Step::Remind {
+                return Err(Rejected::NotPossible);
+            }
+            a.mails += 1;
+            a.reminded = true;
+            a.note(at, "reminder");
+        }
+        Fact::EidKnown { end } => {
+            if a.kind == SwapKind::Physical {
+                return Err(Rejected::NotPossible);
+            }
+            if a.eid_end.as_ref() == Some(end) {
+                return Err(Rejected::AlreadyApplied);
+            }
+            a.eid_end = Some(end.clone());
+        }
+        // Phones report it of installed profiles only, whichever report was lost.
+        Fact::PhoneChanged { state, dated } => {
+            let is_current = check_life(&a, *dated)?;
+            a.change_phone_state(*state, is_current, at)?;
+            if is_current && *state != PhoneState::Deleted && advance_profile(&mut a, ProfileState::Installed).is_ok() {
+                a.installed(at);
+            }
+        }
+        Fact::Downloaded { dated } => {
+            let is_current = check_life(&a, *dated)?;
+            if a.profile == Some(ProfileState::Installed) {
+                return Err(Rejected::AlreadyApplied);
+            }
+            a.note_report(*dated, DOWNLOADED)?;
+            // A failed profile is downloaded again only after the failure.
+            let after_failure = a.last_report(PROFILE_FAILED).is_none_or(|failed| *dated > failed);
+            if is_current && after_failure {
+                a.profile = Some(ProfileState::Downloaded);
+                a.profile_failure = None;
+            }
+        }
+        // The phone has the profile, whichever activation code it used.
         Fact::Installed { dated } => {
             check_date(&a, *dated)?;
             advance_profile(&mut a, ProfileState::Installed)?;
-            if matches!(a.phase, Phase::Ordered | Phase::Started) {
-                a.tries = 0;
-                a.wake_at = Some(at);
-            }
-            a.note(at, "smdp: installed");
+            a.installed(at);
+            a.note(at, INSTALLED);
         }
-        Fact::ProfileFailed { dated } => {
-            check_date(&a, *dated)?;
-            match a.phase {
-                Phase::Ordering | Phase::Ordered if a.profile != Some(ProfileState::Installed) => {
-                    a.note(at, "smdp: profile failed");
-                    a.begin_ending(FailureCode::ProfileFailed, at);
-                }
-                _ => return Err(Rejected::AlreadyApplied),
+        Fact::ProfileFailed { dated, failure, codes } => {
+            let is_current = check_life(&a, *dated)?;
+            let can_fail = matches!(a.phase, Phase::Ordering | Phase::Ordered | Phase::Started);
+            if !can_fail || a.profile == Some(ProfileState::Installed) {
+                return Err(Rejected::AlreadyApplied);
+            }
+            a.note_report(*dated, format!("{PROFILE_FAILED} {codes}").trim_end())?;
+            // A download that is dated later shows that the failure was not the last word.
+            let is_latest = a.last_report(DOWNLOADED).is_none_or(|downloaded| downloaded <= *dated);
+            if is_current && is_latest {
+                a.profile_failure = Some(*failure);
             }
         }
         Fact::WrongCode { dated } => {
-            check_date(&a, *dated)?;
-            let what = "smdp: wrong confirmation code";
-            // The timeline is stored in milliseconds; the date may be more precise.
-            let known = a
-                .timeline
-                .iter()
-                .any(|line| line.what == what && line.at.as_millisecond() == dated.as_millisecond());
-            if known || a.timeline.len() >= TIMELINE_CAP {
+            check_life(&a, *dated)?;
+            if a.timeline.len() >= TIMELINE_CAP {
                 return Err(Rejected::AlreadyApplied);
             }
-            a.note(*dated, what);
+            a.note_report(*dated, WRONG_CODE)?;
         }
         Fact::NetworkPlaced => {
             check_may_be_ordered(&a)?;
@@ -460,7 +762,10 @@ pub fn apply(
                 a.network_order = NetworkOrder::Started;
                 a.note(at, "network: started");
             }
-            if a.phase == Phase::Ordered {
+            if a.phase == Phase::Ordered && a.has_open_request() {
+                // The holder of the claim may be calling the SM-DP+.
+                a.phase = Phase::Started;
+            } else if a.phase == Phase::Ordered {
                 a.claim = None;
                 a.enter(Phase::Started);
                 a.back_off(deadlines.poll_after, deadlines, at);
@@ -486,6 +791,7 @@ pub fn apply(
                 Phase::Ending => a.wake_at = Some(at),
                 // The holder of the claim may still be calling the SM-DP+: the cancellation waits for it.
                 Phase::Ordering => a.begin_ending(*failure, at),
+                _ if a.is_renewing() => a.begin_ending(*failure, at),
                 _ => {
                     a.claim = None;
                     a.begin_ending(*failure, at);
@@ -514,7 +820,7 @@ pub fn apply(
             if is_new {
                 a.unconfirmed_order_number = Some(order_number.clone());
             }
-            a.wake_at = Some(at);
+            a.wake(at);
         }
         Fact::NetworkMissing => {
             if a.ordering_since.is_none() || a.network_order >= NetworkOrder::Settled {
@@ -575,11 +881,15 @@ pub fn apply(
             return Ok(a);
         }
         Fact::Erased | Fact::Anonymised | Fact::Disputed => return Err(Rejected::NotPossible),
-        Fact::Finished => {
+        Fact::Finished { tell } => {
             if next(&a, deadlines, at) != Step::Finish {
                 return Err(Rejected::NotPossible);
             }
             a.finish(deadlines, at);
+            if *tell && a.phase == Phase::Error {
+                a.mails += 1;
+                a.note_always(at, "notice of the end");
+            }
         }
     }
     if a.peer_state() != activation.peer_state() {
@@ -603,9 +913,14 @@ fn apply_after_end(
         Fact::CancelWanted { .. } if a.failure == Some(FailureCode::Cancelled) => {
             return Err(Rejected::AlreadyApplied);
         }
-        Fact::CancelWanted { .. } | Fact::ResendWanted { .. } => return Err(Rejected::TooLate),
+        Fact::CancelWanted { .. } | Fact::ResendWanted { .. } | Fact::RenewWanted { .. } => {
+            return Err(Rejected::TooLate);
+        }
+        Fact::ReportWanted { .. } if a.phase == Phase::Done => return Err(Rejected::AlreadyApplied),
+        Fact::ReportWanted { .. } => return Err(Rejected::TooLate),
         Fact::Erased if next(&a, deadlines, at) == Step::Erase => {
             a.due_at = a.anonymise_at(deadlines);
+            a.code_dead = a.kind == SwapKind::Esim;
             a.version += 1;
             return Ok(a);
         }
@@ -617,6 +932,14 @@ fn apply_after_end(
         }
         // Without its personal data, the swap cannot be corrected any more.
         _ if a.is_anonymous() => return Err(Rejected::Ended),
+        // Support sees what became of the eSIM for as long as the secrets are stored.
+        Fact::PhoneChanged { state, dated } if a.phase == Phase::Done && a.stores_secrets(deadlines, at) => {
+            let is_current = check_life(&a, *dated)?;
+            a.change_phone_state(*state, is_current, at)?;
+            a.modified_at = at;
+            a.version += 1;
+            return Ok(a);
+        }
         Fact::Postponed
             if a.is_contradicted()
                 && a.due_at.is_none_or(|due| due <= at)
@@ -658,10 +981,10 @@ fn apply_after_end(
             }
         }
         // The swap was stopped to protect the line, so the operator has to decide.
-        Fact::Finished if a.failure == Some(FailureCode::Stopped) => {
+        Fact::Finished { .. } if a.failure == Some(FailureCode::Stopped) => {
             return Err(Rejected::NotPossible);
         }
-        Fact::Finished if next(&a, deadlines, at) == Step::Finish => a.finish(deadlines, at),
+        Fact::Finished { .. } if next(&a, deadlines, at) == Step::Finish => a.finish(deadlines, at),
         Fact::Disputed if next(&a, deadlines, at) == Step::Finish => {
             a.disputed = true;
             a.wake_at = None;
@@ -690,6 +1013,27 @@ fn check_date(a: &Activation, dated: Timestamp) -> Result<(), Rejected> {
         return Err(Rejected::StaleCallback);
     }
     Ok(())
+}
+
+/// Checks that a report of the SM-DP+ can concern this swap, and returns whether it concerns the current activation
+/// code. After a renewal, only what is dated after it does, and no report concerns a code that is dead.
+fn check_life(a: &Activation, dated: Timestamp) -> Result<bool, Rejected> {
+    check_date(a, dated)?;
+    let is_dead = a.code_dead || a.has_no_code_yet();
+    Ok(!is_dead
+        && a.renewed_at
+            .is_none_or(|renewed| dated.as_second() > renewed.as_second()))
+}
+
+/// Checks that a caller can request something about the profile now.
+fn check_request(a: &Activation) -> Result<(), Rejected> {
+    match a.phase {
+        _ if a.kind == SwapKind::Physical => Err(Rejected::NotPossible),
+        Phase::Accepted | Phase::Ordering => Err(Rejected::TooEarly),
+        Phase::Ordered | Phase::Started if a.has_open_request() => Err(Rejected::TooEarly),
+        Phase::Ordered | Phase::Started => Ok(()),
+        _ => Err(Rejected::TooLate),
+    }
 }
 
 /// Checks that a report of the network can concern this swap: an order exists only after the first claim.
@@ -723,7 +1067,7 @@ pub fn fact_of_event<'a>(a: &Activation, fact: &'a Fact, order_number: &str) -> 
 /// The step that is due for a swap at `now`.
 pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
     let claim = a.claim.as_ref().filter(|claim| claim.until > now);
-    let pause = a.wake_at.filter(|wake_at| *wake_at > now);
+    let mut pause = a.wake_at.filter(|wake_at| *wake_at > now);
     if !a.phase.is_open() {
         if a.is_contradicted() {
             return match (a.network_order, claim) {
@@ -740,9 +1084,14 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
         };
     }
     // Writing the end needs no claim. But the holder of a claim to order still has to write the profile and its mail.
-    let is_ordering = claim.is_some() && a.phase == Phase::Ordering;
+    // If the old code is dead, the customer needs the new one to use the number.
+    let is_ordering = claim.is_some() && (a.phase == Phase::Ordering || a.is_renewing());
+    let needs_code = a.has_no_code_yet() && now < a.progressed_at + deadlines.settle_within;
     if a.network_order == NetworkOrder::Completed && !is_ordering {
-        return Step::Finish;
+        return match needs_code {
+            true => pause.map_or(Step::Call(PeerCall::Request), Step::WaitUntil),
+            false => Step::Finish,
+        };
     }
     if a.phase == Phase::Ending && a.is_settled() {
         return Step::Finish;
@@ -763,10 +1112,21 @@ pub fn next(a: &Activation, deadlines: &Deadlines, now: Timestamp) -> Step {
                 (a.created_at + deadlines.order_within, failure),
             )
         }
-        Phase::Ordered if a.profile == Some(ProfileState::Installed) => (Step::Call(PeerCall::Start), unsettled),
+        Phase::Started if a.has_open_request() => (Step::Call(PeerCall::Request), unsettled),
+        Phase::Ordered if a.may_start() => (Step::Call(PeerCall::Start), unsettled),
         Phase::Ordered => {
-            let expiry = a.created_at + deadlines.install_within;
-            (Step::Call(PeerCall::Poll), (expiry, FailureCode::Expired))
+            let expiry = a.expires_at(deadlines.install_within);
+            let failure = a.profile_failure.unwrap_or(FailureCode::Expired);
+            if a.has_open_request() {
+                (Step::Call(PeerCall::Request), (expiry, failure))
+            } else {
+                let remind_at = a.remind_at(deadlines);
+                if remind_at.is_some_and(|then| then <= now) && now < expiry {
+                    return Step::Remind;
+                }
+                pause = pause.map(|wake_at| remind_at.map_or(wake_at, |then| wake_at.min(then)));
+                (Step::Call(PeerCall::Poll), (expiry, failure))
+            }
         }
         Phase::Started => (Step::Call(PeerCall::Poll), unsettled),
         Phase::Ending => (Step::Call(PeerCall::Cancel), unsettled),
@@ -789,9 +1149,16 @@ impl StartCall {
 }
 
 impl Activation {
-    /// What happens to the new SIM when the swap ends in ERROR at `at`.
-    pub fn fate_of_new_sim(&self, deadlines: &Deadlines, at: Timestamp) -> SimFate {
-        let on_phone = self.profile >= Some(ProfileState::Downloaded);
+    /// What happens to the new SIM when the swap ends in ERROR at `at`. `shown_before`: whether an earlier swap has shown
+    /// its codes. `keeps_another`: whether the line already keeps a SIM of this kind.
+    pub fn fate_of_new_sim(
+        &self,
+        shown_before: bool,
+        keeps_another: bool,
+        deadlines: &Deadlines,
+        at: Timestamp,
+    ) -> SimFate {
+        let on_phone = self.profile >= Some(ProfileState::Downloaded) || self.witness.is_some();
         if self.failure == Some(FailureCode::Unsettled) || self.profile_order == ProfileOrder::Taken || on_phone {
             return SimFate::Disabled;
         }
@@ -804,10 +1171,13 @@ impl Activation {
         };
         // A caller who named the SIM has the card.
         let named = self.requested.new_sim.as_ref() == Some(&self.new_sim);
-        if self.codes_shown && !named {
-            SimFate::KeptFrom(from)
-        } else {
-            SimFate::FreeFrom(from)
+        match (self.codes_shown, named) {
+            // Otherwise a caller who swaps and cancels repeatedly could collect the pool's SIMs on a line.
+            (true, false) if keeps_another => SimFate::Disabled,
+            (true, false) => SimFate::KeptFrom(from),
+            (true, true) => SimFate::NamedFrom(from),
+            (false, _) if shown_before => SimFate::NamedFrom(from),
+            (false, _) => SimFate::FreeFrom(from),
         }
     }
 
@@ -829,6 +1199,157 @@ impl Activation {
             || matches!(self.profile_order, ProfileOrder::Settled | ProfileOrder::Taken);
         let given_up = self.failure == Some(FailureCode::Unsettled);
         given_up || untouched || (profile && self.network_order == NetworkOrder::Settled)
+    }
+
+    /// Sets the state of the caller's request.
+    fn set_request(&mut self, state: ProfileRequestState) {
+        if let Some(request) = &mut self.request {
+            request.state = state;
+        }
+    }
+
+    /// Ends a request that was not completed. A renewal cannot be `Done` unless there is a new code.
+    fn close_request(&mut self, state: ProfileRequestState) {
+        if self.is_renewing() {
+            self.set_request(ProfileRequestState::Refused);
+        } else if self.has_open_request() {
+            self.set_request(state);
+        }
+        self.renew_to = None;
+    }
+
+    fn refuse_renewal(&mut self, at: Timestamp) {
+        self.set_request(ProfileRequestState::Refused);
+        self.renew_to = None;
+        self.note_always(at, "renewal refused");
+    }
+
+    /// The phone has the profile: the network can start, and a request of a caller about the profile is settled.
+    fn installed(&mut self, at: Timestamp) {
+        self.profile_failure = None;
+        self.code_dead = false;
+        match self
+            .request
+            .filter(|request| request.is_open())
+            .map(|request| request.kind)
+        {
+            Some(ProfileRequestKind::Renew) => self.refuse_renewal(at),
+            Some(ProfileRequestKind::Report) => self.set_request(ProfileRequestState::Done),
+            None => {}
+        }
+        if matches!(self.phase, Phase::Ordered | Phase::Started) {
+            self.tries = 0;
+            self.wake_at = Some(at);
+        }
+    }
+
+    /// Records what a phone reports, as the state of the eSIM if it concerns the current activation code.
+    fn change_phone_state(&mut self, state: PhoneState, is_current: bool, at: Timestamp) -> Result<(), Rejected> {
+        // A deleted profile cannot be used again.
+        if is_current && [Some(state), Some(PhoneState::Deleted)].contains(&self.phone_state) {
+            return Err(Rejected::AlreadyApplied);
+        }
+        if is_current {
+            self.phone_state = Some(state);
+        }
+        self.note_or_count(at, format!("smdp: {}", state.as_str()));
+        Ok(())
+    }
+
+    /// When we learnt that the profile is downloaded, by our own clock; `None` if it is not, or has failed since.
+    fn downloaded_at(&self) -> Option<Timestamp> {
+        let is_downloaded = self.profile >= Some(ProfileState::Downloaded) && self.profile_failure.is_none();
+        is_downloaded.then_some(self.progressed_at)
+    }
+
+    /// The SM-DP+'s date of its last report of this kind.
+    fn last_report(&self, what: &str) -> Option<Timestamp> {
+        let reports = self.timeline.iter().filter(|entry| entry.what.starts_with(what));
+        reports.map(|entry| entry.last).max()
+    }
+
+    /// What is known about the eSIM, and since when. `mailed_at` is when the last mail was written, if it has left us.
+    pub fn esim_state(&self, mailed_at: Option<Timestamp>, now: Timestamp) -> (EsimState, Option<Timestamp>) {
+        const SILENCE: SignedDuration = SignedDuration::from_hours(1);
+        if let Some(state) = self.phone_state {
+            let shown = match state {
+                PhoneState::Enabled => EsimState::Enabled,
+                PhoneState::Disabled => EsimState::Disabled,
+                PhoneState::Deleted => EsimState::Deleted,
+            };
+            return (shown, self.last_report(&format!("smdp: {}", state.as_str())));
+        }
+        match self.profile {
+            Some(ProfileState::Installed) => (EsimState::Installed, self.last_report(INSTALLED)),
+            _ if self.profile_failure.is_some() => (EsimState::Failed, self.last_report(PROFILE_FAILED)),
+            Some(ProfileState::Downloaded) => (EsimState::Downloaded, self.last_report(DOWNLOADED)),
+            _ => {
+                let since = self.last_report(RENEWED).or(self.last_report("ordered as"));
+                let is_silent = mailed_at.is_some_and(|mailed| now >= mailed + SILENCE);
+                match self.phase.is_open() && is_silent && self.wrong_codes() == 0 {
+                    true => (EsimState::Unknown, since),
+                    false => (EsimState::Released, since),
+                }
+            }
+        }
+    }
+
+    /// How many times a wrong confirmation code was entered, as far as it was reported.
+    pub fn wrong_codes(&self) -> u32 {
+        self.count_reports(WRONG_CODE)
+    }
+
+    /// How many times the profile was downloaded, as far as it was reported.
+    pub fn downloads(&self) -> u32 {
+        self.count_reports(DOWNLOADED)
+    }
+
+    fn count_reports(&self, what: &str) -> u32 {
+        let reports = self.timeline.iter().filter(|entry| entry.what == what);
+        reports.map(|entry| entry.count).sum()
+    }
+
+    /// Whoever the pending report names.
+    fn witness_reported(&self) -> Witness {
+        let named = |entry: &TimelineEntry| {
+            let (_, report) = entry.what.split_once(" reports: ")?;
+            report.split(':').next()?.parse().ok()
+        };
+        self.timeline.iter().rev().find_map(named).unwrap_or(Witness::Customer)
+    }
+
+    /// When the reminder is due; `None` if there is none.
+    fn remind_at(&self, deadlines: &Deadlines) -> Option<Timestamp> {
+        let remind_at = self.expires_at(deadlines.install_within) - deadlines.remind_before;
+        // A code that was used or has failed is of no use.
+        let is_needed = !self.reminded
+            && !self.code_dead
+            && self.mails > 0
+            && self.profile < Some(ProfileState::Downloaded)
+            && self.profile_failure.is_none();
+        // A reminder that would follow the first mail at once is none.
+        (is_needed && remind_at > self.created_at).then_some(remind_at)
+    }
+
+    /// Whether the secrets of an ended swap are stored.
+    fn stores_secrets(&self, deadlines: &Deadlines, at: Timestamp) -> bool {
+        self.ended_at.is_some_and(|ended| at < ended + deadlines.code_kept)
+    }
+
+    /// Adds a report of the SM-DP+ with the SM-DP+'s date, by which a repeated report is recognised.
+    fn note_report(&mut self, dated: Timestamp, what: &str) -> Result<(), Rejected> {
+        // The timeline is stored in milliseconds; the date may be more precise.
+        let is_same = |entry: &TimelineEntry| entry.what == what && entry.at.as_millisecond() == dated.as_millisecond();
+        if self.timeline.iter().any(is_same) {
+            return Err(Rejected::AlreadyApplied);
+        }
+        self.note(dated, what);
+        Ok(())
+    }
+
+    /// Adds an entry to the timeline even if it is full.
+    fn note_always(&mut self, at: Timestamp, what: impl Into<String>) {
+        self.timeline.push(TimelineEntry::new(at, what));
     }
 
     /// Adds an entry to the timeline, unless it is full.
@@ -853,6 +1374,7 @@ impl Activation {
     /// Enters the phase `Ending`. The reason is always added to the timeline.
     fn begin_ending(&mut self, failure: FailureCode, at: Timestamp) {
         self.failure = Some(failure);
+        self.close_request(ProfileRequestState::Refused);
         self.enter(Phase::Ending);
         self.wake_at = Some(at);
         self.timeline
@@ -890,7 +1412,24 @@ impl Activation {
         self.start.mark_doubtful();
         if self.may_be_placing_orders() {
             self.expect_late_order(None, at, deadlines);
+        } else if self.is_renewing() {
+            self.expect_late_renewal(at, deadlines);
         }
+    }
+
+    /// A call of a renewal that was abandoned at `at` may still be carried out, and may have been.
+    fn expect_late_renewal(&mut self, at: Timestamp, deadlines: &Deadlines) {
+        self.renewal_unknown |= !self.has_no_code_yet();
+        self.expect_late_order(Some(Peer::Smdp), at, deadlines);
+    }
+
+    /// Makes the next step due, but a step of a renewal only once no abandoned call to the SM-DP+ can be carried out any
+    /// more.
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = match self.is_renewing() {
+            true => max(Some(at), self.profile_unknown_until),
+            false => Some(at),
+        };
     }
 
     /// A call that was abandoned at `at` may still place an order at this peer, or at either peer for `None`.
@@ -907,7 +1446,7 @@ impl Activation {
     /// The part of the record that changes when a peer makes progress.
     fn peer_state(&self) -> impl PartialEq + use<> {
         let orders = (self.profile_order, self.network_order);
-        (self.phase, self.profile, orders)
+        (self.phase, self.profile, self.profile_failure, self.witness, orders)
     }
 
     /// The network completed the order at `since`, by its own clock.
@@ -925,8 +1464,12 @@ impl Activation {
     /// Ends the swap, in DONE if the network completed the order, otherwise in ERROR.
     fn finish(&mut self, deadlines: &Deadlines, at: Timestamp) {
         self.claim = None;
-        self.unconfirmed_order_number = None;
+        // A network that could not be asked about this order until now may answer later.
+        if self.failure != Some(FailureCode::Unsettled) || self.network_order == NetworkOrder::Completed {
+            self.unconfirmed_order_number = None;
+        }
         if self.network_order == NetworkOrder::Completed {
+            self.close_request(ProfileRequestState::Done);
             self.enter(Phase::Done);
             self.failure = None;
         } else {
@@ -935,6 +1478,9 @@ impl Activation {
         self.ended_at = Some(at);
         self.timeline.push(TimelineEntry::new(at, self.phase.as_str()));
         self.due_at = self.erase_at(deadlines);
+        if self.is_contradicted() {
+            self.schedule_sweep(deadlines, at);
+        }
     }
 
     /// When the personal data of an ended swap are due for erasure; `None` once they are erased.

@@ -9,14 +9,17 @@ use crate::Malformed;
 pub struct Msisdn(String);
 
 impl Msisdn {
-    /// Reads E.164 with a leading `+` or `00`, or a Dutch national number with its leading `0`. Spaces and single
-    /// dashes between digits are ignored.
+    /// Reads E.164 with a leading `+` or `00`, or a Dutch national number with its leading `0`. Separators may stand
+    /// anywhere. `(0)` after a country code is the national prefix, which is not dialled from abroad.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         const WHAT: Malformed = Malformed("must be a Dutch number (06-12345678) or E.164 (+31612345678)");
-        if text.contains("--") || text.starts_with('-') || text.ends_with('-') {
-            return Err(WHAT);
+        let written: String = text.chars().filter(|c| !is_separator(*c)).collect();
+        let without_brackets = |text: &str| text.replace(['(', ')'], "");
+        let mut compact = without_brackets(&written);
+        let is_international = compact.starts_with('+') || compact.starts_with("00");
+        if is_international && written.matches("(0)").count() == 1 {
+            compact = without_brackets(&written.replace("(0)", ""));
         }
-        let compact: String = text.chars().filter(|c| *c != ' ' && *c != '-').collect();
         let international = if let Some(rest) = compact.strip_prefix('+') {
             rest.to_owned()
         } else if let Some(rest) = compact.strip_prefix("00") {
@@ -50,6 +53,18 @@ impl Msisdn {
     }
 }
 
+/// Whether people write this character between the digits of a number, or a program that displays numbers adds it.
+fn is_separator(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(
+            c,
+            // Hyphens and dashes.
+            '-' | '.' | '/' | '\u{ad}' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}'
+            // Characters without width.
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        )
+}
+
 /// The format of the subscription dialect: Dutch numbers in national format with a dash after the mobile prefix, others
 /// in E.164.
 impl fmt::Display for Msisdn {
@@ -79,6 +94,19 @@ mod tests {
             "+31 6 1234 5678",
             "06 12 34 56 78",
             "+31-6-12345678",
+            "06--12345678",
+            "-0612345678",
+            "+31 (0)6 12 34 56 78",
+            "0031(0)6.1234.5678",
+            "+31 ( 0 ) 612345678",
+            "(+31) 6-12345678",
+            "(06) 12345678",
+            "06/12 34 56 78",
+            "06\u{a0}1234\u{202f}5678",
+            "06\u{2011}1234\u{2013}5678",
+            "06\u{2212}12345678",
+            "\u{202a}+31 6 12345678\u{202c}",
+            "\t06 12345678\n",
         ] {
             let number = Msisdn::parse(text).unwrap();
             assert_eq!(number.as_e164(), "+31612345678", "{text}");
@@ -93,6 +121,7 @@ mod tests {
             ("0045 20123401", "+4520123401"),
             ("+31201234567", "0201234567"),
             ("097012345678", "097-012345678"),
+            ("+44 (0)20 7946 0000", "+442079460000"),
         ] {
             assert_eq!(Msisdn::parse(text).unwrap().to_string(), shown);
         }
@@ -110,9 +139,10 @@ mod tests {
             "31612345678",
             "612345678",
             "06_12345678",
-            "06--12345678",
-            "-0612345678",
             "06-######969",
+            "+31 06 12345678",
+            "+31 (0)(0)6 12345678",
+            "+31 (06) 12345678",
             "+0612345678",
             "+1234567890123456",
             "+1234",
@@ -125,7 +155,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn never_panics_and_round_trips(text in "[0-9+ -]{0,18}") {
+        fn never_panics_and_round_trips(text in "[0-9+ ()/.\u{2013}-]{0,18}") {
             if let Ok(number) = Msisdn::parse(&text) {
                 proptest::prop_assert_eq!(Msisdn::parse(&number.to_string()).unwrap(), number);
             }

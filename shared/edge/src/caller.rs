@@ -35,6 +35,13 @@ pub fn route(request: &Request) -> &str {
     path.map_or(request.raw_http_path(), |(_, path)| path)
 }
 
+/// Whether this is a query parameter that ServiceStack's clients add to any request, and that changes nothing here:
+/// responses are always JSON, in one form.
+pub fn is_ignored_parameter(name: &str, value: &str) -> bool {
+    let is_format = name.eq_ignore_ascii_case("format") && value.eq_ignore_ascii_case("json");
+    is_format || name.eq_ignore_ascii_case("jsconfig") || name == "_"
+}
+
 fn from_claims(claims: &HashMap<String, String>) -> Result<Caller, Unauthenticated> {
     let claim = |name: &str| {
         claims

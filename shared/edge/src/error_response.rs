@@ -26,6 +26,11 @@ impl FieldError {
         Self::new("NotEmpty", field, format!("'{field}' must not be empty."))
     }
 
+    /// Something is absent that more than one field can give. `what` completes the message.
+    pub fn missing(field: &'static str, what: &str) -> Self {
+        Self::new("NotEmpty", field, format!("'{field}' {what}."))
+    }
+
     /// A field has a wrong value. `what` completes the message, for example `must be a boolean`.
     pub fn invalid(field: &'static str, what: &str) -> Self {
         Self::new("InvalidValue", field, format!("'{field}' {what}."))
@@ -34,7 +39,7 @@ impl FieldError {
     /// The request has a parameter that does not exist.
     pub fn unknown(parameter: &str) -> Self {
         let shown: String = parameter.chars().take(64).collect();
-        let message = format!("There is no parameter '{shown}'.");
+        let message = format!("There is no parameter '{shown}'. Leave it out.");
         Self::new("InvalidValue", shown, message)
     }
 
@@ -100,7 +105,7 @@ impl ErrorResponse {
 
     /// 403: the token's role is unknown, or lacks its claim.
     pub fn forbidden() -> Self {
-        let message = "The token's role is none of OWNER, RESELLER and ADMIN, or lacks its claim.";
+        let message = "The token's role is not OWNER, RESELLER or ADMIN, or lacks its claim. Use another token.";
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
@@ -113,13 +118,25 @@ impl ErrorResponse {
     /// 404: the activation, line or SIM that `field` names does not exist, or this caller may not access it.
     pub fn not_found(field: &'static str) -> Self {
         let message = match field {
-            "id" => "No activation has this id.".to_owned(),
-            field => format!("What '{field}' names was not found."),
+            "id" => "No activation has this id.",
+            "newSimCardNumber" => "No free card of this line's network has this number. Check 'newSimCardNumber'.",
+            "phoneNumber" => "No line has this number. Check 'phoneNumber'.",
+            _ => "No line has this id. Check 'subscriptionId'.",
         };
-        let error = FieldError::new("NotFound", field, message.clone());
+        Self::about(StatusCode::NOT_FOUND, "NotFound", field, message)
+    }
+
+    /// 404: no eSIM is free for this line.
+    pub fn out_of_stock() -> Self {
+        let message = "No eSIM is free for this line. Try again later, or swap to a card with 'newSimCardNumber'.";
+        Self::about(StatusCode::NOT_FOUND, "OutOfStock", "eSim", message)
+    }
+
+    /// An error that concerns one field.
+    fn about(status: StatusCode, code: &'static str, field: &'static str, message: &str) -> Self {
         Self {
-            errors: vec![error],
-            ..Self::new(StatusCode::NOT_FOUND, "NotFound", &message)
+            errors: vec![FieldError::new(code, field, message.to_owned())],
+            ..Self::new(status, code, message)
         }
     }
 
@@ -127,9 +144,17 @@ impl ErrorResponse {
     pub fn swap_blocked(blocker: &SwapBlocker) -> Self {
         match blocker {
             SwapBlocker::SwapInProgress(open) => Self::swap_in_progress(open),
-            SwapBlocker::Locked => Self::line_blocked("Locked", "The line is locked against SIM swaps."),
-            SwapBlocker::Blocked => Self::line_blocked("Blocked", "The line is not active."),
-            SwapBlocker::Porting => Self::line_blocked("Porting", "The line is being ported."),
+            SwapBlocker::Locked => Self::line_blocked(
+                "Locked",
+                "The line is locked against SIM swaps. Unlock it before it is swapped.",
+            ),
+            SwapBlocker::Blocked => {
+                Self::line_blocked("Blocked", "The line is not active. Activate it before it is swapped.")
+            }
+            SwapBlocker::Porting => Self::line_blocked(
+                "Porting",
+                "The line is being ported. Try again when the port is complete.",
+            ),
         }
     }
 
@@ -138,20 +163,33 @@ impl ErrorResponse {
     }
 
     fn swap_in_progress(open: &ActivationId) -> Self {
-        let message = "Another SIM swap is open on this line.";
-        let mut error = FieldError::new("SwapInProgress", "subscriptionId", message.to_owned());
-        error
-            .meta
-            .insert("activationId".to_owned(), Value::String(open.to_string()));
-        Self {
-            errors: vec![error],
-            ..Self::new(StatusCode::CONFLICT, "SwapInProgress", message)
-        }
+        let message = "Another SIM swap is open on this line. Wait until it ends, or cancel it.";
+        let mut response = Self::about(StatusCode::CONFLICT, "SwapInProgress", "subscriptionId", message);
+        let id = Value::String(open.to_string());
+        response.errors[0].meta.insert("activationId".to_owned(), id);
+        response
     }
 
     /// 409: the swap has proceeded too far for the request.
     pub fn too_late(message: &str) -> Self {
         Self::new(StatusCode::CONFLICT, "TooLate", message)
+    }
+
+    /// 409: the swap has not proceeded far enough for the request.
+    pub fn too_early(message: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, "TooEarly", message)
+    }
+
+    /// 403: this deployment accepts no reports of installations.
+    pub fn reports_off() -> Self {
+        let message = "Reports of installations are not accepted here. Wait for the report of the SM-DP+.";
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
+    }
+
+    /// 403: the report of an installation is not believed.
+    pub fn not_believed() -> Self {
+        let message = "The eSIM has not been downloaded as far as we know. Only a RESELLER or ADMIN can report it as installed, with the witness 'agent'.";
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
     /// 429: the caller has to wait `retry_after` seconds. `None` if no later request will be accepted either.
@@ -174,15 +212,21 @@ impl ErrorResponse {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
     }
 
+    /// 415: the body is compressed.
+    pub fn compressed() -> Self {
+        let message = "The body must not be compressed. Send it without 'Content-Encoding'.";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+    }
+
     /// 422: the idempotency key was used for another request.
     pub fn idempotency_mismatch() -> Self {
-        let message = "The Idempotency-Key was used for another request.";
+        let message = "The Idempotency-Key was used for another request. Use a new key for a new request.";
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "IdempotencyMismatch", message)
     }
 
     /// 500: an internal error, whose cause is only in the log.
     pub fn internal() -> Self {
-        let message = "Something went wrong on our side.";
+        let message = "Something went wrong on our side. Repeat the request; if it fails again, contact us.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 

@@ -100,17 +100,18 @@ impl Settings {
         }
     }
 
-    /// How responses show activations: `TIME_ZONE`, `CONFIRMATION_CODE_ECHO`, `CODE_KEPT`.
+    /// How responses show activations: `TIME_ZONE`, `CONFIRMATION_CODE_ECHO`, `CODE_KEPT`, `INSTALL_WITHIN`.
     pub fn presenter(&self) -> Result<Presenter, SettingError> {
         Ok(Presenter {
             zone: self.time_zone()?,
             echo: self.echo()?,
             code_kept: self.code_kept()?,
+            install_within: self.install_within()?,
         })
     }
 
     /// `TIME_ZONE`: the IANA name of a time zone; Europe/Amsterdam by default.
-    fn time_zone(&self) -> Result<TimeZone, SettingError> {
+    pub fn time_zone(&self) -> Result<TimeZone, SettingError> {
         TimeZone::get(&self.text_or("TIME_ZONE", "Europe/Amsterdam")).map_err(|_| SettingError {
             name: "TIME_ZONE",
             what: "must be the name of a time zone",
@@ -136,7 +137,7 @@ impl Settings {
     }
 
     /// The deadlines of swaps: `LEASE`, `RETRY_AFTER`, `ASK_AFTER`, `ASK_AT_MOST`, `ORDER_WITHIN`, `INSTALL_WITHIN`,
-    /// `SETTLE_WITHIN`, `CALL_REST`, `SIM_REST`, `CODE_KEPT`, `RECORDS_KEPT`.
+    /// `REMIND_BEFORE`, `SETTLE_WITHIN`, `CALL_REST`, `SIM_REST`, `CODE_KEPT`, `RECORDS_KEPT`.
     pub fn deadlines(&self) -> Result<Deadlines, SettingError> {
         Ok(Deadlines {
             lease: self.lease()?,
@@ -144,13 +145,32 @@ impl Settings {
             poll_after: self.duration_or("ASK_AFTER", SignedDuration::from_mins(5))?,
             poll_at_most: self.duration_or("ASK_AT_MOST", SignedDuration::from_hours(1))?,
             order_within: self.duration_or("ORDER_WITHIN", SignedDuration::from_hours(24))?,
-            install_within: self.duration_or("INSTALL_WITHIN", SignedDuration::from_hours(14 * 24))?,
+            install_within: self.install_within()?,
+            remind_before: self.duration_or("REMIND_BEFORE", SignedDuration::from_hours(24))?,
             settle_within: self.duration_or("SETTLE_WITHIN", SignedDuration::from_hours(7 * 24))?,
             call_lifetime: self.duration_or("CALL_REST", SignedDuration::from_mins(10))?,
             sim_cooldown: self.duration_or("SIM_REST", SignedDuration::from_hours(24))?,
             code_kept: self.code_kept()?,
             records_kept: self.duration_or("RECORDS_KEPT", SignedDuration::from_hours(3 * 365 * 24))?,
         })
+    }
+
+    /// `INSTALL_WITHIN`: how long an eSIM can be installed, from the request; 14 days by default.
+    pub fn install_within(&self) -> Result<SignedDuration, SettingError> {
+        self.duration_or("INSTALL_WITHIN", SignedDuration::from_hours(14 * 24))
+    }
+
+    /// `SMDP_STATUS`: whether the SM-DP+ has the function `getProfileStatus`, which is not in the standard; by default it
+    /// has not.
+    pub fn smdp_has_status(&self) -> Result<bool, SettingError> {
+        match self.text_or("SMDP_STATUS", "").as_str() {
+            "" => Ok(false),
+            "getProfileStatus" => Ok(true),
+            _ => Err(SettingError {
+                name: "SMDP_STATUS",
+                what: "must be getProfileStatus or empty",
+            }),
+        }
     }
 
     /// `LEASE`: how long a claim on a swap or a mail lasts; 1 minute by default.

@@ -5,22 +5,28 @@ mod wire;
 
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use domain::{ConfirmationCode, Iccid, MatchingId, SmDpAddress};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use progress::{DownloadProgressInfo, Progress};
+pub use progress::{DownloadProgressInfo, FailedBecause, Progress};
 pub use wire::{
     ADMIN_PROTOCOL, CancelOrder, CancelOrderResponse, ConfirmOrder, ConfirmOrderResponse, DownloadOrder,
-    DownloadOrderResponse, ExecutionStatus, FinalStatus, FunctionStatus, ReleaseProfile, ReleaseProfileResponse,
-    RequestHeader, ResponseHeader, StatusCodeData,
+    DownloadOrderResponse, ExecutionStatus, FinalStatus, FunctionStatus, GetProfileStatus, GetProfileStatusResponse,
+    ProfileIccid, ProfileStatusEntry, ReleaseProfile, ReleaseProfileResponse, ReportedState, RequestHeader,
+    ResponseHeader, StatusCodeData,
 };
 
-use crate::http::{Call, NoResponse, exchange};
+use crate::http::{Call, NoResponse, Reply, exchange};
 use crate::lenient::read_json;
 use crate::response::{FailureClass, Peer, TransientFailure, codes, is_final};
 
 /// Path of all ES2+ functions, the SM-DP+'s and ours.
 pub const PATH: &str = "/gsma/rsp2/es2plus/";
+
+/// The names of the callback that this service serves: the first is that of SGP.22 v2, the second that of v3. Both have
+/// the same body and the same response.
+pub const CALLBACKS: [&str; 2] = ["handleDownloadProgressInfo", "handleNotification"];
 
 /// Why a function was not certainly carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +40,8 @@ pub enum Es2PlusError {
         subject: String,
         /// The reason code: `3.3` is "in use".
         reason: String,
+        /// When the SM-DP+ responded, by its own clock, in whole seconds.
+        date: Option<Timestamp>,
     },
     /// The call decided nothing about the order and has to be retried later. It may have been carried out.
     #[error("no usable response from the SM-DP+: {0}")]
@@ -44,8 +52,18 @@ impl Es2PlusError {
     /// Whether the error has these two codes, final or not.
     pub fn is(&self, subject: &str, reason: &str) -> bool {
         match self {
-            Self::Rejected { subject: s, reason: r } => s == subject && r == reason,
+            Self::Rejected {
+                subject: s, reason: r, ..
+            } => s == subject && r == reason,
             Self::Transient(failure) => failure.detail == codes(subject, reason),
+        }
+    }
+
+    /// The SM-DP+'s date of a rejection.
+    pub fn date(&self) -> Option<Timestamp> {
+        match self {
+            Self::Rejected { date, .. } => *date,
+            Self::Transient(_) => None,
         }
     }
 
@@ -60,7 +78,7 @@ impl Es2PlusError {
     /// The codes, the status code or the result in our own words; never a peer's text.
     pub fn detail(&self) -> String {
         match self {
-            Self::Rejected { subject, reason } => match (subject.as_str(), reason.as_str()) {
+            Self::Rejected { subject, reason, .. } => match (subject.as_str(), reason.as_str()) {
                 ("", "") => "no address".to_owned(),
                 (subject, reason) => codes(subject, reason),
             },
@@ -68,10 +86,11 @@ impl Es2PlusError {
         }
     }
 
-    fn rejected(subject: &str, reason: &str) -> Self {
+    fn rejected(subject: &str, reason: &str, date: Option<Timestamp>) -> Self {
         Self::Rejected {
             subject: subject.to_owned(),
             reason: reason.to_owned(),
+            date,
         }
     }
 
@@ -91,6 +110,19 @@ impl From<NoResponse> for Es2PlusError {
 pub struct Confirmed {
     /// The server from which phones download the profile, if the SM-DP+ names it.
     pub smdp: Option<SmDpAddress>,
+    /// When the SM-DP+ responded, by its own clock, in whole seconds. If the call was repeated, the order is older.
+    pub date: Option<Timestamp>,
+}
+
+/// What the SM-DP+ knows about a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileStatus {
+    /// The state.
+    pub state: ReportedState,
+    /// When the profile entered the state, by the SM-DP+'s clock, if it says so.
+    pub since: Option<Timestamp>,
+    /// The EID of the phone's eUICC, if the SM-DP+ names it. It may have any length.
+    pub eid: Option<String>,
 }
 
 /// The client of one SM-DP+. The parameter `call_id` of its functions is the `functionCallIdentifier`. A retry has the
@@ -125,9 +157,9 @@ impl Es2Plus {
             iccid: Some(iccid.clone()),
             profile_type: None,
         };
-        let response: DownloadOrderResponse = self.call("downloadOrder", &order).await?;
+        let (response, date): (DownloadOrderResponse, _) = self.call("downloadOrder", &order).await?;
         match response.iccid {
-            Some(other) if other != *iccid => Err(Es2PlusError::rejected("8.2.1", "3.10")),
+            Some(other) if other != *iccid => Err(Es2PlusError::rejected("8.2.1", "3.10", date)),
             _ => Ok(()),
         }
     }
@@ -153,16 +185,16 @@ impl Es2Plus {
             smds_address: None,
             release_flag: true,
         };
-        let response: ConfirmOrderResponse = self.call("confirmOrder", &order).await?;
+        let (response, date): (ConfirmOrderResponse, _) = self.call("confirmOrder", &order).await?;
         if response.matching_id.is_some_and(|other| other != *matching_id) {
-            return Err(Es2PlusError::rejected("8.2.6", "3.10"));
+            return Err(Es2PlusError::rejected("8.2.6", "3.10", date));
         }
         let address = response.smdp_address.unwrap_or_default();
         let smdp = match address.trim() {
             "" => None,
-            text => Some(SmDpAddress::normalized(text).map_err(|_| Es2PlusError::rejected("", ""))?),
+            text => Some(SmDpAddress::normalized(text).map_err(|_| Es2PlusError::rejected("", "", date))?),
         };
-        Ok(Confirmed { smdp })
+        Ok(Confirmed { smdp, date })
     }
 
     /// Releases a profile whose order was confirmed without a release (SGP.22 section 5.3.4).
@@ -171,7 +203,7 @@ impl Es2Plus {
             header: self.header(call_id),
             iccid: iccid.clone(),
         };
-        let _: ReleaseProfileResponse = self.call("releaseProfile", &release).await?;
+        let _: (ReleaseProfileResponse, _) = self.call("releaseProfile", &release).await?;
         Ok(())
     }
 
@@ -193,8 +225,29 @@ impl Es2Plus {
             matching_id: matching_id.cloned(),
             final_profile_status_indicator: final_status,
         };
-        let _: CancelOrderResponse = self.call("cancelOrder", &cancel).await?;
+        let _: (CancelOrderResponse, _) = self.call("cancelOrder", &cancel).await?;
         Ok(())
+    }
+
+    /// Reads the status of a profile. `getProfileStatus` is not in the standard, so not every SM-DP+ has it. `None`
+    /// means that the SM-DP+ does not list the profile.
+    ///
+    /// # Errors
+    /// An SM-DP+ that does not have the function usually responds with a status code other than 200, which is
+    /// transient.
+    pub async fn profile_status(&self, iccid: &Iccid, call_id: &str) -> Result<Option<ProfileStatus>, Es2PlusError> {
+        let request = GetProfileStatus {
+            header: self.header(call_id),
+            iccid_list: vec![ProfileIccid { iccid: iccid.clone() }],
+        };
+        let (response, _): (GetProfileStatusResponse, _) = self.call("getProfileStatus", &request).await?;
+        let mut listed = response.profile_status_list.into_iter();
+        let found = listed.find(|entry| entry.iccid == *iccid);
+        Ok(found.map(|entry| ProfileStatus {
+            state: ReportedState::of_word(&entry.state),
+            since: entry.status_last_update_timestamp,
+            eid: entry.eid.filter(|eid| !eid.trim().is_empty()),
+        }))
     }
 
     fn header(&self, call_id: &str) -> RequestHeader {
@@ -204,7 +257,12 @@ impl Es2Plus {
         }
     }
 
-    async fn call<A: DeserializeOwned>(&self, function: &str, request: &impl Serialize) -> Result<A, Es2PlusError> {
+    /// Calls a function. Returns the response and its date.
+    async fn call<A: DeserializeOwned>(
+        &self,
+        function: &str,
+        request: &impl Serialize,
+    ) -> Result<(A, Option<Timestamp>), Es2PlusError> {
         let reply = exchange(
             &self.connector,
             Call {
@@ -220,29 +278,30 @@ impl Es2Plus {
             let failure = TransientFailure::of_status(Peer::Smdp, reply.status, reply.retry_after);
             return Err(Es2PlusError::Transient(failure));
         }
-        parse_response(&reply.body).inspect_err(|error| match error {
+        let response = parse_response(&reply).inspect_err(|error| match error {
             Es2PlusError::Rejected { .. } => tracing::info!(function, %error, "the SM-DP+ rejected the order"),
             Es2PlusError::Transient(_) => {
                 tracing::warn!(function, %error, "the SM-DP+'s response decides nothing");
             }
-        })
+        })?;
+        Ok((response, reply.date))
     }
 }
 
 /// Reads a response: the header first, and the rest only if the header reports a success (SGP.22 section 6.5.1.4).
-fn parse_response<A: DeserializeOwned>(body: &[u8]) -> Result<A, Es2PlusError> {
+fn parse_response<A: DeserializeOwned>(reply: &Reply) -> Result<A, Es2PlusError> {
     #[derive(serde::Deserialize)]
     struct Head {
         header: ResponseHeader,
     }
-    let head: Head = read_json(body).map_err(|_| Es2PlusError::unreadable())?;
+    let head: Head = read_json(&reply.body).map_err(|_| Es2PlusError::unreadable())?;
     let status = head.header.function_execution_status;
     if status.is_success() {
-        return read_json(body).map_err(|_| Es2PlusError::unreadable());
+        return read_json(&reply.body).map_err(|_| Es2PlusError::unreadable());
     }
     let (subject, reason) = status.codes();
     Err(match is_final(subject, reason) {
-        true => Es2PlusError::rejected(subject, reason),
+        true => Es2PlusError::rejected(subject, reason, reply.date),
         false => Es2PlusError::Transient(TransientFailure::of_codes(subject, reason)),
     })
 }
@@ -347,8 +406,8 @@ mod tests {
     async fn check(status: &str, body: &str, expected: &str) {
         let (url, _) = peer(&response(status, body)).await;
         let result = match confirm(&url).await {
-            Ok(Confirmed { smdp: None }) => "ok".to_owned(),
-            Ok(Confirmed { smdp: Some(smdp) }) => format!("ok {}", smdp.as_str()),
+            Ok(Confirmed { smdp: None, .. }) => "ok".to_owned(),
+            Ok(Confirmed { smdp: Some(smdp), .. }) => format!("ok {}", smdp.as_str()),
             Err(error @ Es2PlusError::Rejected { .. }) => {
                 assert_eq!(error.class(), FailureClass::Refused);
                 error.detail()
@@ -448,8 +507,13 @@ mod tests {
                 check("200 OK", &body_with(&status, &json!({})), &expected).await;
             }
             let failed = ExecutionStatus::failed(subject, reason, "s3cret");
-            let failed = body_with(&json!(failed), &json!({}));
-            let error = parse_response::<ConfirmOrderResponse>(failed.as_bytes()).unwrap_err();
+            let reply = Reply {
+                status: 200,
+                retry_after: None,
+                date: None,
+                body: body_with(&json!(failed), &json!({})).into_bytes(),
+            };
+            let error = parse_response::<ConfirmOrderResponse>(&reply).unwrap_err();
             assert!(error.is(subject, reason) && !error.is(subject, "1.1.1"));
             assert!(!format!("{error} {error:?}").contains("s3cret"));
         }
@@ -555,8 +619,144 @@ mod tests {
             check("200 OK", body, "(unreadable unreadable)").await;
         }
         check("200 OK", &format!("\u{feff}{OK}"), "ok").await;
-        let error = Es2PlusError::rejected("", "");
+        let error = Es2PlusError::rejected("", "", None);
         assert!(error.is("", ""));
+    }
+
+    #[tokio::test]
+    async fn a_confirmation_and_a_rejection_have_the_date_of_the_response() {
+        let header = "date: Sun, 22 Nov 2026 12:00:00 GMT\r\n";
+        let noon: Option<Timestamp> = Some("2026-11-22T12:00:00Z".parse().unwrap());
+        let failed = body_with(&json!(ExecutionStatus::failed("8.2.6", "3.3", "")), &json!({}));
+        let success = json!({"status": "Executed-Success"});
+        let other_id = body_with(&success, &json!({"matchingId": "ANOTHER"}));
+        let no_address = body_with(&success, &json!({"smdpAddress": 12}));
+        for (header, expected) in [(header, noon), ("date: today\r\n", None), ("", None)] {
+            for body in [OK, &failed, &other_id, &no_address] {
+                let (url, _) = peer(&response_with("200 OK", header, body)).await;
+                let date = match confirm(&url).await {
+                    Ok(confirmed) => confirmed.date,
+                    Err(Es2PlusError::Rejected { date, .. }) => date,
+                    Err(error @ Es2PlusError::Transient(_)) => panic!("{error}"),
+                };
+                assert_eq!(date, expected, "{header} {body}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn profile_status_is_sent_as_the_vendors_document_it() {
+        let body = body_with(
+            &json!({"status": "Executed-Success"}),
+            &json!({
+                "profileStatusList": [{
+                    "iccid": "8931087000000000012F", "eid": "89049032123451234512345678901235",
+                    "state": "Installed", "acToken": "QX7PD-3M8ZK-A91TR", "lockFlag": false,
+                    "status_last_update_timestamp": "2026-11-22T14:05:10Z",
+                }],
+                "completionTimestamp": "2026-11-22T14:06:00Z",
+            }),
+        );
+        let (url, request) = peer(&response("200 OK", &body)).await;
+        let status = client(&url).profile_status(&iccid(), "A1-st").await.unwrap();
+        assert_eq!(
+            status,
+            Some(ProfileStatus {
+                state: ReportedState::Installed,
+                since: Some("2026-11-22T14:05:10Z".parse().unwrap()),
+                eid: Some("89049032123451234512345678901235".to_owned()),
+            })
+        );
+        let request = request.await.unwrap();
+        assert!(request.starts_with("POST /gsma/rsp2/es2plus/getProfileStatus "));
+        assert_eq!(
+            body_of(&request),
+            json!({
+                "header": {"functionRequesterIdentifier": "1.3.6.1.4.1.99999.1", "functionCallIdentifier": "A1-st"},
+                "iccidList": [{"iccid": "8931087000000000012F"}],
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn the_status_of_a_profile_is_read_leniently() {
+        let ours = |state: Value| json!({"iccid": "8931087000000000012", "state": state});
+        let foreign = json!({"iccid": "8931087000000000020F", "state": "Deleted"});
+        for (list, expected) in [
+            (json!([ours(json!("AVAILABLE"))]), Some("Available")),
+            (json!([ours(json!("allocated"))]), Some("Ordered")),
+            (json!([ours(json!("Linked"))]), Some("Ordered")),
+            (json!([ours(json!("CONFIRMED"))]), Some("Ordered")),
+            (json!([ours(json!(" re-leased "))]), Some("Released")),
+            (json!([ours(json!("down_loaded"))]), Some("Downloaded")),
+            (json!([ours(json!("in stalled"))]), Some("Installed")),
+            (json!([ours(json!("enabled"))]), Some("Enabled")),
+            (json!([ours(json!("DISABLED"))]), Some("Disabled")),
+            (json!([ours(json!("Deleted"))]), Some("Deleted")),
+            (json!([ours(json!("Error"))]), Some("Failed")),
+            (json!([ours(json!("UNAVAILABLE"))]), Some("Failed")),
+            (json!([ours(json!("on the way"))]), Some("Unknown")),
+            (json!([ours(json!(7))]), Some("Unknown")),
+            (json!([ours(Value::Null)]), Some("Unknown")),
+            (json!([{"iccid": 8_931_087_000_000_000_012_u64}]), Some("Unknown")),
+            (
+                json!([foreign, null, 7, {}, {"iccid": "?"}, ours(json!("Released"))]),
+                Some("Released"),
+            ),
+            (ours(json!("Released")), Some("Released")),
+            (json!([foreign]), None),
+            (json!([]), None),
+            (json!("none"), None),
+            (Value::Null, None),
+        ] {
+            let body = body_with(
+                &json!({"status": "Executed-Success"}),
+                &json!({"profileStatusList": list}),
+            );
+            let (url, _) = peer(&response("200 OK", &body)).await;
+            let status = client(&url).profile_status(&iccid(), "A1-st").await.unwrap();
+            let state = status.as_ref().map(|status| format!("{:?}", status.state));
+            assert_eq!(state.as_deref(), expected, "{list}");
+            assert!(status.is_none_or(|status| status.since.is_none() && status.eid.is_none()));
+        }
+
+        let date = "status_last_update_timestamp";
+        for (field, value, since, eid) in [
+            (date, json!("2026-11-22 14:05:10"), true, None),
+            (date, json!(1_795_356_310), true, None),
+            (date, json!("yesterday"), false, None),
+            (date, Value::Null, false, None),
+            ("eid", json!("8904"), false, Some("8904")),
+            ("eid", json!(8904), false, Some("8904")),
+            ("eid", json!(" "), false, None),
+            ("eid", Value::Null, false, None),
+            ("eid", json!([]), false, None),
+        ] {
+            let mut entry = ours(json!("Installed"));
+            entry[field] = value;
+            let body = body_with(
+                &json!({"status": "Executed-Success"}),
+                &json!({"profileStatusList": [entry]}),
+            );
+            let (url, _) = peer(&response("200 OK", &body)).await;
+            let status = client(&url).profile_status(&iccid(), "A1-st").await.unwrap().unwrap();
+            let expected = since.then(|| "2026-11-22T14:05:10Z".parse().unwrap());
+            assert_eq!((status.since, status.eid.as_deref()), (expected, eid), "{entry}");
+        }
+
+        let without_list = response("200 OK", OK);
+        let unknown = ExecutionStatus::failed("8.2.1", "3.9", "");
+        let unknown = response("200 OK", &body_with(&json!(unknown), &json!({})));
+        for (response, expected) in [
+            (without_list.as_str(), Ok(None)),
+            (unknown.as_str(), Err("8.2.1/3.9")),
+            (&response("404 Not Found", ""), Err("404")),
+            (&response("200 OK", "<html>"), Err("unreadable")),
+        ] {
+            let (url, _) = peer(response).await;
+            let status = client(&url).profile_status(&iccid(), "A1-st").await;
+            assert_eq!(status.map_err(|error| error.detail()), expected.map_err(str::to_owned));
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,8 @@ use aws_smithy_runtime_api::http::Headers;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::error::display::DisplayErrorContext;
 use http_body_util::{BodyExt, Limited};
-use jiff::{SignedDuration, fmt::rfc2822};
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
 
 /// Time limit for a complete response, including retries inside the connector.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +40,9 @@ pub struct Reply {
     pub status: u16,
     /// How long the peer wants us to wait (`Retry-After`), at most 24 hours; `None` for a success.
     pub retry_after: Option<SignedDuration>,
+    /// When the peer responded, by its own clock, in whole seconds (`Date`). A date that cannot be read counts as
+    /// absent.
+    pub date: Option<Timestamp>,
     /// The complete body. If the status code is not a success and the body cannot be read, it is empty.
     pub body: Vec<u8>,
 }
@@ -72,6 +76,7 @@ pub async fn exchange(connector: &SharedHttpConnector, call: Call<'_>) -> Result
         true => None,
         false => retry_after(response.headers()),
     };
+    let date = date(response.headers(), "date");
     let body = Limited::new(response.into_body(), MAX_RESPONSE).collect();
     let body = match tokio::time::timeout_at(until, body).await {
         Ok(Ok(body)) => body.to_bytes().into(),
@@ -89,6 +94,7 @@ pub async fn exchange(connector: &SharedHttpConnector, call: Call<'_>) -> Result
     Ok(Reply {
         status,
         retry_after,
+        date,
         body,
     })
 }
@@ -100,10 +106,15 @@ fn retry_after(headers: &Headers) -> Option<SignedDuration> {
     let wait = if value.bytes().all(|byte| byte.is_ascii_digit()) {
         SignedDuration::from_secs(value.parse().ok()?)
     } else {
-        let date = |text: &str| rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok();
-        date(value)?.duration_since(date(headers.get("date")?)?)
+        date(headers, "retry-after")?.duration_since(date(headers, "date")?)
     };
     wait.is_positive().then_some(wait.min(MAX_WAIT))
+}
+
+/// The date in a header (RFC 9110 section 5.6.7, in the format of e-mails).
+fn date(headers: &Headers, name: &'static str) -> Option<Timestamp> {
+    let text = headers.get(name)?.trim();
+    rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 fn build_request(call: Call<'_>) -> Result<HttpRequest, Box<dyn Error + Send + Sync>> {
@@ -224,6 +235,25 @@ pub(crate) mod tests {
             let reply = get(&url).await.ok().unwrap();
             let wait = Some(SignedDuration::from_secs(7));
             assert_eq!((reply.status, reply.retry_after), (503, wait));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_date_of_a_response_is_read() {
+        let noon = Some("2026-11-22T12:00:00Z".parse().unwrap());
+        for (header, expected) in [
+            ("date: Sun, 22 Nov 2026 12:00:00 GMT\r\n", noon),
+            ("Date:  Sun, 22 Nov 2026 12:00:00 GMT \r\n", noon),
+            ("date: Sun, 22 Nov 2026 13:00:00 +0100\r\n", noon),
+            ("date: 2026-11-22T12:00:00Z\r\n", None),
+            ("date: yesterday\r\n", None),
+            ("date: \r\n", None),
+            ("", None),
+        ] {
+            for status in ["200 OK", "503 Busy"] {
+                let (url, _) = peer(&response_with(status, header, "{}")).await;
+                assert_eq!(get(&url).await.ok().unwrap().date, expected, "{status} {header}");
+            }
         }
     }
 

@@ -10,7 +10,8 @@ mod response;
 pub mod tmf641;
 
 pub use access::{Access, BadSecret};
-pub use es2plus::{Confirmed, Es2Plus, Es2PlusError, FinalStatus};
+pub use es2plus::{Confirmed, Es2Plus, Es2PlusError, FinalStatus, ProfileStatus, ReportedState};
+pub use facts::VendorPoints;
 pub use lenient::read_json;
 pub use response::{FailureClass, Peer, TransientFailure};
 pub use tmf641::{NewOrder, Order, OrderState, OrderingError, ServiceOrdering};

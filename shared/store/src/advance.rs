@@ -4,11 +4,12 @@
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::builders::{PutBuilder, UpdateBuilder};
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
-use domain::{Activation, Delivery, Sim, SimFate, SimState};
+use domain::{Activation, ActivationId, Delivery, Line, Sim, SimFate, SimState};
+use jiff::Timestamp;
 
 use crate::attributes::{Item, millis, number, sortable, text};
 use crate::transaction::{ATTEMPTS, backoff, condition_failed, put, update};
-use crate::{Store, StoreError, StoredSwap, SwapSecrets, keys, rows};
+use crate::{Fingerprint, IdempotencyKey, Store, StoreError, StoredSwap, SwapSecrets, keys, rows};
 
 /// The result of writing a step of a swap or mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,21 +32,18 @@ impl Store {
 
     /// Writes a swap without its secrets.
     pub async fn save_erased(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
-        let bare = StoredSwap {
-            secrets: SwapSecrets::default(),
-            ..before.clone()
-        };
-        self.save(&bare, after).await
+        self.save(&bare(before), after).await
     }
 
     /// Writes a swap and its mails without secrets and without anything that identifies a person.
     pub async fn save_anonymous(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
-        let bare = StoredSwap {
+        let anonymous = StoredSwap {
             caller: String::new(),
-            secrets: SwapSecrets::default(),
-            ..before.clone()
+            code_by: None,
+            last_requests: Vec::new(),
+            ..bare(before)
         };
-        let row = next_row(&bare, after);
+        let row = next_row(&anonymous, after);
         let mut writes = vec![put(self.put_next_version(row.clone(), before.activation.version))?];
         for mail in &before.deliveries {
             let mail_row = rows::from_delivery(&mail.anonymised());
@@ -70,6 +68,46 @@ impl Store {
         contradicted_as_error(self.commit(row, writes).await?)
     }
 
+    /// Writes a swap after a caller's request was applied to it, with the mail that the request brings, if any, and the
+    /// record of the request's idempotency key. `Stale` also means that the key is in use.
+    pub async fn save_request(
+        &self,
+        before: &StoredSwap,
+        after: &Activation,
+        mail: Option<&Delivery>,
+        key: Option<&IdempotencyKey>,
+        request: &Fingerprint,
+    ) -> Result<Saved, StoreError> {
+        let at = after.modified_at;
+        let row = next_row(&before.with_request(request, at), after);
+        if mail.is_none() && key.is_none() {
+            return self.put_version(row, before.activation.version).await;
+        }
+        let mut writes = vec![put(self.put_next_version(row.clone(), before.activation.version))?];
+        if let Some(mail) = mail {
+            writes.push(put(self.put_new_row(rows::from_delivery(mail)))?);
+        }
+        if let Some(key) = key {
+            writes.push(put(self.put_idempotency_record(key, &after.id, request, at))?);
+        }
+        Ok(contradicted_as_stale(self.commit(row, writes).await?))
+    }
+
+    /// Writes the record of the idempotency key of a request that changed nothing. `Stale` means that the key is in use.
+    pub async fn save_record(
+        &self,
+        swap: &ActivationId,
+        key: &IdempotencyKey,
+        request: &Fingerprint,
+        at: Timestamp,
+    ) -> Result<Saved, StoreError> {
+        let writes = vec![put(self.put_idempotency_record(key, swap, request, at))?];
+        Ok(match self.transact(writes).await? {
+            None => Saved::Written,
+            Some(_) => Saved::Stale,
+        })
+    }
+
     /// Writes that a swap ended in DONE: the line has the new SIM and no open swap, and the old SIM is disabled.
     pub async fn finish_done(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
         let line = self
@@ -85,50 +123,60 @@ impl Store {
             .condition_expression("holder = :swap")
             .expression_attribute_values(":swap", text(keys::activation_pk(&after.id)));
         let updates = [line, new_sim, self.disable_old_sim(after)];
-        contradicted_as_error(self.finish(before, after, updates).await?)
+        contradicted_as_error(self.finish(before, after, updates, None).await?)
     }
 
     /// Writes that a swap which had ended in ERROR is DONE, because the network has moved the number. The result is
-    /// `Contradicted` if the line has an open swap or another SIM, or if the new SIM has another holder.
+    /// `Contradicted` if the line has an open swap, or another SIM, phone number or customer, or if the new SIM has
+    /// another holder.
     pub async fn finish_late(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
-        let takes_kept = self.line_keeps_new_sim(after).await?;
+        let line = self.line(&after.subscription).await?;
+        let takes_kept = line.is_some_and(|line| keeps_new_sim(&line.line, after));
         let mut remove = "lastSwap, lastCaller, lastRequest".to_owned();
-        let mut condition = "attribute_not_exists(swap) AND sim = :old".to_owned();
+        let mut condition =
+            "attribute_not_exists(swap) AND sim = :old AND phone = :phone AND customer = :customer".to_owned();
         if takes_kept {
             let [kept, from] = rows::kept_sim_attributes(after.kind);
             remove += &format!(", {kept}, {from}");
             condition += &format!(" AND {kept} = :new");
         }
-        let line = self.move_line(after, "", &remove).condition_expression(condition);
+        let line = self
+            .move_line(after, "", &remove)
+            .condition_expression(condition)
+            .expression_attribute_values(":phone", text(after.phone.as_e164()))
+            .expression_attribute_values(":customer", text(&after.customer));
         let new_sim = self.activate_new_sim(after).condition_expression(if takes_kept {
             "holder = :line"
         } else {
             "attribute_exists(pk) AND attribute_not_exists(holder)"
         });
-        self.finish(before, after, [line, new_sim, self.disable_old_sim(after)])
+        self.finish(before, after, [line, new_sim, self.disable_old_sim(after)], None)
             .await
     }
 
     /// Writes that the network has moved the number after the swap's end, and that line and SIMs stay as they are. The
-    /// new SIM is disabled if it is free.
+    /// new SIM is disabled if it is free. An operator may have removed the line or the SIM.
     pub async fn save_disputed(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
-        let is_kept = self.line_keeps_new_sim(after).await?;
-        let line = self
-            .update_row(keys::line_key(&after.subscription))
-            .expression_attribute_values(":swap", text(after.id.as_str()));
-        let [kept, from] = rows::kept_sim_attributes(after.kind);
-        let line = if is_kept {
-            line.update_expression(format!("SET disputed = :swap REMOVE {kept}, {from}"))
-                .condition_expression(format!("{kept} = :new"))
-                .expression_attribute_values(":new", text(after.new_sim.as_str()))
-        } else {
-            line.update_expression("SET disputed = :swap")
-                .condition_expression("attribute_exists(pk)")
-        };
-        let mut updates = vec![line];
+        let mut updates = Vec::new();
+        let line = self.line(&after.subscription).await?;
+        let is_kept = line.as_ref().is_some_and(|line| keeps_new_sim(&line.line, after));
+        if line.is_some() {
+            let line = self
+                .update_row(keys::line_key(&after.subscription))
+                .expression_attribute_values(":swap", text(after.id.as_str()));
+            let [kept, from] = rows::kept_sim_attributes(after.kind);
+            updates.push(if is_kept {
+                line.update_expression(format!("SET disputed = :swap REMOVE {kept}, {from}"))
+                    .condition_expression(format!("{kept} = :new"))
+                    .expression_attribute_values(":new", text(after.new_sim.as_str()))
+            } else {
+                line.update_expression("SET disputed = :swap")
+                    .condition_expression("attribute_exists(pk)")
+            });
+        }
         let sim = self.sim(&after.new_sim).await?;
-        let sim = sim.ok_or(StoreError::Corrupt("newSim"))?;
-        if sim.state == SimState::Free && (is_kept || sim.holder.is_none()) {
+        let is_free = |sim: Sim| sim.state == SimState::Free && (is_kept || sim.holder.is_none());
+        if sim.is_some_and(is_free) {
             let sim = self
                 .update_row(keys::sim_key(&after.new_sim))
                 .update_expression("SET #state = :disabled REMOVE shelf, holder")
@@ -144,14 +192,7 @@ impl Store {
             });
         }
         // Another swap may have reserved the SIM since it was read.
-        Ok(contradicted_as_stale(self.finish(before, after, updates).await?))
-    }
-
-    /// Whether the new SIM of this swap is kept for the swap's line.
-    async fn line_keeps_new_sim(&self, swap: &Activation) -> Result<bool, StoreError> {
-        let line = self.line(&swap.subscription).await?;
-        let kept = line.as_ref().and_then(|line| line.line.kept_sim(swap.kind));
-        Ok(kept.is_some_and(|kept| kept.iccid == swap.new_sim))
+        Ok(contradicted_as_stale(self.finish(before, after, updates, None).await?))
     }
 
     /// Gives the line the new SIM. `set` and `remove` are further parts of the update expression.
@@ -183,14 +224,15 @@ impl Store {
             .expression_attribute_values(":line", text(keys::line_holder(&after.subscription)))
     }
 
-    /// Writes that a swap ended in ERROR: the line has no open swap, and `fate` determines what becomes of the new SIM.
-    /// `new_sim` is that SIM as it was read.
+    /// Writes that a swap ended in ERROR, with the mail about it, if any: the line has no open swap, and `fate` determines
+    /// what becomes of the new SIM. `new_sim` is that SIM as it was read.
     pub async fn finish_error(
         &self,
         before: &StoredSwap,
         after: &Activation,
         new_sim: &Sim,
         fate: SimFate,
+        mail: Option<&Delivery>,
     ) -> Result<Saved, StoreError> {
         let mut line = self
             .update_row(keys::line_key(&after.subscription))
@@ -216,37 +258,41 @@ impl Store {
             sim.expression_attribute_values(":free", text(SimState::Free.as_str()))
                 .expression_attribute_values(":from", text(sortable(from)))
         };
-        // A SIM whose codes a caller has seen must not be assigned to another line, so it joins no pool.
-        let shown = after.codes_shown || new_sim.codes_shown;
-        let pool = keys::pool_of(new_sim).filter(|_| !shown);
-        let sim = match (fate, pool) {
-            (SimFate::FreeFrom(from), Some(pool)) => set_free(sim, from)
-                .update_expression("SET #state = :free, freeFrom = :from, shelf = :shelf REMOVE holder")
-                .expression_attribute_values(":shelf", text(pool)),
-            (SimFate::FreeFrom(from), None) => set_free(sim, from)
+        let sim = match fate {
+            SimFate::FreeFrom(from) => match keys::pool_of(new_sim) {
+                Some(pool) => set_free(sim, from)
+                    .update_expression("SET #state = :free, freeFrom = :from, shelf = :shelf REMOVE holder")
+                    .expression_attribute_values(":shelf", text(pool)),
+                None => set_free(sim, from).update_expression("SET #state = :free, freeFrom = :from REMOVE holder"),
+            },
+            SimFate::NamedFrom(from) => set_free(sim, from)
                 .update_expression("SET #state = :free, freeFrom = :from, codesShown = :shown REMOVE holder")
-                .expression_attribute_values(":shown", AttributeValue::Bool(shown)),
-            (SimFate::KeptFrom(from), _) => set_free(sim, from)
+                .expression_attribute_values(":shown", AttributeValue::Bool(true)),
+            SimFate::KeptFrom(from) => set_free(sim, from)
                 .update_expression("SET #state = :free, freeFrom = :from, holder = :line")
                 .expression_attribute_values(":line", text(keys::line_holder(&after.subscription))),
-            (SimFate::Disabled, _) => sim
+            SimFate::Disabled => sim
                 .update_expression("SET #state = :disabled REMOVE holder")
                 .expression_attribute_values(":disabled", text(SimState::Disabled.as_str())),
         };
-        contradicted_as_error(self.finish(before, after, [line, sim]).await?)
+        contradicted_as_error(self.finish(before, after, [line, sim], mail).await?)
     }
 
-    /// Writes a swap together with these updates of its line and SIMs.
+    /// Writes a swap together with these updates of its line and SIMs, and with a mail to be sent.
     async fn finish(
         &self,
         before: &StoredSwap,
         after: &Activation,
         updates: impl IntoIterator<Item = UpdateBuilder>,
+        mail: Option<&Delivery>,
     ) -> Result<Saved, StoreError> {
         let row = next_row(before, after);
         let mut writes = vec![put(self.put_next_version(row.clone(), before.activation.version))?];
         for line_or_sim in updates {
             writes.push(update(line_or_sim)?);
+        }
+        if let Some(mail) = mail {
+            writes.push(put(self.put_new_row(rows::from_delivery(mail)))?);
         }
         self.commit(row, writes).await
     }
@@ -333,10 +379,21 @@ fn contradicted_as_stale(saved: Saved) -> Saved {
     }
 }
 
+/// Whether the line keeps the new SIM of this swap.
+fn keeps_new_sim(line: &Line, swap: &Activation) -> bool {
+    line.kept_sim(swap.kind).is_some_and(|kept| kept.iccid == swap.new_sim)
+}
+
+/// The swap without its secrets.
+fn bare(swap: &StoredSwap) -> StoredSwap {
+    StoredSwap {
+        secrets: SwapSecrets::default(),
+        renewal: None,
+        ..swap.clone()
+    }
+}
+
 /// The row of a swap after a step.
 pub(crate) fn next_row(before: &StoredSwap, after: &Activation) -> Item {
-    rows::from_swap(&StoredSwap {
-        activation: after.clone(),
-        ..before.clone()
-    })
+    rows::from_swap(&before.advanced(after.clone()))
 }

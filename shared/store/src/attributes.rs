@@ -65,6 +65,29 @@ impl<'a> Row<'a> {
         Timestamp::from_millisecond(self.maybe_number(name)?).ok()
     }
 
+    /// A list of times; empty where it is absent.
+    pub(crate) fn times(&self, name: &'static str) -> Result<Vec<Timestamp>, StoreError> {
+        let time = |value: &AttributeValue| Timestamp::from_millisecond(value.as_n().ok()?.parse().ok()?).ok();
+        self.list(name, time)
+    }
+
+    /// A list of texts that `parse` accepts; empty where it is absent.
+    pub(crate) fn parsed_list<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        self.list(name, |value| parse(value.as_s().ok()?))
+    }
+
+    fn list<T>(&self, name: &'static str, read: impl Fn(&AttributeValue) -> Option<T>) -> Result<Vec<T>, StoreError> {
+        let list = self.0.get(name).and_then(|value| value.as_l().ok());
+        let elements = list.into_iter().flatten();
+        elements
+            .map(|element| read(element).ok_or(StoreError::Corrupt(name)))
+            .collect()
+    }
+
     pub(crate) fn parsed<T, E>(
         &self,
         name: &'static str,

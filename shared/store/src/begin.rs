@@ -120,14 +120,14 @@ impl Store {
                     request.lease,
                     request.at,
                 );
+                let activation = Activation {
+                    codes_shown: takes_kept || request.shows_codes,
+                    ..activation
+                };
+                let stored = StoredSwap::new(activation, caller_digest(request.caller));
                 let stored = StoredSwap {
-                    activation: Activation {
-                        codes_shown: takes_kept || request.shows_codes,
-                        ..activation
-                    },
-                    caller: caller_digest(request.caller),
                     secrets: secrets.clone(),
-                    deliveries: Vec::new(),
+                    ..stored
                 };
                 let new = NewSwap {
                     swap: stored,
@@ -240,7 +240,12 @@ impl Store {
             update(self.reserve_sim(swap, new.takes_kept))?,
         ];
         if let Some(key) = new.key {
-            writes.push(put(self.put_idempotency_record(key, swap, new.request))?);
+            writes.push(put(self.put_idempotency_record(
+                key,
+                &swap.id,
+                new.request,
+                swap.created_at,
+            ))?);
         }
         let Some(reasons) = self.transact(writes).await? else {
             return Ok(Some(Begun::Accepted(Box::new(new.swap.activation))));
@@ -265,7 +270,7 @@ impl Store {
     fn set_open_swap(&self, new: &NewSwap<'_>) -> UpdateBuilder {
         let a = &new.swap.activation;
         let mut condition = "attribute_not_exists(swap) AND #state = :active AND porting = :no \
-                             AND locked = :no AND sim = :sim AND customer = :customer"
+                             AND locked = :no AND sim = :sim AND phone = :phone AND customer = :customer"
             .to_owned();
         let mut remove_kept = String::new();
         if new.takes_kept {
@@ -290,6 +295,7 @@ impl Store {
             .expression_attribute_values(":active", text("ACTIVE"))
             .expression_attribute_values(":no", AttributeValue::Bool(false))
             .expression_attribute_values(":sim", text(a.old_sim.as_str()))
+            .expression_attribute_values(":phone", text(a.phone.as_e164()))
             .expression_attribute_values(":customer", text(&a.customer))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         if let Some(reseller) = &a.reseller {

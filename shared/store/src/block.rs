@@ -1,15 +1,17 @@
-//! Changes the attributes of a line that an operator may change. If the line can no longer be swapped afterwards, its
+//! Changes the attributes of a line that operators may change. If the line can no longer be swapped afterwards, its
 //! open swap is stopped in the same transaction.
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
-use domain::{Activation, ActivationId, Deadlines, EmailAddress, Fact, FailureCode, Line, apply};
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use domain::{ActivationId, Deadlines, Fact, FailureCode, Line, SwapKind, apply};
 use jiff::Timestamp;
 
 use crate::advance::next_row;
 use crate::attributes::text;
 use crate::transaction::{put, update};
-use crate::{Store, StoreError, StoredSwap, keys};
+use crate::{Store, StoreError, keys, rows};
 
 /// What [`Store::update_line`] did to the line's open swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,81 +38,146 @@ impl Store {
             let before = self.line(&line.id).await?;
             let before = before.ok_or(StoreError::Corrupt("line"))?.line;
             let after = Line {
+                state: line.state,
+                porting: line.porting,
                 locked: locked.unwrap_or(before.locked),
-                open_swap: before.open_swap.clone(),
-                ..line.clone()
+                email: line.email.clone(),
+                language: line.language,
+                ..before.clone()
             };
-            let (Some(bar), Some(open)) = (after.line_blocker(), &after.open_swap) else {
-                if self.write_line(&before, &after, None).await? {
-                    return Ok(OpenSwap::Undisturbed);
-                }
-                continue;
-            };
-            let swap = self.swap(open).await?;
-            let swap = swap.ok_or(StoreError::Corrupt("swap"))?;
-            let blocked = Fact::LineBlocked(bar);
-            let stopped = apply(&swap.activation, &blocked, deadlines, now()).ok();
-            let swap_change = stopped.as_ref().map(|stopped| (&swap, stopped));
-            if self.write_line(&before, &after, swap_change).await? {
-                let open = open.clone();
-                // The swap as it is stored may be stopped already, by an earlier attempt of the SDK.
-                let swap = stopped.as_ref().unwrap_or(&swap.activation);
-                return Ok(if swap.failure == Some(FailureCode::Stopped) {
-                    OpenSwap::Stopped(open)
-                } else {
-                    OpenSwap::GoesOn(open)
-                });
+            if let Some(open) = self.replace_line(&before, &after, Vec::new(), deadlines, &now).await? {
+                return Ok(open);
             }
         }
     }
 
-    /// Writes a line and, if given, its stopped swap. Returns `false`, and writes nothing, if either has changed since
-    /// it was read.
-    async fn write_line(
+    /// Writes a line in place of the one that was read, together with `others`. If the line can no longer be swapped,
+    /// its open swap is stopped. Returns `None`, and writes nothing, if the line or the swap has changed since it was
+    /// read, or if the condition of one of the others fails.
+    pub(crate) async fn replace_line(
         &self,
         before: &Line,
         after: &Line,
-        stopped: Option<(&StoredSwap, &Activation)>,
-    ) -> Result<bool, StoreError> {
+        others: Vec<TransactWriteItem>,
+        deadlines: &Deadlines,
+        now: &impl Fn() -> Timestamp,
+    ) -> Result<Option<OpenSwap>, StoreError> {
         let mut writes = vec![update(self.set_line(before, after))?];
-        if let Some((swap, stopped)) = stopped {
-            let row = next_row(swap, stopped);
+        writes.extend(others);
+        let (Some(bar), Some(open)) = (after.line_blocker(), &after.open_swap) else {
+            let written = self.transact(writes).await?.is_none();
+            return Ok(written.then_some(OpenSwap::Undisturbed));
+        };
+        let swap = self.swap(open).await?;
+        let swap = swap.ok_or(StoreError::Corrupt("swap"))?;
+        let blocked = Fact::LineBlocked(bar);
+        let stopped = apply(&swap.activation, &blocked, deadlines, now()).ok();
+        if let Some(stopped) = &stopped {
+            let row = next_row(&swap, stopped);
             writes.push(put(self.put_next_version(row, swap.activation.version))?);
         }
-        Ok(self.transact(writes).await?.is_none())
+        if self.transact(writes).await?.is_some() {
+            return Ok(None);
+        }
+        let open = open.clone();
+        // The swap as it is stored may be stopped already, by an earlier attempt of the SDK.
+        let swap = stopped.unwrap_or(swap.activation);
+        Ok(Some(if swap.failure == Some(FailureCode::Stopped) {
+            OpenSwap::Stopped(open)
+        } else {
+            OpenSwap::GoesOn(open)
+        }))
     }
 
-    fn set_line(&self, before: &Line, line: &Line) -> UpdateBuilder {
-        let mut set = "SET #state = :state, porting = :porting, locked = :locked, \
-                       #language = :language"
-            .to_owned();
-        let mut change = self
-            .update_row(keys::line_key(&line.id))
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_names("#language", "language")
-            .expression_attribute_values(":state", text(line.state.as_str()))
-            .expression_attribute_values(":porting", AttributeValue::Bool(line.porting))
-            .expression_attribute_values(":locked", AttributeValue::Bool(line.locked))
-            .expression_attribute_values(":language", text(line.language.as_str()));
-        match line.email.as_ref().map(EmailAddress::as_str) {
-            Some(email) => {
-                set += ", email = :email";
-                change = change.expression_attribute_values(":email", text(email));
+    /// Writes every attribute that an operator may change, on the condition that none of them has changed since the line
+    /// was read, nor its SIMs and its open swap. What concerns the previous owner is removed when the owner changes.
+    fn set_line(&self, before: &Line, after: &Line) -> UpdateBuilder {
+        let is = rows::from_line(after);
+        let Unchanged {
+            condition,
+            names,
+            mut values,
+        } = unchanged(before);
+        let (mut set, mut remove) = (Vec::new(), Vec::new());
+        for name in WRITTEN {
+            match is.get(name) {
+                Some(value) => {
+                    set.push(format!("#{name} = :{name}"));
+                    values.insert(format!(":{name}"), value.clone());
+                }
+                None => remove.push(format!("#{name}")),
             }
-            None => set += " REMOVE email",
         }
-        // The condition prevents that this write reverts a concurrent change.
-        let mut condition = "#state = :was AND porting = :ported AND locked = :kept".to_owned();
-        change = change
-            .expression_attribute_values(":was", text(before.state.as_str()))
-            .expression_attribute_values(":ported", AttributeValue::Bool(before.porting))
-            .expression_attribute_values(":kept", AttributeValue::Bool(before.locked));
-        if let Some(open) = &before.open_swap {
-            condition += " AND swap = :swap";
-            change = change.expression_attribute_values(":swap", text(open.as_str()));
-        } else {
-            condition += " AND attribute_not_exists(swap)";
+        for kind in [SwapKind::Esim, SwapKind::Physical] {
+            if before.kept_sim(kind).is_some() && after.kept_sim(kind).is_none() {
+                remove.extend(rows::kept_sim_attributes(kind).map(str::to_owned));
+            }
         }
-        change.update_expression(set).condition_expression(condition)
+        if before.customer != after.customer || before.reseller != after.reseller {
+            // A repeat of the last swap's request would show its SIM's codes.
+            remove.extend(rows::LAST_SWAP.map(str::to_owned));
+        }
+        let mut expression = format!("SET {}", set.join(", "));
+        if !remove.is_empty() {
+            expression += &format!(" REMOVE {}", remove.join(", "));
+        }
+        self.update_row(keys::line_key(&before.id))
+            .update_expression(expression)
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values))
+    }
+}
+
+/// The attributes of a line that operators may change.
+const WRITTEN: [&str; 8] = [
+    "phone", "customer", "reseller", "email", "language", "state", "porting", "locked",
+];
+
+/// A condition, with the names and the values that it uses.
+pub(crate) struct Unchanged {
+    pub(crate) condition: String,
+    /// `#NAME` for each attribute.
+    pub(crate) names: HashMap<String, String>,
+    /// `:was_NAME` for each attribute that the line has.
+    pub(crate) values: HashMap<String, AttributeValue>,
+}
+
+/// The condition that a line is as an operator has seen it: what operators may change, its SIMs and its open swap.
+pub(crate) fn unchanged(line: &Line) -> Unchanged {
+    let mut row = rows::from_line(line);
+    let mut seen = WRITTEN.to_vec();
+    seen.push("sim");
+    for kind in [SwapKind::Esim, SwapKind::Physical] {
+        let [kept, _] = rows::kept_sim_attributes(kind);
+        seen.push(kept);
+        row.extend(
+            line.kept_sim(kind)
+                .map(|sim| (kept.to_owned(), text(sim.iccid.as_str()))),
+        );
+    }
+    seen.push("swap");
+    row.extend(
+        line.open_swap
+            .as_ref()
+            .map(|open| ("swap".to_owned(), text(open.as_str()))),
+    );
+    let (mut conditions, mut values) = (Vec::new(), HashMap::new());
+    for name in &seen {
+        match row.remove(*name) {
+            Some(value) => {
+                conditions.push(format!("#{name} = :was_{name}"));
+                values.insert(format!(":was_{name}"), value);
+            }
+            None => conditions.push(format!("attribute_not_exists(#{name})")),
+        }
+    }
+    Unchanged {
+        condition: conditions.join(" AND "),
+        names: seen
+            .into_iter()
+            .map(|name| (format!("#{name}"), name.to_owned()))
+            .collect(),
+        values,
     }
 }

@@ -3,11 +3,12 @@
 
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use aws_sdk_dynamodb::types::builders::PutBuilder;
-use domain::{Activation, ActivationId, Caller};
+use domain::{ActivationId, Caller};
 use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 
 use crate::attributes::{Item, Row, RowBuilder, number};
+use crate::rows::RequestDigest;
 use crate::{RequestedSwap, Store, StoreError, StoredLine, StoredSwap, keys};
 
 /// How long a record is stored: a day, and an hour for clocks that differ.
@@ -61,6 +62,13 @@ impl IdempotencyRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint(pub(crate) String);
 
+impl Fingerprint {
+    /// A shorter text that equal fingerprints share.
+    pub(crate) fn short(&self) -> RequestDigest {
+        RequestDigest(hex(&digest(&SHA256, self.0.as_bytes()).as_ref()[..8]))
+    }
+}
+
 impl Store {
     /// The record of an idempotency key. `None` if there is no key, if the key is unused, or if its record has expired.
     pub async fn idempotency_record(
@@ -93,31 +101,33 @@ impl Store {
         }
     }
 
-    /// Writes the record of a new swap, on the condition that the key is unused or its record has expired.
+    /// Writes the record of a request about this swap, on the condition that the key is unused or its record has
+    /// expired.
     pub(crate) fn put_idempotency_record(
         &self,
         key: &IdempotencyKey,
-        swap: &Activation,
+        swap: &ActivationId,
         request: &Fingerprint,
+        at: Timestamp,
     ) -> PutBuilder {
-        let expires = (swap.created_at + RECORD_LIFETIME).as_second();
+        let expires = (at + RECORD_LIFETIME).as_second();
         let row = RowBuilder(keys::idempotency_key(key.digest()))
-            .text("swap", swap.id.as_str())
+            .text("swap", swap.as_str())
             .text("request", &request.0)
             .number("expires", expires);
         self.put_row(row.0)
             .condition_expression("attribute_not_exists(pk) OR expires <= :now")
-            .expression_attribute_values(":now", number(swap.created_at.as_second()))
+            .expression_attribute_values(":now", number(at.as_second()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
 
     /// The fingerprint of a request without secrets.
-    pub(crate) fn fingerprint(&self, request: &str) -> Fingerprint {
+    pub fn fingerprint(&self, request: &str) -> Fingerprint {
         Fingerprint(format!("0:{}", hex(digest(&SHA256, request.as_bytes()).as_ref())))
     }
 
     /// The fingerprint of a request with a confirmation code.
-    pub(crate) async fn signed_fingerprint(&self, request: &str) -> Result<Fingerprint, StoreError> {
+    pub async fn signed_fingerprint(&self, request: &str) -> Result<Fingerprint, StoreError> {
         let (number, tag) = self.keyring.sign("request", request).await?;
         Ok(Fingerprint(format!("{number}:{}", hex(&tag))))
     }
@@ -143,6 +153,11 @@ impl Store {
     /// Whether `caller` requested this swap.
     pub fn is_requested_by(&self, swap: &StoredSwap, caller: &Caller) -> bool {
         swap.caller == caller_digest(caller)
+    }
+
+    /// Whether `caller` gave the confirmation code of this swap.
+    pub fn is_code_of(&self, swap: &StoredSwap, caller: &Caller) -> bool {
+        *swap.code_by.as_ref().unwrap_or(&swap.caller) == caller_digest(caller)
     }
 }
 

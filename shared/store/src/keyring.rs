@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
+use aws::{ServiceClient, base64};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
-use aws_sdk_kms::primitives::Blob;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::attributes::{Row, text};
@@ -31,13 +32,13 @@ impl fmt::Debug for Sealed {
 #[derive(Clone)]
 pub struct Keyring {
     dynamodb: Client,
-    kms: Arc<LazyLock<aws_sdk_kms::Client, MakeClient>>,
+    kms: ServiceClient,
     table: String,
     master_key: String,
+    /// The value of KMS's encryption context. A data key can be unwrapped only with the value that it was made with.
+    installation: String,
     unwrapped: Arc<Mutex<UnwrappedKeys>>,
 }
-
-type MakeClient = Box<dyn FnOnce() -> aws_sdk_kms::Client + Send>;
 
 #[derive(Default)]
 struct UnwrappedKeys {
@@ -51,17 +52,26 @@ struct DataKey {
     signing: hmac::Key,
 }
 
+/// The number of a table's first data key.
+const FIRST: u32 = 1;
+
 const NUMBER_LEN: usize = 4;
 
 impl Keyring {
-    pub(crate) fn new(dynamodb: Client, kms: aws_sdk_kms::Config, table: String, master_key: String) -> Self {
+    pub(crate) fn new(dynamodb: Client, kms: ServiceClient, table: String, master_key: String) -> Self {
         Self {
             dynamodb,
-            kms: Arc::new(LazyLock::new(Box::new(|| aws_sdk_kms::Client::from_conf(kms)))),
+            kms,
+            installation: table.clone(),
             table,
             master_key,
             unwrapped: Arc::default(),
         }
+    }
+
+    /// Sets the value of KMS's encryption context, which is the table's name otherwise.
+    pub(crate) fn set_installation(&mut self, installation: String) {
+        self.installation = installation;
     }
 
     /// Encrypts `text` for the attribute `field` of a row with the hash key `pk`. The result can be decrypted only for
@@ -121,6 +131,38 @@ impl Keyring {
         Ok(hmac::verify(&key.signing, text.as_bytes(), tag).is_ok())
     }
 
+    /// Checks that the newest data key, if there is one, can be unwrapped. The key is not kept.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        if let Some((number, wrapped)) = self.read_newest().await? {
+            self.unwrap_key(number, wrapped).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a data key, and returns its number. Processes that start from now on encrypt with it; older keys still
+    /// decrypt. The key is unwrapped before it is written, because every write of a secret would fail with a key that
+    /// cannot be unwrapped.
+    ///
+    /// # Errors
+    /// When KMS makes no key or cannot unwrap it, or when another process adds a key at the same time.
+    pub async fn rotate(&self) -> Result<u32, StoreError> {
+        let number = match self.read_newest().await? {
+            Some((newest, _)) => newest + 1,
+            None => FIRST,
+        };
+        let wrapped = self.generate().await?;
+        self.unwrap_key(number, wrapped.clone()).await?;
+        let is_written = self.write_new(number, wrapped.clone()).await?
+            // The SDK repeats a write whose response was lost.
+            || self.read_newest().await? == Some((number, wrapped));
+        match is_written {
+            true => Ok(number),
+            false => Err(StoreError::Unavailable(
+                "another process has added a data key at the same time".into(),
+            )),
+        }
+    }
+
     async fn newest(&self) -> Result<(u32, Arc<DataKey>), StoreError> {
         let mut unwrapped = self.unwrapped.lock().await;
         if let Some(number) = unwrapped.newest {
@@ -177,49 +219,56 @@ impl Keyring {
     /// Creates the first data key. If another process does so at the same time, both use the one that was written
     /// first.
     async fn create_first(&self) -> Result<(u32, Vec<u8>), StoreError> {
-        const FIRST: u32 = 1;
-        let generated = self
-            .kms
-            .generate_data_key_without_plaintext()
-            .key_id(&self.master_key)
-            .key_spec(aws_sdk_kms::types::DataKeySpec::Aes256)
-            .encryption_context("table", &self.table)
-            .send()
-            .await?;
-        let wrapped = generated.ciphertext_blob.ok_or(StoreError::Sealing)?.into_inner();
+        let wrapped = self.generate().await?;
+        match self.write_new(FIRST, wrapped.clone()).await? {
+            true => Ok((FIRST, wrapped)),
+            false => self.read_newest().await?.ok_or(StoreError::Corrupt("data key")),
+        }
+    }
+
+    /// A new data key, wrapped by KMS.
+    async fn generate(&self) -> Result<Vec<u8>, StoreError> {
+        let input = json!({
+            "KeyId": self.master_key,
+            "KeySpec": "AES_256",
+            "EncryptionContext": {"table": self.installation},
+        });
+        let generated = self.kms.call("TrentService.GenerateDataKeyWithoutPlaintext", &input);
+        blob(&generated.await?["CiphertextBlob"])
+    }
+
+    /// Writes a wrapped data key. Returns `false` if there is one with this number.
+    async fn write_new(&self, number: u32, wrapped: Vec<u8>) -> Result<bool, StoreError> {
         let written = self
             .dynamodb
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(keys::data_key(FIRST)))
-            .item("wrapped", AttributeValue::B(wrapped.clone().into()))
+            .set_item(Some(keys::data_key(number)))
+            .item("wrapped", AttributeValue::B(wrapped.into()))
             .condition_expression("attribute_not_exists(pk)")
             .send()
             .await;
         match written {
-            Ok(_) => Ok((FIRST, wrapped)),
+            Ok(_) => Ok(true),
             Err(error)
                 if error
                     .as_service_error()
                     .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
             {
-                self.read_newest().await?.ok_or(StoreError::Corrupt("data key"))
+                Ok(false)
             }
             Err(error) => Err(error.into()),
         }
     }
 
     async fn unwrap_key(&self, number: u32, wrapped: Vec<u8>) -> Result<DataKey, StoreError> {
-        let decrypted = self
-            .kms
-            .decrypt()
-            .key_id(&self.master_key)
-            .ciphertext_blob(Blob::new(wrapped))
-            .encryption_context("table", &self.table)
-            .send()
-            .await?;
-        let plain = decrypted.plaintext.ok_or(StoreError::Sealing)?;
-        let root = hmac::Key::new(hmac::HMAC_SHA256, plain.as_ref());
+        let input = json!({
+            "KeyId": self.master_key,
+            "CiphertextBlob": base64::encode(wrapped),
+            "EncryptionContext": {"table": self.installation},
+        });
+        let decrypted = self.kms.call("TrentService.Decrypt", &input).await?;
+        let root = hmac::Key::new(hmac::HMAC_SHA256, &blob(&decrypted["Plaintext"])?);
         // Encryption and signing use different keys, each derived from the data key.
         let derive = |purpose: &str| hmac::sign(&root, format!("simswap {purpose} {number}").as_bytes());
         let sealing = UnboundKey::new(&AES_256_GCM, derive("sealing").as_ref()).map_err(|_| StoreError::Sealing)?;
@@ -234,6 +283,12 @@ impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Keyring")
     }
+}
+
+/// A field of KMS's JSON with bytes in base64.
+fn blob(field: &Value) -> Result<Vec<u8>, StoreError> {
+    let text = field.as_str().ok_or(StoreError::Sealing)?;
+    base64::decode(text).map_err(|_| StoreError::Sealing)
 }
 
 /// The associated data that binds a ciphertext to its row and attribute.

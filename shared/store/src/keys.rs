@@ -6,7 +6,7 @@ use domain::{Activation, ActivationId, Holder, Iccid, Msisdn, NetworkName, Sim, 
 use jiff::Timestamp;
 
 use crate::StoreError;
-use crate::attributes::{Item, Row};
+use crate::attributes::{Item, Row, sortable};
 
 // Each kind of row has its own sort key, so that a filter on the stream needs nothing else.
 
@@ -14,14 +14,18 @@ use crate::attributes::{Item, Row};
 pub(crate) const ACTIVATION: &str = "activation";
 /// Beginning of the sort key of a mail. The mail's number follows.
 const DELIVERY: &str = "delivery#";
-const LINE: &str = "line";
+pub(crate) const LINE: &str = "line";
 const PHONE: &str = "phone";
-const SIM: &str = "sim";
+pub(crate) const SIM: &str = "sim";
+const BRAND: &str = "brand";
 const IDEMPOTENCY: &str = "idempotency";
 /// Beginning of the sort key of a pool. The pool's name follows.
 pub(crate) const POOL: &str = "pool#";
 /// Beginning of the sort key of a data key. The key's number follows.
 const DATA_KEY: &str = "key#";
+
+/// Beginning of the sort key of an operator's action on the line or SIM with the same hash key. Its time follows.
+pub(crate) const ACTION: &str = "action#";
 
 /// Hash key of all data keys, so that one query finds the newest.
 pub(crate) const DATA_KEYS: &str = "K#";
@@ -44,7 +48,8 @@ pub(crate) fn sim_pk(iccid: &Iccid) -> String {
     format!("S#{iccid}")
 }
 
-fn line_pk(id: &SubscriptionId) -> String {
+/// Hash key of a line.
+pub(crate) fn line_pk(id: &SubscriptionId) -> String {
     format!("L#{id}")
 }
 
@@ -78,6 +83,10 @@ pub(crate) fn sim_key(iccid: &Iccid) -> Item {
     key(sim_pk(iccid), SIM)
 }
 
+pub(crate) fn brand_key(reseller: &str) -> Item {
+    key(format!("B#{reseller}"), BRAND)
+}
+
 /// `digest` is one hash of the caller and the idempotency key, so that the table reveals neither.
 pub(crate) fn idempotency_key(digest: &str) -> Item {
     key(format!("I#{digest}"), IDEMPOTENCY)
@@ -94,6 +103,11 @@ pub(crate) fn data_key_number(item: &Item) -> Result<u32, StoreError> {
     sk.strip_prefix(DATA_KEY)
         .and_then(|number| number.parse().ok())
         .ok_or(StoreError::Corrupt("sk"))
+}
+
+/// `pk` is the hash key of a line or a SIM.
+pub(crate) fn action_key(pk: String, at: Timestamp) -> Item {
+    key(pk, &format!("{ACTION}{}", sortable(at)))
 }
 
 pub(crate) fn pool_key(pool: &str) -> Item {

@@ -1,12 +1,14 @@
 //! Every DynamoDB call of the service, and the encryption of secret fields. The domain decides how a swap proceeds; the
 //! store writes that decision, under conditions. The store itself decides what depends on several rows at once: which
-//! SIM a new swap gets (`begin`), what becomes of its SIMs at its end (`advance`), and which SIM a new line gets
+//! SIM a new swap gets (`begin`), how its end is written to line and SIMs (`advance`), and which SIM a new line gets
 //! (`stock`).
 
+mod action;
 mod advance;
 mod attributes;
 mod begin;
 mod block;
+mod brand;
 mod due;
 mod error;
 mod idempotency;
@@ -17,13 +19,16 @@ mod pool;
 mod read;
 mod retry;
 mod rows;
+mod scan;
 mod schema;
 mod stock;
 mod transaction;
 
+pub use action::Action;
 pub use advance::Saved;
 pub use begin::{Begun, SwapRequest};
 pub use block::OpenSwap;
+pub use brand::BrandWritten;
 pub use due::{Due, DueRow};
 pub use error::StoreError;
 pub use idempotency::{Fingerprint, IdempotencyKey, IdempotencyRecord, caller_digest};
@@ -32,13 +37,15 @@ pub use keys::ChangedRow;
 pub use listing::{Entry, Listing, Span};
 pub use pool::Pool;
 pub use retry::retry_on_conflict;
-pub use rows::{PhoneEntry, RequestedSwap, StoredLine, StoredSwap, SwapSecrets};
+pub use rows::{PhoneEntry, Renewal, RequestDigest, RequestedSwap, StoredLine, StoredSwap, SwapSecrets};
+pub use scan::{Page, Place};
 pub use schema::create_table;
-pub use stock::{NewLine, Released, SIMS_AT_ONCE, Written};
+pub use stock::{LINES_AT_ONCE, NewLine, Released, SIMS_AT_ONCE, Written};
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+use aws::ServiceClient;
 use aws_sdk_dynamodb::Client;
 
 /// The table, and the keys that encrypt its secret fields. A process builds one store. Clones are cheap and share its
@@ -54,15 +61,7 @@ pub struct Store {
 
 impl Store {
     /// A store on an existing table. `master_key` is the id, alias or ARN of the KMS key that wraps the data keys.
-    ///
-    /// The KMS client is built at its first call: it makes the SDK read its table of AWS regions, which costs as much
-    /// as everything else in a query.
-    pub fn new(
-        dynamodb: Client,
-        kms: aws_sdk_kms::Config,
-        table: impl Into<String>,
-        master_key: impl Into<String>,
-    ) -> Self {
+    pub fn new(dynamodb: Client, kms: ServiceClient, table: impl Into<String>, master_key: impl Into<String>) -> Self {
         let table = table.into();
         let keyring = Keyring::new(dynamodb.clone(), kms, table.clone(), master_key.into());
         Self {
@@ -71,6 +70,15 @@ impl Store {
             keyring,
             known_pools: Arc::default(),
         }
+    }
+
+    /// The store on a table whose data keys were made in the table `installation`: a table that was restored from a backup
+    /// has another name. An empty text changes nothing.
+    pub fn of_installation(mut self, installation: String) -> Self {
+        if !installation.is_empty() {
+            self.keyring.set_installation(installation);
+        }
+        self
     }
 
     /// The keys that encrypt secret fields, and that sign values which callers hand back to the service.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::PoisonError;
 
 use aws_sdk_dynamodb::types::Select;
-use domain::{Sim, SimState};
+use domain::{Malformed, Sim, SimState};
 use jiff::Timestamp;
 
 use crate::attributes::{Row, sortable, text};
@@ -15,6 +15,16 @@ use crate::{Store, StoreError, keys};
 /// assigned only to a caller who gives its number is in no pool.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pool(String);
+
+impl Pool {
+    /// Reads a name as it is displayed.
+    pub fn parse(name: &str) -> Result<Self, Malformed> {
+        match name.split('#').collect::<Vec<_>>()[..] {
+            [_, _, "esim" | "card"] => Ok(Self(name.to_owned())),
+            _ => Err(Malformed("must be NETWORK#RESELLER#esim or NETWORK#RESELLER#card")),
+        }
+    }
+}
 
 /// `<network>#<reseller>#<kind>`, the kind being `esim` or `card`.
 impl fmt::Display for Pool {

@@ -1,13 +1,14 @@
 //! Reads of rows by their keys. They are consistent, except for the lookup by order number. Listings are in `listing`.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use domain::{ActivationId, Delivery, Iccid, Msisdn, Secret, Sim, SubscriptionId};
 
 use crate::attributes::{Item, Row, text};
 use crate::transaction::backoff;
-use crate::{PhoneEntry, Store, StoreError, StoredLine, StoredSwap, keys, rows};
+use crate::{PhoneEntry, Renewal, Store, StoreError, StoredLine, StoredSwap, caller_digest, keys, rows};
 
 impl Store {
     pub(crate) async fn get(&self, key: Item) -> Result<Option<Item>, StoreError> {
@@ -126,18 +127,37 @@ impl Store {
     /// Reads many swaps, each with its last mail, in the order of `ids`. Omits swaps that do not exist. Two calls for
     /// every hundred swaps.
     pub async fn swaps_with_deliveries(&self, ids: &[ActivationId]) -> Result<Vec<StoredSwap>, StoreError> {
+        self.swaps_with_mails(ids, |mails| mails.max(1)..=mails).await
+    }
+
+    /// Reads many swaps, each with all its mails, in the order of `ids`. Omits swaps that do not exist. One call for
+    /// every hundred swaps, and one for every hundred mails.
+    pub async fn swaps_with_all_deliveries(&self, ids: &[ActivationId]) -> Result<Vec<StoredSwap>, StoreError> {
+        self.swaps_with_mails(ids, |mails| 1..=mails).await
+    }
+
+    /// Reads many swaps with the mails whose numbers `wanted` selects, given how many mails a swap has.
+    async fn swaps_with_mails(
+        &self,
+        ids: &[ActivationId],
+        wanted: impl Fn(u32) -> RangeInclusive<u32>,
+    ) -> Result<Vec<StoredSwap>, StoreError> {
         let mut swaps = self.swaps(ids).await?;
-        let mailed = swaps.values().filter(|swap| swap.activation.mails > 0);
-        let keys = mailed
-            .map(|swap| keys::delivery_key(&swap.activation.id, swap.activation.mails))
-            .collect();
-        for row in self.get_many(keys).await? {
+        let keys = swaps.values().flat_map(|swap| {
+            let a = &swap.activation;
+            wanted(a.mails).map(|number| keys::delivery_key(&a.id, number))
+        });
+        for row in self.get_many(keys.collect()).await? {
             let delivery = rows::to_delivery(&row)?;
             if let Some(swap) = swaps.get_mut(&delivery.activation) {
                 swap.deliveries.push(delivery);
             }
         }
-        Ok(ids.iter().filter_map(|id| swaps.remove(id)).collect())
+        let mut found: Vec<_> = ids.iter().filter_map(|id| swaps.remove(id)).collect();
+        for swap in &mut found {
+            swap.deliveries.sort_unstable_by_key(|mail| mail.number);
+        }
+        Ok(found)
     }
 
     /// Reads many swaps without their mails. Omits swaps that do not exist. One call for every hundred swaps.
@@ -152,7 +172,7 @@ impl Store {
     }
 
     /// Reads many rows, in no particular order. Omits rows that do not exist.
-    async fn get_many(&self, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
+    pub(crate) async fn get_many(&self, keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
         const KEYS_PER_CALL: usize = 100;
         const INCOMPLETE_CALLS: u32 = 8;
         let mut found = Vec::with_capacity(keys.len());
@@ -204,6 +224,47 @@ impl Store {
         domain::ConfirmationCode::parse(&text)
             .map(Some)
             .map_err(|_| StoreError::Corrupt(rows::CODE))
+    }
+
+    /// Encrypts a new activation code for a swap: the matching id, and the confirmation code that `caller` gave.
+    pub async fn seal_renewal(
+        &self,
+        swap: &ActivationId,
+        matching_id: &domain::MatchingId,
+        code: Option<&domain::ConfirmationCode>,
+        caller: &domain::Caller,
+    ) -> Result<Renewal, StoreError> {
+        let pk = keys::activation_pk(swap);
+        let code = match code {
+            None => None,
+            Some(code) => {
+                let sealed = self.keyring.seal(&pk, rows::CODE, code.expose()).await?;
+                Some((sealed, caller_digest(caller)))
+            }
+        };
+        let matching_id = self.keyring.seal(&pk, rows::MATCHING_ID, matching_id.expose()).await?;
+        Ok(Renewal { matching_id, code })
+    }
+
+    /// Decrypts the matching id and the confirmation code that a swap gets with its renewal.
+    pub async fn renewed_secrets(
+        &self,
+        swap: &StoredSwap,
+    ) -> Result<(domain::MatchingId, Option<domain::ConfirmationCode>), StoreError> {
+        let renewal = swap.renewal.as_ref().ok_or(StoreError::Corrupt(rows::MATCHING_ID))?;
+        let mut secrets = swap.secrets.clone();
+        secrets.matching_id = Some(renewal.matching_id.clone());
+        if let Some((code, _)) = &renewal.code {
+            secrets.code = Some(code.clone());
+        }
+        let renewed = StoredSwap {
+            secrets,
+            ..swap.clone()
+        };
+        Ok((
+            self.matching_id(&renewed).await?,
+            self.confirmation_code(&renewed).await?,
+        ))
     }
 
     /// Decrypts the matching id of an eSIM swap.

@@ -1,14 +1,14 @@
 //! Each record as a row: its attributes, and how it is written to and read from a DynamoDB item. Keys are in `keys`,
 //! the encoding of single attributes in `attributes`.
 
-use aws_sdk_dynamodb::types::AttributeValue::Bool;
+use aws_sdk_dynamodb::types::AttributeValue::{Bool, L, S};
 use domain::{
-    Activation, ActivationId, Attempt, Claim, Delivery, EmailAddress, Iccid, Imsi, KeptSim, Line, Msisdn, NetworkName,
-    Requested, Sim, SmDpAddress, StartCall, SubscriptionId, SwapKind,
+    Activation, ActivationId, Attempt, Claim, Delivery, EmailAddress, Iccid, Imsi, KeptSim, Line, MailKind, Msisdn,
+    NetworkName, ProfileRequest, ProfileRequestState, Requested, Sim, SmDpAddress, StartCall, SubscriptionId, SwapKind,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use crate::attributes::{Item, Row, RowBuilder, from_sortable, sortable};
+use crate::attributes::{Item, Row, RowBuilder, from_sortable, millis, sortable};
 use crate::keys::{self, activation_key, delivery_key, delivery_number, line_key, phone_key, pool_of, sim_key};
 use crate::{Fingerprint, Sealed, StoreError};
 
@@ -19,10 +19,81 @@ pub struct StoredSwap {
     pub activation: Activation,
     /// [Digest](crate::caller_digest) of the caller who requested the swap. Empty once the swap is anonymous.
     pub caller: String,
+    /// Digest of the caller who gave the confirmation code, if that is another caller.
+    pub code_by: Option<String>,
     /// The swap's secrets.
     pub secrets: SwapSecrets,
+    /// The new activation code, while it is being ordered.
+    pub renewal: Option<Renewal>,
+    /// The last requests of callers that changed the swap, and their times.
+    pub last_requests: Vec<(RequestDigest, Timestamp)>,
     /// The swap's mails, oldest first. Empty if only the swap's own row was read.
     pub deliveries: Vec<Delivery>,
+}
+
+/// The first 8 bytes of a SHA-256 of a request's fingerprint, in hexadecimal: enough to recognise a repeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestDigest(pub(crate) String);
+
+impl StoredSwap {
+    /// How long the same request of the same caller counts as a repeat, without an idempotency key.
+    const REPEAT_WITHIN: SignedDuration = SignedDuration::from_mins(1);
+
+    /// Whether this request has just changed the swap.
+    pub fn has_last_request(&self, request: &Fingerprint, now: Timestamp) -> bool {
+        let is_same =
+            |(digest, at): &(RequestDigest, Timestamp)| *digest == request.short() && *at >= now - Self::REPEAT_WITHIN;
+        self.last_requests.iter().any(is_same)
+    }
+
+    /// The swap with this request among its last ones.
+    pub(crate) fn with_request(&self, request: &Fingerprint, at: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.last_requests.retain(|(_, then)| *then >= at - Self::REPEAT_WITHIN);
+        next.last_requests.push((request.short(), at));
+        next
+    }
+
+    /// A swap without secrets and mails that the caller with this digest requested.
+    pub fn new(activation: Activation, caller: impl Into<String>) -> Self {
+        Self {
+            activation,
+            caller: caller.into(),
+            code_by: None,
+            secrets: SwapSecrets::default(),
+            renewal: None,
+            last_requests: Vec::new(),
+            deliveries: Vec::new(),
+        }
+    }
+
+    /// The swap after a step that made its activation `after`. A renewal that is complete has replaced the secrets.
+    pub fn advanced(&self, after: Activation) -> Self {
+        let mut next = self.clone();
+        if !after.is_renewing()
+            && let Some(renewal) = next.renewal.take()
+            && after
+                .request
+                .is_some_and(|request| request.state == ProfileRequestState::Done)
+        {
+            next.secrets.matching_id = Some(renewal.matching_id);
+            if let Some((code, by)) = renewal.code {
+                next.secrets.code = Some(code);
+                next.code_by = Some(by);
+            }
+        }
+        next.activation = after;
+        next
+    }
+}
+
+/// The new activation code of a swap, encrypted like the secrets that it replaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    /// The new matching id.
+    pub matching_id: Sealed,
+    /// The new confirmation code and the digest of the caller who gave it. `None` if the code stays the same.
+    pub code: Option<(Sealed, String)>,
 }
 
 /// The encrypted secrets of a swap.
@@ -43,11 +114,18 @@ pub(crate) const ORDER_NUMBER: &str = "orderNumber";
 /// On a swap: whether the network moved the number after the swap had ended in ERROR. On a line: the id of that swap.
 pub(crate) const DISPUTED: &str = "disputed";
 
+/// On a line: its last swap that ended in DONE, which tells a repeated request.
+pub(crate) const LAST_SWAP: [&str; 4] = ["lastSwap", "lastCaller", "lastRequest", "lastDoneAt"];
+
 /// The confirmation code of a swap, encrypted.
 pub(crate) const CODE: &str = "code";
 
 /// The matching id of a swap, encrypted.
 pub(crate) const MATCHING_ID: &str = "matchingId";
+
+/// The secrets that a renewal brings. They are bound to the attributes that they replace.
+const NEW_CODE: &str = "newCode";
+const NEW_MATCHING_ID: &str = "newMatchingId";
 
 pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
     let a = &swap.activation;
@@ -99,6 +177,17 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
         .maybe_text("heardNumber", a.unconfirmed_order_number.as_deref())
         .maybe_time("missingSince", a.missing_since)
         .count("mails", a.mails)
+        .count("resends", a.resends)
+        .count("reports", a.reports)
+        .maybe_text("profileFailure", a.profile_failure.map(|failure| failure.as_str()))
+        .maybe_text("phoneState", a.phone_state.map(|state| state.as_str()))
+        .maybe_text("eid", a.eid_end.as_deref())
+        .maybe_text("witness", a.witness.map(|witness| witness.as_str()))
+        .maybe_text("wanted", a.request.map(|request| request.kind.as_str()))
+        .maybe_text("wantedState", a.request.map(|request| request.state.as_str()))
+        .maybe_text("renewTo", a.renew_to.as_ref().map(EmailAddress::as_str))
+        .maybe_time("renewedAt", a.renewed_at)
+        .maybe_text("codeBy", swap.code_by.as_deref())
         .timeline(a.created_at, &a.timeline)
         .maybe_sealed(CODE, swap.secrets.code.as_ref())
         .maybe_sealed(MATCHING_ID, swap.secrets.matching_id.as_ref());
@@ -120,6 +209,29 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
     if a.disputed {
         build = build.put(DISPUTED, Bool(true));
     }
+    if a.renewal_unknown {
+        build = build.put("renewalDoubt", Bool(true));
+    }
+    if a.code_dead {
+        build = build.put("codeDead", Bool(true));
+    }
+    if a.reminded {
+        build = build.put("reminded", Bool(true));
+    }
+    if !a.renewals.is_empty() {
+        build = build.put("renewals", L(a.renewals.iter().copied().map(millis).collect()));
+    }
+    if let Some(renewal) = &swap.renewal {
+        build = build.maybe_sealed(NEW_MATCHING_ID, Some(&renewal.matching_id));
+        if let Some((code, by)) = &renewal.code {
+            build = build.maybe_sealed(NEW_CODE, Some(code)).text("newCodeBy", by);
+        }
+    }
+    if !swap.last_requests.is_empty() {
+        let requests = swap.last_requests.iter();
+        let texts = requests.map(|(digest, at)| S(format!("{} {}", at.as_millisecond(), digest.0)));
+        build = build.put("asked", L(texts.collect()));
+    }
     build.0
 }
 
@@ -134,6 +246,9 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
         .maybe_string("token")
         .map(|token| row.time("until").map(|until| Claim { token, until }))
         .transpose()?;
+    let wanted = row.maybe_parsed("wanted", str::parse)?;
+    let request = wanted.zip(row.maybe_parsed("wantedState", str::parse)?);
+    let request = request.map(|(kind, state)| ProfileRequest { kind, state });
     let activation = Activation {
         id: row.parsed_pk("A#", ActivationId::parse)?,
         subscription: row.parsed("line", SubscriptionId::parse)?,
@@ -179,15 +294,45 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
         missing_since: row.maybe_time("missingSince"),
         disputed: row.flag(DISPUTED),
         mails: row.maybe_number("mails").unwrap_or(0),
+        resends: match row.maybe_number("resends") {
+            Some(resends) => resends,
+            // Until there were renewals and reminders, callers had requested all mails but the first.
+            None if row.flag("reminded") || !row.times("renewals")?.is_empty() => 0,
+            None => row.maybe_number::<u32>("mails").unwrap_or(0).saturating_sub(1),
+        },
+        reports: row.maybe_number("reports").unwrap_or(0),
+        code_dead: row.flag("codeDead"),
+        profile_failure: row.maybe_parsed("profileFailure", str::parse)?,
+        phone_state: row.maybe_parsed("phoneState", str::parse)?,
+        eid_end: row.maybe_string("eid"),
+        witness: row.maybe_parsed("witness", str::parse)?,
+        request,
+        renewals: row.times("renewals")?,
+        renew_to: row.maybe_parsed("renewTo", EmailAddress::parse)?,
+        renewal_unknown: row.flag("renewalDoubt"),
+        renewed_at: row.maybe_time("renewedAt"),
+        reminded: row.flag("reminded"),
         timeline: row.timeline()?,
     };
+    let new_code = row.sealed(NEW_CODE).zip(row.maybe_string("newCodeBy"));
+    let renewal = row.sealed(NEW_MATCHING_ID).map(|matching_id| Renewal {
+        matching_id,
+        code: new_code,
+    });
     Ok(StoredSwap {
         activation,
         caller: row.maybe_string("caller").unwrap_or_default(),
+        code_by: row.maybe_string("codeBy"),
         secrets: SwapSecrets {
             code: row.sealed(CODE),
             matching_id: row.sealed(MATCHING_ID),
         },
+        renewal,
+        last_requests: row.parsed_list("asked", |text| {
+            let (at, digest) = text.split_once(' ')?;
+            let at = Timestamp::from_millisecond(at.parse().ok()?).ok()?;
+            Some((RequestDigest(digest.to_owned()), at))
+        })?,
         deliveries: Vec::new(),
     })
 }
@@ -197,6 +342,7 @@ pub(crate) fn from_delivery(d: &Delivery) -> Item {
         .text("type", keys::MAILS)
         .text("to", d.to.as_str())
         .text("language", d.language.as_str())
+        .maybe_text("kind", (d.kind != MailKind::Code).then_some(d.kind.as_str()))
         .text("state", d.state.as_str())
         .maybe_text("token", d.attempt.as_ref().map(|attempt| attempt.token.as_str()))
         .maybe_time("until", d.attempt.as_ref().map(|attempt| attempt.deadline))
@@ -232,6 +378,7 @@ pub(crate) fn to_delivery(item: &Item) -> Result<Delivery, StoreError> {
         number,
         to: row.parsed("to", EmailAddress::parse)?,
         language: row.parsed("language", str::parse)?,
+        kind: row.maybe_parsed("kind", str::parse)?.unwrap_or(MailKind::Code),
         state: row.parsed("state", str::parse)?,
         attempt,
         unknown_attempts: row.maybe_number("doubts").unwrap_or(0),
@@ -422,8 +569,8 @@ pub(crate) fn to_sim(item: &Item) -> Result<Sim, StoreError> {
 mod tests {
     use aws_sdk_dynamodb::types::AttributeValue::{self, B, L, N, S};
     use domain::{
-        DeliveryState, FailureCode, FormFactor, Holder, Language, LineState, NetworkOrder, Phase, ProfileOrder,
-        ProfileState, SimState, TimelineEntry,
+        DeliveryState, FailureCode, FormFactor, Holder, Language, LineState, NetworkOrder, Phase, PhoneState,
+        ProfileOrder, ProfileRequestKind, ProfileRequestState, ProfileState, SimState, TimelineEntry, Witness,
     };
 
     use super::*;
@@ -490,6 +637,7 @@ mod tests {
         full.order_number = Some("0300010-2026".into());
         full.progressed_at = at("2026-11-22T15:05:11.123Z");
         full.mails = 1;
+        full.eid_end = Some("1235".into());
         full.activated_at = Some(at("2026-11-22T15:05:10Z"));
         full.ended_at = Some(at("2026-11-22T15:05:11Z"));
         for what in [
@@ -505,24 +653,17 @@ mod tests {
                 .push(TimelineEntry::new(at("2026-11-22T15:05:11.123Z"), what));
         }
         let full = StoredSwap {
-            activation: full,
-            caller: "0123456789abcdef0123456789abcdef".into(),
             secrets: SwapSecrets {
                 code: Some(Sealed(vec![7; 4 + 12 + 10 + 16])),
                 matching_id: Some(Sealed(vec![8; 4 + 12 + 17 + 16])),
             },
-            deliveries: Vec::new(),
+            ..StoredSwap::new(full, "0123456789abcdef0123456789abcdef")
         };
-        let bare = StoredSwap {
-            activation: Activation {
-                reseller: None,
-                ..accept(SwapKind::Physical, Requested::default())
-            },
-            caller: "0123456789abcdef0123456789abcdef".into(),
-            secrets: SwapSecrets::default(),
-            deliveries: Vec::new(),
+        let bare = Activation {
+            reseller: None,
+            ..accept(SwapKind::Physical, Requested::default())
         };
-        [full, bare]
+        [full, StoredSwap::new(bare, "0123456789abcdef0123456789abcdef")]
     }
 
     /// The size of a row in bytes, nearly as DynamoDB counts: names, values, and one byte for each element of a list.
@@ -549,8 +690,92 @@ mod tests {
         a.unconfirmed_order_number = Some("0300011-2026".into());
         a.missing_since = Some(at("2026-11-22T14:17:11Z"));
         a.disputed = true;
-        let back = to_swap(&from_swap(&swap)).unwrap();
-        assert_eq!(back.activation, swap.activation);
+        a.resends = 2;
+        a.profile_failure = Some(FailureCode::NoRoom);
+        a.phone_state = Some(PhoneState::Disabled);
+        a.witness = Some(Witness::App);
+        a.request = Some(ProfileRequest {
+            kind: ProfileRequestKind::Renew,
+            state: ProfileRequestState::Cancelled,
+        });
+        a.renewals = vec![at("2026-11-22T14:18:11Z"), at("2026-11-22T14:19:11.5Z")];
+        a.renew_to = Some(EmailAddress::parse("b@example.com").unwrap());
+        a.renewal_unknown = true;
+        a.renewed_at = Some(at("2026-11-22T14:20:11Z"));
+        a.reminded = true;
+        swap.code_by = Some("fedc".into());
+        a.reports = 3;
+        a.code_dead = true;
+        swap.last_requests = vec![
+            (RequestDigest("ab".into()), at("2026-11-22T14:21:11Z")),
+            (RequestDigest("cd".into()), at("2026-11-22T14:21:12.5Z")),
+        ];
+        for code in [None, Some((Sealed(vec![1]), "abcd".to_owned()))] {
+            swap.renewal = Some(Renewal {
+                matching_id: Sealed(vec![2]),
+                code,
+            });
+            let back = to_swap(&from_swap(&swap)).unwrap();
+            assert_eq!(back.activation, swap.activation);
+            assert_eq!(
+                (back.renewal, back.code_by),
+                (swap.renewal.clone(), swap.code_by.clone())
+            );
+            assert_eq!(back.last_requests, swap.last_requests);
+        }
+    }
+
+    #[test]
+    fn a_complete_renewal_replaces_the_secrets() {
+        let [mut swap, _] = swaps();
+        let renewal = |code: Option<(Sealed, String)>| Renewal {
+            matching_id: Sealed(vec![2]),
+            code,
+        };
+        let renewing = Some(ProfileRequest {
+            kind: ProfileRequestKind::Renew,
+            state: ProfileRequestState::Cancelled,
+        });
+        swap.activation.request = renewing;
+        let (old_code, new_code) = (swap.secrets.code.clone(), Some((Sealed(vec![3]), "by".to_owned())));
+        for (state, renewed_at, code, expected) in [
+            // In progress, refused, and complete with the same code and with another one.
+            (
+                ProfileRequestState::Cancelled,
+                None,
+                new_code.clone(),
+                (true, false, old_code.clone(), None),
+            ),
+            (
+                ProfileRequestState::Refused,
+                None,
+                new_code.clone(),
+                (false, false, old_code.clone(), None),
+            ),
+            (
+                ProfileRequestState::Done,
+                Some(at("2026-11-22T14:20:11Z")),
+                None,
+                (false, true, old_code.clone(), None),
+            ),
+            (
+                ProfileRequestState::Done,
+                Some(at("2026-11-22T14:20:11Z")),
+                new_code.clone(),
+                (false, true, Some(Sealed(vec![3])), Some("by".to_owned())),
+            ),
+        ] {
+            swap.renewal = Some(renewal(code));
+            let mut after = swap.activation.clone();
+            after.request = renewing.map(|request| ProfileRequest { state, ..request });
+            after.renewed_at = renewed_at;
+            let next = swap.advanced(after);
+            let is_new = next.secrets.matching_id == Some(Sealed(vec![2]));
+            assert_eq!(
+                (next.renewal.is_some(), is_new, next.secrets.code, next.code_by),
+                expected
+            );
+        }
     }
 
     #[test]
@@ -584,6 +809,7 @@ mod tests {
             unknown_attempts: 1,
             rejected_attempts: 2,
             holds: 3,
+            kind: MailKind::Reminder,
             wake_at: Some(at("2026-11-22T14:07:10Z")),
             message_id: Some("m-1".into()),
             timeline: vec![

@@ -1,4 +1,4 @@
-//! The definition of the table and its indexes, for stacks that create it themselves. `infra/template.yaml` contains
+//! The definition of the table and its indexes, for stacks that create it themselves. `infra/table.yaml` contains
 //! the same definition for CloudFormation.
 
 use aws_sdk_dynamodb::Client;

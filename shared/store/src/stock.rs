@@ -1,23 +1,27 @@
 //! Lines and SIMs as operators import, inspect and release them. What swaps do with SIMs is in `begin` and `advance`.
 
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use aws_sdk_dynamodb::types::builders::{PutBuilder, UpdateBuilder};
-use domain::{Holder, Iccid, Line, Sim, SimState, SubscriptionId};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use domain::{Deadlines, Holder, Iccid, Line, Sim, SimState, SubscriptionId};
 
+use crate::action::action_row;
 use crate::attributes::{Item, text};
 use crate::transaction::{condition_failed, put, update};
-use crate::{Store, StoreError, keys, rows};
+use crate::{Action, Store, StoreError, keys, rows};
 
 /// The most SIMs that one call can add, which is DynamoDB's limit for a transaction.
 pub const SIMS_AT_ONCE: usize = 100;
 
+/// The most lines that one call can add, because each needs three writes of a transaction.
+pub const LINES_AT_ONCE: usize = 33;
+
 /// The result of adding a SIM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
     /// The SIM is added.
     New,
-    /// The SIM existed already and is unchanged.
-    Existing,
+    /// The SIM existed already and is unchanged. This is the SIM as it is stored, without its secrets.
+    Existing(Box<Sim>),
 }
 
 /// The result of adding a line. Only `Added` wrote anything.
@@ -29,7 +33,8 @@ pub enum NewLine {
     Exists(Box<Line>),
     /// Another line, with this id, has the phone number.
     PhoneTaken(SubscriptionId),
-    /// The SIM exists, but it has another holder, is not free, or belongs to another network.
+    /// The SIM exists, but it has another holder, is not free, belongs to another network, or a caller has seen its
+    /// codes.
     SimTaken(Box<Sim>),
 }
 
@@ -58,7 +63,7 @@ impl Store {
 
     /// Adds a SIM and encrypts its secrets. An existing SIM stays unchanged. Calls as for [`add_sims`](Self::add_sims).
     pub async fn add_sim(&self, sim: &Sim) -> Result<Written, StoreError> {
-        Ok(self.add_sims(&[sim]).await?[0])
+        Ok(self.add_sims(&[sim]).await?.remove(0))
     }
 
     /// Adds at most [`SIMS_AT_ONCE`] different SIMs and encrypts their secrets. Existing SIMs stay unchanged. Returns a
@@ -68,7 +73,7 @@ impl Store {
         self.record_pools(sims).await?;
         let mut puts = Vec::with_capacity(sims.len());
         for sim in sims {
-            puts.push(put(self.put_new_row(self.sim_row(sim).await?))?);
+            puts.push(put(self.put_new_row_or_return(self.sim_row(sim).await?))?);
         }
         let mut written = vec![Written::New; sims.len()];
         let mut pending: Vec<usize> = (0..sims.len()).collect();
@@ -79,7 +84,8 @@ impl Store {
             };
             for (write, sim) in pending.iter().enumerate() {
                 if condition_failed(&reasons, write) {
-                    written[*sim] = Written::Existing;
+                    let row = reasons[write].item.as_ref().ok_or(StoreError::Corrupt("pk"))?;
+                    written[*sim] = Written::Existing(Box::new(rows::to_sim(row)?));
                 }
             }
             pending.retain(|sim| written[*sim] == Written::New);
@@ -87,50 +93,74 @@ impl Store {
         Ok(written)
     }
 
-    /// Adds a line with its phone number and its current SIM, in one transaction. If the SIM does not exist, `sim` is
-    /// added; if it is free in stock, the line gets it. Either way its state becomes `ACTIVATED`. One call, or two if
-    /// the SIM is in stock.
+    /// Adds a line with its phone number and its current SIM, as [`add_lines`](Self::add_lines) does.
     pub async fn add_line(&self, line: &Line, sim: Sim) -> Result<NewLine, StoreError> {
-        let sim = Sim {
-            state: SimState::Activated,
-            holder: Some(Holder::Line(line.id.clone())),
-            ..sim
-        };
-        let mut sim_write = put(self.put_new_row_or_return(self.sim_row(&sim).await?))?;
-        for from_stock in [false, true] {
-            let writes = vec![
-                put(self.put_new_row_or_return(rows::from_line(line)))?,
-                put(self.put_new_row_or_return(rows::from_phone(line)))?,
-                sim_write,
-            ];
-            let Some(reasons) = self.transact(writes).await? else {
-                return Ok(NewLine::Added);
+        Ok(self.add_lines(&[(line, sim)]).await?.remove(0))
+    }
+
+    /// Adds at most [`LINES_AT_ONCE`] lines with their phone numbers and their current SIMs, which have to be different.
+    /// If the SIM of a line does not exist, it is added; if it is free in stock, the line gets it. Either way its state
+    /// becomes `ACTIVATED`. Returns a result for each line, in their order. One call if all lines are added or none is,
+    /// and usually two otherwise or if SIMs are in stock.
+    pub async fn add_lines(&self, lines: &[(&Line, Sim)]) -> Result<Vec<NewLine>, StoreError> {
+        // A line without a result has the write of its SIM, and whether the SIM is in stock.
+        let mut sims = Vec::with_capacity(lines.len());
+        for (line, sim) in lines {
+            let sim = Sim {
+                state: SimState::Activated,
+                holder: Some(Holder::Line(line.id.clone())),
+                ..sim.clone()
             };
-            let existing = |write: usize| {
-                let row = reasons[write].item.as_ref();
-                condition_failed(&reasons, write).then(|| row.ok_or(StoreError::Corrupt("pk")))
-            };
-            if let Some(row) = existing(0) {
-                return Ok(NewLine::Exists(Box::new(rows::to_line(row?)?.line)));
-            }
-            if let Some(row) = existing(1) {
-                return Ok(NewLine::PhoneTaken(rows::to_phone(row?)?.subscription));
-            }
-            let Some(row) = existing(2) else { break };
-            let in_stock = rows::to_sim(row?)?;
-            let fits =
-                in_stock.state == SimState::Free && in_stock.holder.is_none() && in_stock.network == line.network;
-            if from_stock || !fits {
-                return Ok(NewLine::SimTaken(Box::new(in_stock)));
-            }
-            sim_write = update(self.activate_sim(line))?;
+            sims.push((put(self.put_new_row_or_return(self.sim_row(&sim).await?))?, false));
         }
-        Err(StoreError::Corrupt("sim"))
+        let mut results = vec![NewLine::Added; lines.len()];
+        let mut pending: Vec<usize> = (0..lines.len()).collect();
+        while !pending.is_empty() {
+            let mut writes = Vec::with_capacity(3 * pending.len());
+            for place in &pending {
+                let (line, _) = lines[*place];
+                writes.push(put(self.put_new_row_or_return(rows::from_line(line)))?);
+                writes.push(put(self.put_new_row_or_return(rows::from_phone(line)))?);
+                writes.push(sims[*place].0.clone());
+            }
+            let Some(reasons) = self.transact(writes).await? else {
+                break;
+            };
+            for (reasons, place) in reasons.chunks(3).zip(&pending) {
+                let (line, _) = lines[*place];
+                let (sim_write, from_stock) = &mut sims[*place];
+                let existing = |write: usize| {
+                    let row = reasons[write].item.as_ref();
+                    condition_failed(reasons, write).then(|| row.ok_or(StoreError::Corrupt("pk")))
+                };
+                if let Some(row) = existing(0) {
+                    results[*place] = NewLine::Exists(Box::new(rows::to_line(row?)?.line));
+                } else if let Some(row) = existing(1) {
+                    results[*place] = NewLine::PhoneTaken(rows::to_phone(row?)?.subscription);
+                } else if let Some(row) = existing(2) {
+                    let in_stock = rows::to_sim(row?)?;
+                    let is_available =
+                        in_stock.state == SimState::Free && in_stock.holder.is_none() && !in_stock.codes_shown;
+                    if *from_stock || !is_available || in_stock.network != line.network {
+                        results[*place] = NewLine::SimTaken(Box::new(in_stock));
+                    } else {
+                        (*sim_write, *from_stock) = (update(self.activate_sim(line))?, true);
+                    }
+                }
+            }
+            pending.retain(|place| results[*place] == NewLine::Added);
+        }
+        Ok(results)
     }
 
     /// Makes a free SIM whose codes were shown available to all lines again: one that is kept for a line, or one that
-    /// is in no pool because its codes were shown. Two calls, or three if the SIM changes meanwhile.
-    pub async fn release_sim(&self, iccid: &Iccid) -> Result<Released, StoreError> {
+    /// is in no pool because its codes were shown. Records the action. Two calls, or three if the SIM changes meanwhile.
+    pub async fn release_sim(
+        &self,
+        iccid: &Iccid,
+        action: &Action,
+        deadlines: &Deadlines,
+    ) -> Result<Released, StoreError> {
         let Some(sim) = self.sim(iccid).await? else {
             return Ok(Released::Unknown);
         };
@@ -146,7 +176,7 @@ impl Store {
         if let Some(pool) = pool {
             free_sim = free_sim.expression_attribute_values(":shelf", text(pool));
         }
-        let writes = match (sim.state, &sim.holder) {
+        let mut writes = match (sim.state, &sim.holder) {
             (SimState::Free, None) => {
                 let free_sim = free_sim.condition_expression("#state = :free AND attribute_not_exists(holder)");
                 vec![update(free_sim)?]
@@ -165,6 +195,7 @@ impl Store {
             }
             _ => return Ok(Released::NotFree(Box::new(sim))),
         };
+        writes.push(put(self.put_row(action_row(keys::sim_pk(iccid), action, deadlines)))?);
         if self.transact(writes).await?.is_none() {
             return Ok(Released::Free);
         }
@@ -190,8 +221,12 @@ impl Store {
     fn activate_sim(&self, line: &Line) -> UpdateBuilder {
         self.update_row(keys::sim_key(&line.current_sim))
             .update_expression("SET #state = :activated, holder = :line REMOVE shelf")
-            .condition_expression("#state = :free AND network = :network AND attribute_not_exists(holder)")
+            .condition_expression(
+                "#state = :free AND network = :network AND attribute_not_exists(holder) \
+                 AND (attribute_not_exists(codesShown) OR codesShown = :no)",
+            )
             .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":no", AttributeValue::Bool(false))
             .expression_attribute_values(":activated", text(SimState::Activated.as_str()))
             .expression_attribute_values(":free", text(SimState::Free.as_str()))
             .expression_attribute_values(":network", text(line.network.as_str()))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::builders::{PutBuilder, UpdateBuilder};
+use aws_sdk_dynamodb::types::builders::{DeleteBuilder, PutBuilder, UpdateBuilder};
 use aws_sdk_dynamodb::types::{CancellationReason, Put, TransactWriteItem, Update};
 
 use crate::attributes::Item;
@@ -90,6 +90,12 @@ pub(crate) fn condition_failed(reasons: &[CancellationReason], write: usize) -> 
 pub(crate) fn put(put: PutBuilder) -> Result<TransactWriteItem, StoreError> {
     let put = put.build().map_err(|error| StoreError::Rejected(error.into()))?;
     Ok(TransactWriteItem::builder().put(put).build())
+}
+
+/// A deletion as a write of a transaction.
+pub(crate) fn delete(delete: DeleteBuilder) -> Result<TransactWriteItem, StoreError> {
+    let delete = delete.build().map_err(|error| StoreError::Rejected(error.into()))?;
+    Ok(TransactWriteItem::builder().delete(delete).build())
 }
 
 /// An update as a write of a transaction.

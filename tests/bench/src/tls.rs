@@ -24,7 +24,7 @@ use crate::BenchError;
 /// Debian's file of the trusted roots.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The roots of AWS's own endpoints.
-const AWS_ROOTS: &str = include_str!("../../../shared/edge/src/aws-roots.pem");
+const AWS_ROOTS: &str = include_str!("../../../shared/aws/src/aws-roots.pem");
 
 /// The authority's files, and the proxies with its certificate.
 pub(crate) struct Tls {

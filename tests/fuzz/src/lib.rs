@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::io::{self, Write};
 use std::sync::Once;
 
+use aws::{Service, ServiceClient};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_runtime_api::client::auth::AuthSchemeId;
@@ -75,10 +76,9 @@ pub fn aws() -> SdkConfig {
 /// The store on the empty table.
 pub fn store() -> Store {
     let dynamodb = aws_sdk_dynamodb::config::Builder::from(&aws()).allow_no_auth();
-    let kms = aws_sdk_kms::config::Builder::from(&aws()).allow_no_auth();
     Store::new(
         aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
-        kms.build(),
+        ServiceClient::new(&aws(), Service::Kms),
         "simswap",
         "alias/simswap",
     )

@@ -9,10 +9,11 @@ use fuzz::{clock_and_rng, fixed_response, request, round_trip, run, settings, st
 use libfuzzer_sys::fuzz_target;
 use network_events::NetworkEvents;
 use peers::es2plus::{
-    CancelOrder, CancelOrderResponse, ConfirmOrder, ConfirmOrderResponse, DownloadOrder, DownloadOrderResponse,
-    DownloadProgressInfo, ReleaseProfile, ReleaseProfileResponse,
+    CALLBACKS, CancelOrder, CancelOrderResponse, ConfirmOrder, ConfirmOrderResponse, DownloadOrder,
+    DownloadOrderResponse, DownloadProgressInfo, GetProfileStatus, GetProfileStatusResponse, PATH, ReleaseProfile,
+    ReleaseProfileResponse,
 };
-use peers::{Es2Plus, FinalStatus, read_json};
+use peers::{Es2Plus, FinalStatus, VendorPoints, read_json};
 use serde_json::Value;
 
 static FUNCTION: LazyLock<NetworkEvents> =
@@ -34,24 +35,29 @@ fuzz_target!(|body: &[u8]| {
     round_trip::<ConfirmOrderResponse>(body);
     round_trip::<ReleaseProfileResponse>(body);
     round_trip::<CancelOrderResponse>(body);
+    round_trip::<GetProfileStatus>(body);
+    round_trip::<GetProfileStatusResponse>(body);
     round_trip::<DownloadProgressInfo>(body);
     let read = read_json::<DownloadProgressInfo>(body).ok();
     if let Some(info) = &read {
         // Every spelling has the meaning of our own spelling.
         let now = clock_and_rng().now();
-        let fact = info.fact(now);
+        let points = VendorPoints::parse("5=deleted,6=enabled").expect("a list");
+        let fact = info.fact(now, &points);
         let again: DownloadProgressInfo =
             serde_json::from_value(serde_json::to_value(info).expect("written")).expect("read");
-        assert_eq!(again.fact(now), fact);
+        assert_eq!(again.fact(now, &points), fact);
     }
 
-    // A callback is accepted exactly if it can be parsed.
-    let path = "/gsma/rsp2/es2plus/handleDownloadProgressInfo";
-    let (response, _) = run(FUNCTION.handle(request("POST", path, b"", body)));
-    let (status, response) = status_and_body(response);
-    match read {
-        Some(_) => assert_eq!((status, response), (204, Value::Null)),
-        None => assert_eq!(status, 400, "{response}"),
+    // A callback is accepted exactly if it can be parsed, by either name.
+    for name in CALLBACKS {
+        let path = format!("{PATH}{name}");
+        let (response, _) = run(FUNCTION.handle(request("POST", &path, b"", body)));
+        let (status, response) = status_and_body(response);
+        match read {
+            Some(_) => assert_eq!((status, response), (204, Value::Null)),
+            None => assert_eq!(status, 400, "{response}"),
+        }
     }
 
     // An error about this response, whatever it is, is printed without our secrets.
@@ -69,6 +75,7 @@ fuzz_target!(|body: &[u8]| {
                 smdp.cancel_order(&iccid, Some(&matching_id), FinalStatus::Available, "call")
                     .await
                     .err(),
+                smdp.profile_status(&iccid, "call").await.err(),
             ]
         });
         assert!(status == 200 || errors.iter().all(Option::is_some));

@@ -11,6 +11,7 @@ use serde_json::Value;
 use simulators::ProfileState;
 
 use super::monitor::{Monitor, RowState};
+use super::profiles::ProfileRow;
 use super::secrets::canary_secrets;
 use super::{Key, activation_of_mail, json_number, json_string, row, swap_of_call};
 use crate::fakes::Fakes;
@@ -118,6 +119,12 @@ impl Monitor {
                 }
                 let held = memmem::find(&call.body, b"startOn").is_some();
                 let moves_number = call.method == "PATCH" || places_order && !held;
+                if call.method == "PATCH" {
+                    violations.extend(self.profiles.check_move(fakes, &id));
+                }
+                if call.path.ends_with("confirmOrder") {
+                    violations.extend(self.profiles.check_confirmation(fakes, call));
+                }
                 if moves_number && self.stopped.contains(&id) {
                     violations.push(format!("{id} is started, although it was stopped"));
                 }
@@ -160,7 +167,7 @@ impl Monitor {
                 if key.1 == "activation" {
                     swap = key.0.strip_prefix("A#").map(str::to_owned);
                 }
-                violations.extend(self.record_row(&key, item, now));
+                violations.extend(self.record_row(fakes, &key, item, now));
             }
             if let Some(iccid) = key.0.strip_prefix("S#") {
                 violations.extend(self.check_freed_sim(fakes, iccid, swap.as_deref()));
@@ -198,7 +205,26 @@ impl Monitor {
     }
 
     /// Records a written row of a swap or a mail, and checks it against what was written before.
-    fn record_row(&mut self, key: &Key, item: &Value, now: u64) -> Option<String> {
+    fn record_row(&mut self, fakes: &Fakes, key: &Key, item: &Value, now: u64) -> Vec<String> {
+        let swap = key.0.trim_start_matches("A#").to_owned();
+        let before = self.rows.get(key).map(|state| state.profile.clone());
+        let first = before.is_none();
+        let mut violations: Vec<_> = self.record_version(key, item, now).into_iter().collect();
+        if key.1 == "activation" && json_string(item, "kind") == "esim" {
+            let after = ProfileRow::of(item, before.as_ref());
+            let iccid = json_string(item, "newSim");
+            violations.extend(self.profiles.check_row(fakes, &swap, &iccid, before.as_ref(), &after));
+            if let Some(state) = self.rows.get_mut(key) {
+                state.profile = after;
+            }
+        } else if first {
+            violations.extend(self.check_new_mail(&swap, item));
+        }
+        violations
+    }
+
+    /// Records a written row of a swap or a mail, and checks its version, its phase and what else it was before.
+    fn record_version(&mut self, key: &Key, item: &Value, now: u64) -> Option<String> {
         let before = self.rows.get(key);
         let version = json_number(item, "version");
         let min_version = before.map_or(1, |state| state.version + 1);
@@ -220,7 +246,8 @@ impl Monitor {
             let installed = json_string(item, "profile") == "installed";
             let claimed_to_start = claimed && (card && phase == "ordering" || installed && phase == "ordered");
             let started = ["started", "completed"].contains(&json_string(item, "order").as_str());
-            if claimed_to_start || started || phase == "started" {
+            let may_have_started = item.get("startCall").is_some();
+            if claimed_to_start || may_have_started || started || phase == "started" {
                 self.maybe_moving.insert(key.0.trim_start_matches("A#").to_owned());
             }
         }
@@ -237,6 +264,7 @@ impl Monitor {
             claimed_until: until.max(before.map_or(0, |state| state.claimed_until)),
             line: json_string(item, "line"),
             new_sim: json_string(item, "newSim"),
+            profile: before.map_or_else(ProfileRow::default, |state| state.profile.clone()),
         };
         let reopened = !ended && before.is_some_and(|state| state.ended);
         let (line, sim) = (state.line.clone(), state.new_sim.clone());
@@ -312,19 +340,17 @@ impl Monitor {
             {
                 // An idempotency record lives for a day at least, and for 25 hours at most. The response may have been
                 // late.
-                const DAY: u64 = 24 * 3_600_000;
-                if self
-                    .first_responses
-                    .get(&identity)
-                    .is_some_and(|(_, at)| now > at + DAY - 120_000)
-                {
-                    self.first_responses.remove(&identity);
+                const HOUR: u64 = 3_600_000;
+                const LATE: u64 = 120_000;
+                let age = self.first_responses.get(&identity).map(|(_, at)| now - at);
+                if age.is_none_or(|age| age > 25 * HOUR + LATE) {
+                    self.first_responses.insert(identity.clone(), (body.to_owned(), now));
                 }
-                let record = self.first_responses.entry(identity);
-                let (first, _) = record.or_insert_with(|| (body.to_owned(), now));
+                let must_be_same = age.is_some_and(|age| age < 24 * HOUR - LATE);
+                let (first, _) = &self.first_responses[&identity];
                 // The stored response loses its confirmation code when the code is deleted.
                 let code = request.code.as_deref().unwrap_or("no code");
-                if *first != body && first.replace(code, "##########") != body {
+                if must_be_same && first != body && first.replace(code, "##########") != body {
                     violations.push(format!("an idempotency key gets {first} first, then {body}"));
                 }
             }
@@ -388,7 +414,10 @@ impl Monitor {
             let swap = row(fakes, &format!("A#{swap}"), "activation");
             swap.is_some_and(|swap| json_string(&swap, "failure") == "unsettled")
         };
-        self.is_order_hidden(fakes, swap) || self.completions_lost.contains(swap) && given_up()
+        let is_shown = self.states_shown.get(swap).is_some_and(|state| state == "completed");
+        let is_known = is_shown || self.completions_heard.contains(swap);
+        let unheard = !is_known || self.completions_lost.contains(swap);
+        self.is_order_hidden(fakes, swap) || unheard && given_up()
     }
 
     /// The swaps of a line.

@@ -154,7 +154,11 @@ fn check_sims(scheduler: &Scheduler, rows: &Rows<'_>, swaps: &[SwapAndMails]) ->
         let given_up = of_sim.any(|swap| {
             let unsettled = swap.failure.is_some_and(|failure| failure.as_str() == "unsettled");
             let early = swap.phase == Phase::Done && scheduler.quirks().early_start == EarlyStart::Started;
-            unsettled || early
+            // Somebody said that the profile is installed.
+            let believed = swap.phase == Phase::Done && swap.witness.is_some();
+            // Its rejection of a repeated call reads as if a phone had the profile.
+            let misled = scheduler.quirks().rejects_repeated_cancel;
+            unsettled || early || believed || misled
         });
         if live && !(given_up && state != "FREE") {
             violations.push(format!("the SM-DP+ still has {number} as {profile:?}"));

@@ -1,9 +1,11 @@
 //! What must be true of the mails of a swap at the end of a run. What mails may contain is in `secrets`.
 
-use domain::{Activation, Delivery, DeliveryState, Phase, SwapKind};
+use domain::{Activation, Delivery, DeliveryState, FailureCode, MailKind, Phase, SwapKind};
+use jiff::SignedDuration;
 
 use crate::fakes::Fakes;
 use crate::quirks::EarlyStart;
+use crate::sandbox::INSTALL_WITHIN;
 use crate::scheduler::Scheduler;
 
 /// How often SES accepted this mail of a swap.
@@ -54,13 +56,7 @@ pub(super) fn check_mails(scheduler: &Scheduler, swap: &Activation, mails: &[Del
         // outcome too.
         let used_up =
             (!scheduler.ses_reports || silent) && mail.unknown_attempts >= Delivery::UNKNOWN_AT_MOST_UNREPORTED;
-        if sent == 0
-            && !is_rejected
-            && !used_up
-            && known
-            && mail.number == swap.mails
-            && would_have_been_sent(scheduler, swap, mail)
-        {
+        if sent == 0 && !is_rejected && !used_up && known && would_have_been_sent(scheduler, swap, mail) {
             violations.push(format!("{name} was never sent, although the swap waited for it"));
         }
         let (delivered, bounced) = scheduler.monitor.ses_events.get(&key).copied().unwrap_or_default();
@@ -71,6 +67,7 @@ pub(super) fn check_mails(scheduler: &Scheduler, swap: &Activation, mails: &[Del
     if of_swap != of_rows {
         violations.push(format!("{of_swap} mails of {id}, but {of_rows} according to its rows"));
     }
+    violations.extend(check_mail_of_end(scheduler, swap, mails));
     // A network that starts an order without our request may complete it before we have written the order.
     let early = scheduler.quirks().early_start == EarlyStart::Started;
     if swap.kind == SwapKind::Esim && swap.phase == Phase::Done && mails.is_empty() && !early {
@@ -79,25 +76,81 @@ pub(super) fn check_mails(scheduler: &Scheduler, swap: &Activation, mails: &[Del
     violations
 }
 
-/// Whether the swap waited for the installation until it ended, and waited so long with this mail, while SES accepted
-/// mails, that the mail must have been sent.
+/// Customers who received a mail of a swap that failed are told of the failure, once, and nobody else is.
+fn check_mail_of_end(scheduler: &Scheduler, swap: &Activation, mails: &[Delivery]) -> Option<String> {
+    const MEANWHILE: u64 = 10 * 60_000;
+    let id = swap.id.as_str();
+    let (of_end, earlier): (Vec<_>, Vec<_>) = mails.iter().partition(|mail| mail.kind == MailKind::End);
+    let sent_at = |mail: &Delivery| {
+        let key = (id.to_owned(), mail.number);
+        scheduler.monitor.mailed_at.get(&key).copied()
+    };
+    // A mail that is being sent counts as sent, even if SES does not accept it.
+    let is_tried = |mail: &&Delivery| {
+        let mut entries = mail.timeline.iter();
+        entries.any(|entry| entry.what == "sent" || entry.what.starts_with("SES: "))
+    };
+    if of_end.len() > 1 || !of_end.is_empty() && !earlier.iter().any(is_tried) {
+        return Some(format!(
+            "the customer is told {} times of the end of {id}",
+            of_end.len()
+        ));
+    }
+    let ended_at = swap.ended_at?;
+    let is_told = swap.network_unknown_until.is_none_or(|until| until <= ended_at)
+        && !matches!(
+            swap.failure,
+            Some(FailureCode::Cancelled | FailureCode::Stopped | FailureCode::Unsettled)
+        );
+    // A swap that the network completes after its end has no failure.
+    if !of_end.is_empty() && swap.phase == Phase::Error && !is_told {
+        return Some(format!("the customer is told of {:?} of {id}", swap.failure));
+    }
+    // SES may accept a mail, or report a bounce, while the end is being written.
+    let ended = scheduler.monitor.swap_row(&swap.id)?.ended_at?;
+    let has_arrived = |mail: &&Delivery| {
+        let is_sure = !matches!(mail.state, DeliveryState::Failed | DeliveryState::Bounced);
+        is_sure && sent_at(mail).is_some_and(|at| at + MEANWHILE < ended)
+    };
+    let may_bounce = scheduler.quirks().soft_bounces > 0;
+    let is_missed = swap.phase == Phase::Error && is_told && of_end.is_empty() && !may_bounce;
+    (is_missed && earlier.iter().any(has_arrived)).then(|| format!("nobody is told of the end of {id}"))
+}
+
+/// Whether the swap waited for the installation until it ended, and waited so long with this mail and no later one,
+/// while SES accepted mails, that the mail must have been sent.
 fn would_have_been_sent(scheduler: &Scheduler, swap: &Activation, mail: &Delivery) -> bool {
     const LONG_ENOUGH: u64 = 100 * 60_000;
+    // While the activation code is renewed, the mail is not sent. The mail about the end is not waited for.
+    if mail.kind == MailKind::End || swap.renewals.iter().any(|renewal| *renewal >= mail.created_at) {
+        return false;
+    }
     let waited = match swap.failure.map(|failure| failure.as_str()) {
-        Some("expired") => true,
+        // Ordering may take longer than an eSIM waits for its phone.
+        Some("expired") => mail.created_at < swap.created_at + SignedDuration::try_from(INSTALL_WITHIN).expect("hours"),
         // The network reports a start, and waits for the installation as we do.
         Some("unsettled") => {
             scheduler.quirks().early_start == EarlyStart::Shown
                 && swap.profile < Some(domain::ProfileState::Downloaded)
                 && !scheduler.monitor.cancels_requested.contains(swap.id.as_str())
                 && !scheduler.monitor.stopped.contains(swap.id.as_str())
+                && !scheduler.monitor.orders_abandoned.contains_key(swap.id.as_str())
         }
         _ => false,
     };
     let ended = scheduler.monitor.swap_row(&swap.id).and_then(|row| row.ended_at);
     let written = scheduler.monitor.written_at(&swap.id, mail.number);
-    let (Some(ended), Some(from), Some(written)) = (ended, scheduler.ses_accepts_from(), written) else {
+    let first = scheduler.monitor.swap_row(&swap.id).map(|row| row.first_written);
+    let (Some(ended), Some(from), Some(written), Some(first)) = (ended, scheduler.ses_accepts_from(), written, first)
+    else {
         return false;
     };
-    waited && ended > from.max(written) + LONG_ENOUGH
+    // The mail is not sent while the orders are cancelled after the expiry.
+    let ended = match swap.failure.map(|failure| failure.as_str()) {
+        Some("expired") => ended.min(first + u64::try_from(INSTALL_WITHIN.as_millis()).unwrap_or(0)),
+        _ => ended,
+    };
+    let replaced = scheduler.monitor.written_at(&swap.id, mail.number + 1);
+    let needed_until = replaced.map_or(ended, |replaced| replaced.min(ended));
+    waited && needed_until > from.max(written) + LONG_ENOUGH
 }

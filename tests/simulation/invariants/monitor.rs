@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::checks::WriteRequest;
 use super::mails::times_sent;
-use super::{Fate, Key, activation_of_mail, json_string, mail_of_call, string_attribute, swap_of_call};
+use super::profiles::{ProfileRow, Profiles, is_renewal};
+use super::{Fate, Key, activation_of_mail, json_string, mail_of_call, row, string_attribute, swap_of_call};
 use crate::fakes::{Fakes, Mail};
-use crate::scheduler::Meaning;
+use crate::scheduler::{Meaning, Plan};
 use crate::transport::{Call, Peer, Reply};
 use crate::workload::{Block, Request};
 
@@ -34,10 +35,11 @@ pub(super) struct RowState {
     pub(super) line: String,
     /// The new SIM of a swap; empty for a mail.
     pub(super) new_sim: String,
+    /// What the row of a swap says about its profile.
+    pub(super) profile: ProfileRow,
 }
 
 /// Records what happens in a run.
-#[derive(Default)]
 pub(crate) struct Monitor {
     pub(crate) violations: Vec<String>,
     pub(super) rows: BTreeMap<Key, RowState>,
@@ -63,10 +65,13 @@ pub(crate) struct Monitor {
     pub(super) orders_abandoned: BTreeMap<String, Vec<OrderState>>,
     /// Swaps whose profile the SM-DP+ rejected permanently.
     pub(super) profiles_rejected: BTreeSet<String>,
-    /// Profiles that the SM-DP+ gave up.
-    pub(super) profiles_failed: BTreeSet<String>,
+    /// Why profiles failed, by ICCID.
+    pub(super) profiles_failed: BTreeMap<String, BTreeSet<&'static str>>,
+    pub(super) profiles: Profiles,
     /// Swaps whose order was completed and whose event was lost.
     pub(super) completions_lost: BTreeSet<String>,
+    /// Swaps whose order was completed, and whose event we accepted when we knew the order's number.
+    pub(super) completions_heard: BTreeSet<String>,
     /// When we accepted callbacks that report the installation of a profile, by ICCID.
     pub(super) installed_at: BTreeMap<String, Vec<u64>>,
     /// When we accepted the first event that reports the completion of the order of a swap.
@@ -75,6 +80,8 @@ pub(crate) struct Monitor {
     pub(super) mails_rejected: BTreeSet<(String, u32)>,
     /// What SES has published about a mail: whether it was delivered, and whether it bounced permanently.
     pub(super) ses_events: BTreeMap<(String, u32), (bool, bool)>,
+    /// When SES first accepted each mail.
+    pub(super) mailed_at: BTreeMap<(String, u32), u64>,
     /// The state in which the network last showed the order of a swap.
     pub(super) states_shown: BTreeMap<String, String>,
     /// Until when a peer must not be called again for a swap, because of `Retry-After`.
@@ -119,11 +126,44 @@ const MAX_IMPORT_TIME: u64 = 300_000;
 const RETRY_AFTER_VOID: u64 = 180_000;
 
 impl Monitor {
-    /// `blind`: the network's search never shows an order.
-    pub(crate) fn new(blind: bool) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let quirks = &plan.faults.quirks;
         Self {
-            search_blind: blind,
-            ..Self::default()
+            search_blind: quirks.is_blind(),
+            profiles: Profiles::new(plan.policy, quirks.spelling > 0),
+            violations: Vec::new(),
+            rows: BTreeMap::new(),
+            unknown_outcomes: BTreeSet::new(),
+            transaction_tokens: BTreeSet::new(),
+            matching_ids: BTreeSet::new(),
+            first_responses: BTreeMap::new(),
+            belated_calls: Vec::new(),
+            orders_requested: BTreeMap::new(),
+            cancels_requested: BTreeSet::new(),
+            orders_rejected: BTreeSet::new(),
+            orders_abandoned: BTreeMap::new(),
+            profiles_rejected: BTreeSet::new(),
+            profiles_failed: BTreeMap::new(),
+            completions_lost: BTreeSet::new(),
+            completions_heard: BTreeSet::new(),
+            installed_at: BTreeMap::new(),
+            completed_at: BTreeMap::new(),
+            mails_rejected: BTreeSet::new(),
+            ses_events: BTreeMap::new(),
+            mailed_at: BTreeMap::new(),
+            states_shown: BTreeMap::new(),
+            retry_after: BTreeMap::new(),
+            unwritten_retry_after: BTreeMap::new(),
+            written_by_others: BTreeMap::new(),
+            code_owners: BTreeMap::new(),
+            blocked_lines: BTreeMap::new(),
+            last_imports: BTreeMap::new(),
+            maybe_moving: BTreeSet::new(),
+            ever_blocked: BTreeSet::new(),
+            without_code: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            requested_at: BTreeMap::new(),
+            codes_shown_for: BTreeMap::new(),
         }
     }
 
@@ -190,34 +230,41 @@ impl Monitor {
             Meaning::Completed(swap) => {
                 self.completions_lost.insert(swap.clone());
             }
-            Meaning::ProfileFailed(iccid) => {
-                self.profiles_failed.insert(iccid.clone());
+            Meaning::ProfileFailed(iccid, failure) => {
+                self.profiles_failed.entry(iccid.clone()).or_default().insert(failure);
             }
             Meaning::Installed(_) | Meaning::Other => {}
         }
     }
 
     /// We accept a callback.
-    pub(crate) fn record_accepted_callback(&mut self, meaning: Option<&Meaning>, now: u64) {
+    pub(crate) fn record_accepted_callback(&mut self, fakes: &Fakes, meaning: Option<&Meaning>, now: u64) {
         match meaning {
             Some(Meaning::Completed(swap)) => {
+                let found = row(fakes, &format!("A#{swap}"), "activation");
+                if found.is_some_and(|swap| swap.get("orderNumber").is_some()) {
+                    self.completions_heard.insert(swap.clone());
+                }
                 self.completed_at.entry(swap.clone()).or_insert(now);
             }
             Some(Meaning::Installed(iccid)) => {
                 self.installed_at.entry(iccid.clone()).or_default().push(now);
             }
-            Some(Meaning::ProfileFailed(iccid)) => {
-                self.profiles_failed.insert(iccid.clone());
+            Some(Meaning::ProfileFailed(iccid, failure)) => {
+                self.profiles_failed.entry(iccid.clone()).or_default().insert(failure);
             }
             Some(Meaning::Other) | None => {}
         }
     }
 
+    /// SES has accepted a mail.
+    pub(crate) fn record_mail(&mut self, mail: &Mail, now: u64) {
+        self.mailed_at.entry(key_of(mail)).or_insert(now);
+    }
+
     /// SES publishes events about a mail.
     pub(crate) fn record_ses_events(&mut self, mail: &Mail, kinds: &[(&str, &str)]) {
-        let number = mail.attempt.split('-').next().unwrap_or_default();
-        let key = (mail.activation.clone(), number.parse().unwrap_or(0));
-        let (delivered, bounced) = self.ses_events.entry(key).or_default();
+        let (delivered, bounced) = self.ses_events.entry(key_of(mail)).or_default();
         *delivered |= kinds.contains(&("Delivery", ""));
         *bounced |= kinds.contains(&("Bounce", "Permanent"));
     }
@@ -242,14 +289,25 @@ impl Monitor {
         self.orders_requested.get(swap).copied().unwrap_or(0)
     }
 
-    /// A function has written rows.
-    pub(crate) fn record_write(&mut self, invocation: u64, function: &str, request: &WriteRequest, now: u64) {
+    /// A function has written rows, at the request of this caller. Returns the violations.
+    pub(crate) fn record_write(
+        &mut self,
+        invocation: u64,
+        function: &str,
+        caller: Option<&Request>,
+        request: &WriteRequest,
+        now: u64,
+    ) -> Vec<String> {
+        let mut violations = Vec::new();
         for write in &request.writes {
             let Some(item) = write.get("Item").filter(|item| json_string(item, "sk") == "activation") else {
                 continue;
             };
             let key = (json_string(item, "pk"), json_string(item, "sk"));
             let swap = key.0.trim_start_matches("A#").to_owned();
+            if let Some(caller) = caller {
+                violations.extend(self.check_request(&swap, item, caller, now));
+            }
             let changed_phase = self
                 .rows
                 .get(&key)
@@ -270,6 +328,7 @@ impl Monitor {
                 self.retry_after.insert((swap, peer), until);
             }
         }
+        violations
     }
 
     /// The function receives this reply, or an equivalent one. `state` is the order's state in the reply; `wait` is
@@ -312,7 +371,9 @@ impl Monitor {
                 );
                 let calls = ["downloadOrder", "confirmOrder"];
                 let is_order = calls.iter().any(|name| call.path.ends_with(name));
-                if is_order && reply.status == 200 && status["status"] == "Failed" && !is_transient {
+                // A renewal does not take another SIM, so it is refused where an order would be retried with one.
+                let is_final = !is_transient || is_renewal(&call.body);
+                if is_order && reply.status == 200 && status["status"] == "Failed" && is_final {
                     self.profiles_rejected.insert(swap.clone());
                 }
                 if let Some(until) = wait {
@@ -387,6 +448,9 @@ impl Monitor {
 
     /// The SM-DP+ has executed a call: its matching id is a secret from here on.
     pub(crate) fn record_matching_id(&mut self, call: &Call) {
+        if call.path.ends_with("confirmOrder") {
+            self.profiles.record_confirmation(call);
+        }
         let order: Value = serde_json::from_slice(&call.body).unwrap_or_default();
         if let Some(id) = order["matchingId"].as_str() {
             self.matching_ids.insert(id.to_owned());
@@ -424,4 +488,10 @@ impl Monitor {
         }
         (swaps, mails)
     }
+}
+
+/// The swap and the number of a mail.
+fn key_of(mail: &Mail) -> (String, u32) {
+    let number = mail.attempt.split('-').next().unwrap_or_default();
+    (mail.activation.clone(), number.parse().unwrap_or(0))
 }

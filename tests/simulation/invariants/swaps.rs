@@ -1,7 +1,7 @@
 //! What must be true of each swap at the end of a run: it has ended, the peers agree with it, and it failed only for a
 //! reason that occurred.
 
-use domain::{Activation, Phase, SwapKind};
+use domain::{Activation, Phase, PhoneState, SwapKind};
 use peers::OrderState;
 use simulators::ProfileState;
 
@@ -34,12 +34,35 @@ pub(super) fn check_swap(scheduler: &Scheduler, swap: &Activation, disputed: boo
         (Phase::Error, _) => {}
         (open, _) => violations.push(format!("{id} stays {open:?}: {:?}", swap.timeline)),
     }
-    if swap.phase == Phase::Done && swap.kind == SwapKind::Esim && scheduler.quirks().early_start != EarlyStart::Started
+    // The number of a swap with a witness may have moved without the report of an installation.
+    if swap.phase == Phase::Done
+        && swap.kind == SwapKind::Esim
+        && swap.witness.is_none()
+        && scheduler.quirks().early_start != EarlyStart::Started
     {
         let profile = fakes.smdp.profile_state(&swap.new_sim).expect("the database");
         if profile != ProfileState::Installed {
             violations.push(format!("{id} is done, and its profile is {profile:?}"));
         }
+    }
+    let waited_in_vain = swap.failure.is_some_and(|failure| {
+        let waits = [
+            "expired",
+            "codesUsedUp",
+            "downloadsUsedUp",
+            "wrongDevice",
+            "noRoom",
+            "profileFailed",
+        ];
+        swap.phase == Phase::Error && waits.contains(&failure.as_str())
+    });
+    if waited_in_vain && swap.phone_state != Some(PhoneState::Deleted) {
+        if swap.witness.is_some() {
+            violations.push(format!(
+                "{id} failed, although it was believed that the profile is installed"
+            ));
+        }
+        violations.extend(check_lost_report(scheduler, swap));
     }
     if swap.claim.is_some() {
         violations.push(format!("{id} has ended, and still has a claim"));
@@ -67,6 +90,21 @@ pub(super) fn check_swap(scheduler: &Scheduler, swap: &Activation, disputed: boo
     violations
 }
 
+/// An installation that the SM-DP+ has not reported is found if the SM-DP+ can be asked.
+fn check_lost_report(scheduler: &Scheduler, swap: &Activation) -> Option<String> {
+    // The pauses between polls last up to an hour.
+    const LONG_ENOUGH: u64 = 2 * 3_600_000;
+    let id = &swap.id;
+    let installed = *scheduler.monitor.profiles.installed.get(id.as_str())?;
+    let first = scheduler.monitor.swap_row(id)?.first_written;
+    let expiry = first + u64::try_from(INSTALL_WITHIN.as_millis()).unwrap_or(0);
+    let faults = scheduler.faults();
+    let can_ask = scheduler.policy().smdp_has_status && faults.episodes.is_empty();
+    let from = installed.max(if faults.is_prompt() { 0 } else { faults.until });
+    (can_ask && from + LONG_ENOUGH < expiry)
+        .then(|| format!("{id} expired, although its profile was installed at {installed} ms"))
+}
+
 /// If nothing fails, a swap is done within this time after the network's report of its completion, in milliseconds.
 const MAX_COMPLETION_TIME: u64 = 240_000;
 
@@ -88,14 +126,25 @@ fn check_failure(scheduler: &Scheduler, swap: &Activation) -> Option<String> {
     let installed = monitor.installed_at.get(swap.new_sim.as_str());
     let expiry = first + millis(INSTALL_WITHIN);
     let was_installed = installed.is_some_and(|times| times.iter().any(|at| *at > first && *at + 1_000 < expiry));
+    let failures = monitor.profiles_failed.get(swap.new_sim.as_str());
+    let has_failed = |failure| failures.is_some_and(|failures| failures.contains(failure));
+    let is_deleted = swap.phone_state == Some(PhoneState::Deleted);
     let has_reason = match failure {
         "networkRejected" => monitor.orders_rejected.contains(id) || given_up(OrderState::Rejected),
         "networkFailed" => given_up(OrderState::Failed),
         "networkCancelled" => given_up(OrderState::Cancelled),
         "profileRefused" => monitor.profiles_rejected.contains(id),
-        "profileFailed" => monitor.profiles_failed.contains(swap.new_sim.as_str()),
+        "codesUsedUp" | "downloadsUsedUp" | "wrongDevice" | "noRoom" => {
+            lasted >= millis(INSTALL_WITHIN) && has_failed(failure)
+        }
+        // The SM-DP+ was asked, and does not say why.
+        "profileFailed" => {
+            lasted >= millis(INSTALL_WITHIN)
+                && scheduler.policy().smdp_has_status
+                && monitor.profiles_failed.contains_key(swap.new_sim.as_str())
+        }
         "unavailable" => lasted >= millis(ORDER_WITHIN) && !scheduler.lets_everything_settle(),
-        "expired" => lasted >= millis(INSTALL_WITHIN) && !was_installed,
+        "expired" => lasted >= millis(INSTALL_WITHIN) && (!was_installed || is_deleted),
         "unsettled" => lasted >= millis(SETTLE_WITHIN) && !scheduler.lets_everything_settle(),
         "cancelled" => monitor.cancels_requested.contains(id),
         "stopped" => monitor.ever_blocked.contains(swap.subscription.as_str()),

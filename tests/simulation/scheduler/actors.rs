@@ -1,15 +1,17 @@
 //! Everybody outside the service but its callers: the SM-DP+ and the network with their callbacks, SES with its events,
 //! customers with their phones, and the rivals of an interrupted call. What callers request is in `workload`.
 
+use domain::Iccid;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use simulators::Callback;
+use simulators::{Callback, CallbackMode};
 
 use super::invocations::{Cause, Consumer};
 use super::{EARLIER_LIFE, Event, Rival, START_TIME, Scheduler, shorten};
 use crate::fakes::Mail;
+use crate::sandbox::POINTS;
 use crate::transport::Reply;
-use crate::workload::{PhoneAct, http_event};
+use crate::workload::{ATTACKER_EMAIL, PhoneAct, http_event};
 
 /// Work that the network would do later than this is not simulated, in milliseconds.
 const WORK_HORIZON: u64 = 30 * 86_400_000;
@@ -22,13 +24,43 @@ pub(super) struct SentCallback {
     pub(super) meaning: Option<Meaning>,
 }
 
+/// An activation code that a mail has brought to a customer.
+#[derive(Debug, Clone)]
+pub(super) struct MailedCode {
+    pub(super) swap: String,
+    pub(super) to: String,
+    pub(super) code: String,
+}
+
+impl MailedCode {
+    /// The code in a mail; `None` if the mail tells that the swap has failed.
+    pub(super) fn of(mail: &Mail) -> Option<Self> {
+        let text = String::from_utf8_lossy(&mail.raw)
+            .replace("=\r\n", "")
+            .replace("=24", "$");
+        let start = text.find("LPA:1$")?;
+        let code = text[start..].chars();
+        Some(Self {
+            swap: mail.activation.clone(),
+            to: mail.to.clone(),
+            code: code
+                .take_while(|c| c.is_ascii_alphanumeric() || ":$.-".contains(*c))
+                .collect(),
+        })
+    }
+
+    pub(super) fn matching_id(&self) -> &str {
+        self.code.split('$').nth(2).unwrap_or_default()
+    }
+}
+
 /// What a peer reports with a callback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Meaning {
     /// The profile with this ICCID is installed.
     Installed(String),
-    /// The SM-DP+ gave up the profile with this ICCID.
-    ProfileFailed(String),
+    /// The profile with this ICCID cannot be installed, for this reason.
+    ProfileFailed(String, &'static str),
     /// The order of this swap is completed.
     Completed(String),
     /// Anything else.
@@ -45,9 +77,16 @@ impl Meaning {
         }
         let iccid = text(&body["iccid"]).trim_end_matches('F').to_owned();
         let status = &body["notificationPointStatus"];
-        match (body["notificationPointId"].as_u64(), text(&status["status"])) {
-            (Some(4), status) if status.starts_with("Executed") => Self::Installed(iccid),
-            (Some(2), _) if status["statusCodeData"]["reasonCode"] == "6.4" => Self::ProfileFailed(iccid),
+        let succeeded = text(&status["status"]).starts_with("Executed");
+        let codes = &status["statusCodeData"];
+        let codes = [&codes["subjectCode"], &codes["reasonCode"]].map(|code| code.as_str().unwrap_or_default());
+        match (body["notificationPointId"].as_u64(), codes) {
+            (Some(4), _) if succeeded => Self::Installed(iccid),
+            _ if succeeded => Self::Other,
+            (_, ["8.2.7", "6.4"]) => Self::ProfileFailed(iccid, "codesUsedUp"),
+            (_, ["8.8.5", "6.4"]) => Self::ProfileFailed(iccid, "downloadsUsedUp"),
+            (_, ["8.1.1", _]) => Self::ProfileFailed(iccid, "wrongDevice"),
+            (_, ["8.1", "4.8"]) => Self::ProfileFailed(iccid, "noRoom"),
             _ => Self::Other,
         }
     }
@@ -95,7 +134,8 @@ impl Scheduler {
         if dropped {
             self.trace(|| format!("callback dropped: {}", shorten(callback.body.as_bytes())));
             let now = self.now();
-            self.monitor.record_accepted_callback(sent.meaning.as_ref(), now);
+            self.monitor
+                .record_accepted_callback(&self.fakes, sent.meaning.as_ref(), now);
             return;
         }
         let path = callback.url.strip_prefix("http://callbacks");
@@ -107,19 +147,49 @@ impl Scheduler {
         self.invoke("network-events", event, cause, &description);
     }
 
-    /// A customer uses the activation code in a mail. `mail` is the recipient and the code, separated by a space.
-    pub(super) fn use_phone(&mut self, mail: &str, act: PhoneAct) {
-        let (to, code) = mail.split_once(' ').expect("an address and a code");
-        let requests = self.plan.requests.iter().enumerate();
-        let mut requests = requests.filter(|(n, _)| to == format!("mail{n}@customer.example"));
-        let confirmation_code = requests.next().and_then(|(_, (request, _))| request.code.clone());
-        let smdp = &self.fakes.smdp;
-        let outcome = match act {
-            PhoneAct::Install => smdp.install(code, confirmation_code.as_deref()),
-            PhoneAct::Fetch => smdp.download(code, confirmation_code.as_deref()),
-            PhoneAct::Mistype => smdp.install(code, Some("wrong")),
+    /// A customer uses the activation code in a mail.
+    pub(super) fn use_phone(&mut self, mailed: &MailedCode, act: PhoneAct) {
+        let code = &mailed.code;
+        // The attacker does not know the confirmation code.
+        let confirmation_code = match mailed.to.as_str() {
+            ATTACKER_EMAIL => None,
+            _ => self.monitor.confirmation_code(mailed.matching_id()),
         };
+        let confirmation_code = confirmation_code.as_deref();
+        let smdp = &self.fakes.smdp;
+        smdp.send_callbacks(match act {
+            PhoneAct::InstallUnreported | PhoneAct::FetchUnreported => CallbackMode::Lost,
+            _ if self.rng.bool() => CallbackMode::V2,
+            _ => CallbackMode::V3,
+        });
+        let outcome = match act {
+            PhoneAct::Install | PhoneAct::InstallUnreported => smdp.install(code, confirmation_code),
+            PhoneAct::Fetch | PhoneAct::FetchUnreported => smdp.download(code, confirmation_code),
+            PhoneAct::Mistype => smdp.install(code, Some("wrong")),
+            PhoneAct::Fail(fault) => smdp.fail_install(code, confirmation_code, fault),
+        };
+        smdp.send_callbacks(CallbackMode::V2);
+        let now = self.now();
+        self.monitor
+            .record_phone(&self.fakes, &mailed.swap, mailed.matching_id(), now);
+        let to = &mailed.to;
         self.trace(|| format!("the phone of {to}: {act:?}: {outcome:?}"));
+        if let (PhoneAct::Install, Ok(iccid)) = (act, outcome) {
+            for point in [POINTS[1], POINTS[2], POINTS[0]] {
+                if self.rng.u8(..6) == 0 {
+                    let within = [10_000, 7_200_000][self.rng.usize(..2)];
+                    let after = self.rng.u64(1_000..within);
+                    self.schedule_in(after, Event::ReportPoint(iccid.clone(), point));
+                }
+            }
+        }
+        self.send_callbacks();
+    }
+
+    /// The SM-DP+ reports one of its own steps of an installed profile.
+    pub(super) fn report_point(&mut self, iccid: &Iccid, point: u32) {
+        let reported = self.fakes.smdp.report_point(iccid, point);
+        self.trace(|| format!("the SM-DP+ reports step {point} of {iccid}: {reported:?}"));
         self.send_callbacks();
     }
 
@@ -253,7 +323,8 @@ impl Scheduler {
                 0 => body["iccid"] = "8931086000000009999F".into(),
                 // The date is in an earlier life of this ICCID.
                 1 => body["timestamp"] = EARLIER_LIFE.into(),
-                2 => body["notificationPointId"] = 7.into(),
+                // A step that has no meaning.
+                2 => body["notificationPointId"] = 9.into(),
                 _ => body["notificationPointId"] = "four".into(),
             }
         }

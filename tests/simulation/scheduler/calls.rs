@@ -1,12 +1,15 @@
 //! What happens to the calls of the functions: their faults, their execution by the fakes, and what follows from it.
 //! Which faults and quirks exist is in `faults` and `quirks`.
 
-use jiff::Timestamp;
+use domain::Iccid;
 use peers::OrderState;
 use serde_json::{Value, json};
+use simulators::ProfileState;
 
+use super::actors::MailedCode;
 use super::invocations::Consumer;
 use super::{CallResult, EARLIER_LIFE, Event, Interruption, Scheduler, shorten};
+use crate::fakes::http_date;
 use crate::faults::{BELATED_AT_MOST, Fault, Outage, es2plus_failure};
 use crate::invariants::WriteRequest;
 use crate::quirks::{CancelSettlement, EarlyStart, Search, order_state_shown, restore_order_ids};
@@ -138,13 +141,20 @@ impl Scheduler {
                         reply
                     }
                     (None, Some(outage)) => {
-                        let begin = self.start_unix_millis();
-                        outage.reply(&mut self.rng, |seconds| http_date(begin + now + seconds * 1_000))
+                        let now = self.clock.now();
+                        outage.reply(&mut self.rng, |seconds| {
+                            http_date(now + std::time::Duration::from_secs(seconds))
+                        })
                     }
                     (None, None) => {
                         let (raw, shown) = self.perform_at_peer(&call);
                         if raw.status == 200 {
-                            self.monitor.record_write(invocation, function, &request, now);
+                            let caller = self.requests_handled.get(&invocation);
+                            let caller = caller.map(|n| &self.plan.requests[*n].0);
+                            let violations = self.monitor.record_write(invocation, function, caller, &request, now);
+                            for violation in violations {
+                                self.violate(violation);
+                            }
                         }
                         self.apply_effects(&call, &request, &raw);
                         shown
@@ -161,13 +171,16 @@ impl Scheduler {
         if !is_executed || delay > 0 {
             latency = 0;
         }
+        // A caller gives up a slow response without reading it.
+        let is_read = is_executed && latency < 5_000 && !matches!(fault, Fault::Garbled(_));
         let wait = match outage {
-            // A caller gives up a slow response without reading it.
-            Some(Outage::Throttled(seconds)) if is_executed && latency < 5_000 => Some(now + seconds * 1_000),
+            Some(Outage::Throttled(seconds)) if is_read => Some(now + seconds * 1_000),
             _ => None,
         };
         if let Ok(reply) = &result {
-            let state = order_state_shown(reply).filter(|_| call.method == "GET");
+            // Nobody receives the response to a call of an invocation that was killed.
+            let is_received = call.method == "GET" && self.running.contains_key(&invocation);
+            let state = order_state_shown(reply).filter(|_| is_received);
             self.monitor
                 .record_reply(&self.fakes, invocation, &call, reply, state, wait);
         }
@@ -217,6 +230,7 @@ impl Scheduler {
         let rejection = match call.peer {
             Peer::Smdp if call.path.ends_with("cancelOrder") => quirks
                 .rejects_cancel
+                .or(self.rejects_repeated_cancel(call).then_some(("8.2.1", "3.3")))
                 .map(|(subject, reason)| es2plus_failure(subject, reason)),
             Peer::Network if call.method == "PATCH" && quirks.rejects_starts => {
                 Some(Reply::new(409, r#"{"code":"409","reason":"no"}"#))
@@ -278,6 +292,16 @@ impl Scheduler {
         (raw, shown)
     }
 
+    /// Whether the SM-DP+ rejects the cancellation of an order that is cancelled already, as if its profile were in use.
+    fn rejects_repeated_cancel(&self, call: &Call) -> bool {
+        let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+        let iccid = body["iccid"].as_str().unwrap_or_default().trim_end_matches('F');
+        let iccid = Iccid::parse(iccid).expect("an ICCID");
+        let state = self.fakes.smdp.profile_state(&iccid).expect("the database");
+        let ordered = self.fakes.smdp.orders_of(&iccid).expect("the database") > 0;
+        self.plan.faults.quirks.rejects_repeated_cancel && ordered && state == ProfileState::Available
+    }
+
     /// Schedules what follows from an executed call, and checks its writes.
     pub(super) fn apply_effects(&mut self, call: &Call, request: &WriteRequest, reply: &Reply) {
         match call.peer {
@@ -310,17 +334,17 @@ impl Scheduler {
                 let Some(mail) = mail.filter(|_| reply.status == 200) else {
                     return;
                 };
-                let code = String::from_utf8_lossy(&mail.raw)
-                    .replace("=\r\n", "")
-                    .replace("=24", "$");
-                let start = code.find("LPA:1$").expect("a mail holds an activation code");
-                let code: String = code[start..]
-                    .chars()
-                    .take_while(|c| c.is_ascii_alphanumeric() || ":$.-".contains(*c))
-                    .collect();
-                let planned = self.plan.phone_acts.clone();
-                for (after, act) in planned.unwrap_or_else(|| phone_acts(&mut self.rng)) {
-                    self.schedule_in(after, Event::UsePhone(format!("{} {code}", mail.to), act));
+                let now = self.now();
+                self.monitor.record_mail(&mail, now);
+                if let Some(mailed) = MailedCode::of(&mail) {
+                    let violation = self.monitor.check_mailed_code(&self.fakes, &mail, mailed.matching_id());
+                    if let Some(violation) = violation {
+                        self.violate(violation);
+                    }
+                    let planned = self.plan.phone_acts.clone();
+                    for (after, act) in planned.unwrap_or_else(|| phone_acts(&mut self.rng)) {
+                        self.schedule_in(after, Event::UsePhone(mailed.clone(), act));
+                    }
                 }
                 if self.ses_reports && !self.plan.faults.quirks.ses_silent {
                     self.send_ses_events(&mail);
@@ -367,13 +391,6 @@ impl Scheduler {
             }
         }
     }
-}
-
-/// A date as an HTTP header spells it (RFC 9110, section 5.6.7).
-fn http_date(millis: u64) -> String {
-    let time = Timestamp::from_millisecond(i64::try_from(millis).expect("it is soon"));
-    let time = time.expect("it is soon");
-    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 /// A key that two index queries share if a stale reply to one may be a reply to the other.

@@ -187,6 +187,9 @@ impl Scheduler {
         {
             self.concurrent.insert(function);
         }
+        if let Cause::Request(n) = cause {
+            self.requests_handled.insert(number, n);
+        }
         let sandbox = self.rng.usize(..self.sandboxes.len());
         let handler = self.sandboxes[sandbox][function].clone();
         let (finish, pending) = (self.finish.clone(), self.transport.pending.clone());
@@ -213,7 +216,13 @@ impl Scheduler {
         };
         running.task.abort();
         let overridden = self.plan.mutant.and_then(Mutant::setting);
-        self.sandboxes[running.sandbox] = sandbox::start(&self.transport, &self.clock, self.ses_reports, overridden);
+        self.sandboxes[running.sandbox] = sandbox::start(
+            &self.transport,
+            &self.clock,
+            self.ses_reports,
+            self.plan.policy,
+            overridden,
+        );
         for swap in running.cause.swaps_with_mails() {
             self.monitor.mark_swap_outcome_unknown(&swap);
         }
@@ -267,7 +276,9 @@ impl Scheduler {
                 });
                 let now = self.now();
                 match status {
-                    Some(200..300) => self.monitor.record_accepted_callback(sent.meaning.as_ref(), now),
+                    Some(200..300) => self
+                        .monitor
+                        .record_accepted_callback(&self.fakes, sent.meaning.as_ref(), now),
                     // The function rejects a corrupted callback, and the peer does not send it again.
                     Some(status @ ..500) if sent.meaning.is_some() => {
                         let body = &sent.callback.body;

@@ -11,11 +11,46 @@ use super::{Act, Call, Edit, Peer, PeerServer, Reply, lock, serve};
 /// The host name of this SM-DP+ in activation codes.
 const ADDRESS: &str = "smdp.foreign.example";
 
+/// The EID of the phone that installs profiles.
+const PHONE_EID: &str = "89049032123451234512345678901235";
+
 /// A profile in the database. The states are those of SGP.22 section 3.1.6.
 #[derive(Debug, Clone, Default)]
 struct Profile {
     state: &'static str,
+    /// When the profile entered the state.
+    since: Timestamp,
     matching_id: String,
+}
+
+impl Profile {
+    fn enter(&mut self, state: &'static str) {
+        self.state = state;
+        self.since = Timestamp::now();
+    }
+
+    /// Whether a phone has the profile. The last two states are those of vendors.
+    fn is_on_a_phone(&self) -> bool {
+        ["Downloaded", "Installed", "Enabled", "Disabled"].contains(&self.state)
+    }
+
+    /// Whether an order with this matching id is another one than the profile's.
+    fn is_other_order(&self, matching_id: &str) -> bool {
+        let ids = [self.matching_id.as_str(), matching_id];
+        !ids.contains(&"") && ids[0] != ids[1]
+    }
+
+    /// The entry of this profile in the response of `getProfileStatus`.
+    fn status(&self, iccid: &str) -> Value {
+        json!({
+            "iccid": padded(iccid),
+            "eid": self.is_on_a_phone().then_some(PHONE_EID),
+            "state": self.state,
+            "acToken": self.matching_id,
+            "lockFlag": false,
+            "status_last_update_timestamp": seconds(self.since),
+        })
+    }
 }
 
 #[derive(Default)]
@@ -24,6 +59,8 @@ struct Db {
     /// Changes the responses about one profile.
     edits: HashMap<String, Edit<Value>>,
     operator: String,
+    /// Whether callbacks have their name in SGP.22 v3.
+    speaks_v3: bool,
 }
 
 /// The SM-DP+, which runs until the test ends.
@@ -58,6 +95,11 @@ impl ForeignSmdp {
     /// Sends callbacks below this URL from here on.
     pub fn connect(&self, operator: &str) {
         operator.clone_into(&mut lock(&self.0.db).operator);
+    }
+
+    /// Sends callbacks by their name in SGP.22 v3, `handleNotification`, from here on.
+    pub fn speak_v3(&self) {
+        lock(&self.0.db).speaks_v3 = true;
     }
 
     /// Sets how the SM-DP+ treats the calls about this ICCID.
@@ -96,18 +138,17 @@ impl ForeignSmdp {
     /// Changes a profile in the database, without a callback.
     pub fn set(&self, iccid: &str, state: &'static str) {
         let mut db = lock(&self.0.db);
-        db.profiles.entry(iccid.to_owned()).or_default().state = state;
+        db.profiles.entry(iccid.to_owned()).or_default().enter(state);
     }
 
-    /// A `handleDownloadProgressInfo` that reports this notification point as successful at this moment.
+    /// The body of a callback that reports this notification point as successful at this moment.
     pub fn progress(&self, iccid: &str, point: u32) -> Value {
-        let now = format!("{:.0}", Timestamp::now());
         json!({
             "header": {"functionRequesterIdentifier": ADDRESS, "functionCallIdentifier": format!("N-{point}")},
-            "eid": "89049032123451234512345678901235",
+            "eid": PHONE_EID,
             "iccid": padded(iccid),
             "profileType": "CONSUMER-1",
-            "timestamp": now,
+            "timestamp": seconds(Timestamp::now()),
             "notificationPointId": point,
             "notificationPointStatus": {"status": "Executed-Success"},
         })
@@ -117,7 +158,20 @@ impl ForeignSmdp {
     pub async fn notify_progress(&self, iccid: &str, point: u32, change: impl FnOnce(&mut Value)) -> u16 {
         let mut body = self.progress(iccid, point);
         change(&mut body);
-        self.notify("handleDownloadProgressInfo", &body.to_string()).await
+        let function = match lock(&self.0.db).speaks_v3 {
+            true => "handleNotification",
+            false => "handleDownloadProgressInfo",
+        };
+        self.notify(function, &body.to_string()).await
+    }
+
+    /// Gives the profile up: its state is `Error` then, and a callback reports that this notification point failed with
+    /// these codes. Returns the status code.
+    pub async fn fail(&self, iccid: &str, point: u32, subject: &str, reason: &str) -> u16 {
+        self.set(iccid, "Error");
+        let status = failed(subject, reason)["header"]["functionExecutionStatus"].take();
+        self.notify_progress(iccid, point, |body| body["notificationPointStatus"] = status)
+            .await
     }
 
     /// Sends a callback with this body. Returns the status code.
@@ -163,12 +217,12 @@ impl Smdp {
                 if !["", "Available"].contains(&profile.state) {
                     return failed("8.2.1", "3.3");
                 }
-                profile.state = "Allocated";
+                profile.enter("Allocated");
                 with(success(), "iccid", json!(padded(&call.subject)))
             }
             "confirmOrder" => match profile.state {
                 "Allocated" => {
-                    profile.state = "Released";
+                    profile.enter("Released");
                     profile.matching_id = text(&body["matchingId"]);
                     let response = with(success(), "matchingId", body["matchingId"].clone());
                     with(response, "smdpAddress", json!(ADDRESS))
@@ -177,14 +231,19 @@ impl Smdp {
                 _ if profile.matching_id == text(&body["matchingId"]) => failed("8.2.6", "3.3"),
                 _ => failed("8.2.6", "3.10"),
             },
+            "getProfileStatus" => {
+                // A profile that was never ordered is not in the list.
+                let listed = (!profile.state.is_empty()).then(|| profile.status(&call.subject));
+                let response = with(success(), "profileStatusList", json!(Vec::from_iter(listed)));
+                with(response, "completionTimestamp", json!(seconds(Timestamp::now())))
+            }
             _ => match profile.state {
                 "" | "Available" => failed("8.2.1", "3.9"),
-                "Downloaded" | "Installed" => failed("8.2.1", "3.3"),
+                _ if profile.is_on_a_phone() => failed("8.2.1", "3.3"),
+                _ if profile.is_other_order(&text(&body["matchingId"])) => failed("8.2.6", "3.10"),
                 _ => {
-                    *profile = Profile {
-                        state: "Available",
-                        ..Profile::default()
-                    };
+                    profile.matching_id.clear();
+                    profile.enter("Available");
                     success()
                 }
             },
@@ -200,9 +259,9 @@ impl Peer for Smdp {
     }
 
     fn read(&self, method: &str, target: &str, body: &Value) -> Option<(&'static str, String)> {
-        let functions = ["downloadOrder", "confirmOrder", "cancelOrder"];
+        let functions = ["downloadOrder", "confirmOrder", "cancelOrder", "getProfileStatus"];
         let function = functions.into_iter().find(|name| *name == target)?;
-        let iccid = text(&body["iccid"]);
+        let iccid = text(iccid_of(function, body));
         (method == "POST").then(|| (function, iccid.trim_end_matches('F').to_owned()))
     }
 
@@ -213,7 +272,8 @@ impl Peer for Smdp {
             edit_responses(&mut response);
         }
         let mut reply = Reply::json(200, &response);
-        reply.headers = vec![("X-Admin-Protocol", "gsma/rsp/v2.6.0".to_owned())];
+        let date = Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        reply.headers = vec![("X-Admin-Protocol", "gsma/rsp/v2.6.0".to_owned()), ("Date", date)];
         reply
     }
 }
@@ -232,6 +292,7 @@ fn violations_of(call: &Call) -> Vec<String> {
             "smdsAddress",
             "releaseFlag",
         ],
+        "getProfileStatus" => &["header", "iccidList"],
         _ => &["header", "iccid", "eid", "matchingId", "finalProfileStatusIndicator"],
     };
     for (name, _) in body.as_object().into_iter().flatten() {
@@ -244,7 +305,7 @@ fn violations_of(call: &Call) -> Vec<String> {
             faults.push(format!("header.{name}"));
         }
     }
-    if !(18..=20).contains(&text(&body["iccid"]).len()) {
+    if !(18..=20).contains(&text(iccid_of(call.operation, body)).len()) {
         faults.push("iccid has 18 to 20 characters".to_owned());
     }
     let fits = match call.operation {
@@ -256,6 +317,19 @@ fn violations_of(call: &Call) -> Vec<String> {
         faults.push("a mandatory field is missing".to_owned());
     }
     faults
+}
+
+/// The ICCID in the request of a function.
+fn iccid_of<'a>(function: &str, body: &'a Value) -> &'a Value {
+    match function {
+        "getProfileStatus" => &body["iccidList"][0]["iccid"],
+        _ => &body["iccid"],
+    }
+}
+
+/// A date in whole seconds.
+fn seconds(at: Timestamp) -> String {
+    format!("{at:.0}")
 }
 
 /// An ICCID of 19 digits padded to 20 characters, as most peers write it.

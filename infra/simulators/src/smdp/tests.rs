@@ -1,8 +1,10 @@
 //! Tests of the simulated SM-DP+ over HTTP, with the client of the service.
 
+use std::time::Duration;
+
 use domain::{ConfirmationCode, Iccid, MatchingId, SmDpAddress};
-use peers::es2plus::{DownloadProgressInfo, Progress};
-use peers::{Es2Plus, Es2PlusError, FinalStatus};
+use peers::es2plus::{DownloadProgressInfo, FailedBecause, Progress};
+use peers::{Es2Plus, Es2PlusError, FinalStatus, ReportedState};
 use serde_json::{Value, json};
 
 use super::*;
@@ -43,7 +45,7 @@ fn confirmation_code() -> ConfirmationCode {
 
 fn rejection<T: std::fmt::Debug>(result: Result<T, Es2PlusError>) -> String {
     match result {
-        Err(Es2PlusError::Rejected { subject, reason }) => format!("{subject}/{reason}"),
+        Err(Es2PlusError::Rejected { subject, reason, .. }) => format!("{subject}/{reason}"),
         other => panic!("not rejected: {other:?}"),
     }
 }
@@ -135,7 +137,11 @@ async fn each_function_in_each_state() {
                 .unwrap();
             if state != Available {
                 fixture.client.download_order(&sim, "A1-dl").await.unwrap();
-                fixture.smdp.db.write(|change| set_state(change, &sim, state)).unwrap();
+                fixture
+                    .smdp
+                    .db
+                    .write(|change| fixture.smdp.set_state(change, &sim, state))
+                    .unwrap();
             }
             let result = match function {
                 "download" => fixture.client.download_order(&sim, "A1-dl").await,
@@ -184,7 +190,10 @@ async fn a_profile_fails_at_the_fifth_wrong_code_until_it_is_ordered_again() {
         assert_eq!(receiver.progress().await, (2, Progress::WrongCode));
     }
     assert_eq!(fixture.phone(CODE, "wrong").await.0, 403);
-    assert_eq!(receiver.progress().await, (2, Progress::ProfileFailed));
+    assert_eq!(
+        receiver.progress().await,
+        (2, Progress::Failed(FailedBecause::CodesUsedUp))
+    );
     assert_eq!(fixture.smdp.profile_state(&sim).unwrap(), ProfileState::Error);
     assert_eq!(fixture.phone(CODE, "8E9!#").await.0, 409);
 
@@ -199,6 +208,194 @@ async fn a_profile_fails_at_the_fifth_wrong_code_until_it_is_ordered_again() {
     fixture.order(&sim).await;
     assert_eq!(fixture.phone(CODE, "8E9!#").await.0, 200);
     assert_eq!(fixture.smdp.orders_of(&sim).unwrap(), 2);
+}
+
+#[tokio::test]
+async fn an_order_is_renewed_until_a_phone_has_the_profile() {
+    let fixture = start(None, "http://no-such-host.invalid").await;
+    let sim = iccid(1);
+    let client = &fixture.client;
+    let renewed = |n: u8| MatchingId::parse(&format!("RENEWED-{n}")).unwrap();
+    let code_of = |n: u8| format!("LPA:1$smdp.example.test$RENEWED-{n}$$1");
+    let other_code = ConfirmationCode::parse("other").unwrap();
+    let cancel = async |id: &MatchingId| {
+        client
+            .cancel_order(&sim, Some(id), FinalStatus::Available, "A1-cx")
+            .await
+    };
+    let order = async |id: &MatchingId| {
+        client.download_order(&sim, "A1-dl").await.unwrap();
+        client
+            .confirm_order(&sim, id, Some(&other_code), "A1-cf")
+            .await
+            .unwrap();
+    };
+    fixture.order(&sim).await;
+
+    // A released profile: the earlier activation code and confirmation code are worth nothing.
+    cancel(&matching_id()).await.unwrap();
+    order(&renewed(1)).await;
+    assert_eq!(fixture.phone(CODE, "8E9!#").await.0, 404);
+    assert_eq!(fixture.phone(&code_of(1), "8E9!#").await.0, 403);
+    assert_eq!(rejection(cancel(&matching_id()).await), "8.2.6/3.10");
+    assert_eq!(fixture.smdp.profile_state(&sim).unwrap(), ProfileState::Released);
+
+    // A profile that failed, in each way.
+    for (n, fault) in [
+        (1, InstallFault::WrongDevice),
+        (2, InstallFault::DownloadsUsedUp),
+        (3, InstallFault::NoRoom),
+    ] {
+        let failed = fixture.smdp.fail_install(&code_of(n), Some("other"), fault);
+        assert_eq!(failed.unwrap(), sim);
+        assert_eq!(fixture.smdp.profile_state(&sim).unwrap(), ProfileState::Error);
+        assert_eq!(fixture.phone(&code_of(n), "other").await.0, 409);
+        cancel(&renewed(n)).await.unwrap();
+        order(&renewed(n + 1)).await;
+        assert_eq!(fixture.phone(&code_of(n), "other").await.0, 404);
+    }
+
+    // A profile on a phone.
+    assert_eq!(fixture.smdp.download(&code_of(4), Some("other")).unwrap(), sim);
+    assert_eq!(rejection(cancel(&renewed(4)).await), "8.2.1/3.3");
+    assert_eq!(fixture.phone(&code_of(4), "other").await.0, 200);
+    assert_eq!(rejection(cancel(&renewed(4)).await), "8.2.1/3.3");
+    assert_eq!(fixture.smdp.orders_of(&sim).unwrap(), 5);
+}
+
+#[tokio::test]
+async fn each_fault_of_a_phone_is_reported_with_its_codes() {
+    let mut receiver = CallbackReceiver::start(&[]).await;
+    let fixture = start(None, &receiver.url).await;
+    let fail = |code, fault| fixture.smdp.fail_install(CODE, code, fault);
+    for (n, fault, point, because) in [
+        (1, InstallFault::WrongDevice, 1, FailedBecause::WrongDevice),
+        (2, InstallFault::DownloadsUsedUp, 1, FailedBecause::DownloadsUsedUp),
+        (3, InstallFault::NoRoom, 4, FailedBecause::NoRoom),
+    ] {
+        fixture.order(&iccid(n)).await;
+        if fault == InstallFault::NoRoom {
+            assert!(matches!(fail(Some("wrong"), fault), Err(InstallError::WrongCode)));
+            assert_eq!(receiver.progress().await, (2, Progress::WrongCode));
+        }
+        assert_eq!(fail(Some("8E9!#"), fault).unwrap(), iccid(n));
+        if fault == InstallFault::NoRoom {
+            assert_eq!(receiver.progress().await, (3, Progress::Downloaded));
+        }
+        assert_eq!(receiver.progress().await, (point, Progress::Failed(because)));
+        assert!(matches!(fail(Some("8E9!#"), fault), Err(InstallError::Used)));
+        fixture
+            .client
+            .cancel_order(&iccid(n), None, FinalStatus::Unavailable, "A1-cx")
+            .await
+            .unwrap();
+        assert!(matches!(fail(Some("8E9!#"), fault), Err(InstallError::Unknown)));
+    }
+}
+
+#[tokio::test]
+async fn a_vendors_points_are_reported() {
+    let mut receiver = CallbackReceiver::start(&[]).await;
+    let fixture = start(None, &receiver.url).await;
+    fixture.order(&iccid(1)).await;
+    assert_eq!(fixture.phone(CODE, "8E9!#").await.0, 200);
+    for point in [5, 6, 7] {
+        fixture.smdp.report_point(&iccid(1), point).unwrap();
+    }
+    for expected in [
+        (3, Progress::Downloaded),
+        (4, Progress::Installed),
+        (5, Progress::Point(5)),
+        (6, Progress::Point(6)),
+        (7, Progress::Point(7)),
+    ] {
+        assert_eq!(receiver.progress().await, expected);
+    }
+    let unknown = fixture.smdp.report_point(&iccid(2), 5);
+    assert!(matches!(unknown, Err(InstallError::Unknown)));
+}
+
+#[tokio::test]
+async fn a_confirmation_is_dated_by_the_clock_of_the_smdp() {
+    let address = SmDpAddress::parse("smdp.example.test").unwrap();
+    let at: Timestamp = "2031-02-03T04:05:06.789Z".parse().unwrap();
+    let clock = ClockAndRng::new(move || at, || 1);
+    let smdp = Arc::new(Smdp::open(None, address, "http://no-such-host.invalid", clock).unwrap());
+    let (url, listener) = listen().await;
+    smdp.serve(listener, peers::connector());
+    let client = Es2Plus::new(peers::connector(), &url, "1.3.6.1.4.1.99999.1");
+    client.download_order(&iccid(1), "A1-dl").await.unwrap();
+    let confirmed = client.confirm_order(&iccid(1), &matching_id(), None, "A1-cf").await;
+    assert_eq!(confirmed.unwrap().date, Some("2031-02-03T04:05:06Z".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn the_status_of_a_profile_follows_its_state() {
+    let fixture = start(None, "http://no-such-host.invalid").await;
+    let status = async || {
+        let status = fixture.client.profile_status(&iccid(1), "A1-st").await;
+        status.unwrap().unwrap()
+    };
+    let before = Timestamp::now() - Duration::from_millis(1);
+    let available = status().await;
+    assert_eq!((available.state, available.since), (ReportedState::Available, None));
+    fixture.client.download_order(&iccid(1), "A1-dl").await.unwrap();
+    assert_eq!(status().await.state, ReportedState::Ordered);
+    let code = confirmation_code();
+    let confirmed = fixture
+        .client
+        .confirm_order(&iccid(1), &matching_id(), Some(&code), "A1-cf")
+        .await;
+    confirmed.unwrap();
+    let released = status().await;
+    assert_eq!((released.state, released.eid), (ReportedState::Released, None));
+    fixture.smdp.download(CODE, Some("8E9!#")).unwrap();
+    let downloaded = status().await;
+    assert_eq!(downloaded.state, ReportedState::Downloaded);
+    assert_eq!(downloaded.eid.as_deref(), Some(PHONE_EID));
+    fixture.smdp.install(CODE, Some("8E9!#")).unwrap();
+    let installed = status().await;
+    assert_eq!(installed.state, ReportedState::Installed);
+    let since = [released.since, downloaded.since, installed.since].map(Option::unwrap);
+    assert!(before <= since[0] && since.is_sorted() && since[2] <= Timestamp::now());
+}
+
+#[tokio::test]
+async fn the_database_of_an_earlier_version_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("smdp.db");
+    let table = TABLE.replace(",\n        since INTEGER", "");
+    assert!(!table.contains("since"));
+    let row =
+        "INSERT INTO profiles VALUES ('8931086000000002001', 'Released', 1, NULL, 'CONSUMER', 'ID', NULL, NULL, 0)";
+    Db::open(Some(&path), &format!("{table}{row}")).unwrap();
+    for _ in 0..2 {
+        let fixture = start(Some(&path), "http://no-such-host.invalid").await;
+        let status = fixture
+            .client
+            .profile_status(&iccid(1), "A1-st")
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!((status.state, status.since), (ReportedState::Released, None));
+    }
+}
+
+#[tokio::test]
+async fn callbacks_are_sent_by_either_name_or_lost() {
+    let mut receiver = CallbackReceiver::start(&[]).await;
+    let fixture = start(None, &receiver.url).await;
+    fixture.order(&iccid(1)).await;
+    fixture.smdp.send_callbacks(CallbackMode::Lost);
+    assert_eq!(fixture.phone(CODE, "wrong").await.0, 403);
+    fixture.smdp.send_callbacks(CallbackMode::V3);
+    assert_eq!(fixture.phone(CODE, "8E9!#").await.0, 200);
+    for point in [3, 4] {
+        let (path, body) = receiver.next().await;
+        assert_eq!(path, "/gsma/rsp2/es2plus/handleNotification");
+        assert_eq!(body["notificationPointId"], point);
+    }
+    assert!(!receiver.has_more());
 }
 
 #[tokio::test]
@@ -253,7 +450,13 @@ async fn malformed_requests_get_a_400_and_unknown_codes_a_404() {
     }
     let url = format!("{}/local/phone/install", fixture.url);
     assert_eq!(call("POST", &url, "{}").await.0, 400);
-    for function in ["downloadOrder", "confirmOrder", "releaseProfile", "cancelOrder"] {
+    for function in [
+        "downloadOrder",
+        "confirmOrder",
+        "releaseProfile",
+        "cancelOrder",
+        "getProfileStatus",
+    ] {
         let url = format!("{}/gsma/rsp2/es2plus/{function}", fixture.url);
         assert_eq!(call("POST", &url, "{}").await.0, 400, "{function}");
     }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::line::tests::line;
 use crate::{Iccid, Requested, SwapKind};
+use crate::{ProfileRequest, ProfileRequestKind, ProfileRequestState};
 
 const DEADLINES: MailDeadlines = MailDeadlines {
     doubt: SignedDuration::from_mins(15),
@@ -423,7 +424,11 @@ fn only_the_newest_mail_is_needed_until_the_profile_is_installed() {
         swap.profile = Some(profile);
         swap.mails = newest;
         let (mail, ..) = play(story, &DEADLINES);
-        assert_eq!(mail.is_needed(&swap), needed, "{phase:?} {profile:?} {story}");
+        assert_eq!(
+            mail.is_needed(&swap, mail.created_at),
+            needed,
+            "{phase:?} {profile:?} {story}"
+        );
     }
 }
 
@@ -431,24 +436,36 @@ fn only_the_newest_mail_is_needed_until_the_profile_is_installed() {
 fn callers_can_request_three_more_mails_a_minute_apart() {
     let (swap, at) = swap();
     let other = EmailAddress::parse("anna@example.net").unwrap();
-    let request = |last, to, at| resend(&swap, last, to, DEADLINES.lease, at);
+    let request = |resends, last, to, at| {
+        let swap = Activation {
+            resends,
+            ..swap.clone()
+        };
+        resend(&swap, last, to, DEADLINES.lease, at)
+    };
     let minute = SignedDuration::from_mins(1);
 
     let (first, _) = new_mail();
-    assert_eq!(request(None, None, at), Err(ResendRefused::TooEarly));
-    let second = request(Some(&first), Some(other.clone()), at).unwrap();
+    assert_eq!(request(0, None, None, at), Err(ResendRefused::TooEarly));
+    let second = request(0, Some(&first), Some(other.clone()), at).unwrap();
     assert_eq!((second.number, &second.to), (2, &other));
     let soon = Err(ResendRefused::TooSoon(at + minute));
-    assert_eq!(request(Some(&second), None, at), soon);
-    let third = request(Some(&second), None, at + minute).unwrap();
+    assert_eq!(request(1, Some(&second), None, at), soon);
+    let third = request(1, Some(&second), None, at + minute).unwrap();
     assert_eq!(
         (third.number, &third.to),
         (3, &other),
         "the mail goes to the last address"
     );
-    let fourth = request(Some(&third), None, at + minute * 2).unwrap();
+    let fourth = request(2, Some(&third), None, at + minute * 2).unwrap();
     let many = Err(ResendRefused::TooMany);
-    assert_eq!(request(Some(&fourth), None, at + minute * 9), many);
+    assert_eq!(request(3, Some(&fourth), None, at + minute * 9), many);
+    // Mails that no resend requested do not count.
+    let ninth = Delivery {
+        number: 9,
+        ..fourth.clone()
+    };
+    assert_eq!(request(2, Some(&ninth), None, at + minute * 9).unwrap().number, 10);
 }
 
 #[test]
@@ -822,29 +839,163 @@ fn an_anonymised_mail_differs_only_in_its_recipient() {
 }
 
 #[test]
-fn the_first_mail_comes_when_an_esim_has_been_ordered() {
+fn a_change_that_counts_a_mail_brings_it() {
     let (accepted, at) = swap();
-    let email = EmailAddress::parse("anna@example.com").unwrap();
-    let in_phase = |phase, kind| Activation {
-        phase,
-        kind,
-        mails: 1,
-        contact: Some(email.clone()),
+    let address = |text| EmailAddress::parse(text).unwrap();
+    let [contact, last, renewed] = ["a@example.com", "b@example.com", "c@example.com"].map(address);
+    let (nobody, renew_to) = (None, Some(renewed.clone()));
+    let swap = |mails, renew_to: &Option<EmailAddress>, reminded| Activation {
+        mails,
+        renew_to: renew_to.clone(),
+        reminded,
+        contact: Some(contact.clone()),
         ..accepted.clone()
     };
-    use Phase::{Ending, Ordered, Ordering, Started};
-    for (before, after, kind, expected) in [
-        (Ordering, Ordered, SwapKind::Esim, true),
-        (Ordering, Started, SwapKind::Esim, true),
-        (Ordering, Ordered, SwapKind::Physical, false),
-        (Ordering, Ordering, SwapKind::Esim, false),
-        (Ordering, Ending, SwapKind::Esim, false),
-        (Ordered, Started, SwapKind::Esim, false),
-        (Ordered, Ordered, SwapKind::Esim, false),
+    let ended = Activation {
+        phase: Phase::Error,
+        ..swap(3, &nobody, true)
+    };
+    let (first, _) = new_mail();
+    let mail_to = |to: &EmailAddress, state| Delivery {
+        to: to.clone(),
+        state,
+        ..first.clone()
+    };
+    let mails = [
+        mail_to(&contact, DeliveryState::Sent),
+        mail_to(&renewed, DeliveryState::Bounced),
+        mail_to(&last, DeliveryState::Pending),
+    ];
+    for (before, after, expected) in [
+        (swap(0, &nobody, false), swap(0, &nobody, false), None),
+        (swap(1, &nobody, false), swap(1, &nobody, false), None),
+        (
+            swap(0, &nobody, false),
+            swap(1, &nobody, false),
+            Some((1, &contact, MailKind::Code)),
+        ),
+        (
+            swap(1, &renew_to, false),
+            swap(2, &nobody, false),
+            Some((2, &renewed, MailKind::Code)),
+        ),
+        (
+            swap(2, &renew_to, true),
+            swap(3, &nobody, true),
+            Some((3, &renewed, MailKind::Code)),
+        ),
+        (
+            swap(2, &nobody, false),
+            swap(3, &nobody, true),
+            Some((3, &last, MailKind::Reminder)),
+        ),
+        (
+            swap(2, &nobody, true),
+            ended.clone(),
+            Some((3, &contact, MailKind::End)),
+        ),
     ] {
-        let after = in_phase(after, kind);
-        let mail = first_mail(&in_phase(before, kind), &after, DEADLINES.lease, at);
-        let first = Delivery::new(&after, 1, email.clone(), DEADLINES.lease, at);
-        assert_eq!(mail, expected.then_some(first), "{before:?} to {:?}", after.phase);
+        let mail = mail_of_change(&before, &after, &mails, DEADLINES.lease, at);
+        let found = mail.as_ref().map(|mail| (mail.number, &mail.to, mail.kind));
+        assert_eq!(found, expected, "{before:?}");
     }
+}
+
+#[test]
+fn customers_are_told_of_failures_that_they_do_not_know() {
+    let (mail, ..) = play("", &DEADLINES);
+    let mut swap = swap().0;
+    let told = |swap: &Activation, states: &[DeliveryState]| {
+        let mails: Vec<_> = states
+            .iter()
+            .map(|state| Delivery {
+                state: *state,
+                ..mail.clone()
+            })
+            .collect();
+        tells_of_end(swap, &mails, swap.created_at)
+    };
+    for failure in FailureCode::ALL {
+        swap.failure = Some(failure);
+        let expected = !matches!(
+            failure,
+            FailureCode::Cancelled | FailureCode::Stopped | FailureCode::Unsettled
+        );
+        assert_eq!(told(&swap, &[DeliveryState::Sent]), expected, "{failure:?}");
+    }
+    swap.failure = Some(FailureCode::Expired);
+    assert!(!told(&swap, &[]), "the swap never got so far");
+    for state in DeliveryState::ALL {
+        let expected = match state {
+            DeliveryState::Claimed | DeliveryState::Sent | DeliveryState::Delivered | DeliveryState::Ambiguous => true,
+            DeliveryState::Pending | DeliveryState::Bounced | DeliveryState::Failed => false,
+        };
+        assert_eq!(told(&swap, &[state]), expected, "{state:?}");
+        assert!(told(&swap, &[DeliveryState::Delivered, state]), "{state:?}");
+    }
+    // The network has not confirmed that its order has ended.
+    for (until, expected) in [(SignedDuration::ZERO, true), (SignedDuration::from_secs(1), false)] {
+        swap.network_unknown_until = Some(swap.created_at + until);
+        assert_eq!(told(&swap, &[DeliveryState::Sent]), expected, "{until:?}");
+    }
+    // The network may move the number after all.
+    let of_end = Delivery {
+        kind: MailKind::End,
+        number: 2,
+        ..mail.clone()
+    };
+    for (phase, order) in [
+        (Phase::Error, NetworkOrder::Settled),
+        (Phase::Error, NetworkOrder::Completed),
+        (Phase::Done, NetworkOrder::Completed),
+    ] {
+        (swap.phase, swap.network_order, swap.mails) = (phase, order, 2);
+        let (in_time, late) = (mail.created_at, mail.created_at + Delivery::END_WITHIN);
+        assert_eq!(
+            of_end.is_needed(&swap, in_time),
+            order == NetworkOrder::Settled,
+            "{phase:?}"
+        );
+        assert!(!of_end.is_needed(&swap, late), "it is no news any more");
+        assert!(!mail.is_needed(&swap, mail.created_at) && !of_end.is_held_by(&swap));
+    }
+}
+
+#[test]
+fn a_mail_waits_while_its_code_is_being_renewed() {
+    let (mail, ..) = play("", &DEADLINES);
+    let mut swap = swap().0;
+    (swap.phase, swap.profile, swap.mails) = (Phase::Ordered, Some(ProfileState::Released), 1);
+    for (kind, state, held) in [
+        (ProfileRequestKind::Renew, ProfileRequestState::Pending, true),
+        (ProfileRequestKind::Renew, ProfileRequestState::Cancelled, true),
+        (ProfileRequestKind::Renew, ProfileRequestState::Refused, false),
+        (ProfileRequestKind::Renew, ProfileRequestState::Done, false),
+        (ProfileRequestKind::Report, ProfileRequestState::Pending, false),
+    ] {
+        swap.request = Some(ProfileRequest { kind, state });
+        assert_eq!(mail.is_held_by(&swap), held, "{kind:?} {state:?}");
+        assert!(
+            mail.is_needed(&swap, mail.created_at),
+            "a renewal that is refused leaves it needed"
+        );
+    }
+    swap.mails = 2;
+    swap.request = Some(ProfileRequest {
+        kind: ProfileRequestKind::Renew,
+        state: ProfileRequestState::Pending,
+    });
+    assert!(
+        !mail.is_held_by(&swap) && !mail.is_needed(&swap, mail.created_at),
+        "a later mail replaces it"
+    );
+    // Once the number has moved, only a renewed code can still be needed.
+    (swap.mails, swap.request, swap.phase) = (1, None, Phase::Done);
+    assert!(!mail.is_needed(&swap, mail.created_at));
+    swap.renewed_at = Some(swap.created_at);
+    assert!(mail.is_needed(&swap, mail.created_at));
+    swap.profile = Some(ProfileState::Installed);
+    assert!(!mail.is_needed(&swap, mail.created_at));
+    (swap.phase, swap.profile, swap.code_dead) = (Phase::Ordered, Some(ProfileState::Released), true);
+    assert!(!mail.is_needed(&swap, mail.created_at), "its code is dead");
 }

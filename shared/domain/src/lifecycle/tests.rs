@@ -14,6 +14,7 @@ const DEADLINES: Deadlines = Deadlines {
     poll_at_most: SignedDuration::from_hours(1),
     order_within: SignedDuration::from_hours(24),
     install_within: SignedDuration::from_hours(14 * 24),
+    remind_before: SignedDuration::from_hours(24),
     settle_within: SignedDuration::from_hours(7 * 24),
     call_lifetime: SignedDuration::from_mins(10),
     sim_cooldown: SignedDuration::from_hours(24),
@@ -22,7 +23,7 @@ const DEADLINES: Deadlines = Deadlines {
 };
 
 /// The names of all facts in these tests. A fact `old-…` is dated over an hour before the swap was requested.
-const FACTS: [&str; 41] = [
+const FACTS: [&str; 52] = [
     "claimed",
     "ordered",
     "try-failed",
@@ -64,6 +65,17 @@ const FACTS: [&str; 41] = [
     "unseen",
     "anonymised",
     "blocked",
+    "renew",
+    "code-dead",
+    "renewed",
+    "not-renewed",
+    "found-on-phone",
+    "report",
+    "report-checked",
+    "reminded",
+    "eid",
+    "enabled",
+    "deleted",
 ];
 
 /// The facts that peers report on their own, any number of times.
@@ -137,7 +149,35 @@ fn fact(name: &str, at: Timestamp) -> Fact {
         "blocked" => Fact::LineBlocked(SwapBlocker::Locked),
         "downloaded" => Fact::Downloaded { dated },
         "installed" => Fact::Installed { dated },
-        "profile-failed" => Fact::ProfileFailed { dated },
+        "profile-failed" => Fact::ProfileFailed {
+            dated,
+            failure: FailureCode::NoRoom,
+            codes: "8.1/4.8".to_owned(),
+        },
+        "renew" => Fact::RenewWanted {
+            by: "OWNER anna".to_owned(),
+            to: EmailAddress::parse("anna@example.com").unwrap(),
+        },
+        "code-dead" => Fact::CodeCancelled,
+        "renewed" => Fact::Renewed { smdp: None, dated: at },
+        "not-renewed" => Fact::RenewalRefused { on_phone: false },
+        "found-on-phone" => Fact::RenewalRefused { on_phone: true },
+        "report" => report(ReportTrust::Full),
+        "report-if-downloaded" => report(ReportTrust::AfterDownload),
+        "report-of-agent" => report(ReportTrust::Vouched),
+        "report-to-check" => report(ReportTrust::Checked),
+        "report-checked" => Fact::ReportChecked { on_phone: true },
+        "report-denied" => Fact::ReportChecked { on_phone: false },
+        "reminded" => Fact::Reminded,
+        "eid" => Fact::EidKnown { end: "1235".to_owned() },
+        "enabled" => Fact::PhoneChanged {
+            state: PhoneState::Enabled,
+            dated,
+        },
+        "deleted" => Fact::PhoneChanged {
+            state: PhoneState::Deleted,
+            dated,
+        },
         "wrong-code" => Fact::WrongCode { dated },
         "placed" => Fact::NetworkPlaced,
         "started" => Fact::NetworkStarted,
@@ -152,8 +192,18 @@ fn fact(name: &str, at: Timestamp) -> Fact {
         "asked" => Fact::Polled(Vec::new()),
         "profile-settled" => Fact::ProfileSettled { on_phone: false },
         "on-phone" => Fact::ProfileSettled { on_phone: true },
-        "finished" => Fact::Finished,
+        "finished" => Fact::Finished { tell: false },
+        "finished-told" => Fact::Finished { tell: true },
         _ => panic!("no fact is named {name}"),
+    }
+}
+
+fn report(trust: ReportTrust) -> Fact {
+    Fact::ReportWanted {
+        by: "ADMIN desk".to_owned(),
+        witness: Witness::Agent,
+        note: "called twice".to_owned(),
+        trust,
     }
 }
 
@@ -183,6 +233,10 @@ fn rejection_name(rejected: Rejected) -> &'static str {
         Rejected::ClaimedByOther => "held",
         Rejected::TooLate => "late",
         Rejected::NotPossible => "never",
+        Rejected::TooEarly => "early",
+        Rejected::NotBelieved => "doubted",
+        Rejected::TooOften(_) => "often",
+        Rejected::NoCode => "no-code",
     }
 }
 
@@ -227,6 +281,8 @@ fn describe_step(step: Step, now: Timestamp) -> String {
         Step::Call(PeerCall::Start) => "start".to_owned(),
         Step::Call(PeerCall::Poll) => "ask".to_owned(),
         Step::Call(PeerCall::Cancel) => "cancel".to_owned(),
+        Step::Call(PeerCall::Request) => "request".to_owned(),
+        Step::Remind => "remind".to_owned(),
         Step::GiveUp(failure) => format!("give-up:{}", failure.as_str()),
         Step::Finish => "finish".to_owned(),
         Step::Erase => "erase".to_owned(),
@@ -300,7 +356,7 @@ fn every_fact_in_every_phase_of_an_esim_swap() {
         cancel              ending    ending    ending   late     known   late  known
         downloaded          earlier   .         .        known    .       over  over
         installed           earlier   .         .        known    .       over  over
-        profile-failed      earlier   ending    ending   known    known   over  over
+        profile-failed      earlier   .         .        known    known   over  over
         wrong-code          earlier   .         .        .        .       over  over
         old-downloaded      earlier   earlier   earlier  earlier  earlier over  over
         old-installed       earlier   earlier   earlier  earlier  earlier over  over
@@ -331,6 +387,17 @@ fn every_fact_in_every_phase_of_an_esim_swap() {
         unseen              never     never     never    never    never   over  over
         anonymised          never     never     never    never    never   over  over
         blocked             ending    ending    ending   late     known   over  over
+        renew               early     early     .        late     late    late  late
+        code-dead           never     never     never    never    never   over  over
+        renewed             never     never     never    never    never   over  over
+        not-renewed         never     never     never    never    never   over  over
+        found-on-phone      never     never     never    never    never   over  over
+        report              early     early     .        known    late    known late
+        report-checked      never     never     never    never    never   over  over
+        reminded            never     never     never    never    never   over  over   # not due yet
+        eid                 .         .         .        .        .       over  over
+        enabled             earlier   .         .        .        .       .     over   # the phone has the profile
+        deleted             earlier   .         .        .        .       .     over
         ",
     );
 }
@@ -390,6 +457,17 @@ fn every_fact_in_every_phase_of_a_physical_swap() {
         unseen              never     never     never    .       over  over
         anonymised          never     never     never    never   over  over
         blocked             ending    late      late     known   over  over
+        renew               never     never     never    never   late  late
+        code-dead           never     never     never    never   over  over
+        renewed             never     never     never    never   over  over
+        not-renewed         never     never     never    never   over  over
+        found-on-phone      never     never     never    never   over  over
+        report              never     never     never    never   known late
+        report-checked      never     never     never    never   over  over
+        reminded            never     never     never    never   over  over
+        eid                 never     never     never    never   over  over
+        enabled             never     never     never    never   never over
+        deleted             never     never     never    never   never over
         ",
     );
 }
@@ -471,6 +549,10 @@ fn secrets_are_erased_in_time_and_then_the_personal_data() {
             left = apply(&ended, &Fact::Erased, &DEADLINES, secrets).unwrap();
             assert_eq!(left.modified_at, ended.modified_at);
             assert_eq!(left.version, ended.version + 1);
+            assert!(
+                left.code_dead && !ended.code_dead,
+                "no mail can bring the code any more"
+            );
         }
         assert_eq!(left.due_at, Some(records), "{story}");
         assert_eq!(describe_step(next(&left, &DEADLINES, records), records), "anonymise");
@@ -481,6 +563,7 @@ fn secrets_are_erased_in_time_and_then_the_personal_data() {
         let bare = apply(&ended, &Fact::Anonymised, &DEADLINES, records).unwrap();
         assert!(bare.is_anonymous() && !ended.is_anonymous());
         assert_eq!((bare.due_at, bare.modified_at), (None, ended.modified_at));
+        assert_eq!(bare.code_dead, kind == SwapKind::Esim);
         assert_eq!(bare.version, ended.version + 1);
         assert_eq!(
             bare.requested,
@@ -498,6 +581,20 @@ fn secrets_are_erased_in_time_and_then_the_personal_data() {
 }
 
 #[test]
+fn the_end_brings_a_mail_only_if_it_is_an_error() {
+    for (story, mails) in [
+        ("claimed ordered ended claimed profile-settled finished", 1),
+        ("claimed ordered ended claimed profile-settled finished-told", 2),
+        ("claimed ordered installed claimed started completed finished-told", 1),
+    ] {
+        let (a, _) = play(SwapKind::Esim, story);
+        assert_eq!(a.mails, mails, "{story}");
+        let notes = a.timeline.iter().filter(|entry| entry.what == "notice of the end");
+        assert_eq!(notes.count(), mails as usize - 1, "{story}");
+    }
+}
+
+#[test]
 fn a_number_that_moves_after_a_stop_needs_the_operator() {
     let (a, at) = play(
         SwapKind::Esim,
@@ -505,7 +602,10 @@ fn a_number_that_moves_after_a_stop_needs_the_operator() {
     );
     assert_eq!(a.failure, Some(FailureCode::Stopped));
     assert_eq!(describe_step(next(&a, &DEADLINES, at), at), "finish");
-    assert_eq!(apply(&a, &Fact::Finished, &DEADLINES, at), Err(Rejected::NotPossible));
+    assert_eq!(
+        apply(&a, &fact("finished", at), &DEADLINES, at),
+        Err(Rejected::NotPossible)
+    );
     let disputed = apply(&a, &Fact::Disputed, &DEADLINES, at).unwrap();
     assert!(disputed.disputed && disputed.phase == Phase::Error);
 }
@@ -683,7 +783,72 @@ fn stories() {
         physical  claimed ordered +5m claimed ask-failed => started wait:7200
         # The time to install.
         esim      claimed ordered +14d expired => ending cancel
-        esim      claimed ordered +1209599s claimed asked => ordered wait:1
+        esim      claimed ordered +13d reminded +86399s claimed asked => ordered wait:1
+        # The reminder comes once, a day before, unless the code was used or has failed.
+        esim      claimed ordered +1123199s => ordered ask
+        esim      claimed ordered +1123199s claimed asked => ordered wait:1
+        esim      claimed ordered +13d => ordered remind
+        esim      claimed ordered +13d claimed!held reminded reminded!never => ordered ask
+        esim      claimed ordered downloaded +13d => ordered ask
+        esim      claimed ordered profile-failed +13d => ordered ask
+        # A profile that failed can be renewed until it expires.
+        esim      claimed ordered profile-failed => ordered wait:300
+        esim      claimed ordered profile-failed +14d => ordered give-up:noRoom
+        esim      claimed ordered profile-failed +1s downloaded installed => ordered start
+        esim      claimed ordered profile-failed renew claimed code-dead claimed renewed +14d => ordered give-up:expired
+        # Renewals: the old code dies first, and an installed profile is not renewed.
+        esim      claimed ordered renew => ordered request
+        esim      claimed ordered renew renew!early report!early resend!early => ordered request
+        esim      claimed ordered renew claimed => ordered wait:60
+        esim      claimed ordered renew claimed code-dead => ordered request
+        esim      claimed ordered renew claimed code-dead claimed renewed => ordered wait:300
+        esim      claimed ordered renew claimed code-dead claimed not-renewed => ordered wait:300
+        esim      claimed ordered renew claimed found-on-phone => ordered wait:300
+        esim      claimed ordered renew claimed smdp-failed => ordered wait:10
+        esim      claimed ordered renew installed renew!late => ordered start
+        esim      claimed ordered renew cancel renewed!never => ending cancel
+        esim      claimed ordered renew +14d => ordered give-up:expired
+        esim      claimed ordered started renew => started request
+        esim      claimed ordered started renew claimed code-dead claimed renewed => started wait:300
+        # A number that moved meanwhile needs the new code.
+        esim      claimed ordered started renew claimed code-dead completed => started request
+        esim      claimed ordered started renew claimed code-dead completed claimed => started wait:60
+        esim      claimed ordered started renew claimed code-dead completed claimed renewed => started finish
+        esim      claimed ordered started renew claimed code-dead completed +8d => started finish
+        esim      claimed ordered started renew claimed completed => started wait:60
+        esim      claimed ordered started renew completed => started finish
+        esim      claimed ordered renew claimed started code-dead => started request
+        esim      claimed ordered renew claimed ended renewed!never => ending wait:60
+        # No code works after a renewal that was refused in the middle. The next one is not told by a rejection alone.
+        esim      claimed ordered renew claimed code-dead claimed not-renewed resend!no-code renew => ordered request
+        esim      claimed ordered renew claimed smdp-failed +10s claimed not-renewed resend!no-code => ordered wait:300
+        esim      claimed ordered renew claimed not-renewed resend => ordered wait:300
+        # What a phone did with the eSIM before the renewal does not concern the new one.
+        esim      claimed ordered deleted renew claimed code-dead claimed renewed +1s enabled => ordered start
+        # A call of an earlier renewal must not be carried out in the middle of the next one.
+        esim      claimed ordered renew claimed smdp-failed +10s claimed not-renewed renew => ordered wait:590
+        esim      claimed ordered renew claimed +61s claimed not-renewed renew => ordered wait:599
+        # Three renewals a day, ten in all.
+        esim      claimed ordered renew claimed not-renewed renew claimed not-renewed renew claimed not-renewed renew!often +1d renew => ordered request
+        # Reports: believed as they are, after a download, from an agent, or once the SM-DP+ was asked.
+        esim      claimed ordered report report!known => ordered start
+        esim      claimed ordered report-if-downloaded!doubted report-of-agent => ordered start
+        esim      claimed ordered downloaded report-if-downloaded!early report-of-agent!early +15m report-if-downloaded => ordered start
+        esim      claimed ordered downloaded +15m profile-failed report-if-downloaded!doubted => ordered ask
+        esim      claimed ordered report-to-check => ordered request
+        esim      claimed ordered report-to-check claimed report-checked => ordered wait:300
+        esim      claimed ordered report-to-check claimed downloaded report-checked => ordered wait:300
+        esim      claimed ordered downloaded +15m report-to-check claimed report-checked => ordered start
+        esim      claimed ordered report-to-check installed => ordered start
+        esim      claimed ordered downloaded +15m report-to-check claimed report-denied => ordered wait:300
+        esim      claimed ordered report-to-check claimed smdp-failed +10s claimed smdp-failed +20s claimed smdp-failed +40s claimed smdp-failed +80s claimed smdp-failed renew => ordered request
+        esim      claimed ordered deleted report!doubted => ordered wait:300
+        esim      claimed ordered report renew => ordered request
+        esim      claimed ordered report claimed started completed finished => done kept
+        # A deleted eSIM must not get the number.
+        esim      claimed ordered installed deleted => ordered ask
+        esim      claimed ordered installed claimed +61s deleted => ordered start
+        esim      claimed ordered enabled => ordered start
         esim      claimed ordered +14d claimed!held => ordered give-up:expired
         esim      claimed ordered +14d installed expired!never => ordered start
         # Facts that arrive before the response to the order is written.
@@ -853,16 +1018,34 @@ fn the_new_sim_becomes_free_or_is_disabled() {
     ] {
         let (a, at) = play(kind, story);
         assert_eq!(a.phase, Phase::Error, "{story}");
-        let fate = a.fate_of_new_sim(&DEADLINES, at);
-        let shown = Activation { codes_shown: true, ..a };
-        let kept_fate = match fate {
-            SimFate::FreeFrom(then) => SimFate::KeptFrom(then),
-            disabled => disabled,
+        let fate = a.fate_of_new_sim(false, false, &DEADLINES, at);
+        let shown = |named| {
+            let mut shown = Activation {
+                codes_shown: true,
+                ..a.clone()
+            };
+            shown.requested.new_sim = Some(shown.new_sim.clone()).filter(|_| named);
+            shown
         };
-        assert_eq!(shown.fate_of_new_sim(&DEADLINES, at), kept_fate, "{story}");
+        let fates = [
+            a.fate_of_new_sim(true, false, &DEADLINES, at),
+            shown(true).fate_of_new_sim(false, true, &DEADLINES, at),
+            shown(false).fate_of_new_sim(false, false, &DEADLINES, at),
+            shown(false).fate_of_new_sim(true, true, &DEADLINES, at),
+        ];
+        let expected_fates = match fate {
+            SimFate::FreeFrom(then) => [
+                SimFate::NamedFrom(then),
+                SimFate::NamedFrom(then),
+                SimFate::KeptFrom(then),
+                SimFate::Disabled,
+            ],
+            _ => [SimFate::Disabled; 4],
+        };
+        assert_eq!(fates, expected_fates, "{story}");
         let found = match fate {
             SimFate::Disabled => "-".to_owned(),
-            SimFate::KeptFrom(_) => panic!("nobody has seen its codes"),
+            SimFate::NamedFrom(_) | SimFate::KeptFrom(_) => panic!("nobody has seen its codes"),
             SimFate::FreeFrom(then) => {
                 let minutes = then.duration_since(at).as_mins();
                 match minutes {
@@ -1158,7 +1341,10 @@ fn run(mut a: Activation, mut at: Timestamp, mut faults: Vec<Fault>, customer: b
             Step::GiveUp(FailureCode::Expired) => &["expired"],
             Step::GiveUp(FailureCode::Unsettled) => &["unsettled"],
             Step::GiveUp(_) => &["internal"],
+            // A stopped swap whose order was completed after all.
+            Step::Finish if a.phase == Phase::Error && a.failure == Some(FailureCode::Stopped) => &["disputed"],
             Step::Finish => &["finished"],
+            Step::Remind => &["reminded"],
             Step::Erase => &["erased"],
             Step::Anonymise => &["anonymised"],
             Step::Call(call) => {
@@ -1205,7 +1391,8 @@ proptest! {
             let Ok(b) = apply(&a, &fact, &DEADLINES, at) else { continue };
             let contradicted = a.phase == Phase::Error && (name == "completed" || name == "unclear" || a.is_contradicted());
             let erased = name == "erased" || name == "anonymised";
-            prop_assert!(a.phase.is_open() || contradicted || erased, "only a report of the network changes an ended swap");
+            let phone = a.phase == Phase::Done && ["enabled", "deleted"].contains(&name);
+            prop_assert!(a.phase.is_open() || contradicted || erased || phone, "only a report of a peer changes an ended swap");
             prop_assert!(may_follow(a.phase, b.phase), "{:?} to {:?}", a.phase, b.phase);
             prop_assert_eq!(b.version, a.version + 1);
             let unseen = erased || name == "postponed";
@@ -1288,4 +1475,144 @@ fn the_confirmation_code_of_a_card_swap_is_erased_in_time_too() {
     assert_eq!(swap.due_at, Some(secrets));
     let erased = apply(&swap, &Fact::Erased, &DEADLINES, secrets).unwrap();
     assert_eq!(erased.due_at, Some(records));
+}
+
+/// The profile, its failure and the number of reports in the timeline after facts of the SM-DP+ that are dated in
+/// seconds from a renewal.
+#[test]
+fn reports_of_the_code_before_a_renewal_change_nothing() {
+    let (renewed, at) = play(
+        SwapKind::Esim,
+        "claimed ordered +2h renew claimed code-dead claimed renewed +10s",
+    );
+    let dated = |seconds| at - SignedDuration::from_secs(10) + SignedDuration::from_secs(seconds);
+    let failed = |dated| Fact::ProfileFailed {
+        dated,
+        failure: FailureCode::CodesUsedUp,
+        codes: "8.2.7/6.4".to_owned(),
+    };
+    use ProfileState::{Downloaded, Installed, Released};
+    for (fact, profile, failure) in [
+        (Fact::Downloaded { dated: dated(-1) }, Released, None),
+        (Fact::Downloaded { dated: dated(0) }, Released, None),
+        (Fact::Downloaded { dated: dated(1) }, Downloaded, None),
+        (failed(dated(-1)), Released, None),
+        (failed(dated(0)), Released, None),
+        (failed(dated(1)), Released, Some(FailureCode::CodesUsedUp)),
+        (Fact::Installed { dated: dated(-60) }, Installed, None),
+    ] {
+        let after = apply(&renewed, &fact, &DEADLINES, at).unwrap();
+        assert_eq!(
+            (after.profile, after.profile_failure),
+            (Some(profile), failure),
+            "{fact:?}"
+        );
+        assert_eq!(after.timeline.len(), renewed.timeline.len() + 1, "{fact:?}");
+        assert_eq!(after.phase, Phase::Ordered);
+    }
+}
+
+#[test]
+fn a_request_about_the_profile_is_settled_with_the_swap() {
+    for (story, expected) in [
+        ("claimed ordered renew", "pending"),
+        ("claimed ordered renew claimed code-dead", "pending"),
+        ("claimed ordered renew claimed code-dead claimed renewed", "done"),
+        ("claimed ordered renew claimed code-dead claimed not-renewed", "refused"),
+        ("claimed ordered renew claimed found-on-phone", "refused"),
+        ("claimed ordered renew installed", "refused"),
+        ("claimed ordered renew cancel", "refused"),
+        ("claimed ordered renew completed finished", "refused"),
+        ("claimed ordered report", "done"),
+        ("claimed ordered report-to-check", "pending"),
+        ("claimed ordered report-to-check installed", "done"),
+        ("claimed ordered report-to-check claimed report-checked", "refused"),
+        ("claimed ordered report-to-check cancel", "refused"),
+        ("claimed ordered report-to-check completed finished", "done"),
+    ] {
+        let (a, _) = play(SwapKind::Esim, story);
+        let state = a.request.unwrap().state;
+        assert_eq!(state.shown(), expected, "{story}");
+        let renews = story.contains("renew") && expected == "pending";
+        assert_eq!((a.is_renewing(), a.renew_to.is_some()), (renews, renews), "{story}");
+    }
+    // A renewal whose old code is dead leaves a profile that nobody can install, until the next renewal.
+    let (a, _) = play(
+        SwapKind::Esim,
+        "claimed ordered renew claimed code-dead claimed not-renewed",
+    );
+    assert_eq!(a.profile_failure, Some(FailureCode::ProfileRefused));
+    let (a, _) = play(SwapKind::Esim, "claimed ordered renew claimed not-renewed");
+    assert_eq!(a.profile_failure, None);
+}
+
+#[test]
+fn a_lost_cancellation_is_remembered_until_one_is_certain() {
+    for (story, unknown) in [
+        ("claimed ordered renew claimed", false),
+        ("claimed ordered renew claimed smdp-failed", true),
+        ("claimed ordered renew claimed turned-away", false),
+        ("claimed ordered renew claimed try-failed", false),
+        ("claimed ordered renew claimed +61s claimed", true),
+        ("claimed ordered renew claimed cut-off", true),
+        (
+            "claimed ordered renew claimed smdp-failed +10s claimed not-renewed renew",
+            true,
+        ),
+        (
+            "claimed ordered renew claimed smdp-failed +10s claimed code-dead",
+            false,
+        ),
+        ("claimed ordered renew claimed code-dead claimed smdp-failed", false),
+        ("claimed ordered renew claimed code-dead claimed +61s claimed", false),
+    ] {
+        let (a, _) = play(SwapKind::Esim, story);
+        assert_eq!(a.renewal_unknown, unknown, "{story}");
+    }
+}
+
+#[test]
+fn ten_renewals_are_the_limit() {
+    let (mut a, mut at) = play(SwapKind::Esim, "claimed ordered");
+    for number in 1..=10 {
+        a = apply(&a, &fact("renew", at), &DEADLINES, at).unwrap();
+        a = apply(&a, &fact("not-renewed", at), &DEADLINES, at).unwrap();
+        assert_eq!(a.renewals.len(), number);
+        if number % 3 == 0 {
+            let refused = apply(&a, &fact("renew", at), &DEADLINES, at);
+            let first = a.renewals[number - 3];
+            let from = first + SignedDuration::from_hours(24);
+            assert_eq!(refused, Err(Rejected::TooOften(Some(from))));
+        }
+        at += SignedDuration::from_hours(8);
+    }
+    let refused = apply(&a, &fact("renew", at), &DEADLINES, at);
+    assert_eq!(refused, Err(Rejected::TooOften(None)));
+}
+
+#[test]
+fn what_a_phone_does_after_the_end_is_recorded_while_the_secrets_are_stored() {
+    let done = "claimed ordered installed claimed started completed finished";
+    let (a, at) = play(
+        SwapKind::Esim,
+        &format!("{done} enabled enabled!known deleted enabled!known"),
+    );
+    assert_eq!((a.phase, a.phone_state), (Phase::Done, Some(PhoneState::Deleted)));
+    let late = at + DEADLINES.code_kept;
+    let (a, _) = play(SwapKind::Esim, done);
+    assert_eq!(
+        apply(&a, &fact("enabled", late), &DEADLINES, late),
+        Err(Rejected::Ended)
+    );
+}
+
+#[test]
+fn ten_reports_are_the_limit() {
+    let (mut a, at) = play(SwapKind::Esim, "claimed ordered");
+    for _ in 0..10 {
+        a = apply(&a, &fact("report-to-check", at), &DEADLINES, at).unwrap();
+        a = apply(&a, &fact("report-denied", at), &DEADLINES, at).unwrap();
+    }
+    let refused = apply(&a, &fact("report-to-check", at), &DEADLINES, at);
+    assert_eq!(refused, Err(Rejected::TooOften(None)));
 }

@@ -1,5 +1,5 @@
-//! The ES2+ callback `handleDownloadProgressInfo` (GSMA SGP.22 section 5.3.5): its body, and what it means for a
-//! profile.
+//! The ES2+ callback `handleDownloadProgressInfo` (GSMA SGP.22 section 5.3.5), in v3 `handleNotification`: its body,
+//! and what it means for a profile.
 
 use domain::Iccid;
 use jiff::Timestamp;
@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::wire::{ExecutionStatus, RequestHeader, iccid};
 use crate::lenient;
+use crate::response::codes;
 
 /// A report of the SM-DP+ on the download or installation. It is written as in the standard and read leniently, because
 /// vendors deviate from the standard.
@@ -46,31 +47,68 @@ pub enum Progress {
     Downloaded,
     /// A phone installed the profile.
     Installed,
-    /// The profile cannot be installed any more.
-    ProfileFailed,
+    /// The profile cannot be installed any more under its order.
+    Failed(FailedBecause),
     /// A customer entered a wrong confirmation code and can retry.
     WrongCode,
+    /// The success of a step above 4. What the step is depends on the vendor.
+    Point(u32),
     /// Nothing that concerns a swap.
     Other,
 }
 
+/// Why a profile cannot be installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedBecause {
+    /// Too many wrong confirmation codes were entered.
+    CodesUsedUp,
+    /// The profile was downloaded too many times.
+    DownloadsUsedUp,
+    /// The phone is not eligible: its EID is unknown, or another EID is tied to the profile.
+    WrongDevice,
+    /// The phone has no room for another profile.
+    NoRoom,
+    /// Any other reason, or none.
+    Other,
+}
+
 impl DownloadProgressInfo {
-    /// The meaning of the callback. Steps above 4 are ignored, because their meaning depends on the vendor.
+    /// The meaning of the callback.
     pub fn progress(&self) -> Progress {
         let status = &self.notification_point_status;
-        match (self.notification_point_id, status.is_success()) {
-            (3, true) => Progress::Downloaded,
-            (4, true) => Progress::Installed,
-            (1 | 4, false) => Progress::ProfileFailed,
-            (2 | 3, false) => match status.codes() {
-                // The order expired or has no download left, whichever step detected it.
-                ("8.8.5", "4.10" | "6.4") => Progress::ProfileFailed,
-                ("8.2.7", "6.4") if self.notification_point_id == 2 => Progress::ProfileFailed,
-                ("8.2.7", "3.8") if self.notification_point_id == 2 => Progress::WrongCode,
+        if status.is_success() {
+            return match self.notification_point_id {
+                3 => Progress::Downloaded,
+                4 => Progress::Installed,
+                point @ 5.. => Progress::Point(point),
                 _ => Progress::Other,
-            },
+            };
+        }
+        match (self.notification_point_id, status.codes()) {
+            // The order has no download left or expired, whichever step detected it.
+            (1..=4, ("8.8.5", "6.4")) => Progress::Failed(FailedBecause::DownloadsUsedUp),
+            (2 | 3, ("8.8.5", "4.10")) => Progress::Failed(FailedBecause::Other),
+            (2, ("8.2.7", "6.4")) => Progress::Failed(FailedBecause::CodesUsedUp),
+            (2, ("8.2.7", "3.8")) => Progress::WrongCode,
+            (1 | 4, ("8.1.1", _)) => Progress::Failed(FailedBecause::WrongDevice),
+            (1 | 4, ("8.1", "4.8")) => Progress::Failed(FailedBecause::NoRoom),
+            (1 | 4, _) => Progress::Failed(FailedBecause::Other),
             _ => Progress::Other,
         }
+    }
+
+    /// The codes of the status in the format of the timeline, `8.1/4.8`, if it has both.
+    pub fn codes(&self) -> Option<String> {
+        match self.notification_point_status.codes() {
+            ("", _) | (_, "") => None,
+            (subject, reason) => Some(codes(subject, reason)),
+        }
+    }
+
+    /// The last four digits of the EID, if it has the 32 digits of one.
+    pub fn eid_end(&self) -> Option<&str> {
+        let eid = self.eid.as_deref()?.trim();
+        (eid.len() == 32 && eid.bytes().all(|byte| byte.is_ascii_digit())).then(|| &eid[28..])
     }
 }
 
@@ -170,7 +208,10 @@ mod tests {
             // Without a readable date, the time of receipt counts.
             let now = "2027-01-01T00:00:00Z".parse().unwrap();
             let dated = expected.unwrap_or(now);
-            assert_eq!(read.fact(now), Some(domain::Fact::Installed { dated }));
+            assert_eq!(
+                read.fact(now, &crate::VendorPoints::default()),
+                Some(domain::Fact::Installed { dated })
+            );
         }
         let mut body = example();
         body["timestamp"] = json!("yesterday");
@@ -212,30 +253,43 @@ mod tests {
 
     #[test]
     fn each_callback_has_one_meaning() {
-        use Progress::*;
+        use FailedBecause::*;
+        use Progress::{Downloaded, Failed, Installed, Point, WrongCode};
+        let other = Progress::Other;
         for (point, status, codes, expected) in [
-            (1, "Executed-Success", "", Other),
-            (1, "Failed", "8.1.1/3.8", ProfileFailed),
-            (1, "Expired", "", ProfileFailed),
-            (2, "Executed-Success", "", Other),
+            (1, "Executed-Success", "", other),
+            (1, "Failed", "8.1.1/3.8", Failed(WrongDevice)),
+            (1, "Failed", "8.1.1/3.10", Failed(WrongDevice)),
+            (1, "Failed", "8.8.5/6.4", Failed(DownloadsUsedUp)),
+            (1, "Failed", "8.8.5/4.10", Failed(Other)),
+            (1, "Expired", "", Failed(Other)),
+            (2, "Executed-Success", "", other),
             (2, "Failed", "8.2.7/3.8", WrongCode),
-            (2, "Failed", "8.2.7/6.4", ProfileFailed),
-            (2, "Failed", "8.2.7/2.2", Other),
-            (2, "Failed", "8.8.5/6.4", ProfileFailed),
-            (2, "Failed", "", Other),
+            (2, "Failed", "8.2.7/6.4", Failed(CodesUsedUp)),
+            (2, "Failed", "8.2.7/2.2", other),
+            (2, "Failed", "8.8.5/6.4", Failed(DownloadsUsedUp)),
+            (2, "Failed", "8.1.1/3.8", other),
+            (2, "Failed", "", other),
             (3, "Executed-Success", "", Downloaded),
             (3, "Executed-WithWarning", "", Downloaded),
-            (3, "Failed", "8.2.7/3.8", Other),
-            (3, "Failed", "", Other),
-            (3, "Expired", "8.8.5/4.10", ProfileFailed),
+            (3, "Failed", "8.2.7/3.8", other),
+            (3, "Failed", "8.2.7/6.4", other),
+            (3, "Failed", "8.1/4.8", other),
+            (3, "Failed", "", other),
+            (3, "Failed", "8.8.5/6.4", Failed(DownloadsUsedUp)),
+            (3, "Expired", "8.8.5/4.10", Failed(Other)),
             (4, "Executed-Success", "", Installed),
-            (4, "Executed-WithWarning", "", Installed),
-            (4, "Failed", "8.1/4.8", ProfileFailed),
-            (4, "Expired", "", ProfileFailed),
-            (0, "Failed", "", Other),
-            (5, "Executed-Success", "", Other),
-            (5, "Failed", "8.8.5/4.10", Other),
-            (100, "Executed-Success", "", Other),
+            (4, "Executed-WithWarning", "8.1/4.8", Installed),
+            (4, "Failed", "8.1/4.8", Failed(NoRoom)),
+            (4, "Failed", "8.1/6.1", Failed(Other)),
+            (4, "Failed", "8.1.1/3.9", Failed(WrongDevice)),
+            (4, "Expired", "", Failed(Other)),
+            (0, "Executed-Success", "", other),
+            (0, "Failed", "", other),
+            (5, "Executed-Success", "", Point(5)),
+            (5, "Failed", "8.8.5/6.4", other),
+            (100, "Executed-WithWarning", "", Point(100)),
+            (100, "Failed", "8.1.1/3.8", other),
         ] {
             let mut body = example();
             body["notificationPointId"] = json!(point);
@@ -248,6 +302,26 @@ mod tests {
             };
             let read: DownloadProgressInfo = serde_json::from_value(body).unwrap();
             assert_eq!(read.progress(), expected, "{point} {status} {codes}");
+            assert_eq!(read.codes().unwrap_or_default(), codes);
+        }
+    }
+
+    #[test]
+    fn only_an_eid_of_32_digits_has_an_end() {
+        for (eid, expected) in [
+            (json!("89049032123451234512345678901235"), Some("1235")),
+            (json!(" 89049032123451234512345678901235 "), Some("1235")),
+            (json!("8904903212345123451234567890123"), None),
+            (json!("890490321234512345123456789012355"), None),
+            (json!("8904903212345123451234567890123F"), None),
+            (json!(""), None),
+            (json!(8904), None),
+            (Value::Null, None),
+        ] {
+            let mut body = example();
+            body["eid"] = eid;
+            let read: DownloadProgressInfo = serde_json::from_value(body.clone()).unwrap();
+            assert_eq!(read.eid_end(), expected, "{body}");
         }
     }
 }

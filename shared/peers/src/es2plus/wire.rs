@@ -2,6 +2,7 @@
 //! types of the domain, which are never printed.
 
 use domain::{ConfirmationCode, Iccid, MatchingId};
+use jiff::Timestamp;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -282,6 +283,103 @@ pub enum FinalStatus {
 pub struct CancelOrderResponse {
     /// The result.
     pub header: ResponseHeader,
+}
+
+/// Request of `getProfileStatus`, which some vendors add to the standard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GetProfileStatus {
+    /// The header of the call.
+    pub header: RequestHeader,
+    /// The profiles.
+    pub iccid_list: Vec<ProfileIccid>,
+}
+
+/// An entry of the list in a `getProfileStatus`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileIccid {
+    /// The ICCID of the profile.
+    #[serde(with = "iccid")]
+    pub iccid: Iccid,
+}
+
+/// Response of `getProfileStatus`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GetProfileStatusResponse {
+    /// The result.
+    pub header: ResponseHeader,
+    /// The profiles that the SM-DP+ has. Entries that cannot be read are left out.
+    #[serde(default, deserialize_with = "lenient::list")]
+    pub profile_status_list: Vec<ProfileStatusEntry>,
+}
+
+/// A profile in the response of `getProfileStatus`. Its `acToken`, which is a secret, and its `lockFlag` are not read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileStatusEntry {
+    /// The ICCID of the profile.
+    #[serde(with = "iccid")]
+    pub iccid: Iccid,
+    /// The EID of the phone's eUICC, if known.
+    #[serde(
+        default,
+        deserialize_with = "lenient::maybe_text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub eid: Option<String>,
+    /// The state, in the SM-DP+'s own word. Empty if absent.
+    #[serde(default, deserialize_with = "lenient::text_or_empty")]
+    pub state: String,
+    /// When the profile entered the state. A date that cannot be read counts as absent.
+    #[serde(
+        default,
+        deserialize_with = "lenient::maybe_date",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub status_last_update_timestamp: Option<Timestamp>,
+}
+
+/// The state of a profile as an SM-DP+ reports it. Only the letters of its word are read, and their case is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportedState {
+    /// Not ordered.
+    Available,
+    /// Ordered, and not ready for download: `Allocated`, `Linked` or `Confirmed`.
+    Ordered,
+    /// Ready for download.
+    Released,
+    /// Downloaded to a phone.
+    Downloaded,
+    /// Installed on a phone.
+    Installed,
+    /// Installed and in use.
+    Enabled,
+    /// Installed and not in use.
+    Disabled,
+    /// Deleted from the phone.
+    Deleted,
+    /// Not to be installed under its order: `Error` or `Unavailable`.
+    Failed,
+    /// Any other word.
+    Unknown,
+}
+
+impl ReportedState {
+    /// The state that this word means.
+    pub fn of_word(word: &str) -> Self {
+        match letters(word).as_str() {
+            "available" => Self::Available,
+            "ordered" | "allocated" | "linked" | "confirmed" => Self::Ordered,
+            "released" => Self::Released,
+            "downloaded" => Self::Downloaded,
+            "installed" => Self::Installed,
+            "enabled" => Self::Enabled,
+            "disabled" => Self::Disabled,
+            "deleted" => Self::Deleted,
+            "failed" | "error" | "unavailable" => Self::Failed,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// An ICCID in JSON. An ICCID of 19 digits is padded with `F` to 20 when it is written. Padding is dropped on reading.
