@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use aws::SdkConfig;
 use aws::{Service, ServiceClient};
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use domain::{DeliveryState, FailureCode, FormFactor, HoldReason, Sim, SimState, SubscriptionId};
 use edge::{ClockAndRng, Metric, Settings};
@@ -346,7 +346,7 @@ fn aws() -> SdkConfig {
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .timeout_config(aws::timeouts())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(aws::http_client(None))
         .build()
 }
 

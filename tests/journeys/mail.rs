@@ -471,7 +471,7 @@ fn sandbox(service: &TestStack, proxy: &FaultyProxy, hours: i64, mails_a_second:
     let ses = aws_sdk_ses::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static("eu-central-1"))
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(aws::http_client(None))
         .credentials_provider(Credentials::new("local", "local", None, None, "local"))
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .endpoint_url(&proxy.url)

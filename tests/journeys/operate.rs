@@ -2,8 +2,7 @@
 //! added, dead letters replayed. Imports and `show` are in `stock.rs`.
 
 use aws::{Service, ServiceClient};
-use aws_config::Region;
-use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
@@ -566,11 +565,11 @@ async fn serve(router: axum::Router) -> String {
 fn sdk() -> aws::SdkConfig {
     let credentials = Credentials::new("id", "secret", None, None, "test");
     aws::SdkConfig::builder()
-        .behavior_version(aws_config::BehaviorVersion::v2026_01_12())
+        .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static("eu-central-1"))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(aws::http_client(None))
         .build()
 }
 

@@ -436,9 +436,9 @@ async fn settings_of(function: &str) -> BTreeSet<String> {
         };
         Some(value.to_owned())
     });
-    let aws = aws_config::SdkConfig::builder()
-        .behavior_version(aws_config::BehaviorVersion::latest())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+    let aws = aws::SdkConfig::builder()
+        .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
+        .http_client(aws::http_client(None))
         .build();
     let kms = ServiceClient::new(&aws, Service::Kms);
     let store = Store::new(aws_sdk_dynamodb::Client::new(&aws), kms, "table", "key");

@@ -1,8 +1,7 @@
 //! The AWS clients of the functions, configured for the parts of this stack.
 
-use aws::{Service, ServiceClient};
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+use aws::{SdkConfig, Service, ServiceClient};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 
 /// Creates clients.
@@ -54,6 +53,6 @@ pub(crate) fn sdk() -> SdkConfig {
         .region(Region::from_static("eu-central-1"))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(aws::http_client(None))
         .build()
 }

@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use aws_smithy_async::rt::sleep::TokioSleep;
-use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpConnector};
+use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
 use axum::body::{Body, Bytes, to_bytes};
@@ -16,6 +13,9 @@ use peers::Access;
 
 /// The largest response body, in bytes; larger than any response that is expected.
 const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The longest time that Lambda lets a function run. `cargo lambda watch` also compiles it at the first call.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(900);
 
 #[derive(Debug, Clone)]
 pub(crate) struct HttpClient(SharedHttpConnector);
@@ -34,18 +34,7 @@ impl HttpClient {
     }
 
     pub(crate) fn new() -> Self {
-        let settings = HttpConnectorSettings::builder()
-            .connect_timeout(Duration::from_secs(5))
-            // The longest time that Lambda lets a function run. `cargo lambda watch` also compiles it at the first
-            // call.
-            .read_timeout(Duration::from_secs(900))
-            .build();
-        let connector = Connector::builder()
-            .connector_settings(settings)
-            .sleep_impl(TokioSleep::new())
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build();
-        Self(SharedHttpConnector::new(connector))
+        Self::with(Access::default())
     }
 
     /// Posts JSON. The error is the reason why there was no response.
@@ -54,7 +43,9 @@ impl HttpClient {
         request.set_uri(url).map_err(|error| with_causes(&error))?;
         request.set_method("POST").map_err(|error| with_causes(&error))?;
         request.headers_mut().insert("content-type", "application/json");
-        let response = self.0.call(request).await.map_err(|error| with_causes(&error))?;
+        let response = tokio::time::timeout(RESPONSE_TIMEOUT, self.0.call(request)).await;
+        let response = response.map_err(|_| "no response in time".to_owned())?;
+        let response = response.map_err(|error| with_causes(&error))?;
         let (parts, body) = response
             .try_into_http1x()
             .map_err(|error| with_causes(&error))?

@@ -1,5 +1,5 @@
-//! The operator's commands: import, show, list, line, sim, rotate-key, replay. They work on a [`store::Store`]; parsing arguments and opening
-//! the files of a stopped local stack are in `infra/local`.
+//! The operator's commands: import, show, list, line, sim, rotate-key, replay. They work on a [`store::Store`]; parsing
+//! arguments and opening the files of a stopped local stack are in `infra/local`.
 
 pub mod commands;
 pub mod import;
@@ -9,6 +9,7 @@ pub mod replay;
 pub mod show;
 pub mod table;
 
+mod aws_cli;
 mod columns;
 mod consent;
 mod progress;

@@ -1,12 +1,10 @@
 //! Connects to a deployment, with the usual AWS credentials: to its table, and to its dead-letter queue.
 
-use aws::{Service, ServiceClient};
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_sdk_dynamodb::config::ProvideCredentials;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws::{SdkConfig, Service, ServiceClient};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use store::Store;
 
+use crate::aws_cli::AwsCli;
 use crate::replay::DeadLetterQueue;
 use crate::{CommandError, with_causes};
 
@@ -51,62 +49,87 @@ pub async fn dead_letter_queue(url: String, mail_events: String) -> Result<DeadL
     })
 }
 
-/// The credentials and the region that the SDK finds in the environment and in the AWS configuration files.
+/// The credentials and the region that the environment variables name, or else those that the AWS CLI uses.
 async fn load() -> Result<SdkConfig, CommandError> {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
-    let sdk = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(http)
-        .timeout_config(aws::timeouts())
-        .load()
-        .await;
-    check(&sdk).await?;
-    Ok(sdk)
+    let sdk = aws::sdk_config().map_err(|error| CommandError::with_causes(&error))?;
+    complete(sdk, AwsCli::new("aws")).await
 }
 
-/// Checks what every call needs, because the error of a call would name neither the setting nor the way out.
-async fn check(sdk: &SdkConfig) -> Result<(), CommandError> {
+/// Adds what the environment variables do not name, and checks what every call needs, because the error of a call would
+/// name neither the setting nor the way out.
+async fn complete(mut sdk: SdkConfig, cli: AwsCli) -> Result<SdkConfig, CommandError> {
     if sdk.region().is_none() {
-        return Err(CommandError(
-            "no AWS region is set; set AWS_REGION, or the region of your profile".to_owned(),
-        ));
+        let region = cli.region().await.ok_or_else(|| {
+            CommandError("no AWS region is set; set AWS_REGION, or the region of your profile".to_owned())
+        })?;
+        sdk = sdk.into_builder().region(region).build();
     }
-    let cause = match sdk.credentials_provider() {
-        Some(provider) => match provider.provide_credentials().await {
-            Ok(_) => return Ok(()),
-            Err(error) => with_causes(&error),
-        },
-        None => "there is no provider".to_owned(),
-    };
-    Err(CommandError(format!(
-        "no AWS credentials can be used ({cause}); sign in, for example with 'aws sso login', or set AWS_PROFILE, or \
-         AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    )))
+    if sdk.credentials_provider().is_none() {
+        cli.provide_credentials().await.map_err(|error| {
+            CommandError(format!(
+                "no AWS credentials can be used ({}); sign in, for example with 'aws sso login', or set AWS_PROFILE, \
+                 or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+                with_causes(&error)
+            ))
+        })?;
+        let provider = SharedCredentialsProvider::new(cli);
+        sdk = sdk.into_builder().credentials_provider(provider).build();
+    }
+    Ok(sdk)
 }
 
 #[cfg(test)]
 mod tests {
-    use aws_config::Region;
-    use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+    use aws_credential_types::Credentials;
+    use aws_sdk_dynamodb::config::Region;
 
     use super::*;
+    use crate::aws_cli::script;
+
+    const SIGNED_IN: &str = r#"case "$*" in
+        "configure get region") echo eu-west-1 ;;
+        "configure export-credentials --format process")
+            echo '{"Version": 1, "AccessKeyId": "id of the CLI", "SecretAccessKey": "secret"}' ;;
+        esac"#;
+
+    async fn access_key(sdk: &SdkConfig) -> String {
+        let provider = sdk.credentials_provider().expect("a provider");
+        let credentials = provider.provide_credentials().await.expect("credentials");
+        credentials.access_key_id().to_owned()
+    }
+
+    #[tokio::test]
+    async fn the_cli_supplies_what_the_environment_does_not_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cli = || AwsCli::new(script(&directory, SIGNED_IN));
+
+        let sdk = complete(SdkConfig::builder().build(), cli()).await.expect("complete");
+        assert_eq!(sdk.region().map(AsRef::as_ref), Some("eu-west-1"));
+        assert_eq!(access_key(&sdk).await, "id of the CLI");
+
+        let named = SdkConfig::builder()
+            .region(Region::from_static("eu-central-1"))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+                "id", "secret", None, None, "test",
+            )));
+        let sdk = complete(named.build(), cli()).await.expect("complete");
+        assert_eq!(sdk.region().map(AsRef::as_ref), Some("eu-central-1"));
+        assert_eq!(access_key(&sdk).await, "id");
+    }
 
     #[tokio::test]
     async fn a_missing_region_or_credentials_are_named() {
+        let directory = tempfile::tempdir().expect("a directory");
         let region = || SdkConfig::builder().region(Region::from_static("eu-central-1"));
-        let credentials = SharedCredentialsProvider::new(Credentials::new("id", "secret", None, None, "test"));
-        for (sdk, fault) in [
-            (SdkConfig::builder(), Some("AWS_REGION")),
-            (region(), Some("AWS_PROFILE")),
-            (region().credentials_provider(credentials), None),
+        let expired = "echo 'The SSO session has expired.' >&2; exit 255";
+        for (sdk, cli, named) in [
+            (SdkConfig::builder(), script(&directory, "exit 1"), "AWS_REGION"),
+            (region(), script(&directory, expired), "The SSO session has expired."),
+            (region(), script(&directory, "echo no JSON"), "AWS_PROFILE"),
+            (region(), directory.path().join("missing"), "AWS_ACCESS_KEY_ID"),
         ] {
-            let checked = check(&sdk.build()).await.map_err(|error| error.to_string());
-            match (checked, fault) {
-                (Ok(()), None) => {}
-                (Err(error), Some(setting)) => assert!(error.contains(setting), "{error}"),
-                (checked, _) => panic!("{checked:?}"),
-            }
+            let error = complete(sdk.build(), AwsCli::new(cli)).await.expect_err("not complete");
+            assert!(error.to_string().contains(named), "{error}");
         }
     }
 }

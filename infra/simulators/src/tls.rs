@@ -14,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 /// The time limit of a handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
@@ -119,6 +120,7 @@ impl Connected<IncomingStream<'_, TlsListener>> for TlsCaller {
 /// The distinguished name in a certificate, with its parts in the order of the certificate, such as
 /// `CN=smdp,O=Simswap`. `None` if the certificate cannot be parsed.
 pub fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    Some(certificate.subject().to_string().replace(", ", ","))
+    let subject = Certificate::from_der(certificate).ok()?.tbs_certificate.subject;
+    let parts: Vec<_> = subject.0.iter().map(ToString::to_string).collect();
+    Some(parts.join(","))
 }

@@ -7,17 +7,18 @@ use std::{env, fs, io};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
-use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
-use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector};
+use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnectorSettings, SharedHttpConnector};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use aws_types::region::Region;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::https::{HttpsConnector, tls};
 
 /// The root certificates of all AWS endpoints, from <https://www.amazontrust.com/repository/>. The system's store has
 /// 30 times as many, and reading those is most of the cost of building a client.
@@ -33,25 +34,20 @@ pub fn timeouts() -> TimeoutConfig {
 }
 
 /// The configuration of an AWS client, from the environment variables that Lambda sets. It does not use the SDK's own
-/// loader, which also looks for profiles, files and metadata services, none of which a function has. Ring does the TLS:
-/// it needs no C toolchain beyond the compiler, and does not gather entropy at the first random number.
+/// loader, which also looks for profiles, files and metadata services, none of which a function has.
 ///
 /// # Errors
-/// Fails if `AWS_CA_BUNDLE` names a file that cannot be read.
+/// Fails if `AWS_CA_BUNDLE` names a file that cannot be read, or that is no PEM file of certificates.
 pub fn sdk_config() -> io::Result<SdkConfig> {
-    let roots = match variable("AWS_CA_BUNDLE") {
-        Some(path) => fs::read(path).map_err(|error| io::Error::other(format!("AWS_CA_BUNDLE: {error}")))?,
-        None => AWS_ROOTS.into(),
-    };
-    let trusted = TrustStore::empty().with_pem_certificate(roots);
-    let tls = TlsContext::builder().with_trust_store(trusted).build();
-    let http = Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(tls.map_err(io::Error::other)?)
-        .build_https();
+    let bundle = variable("AWS_CA_BUNDLE").map(|path| {
+        let read = fs::read(path).map_err(|error| error.to_string());
+        let roots = read.and_then(|pem| roots(&pem));
+        roots.map_err(|error| io::Error::other(format!("AWS_CA_BUNDLE: {error}")))
+    });
+    let bundle = bundle.transpose()?;
     let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(LazyHttpClient(http))
+        .http_client(http_client(bundle))
         .service_config(Environment)
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .timeout_config(timeouts());
@@ -61,18 +57,34 @@ pub fn sdk_config() -> io::Result<SdkConfig> {
     Ok(config.build())
 }
 
-/// The SDK's HTTP client, without its check that a connector can be built: the SDK makes that check for each client of
-/// a service. The connector is built at the first call.
-#[derive(Debug)]
-struct LazyHttpClient(SharedHttpClient);
+/// The HTTP client of AWS clients, which trusts the authorities in `bundle`, or AWS's own.
+pub fn http_client(bundle: Option<RootCertStore>) -> impl HttpClient + Clone + 'static {
+    AwsHttpClient(SharedHttpConnector::new(HttpsConnector::new(|| {
+        let own = || roots(AWS_ROOTS.as_bytes()).expect("the roots are PEM");
+        tls(bundle.unwrap_or_else(own)).with_no_client_auth()
+    })))
+}
 
-impl HttpClient for LazyHttpClient {
-    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        self.0.http_connector(settings, components)
+/// Gives all clients the same connector, and so the same pool of connections.
+#[derive(Debug, Clone)]
+struct AwsHttpClient(SharedHttpConnector);
+
+impl HttpClient for AwsHttpClient {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        self.0.clone()
     }
+}
 
-    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.0.connector_metadata()
+/// The authorities in a PEM file.
+fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| format!("not a PEM file: {error}"))?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    match roots.is_empty() {
+        true => Err("no certificate in PEM".to_owned()),
+        false => Ok(roots),
     }
 }
 

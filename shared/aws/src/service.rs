@@ -298,7 +298,7 @@ mod tests {
             .region(Region::from_static("eu-central-1"))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .http_client(crate::http_client(None))
     }
 
     #[tokio::test]

@@ -17,10 +17,9 @@ use crate::metrics::{METRICS, MetricLines};
 
 /// Libraries that log only errors and warnings. At lower levels, the Lambda runtime logs whole events, and the HTTP
 /// clients log headers and bodies.
-const SILENCED: [&str; 8] = [
+const SILENCED: [&str; 7] = [
     "lambda_runtime",
     "lambda_http",
-    "aws_config",
     "aws_smithy",
     "aws_sdk",
     "hyper",

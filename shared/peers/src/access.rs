@@ -3,24 +3,15 @@
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
+use aws::HttpsConnector;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_types::body::SdkBody;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector as Tcp;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
-
-/// Time limit for the TCP connection, before TLS.
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
 /// The access to a peer. The default has no client certificate and no token, and trusts the system's certificate
 /// authorities.
@@ -104,25 +95,9 @@ impl Access {
     pub fn connector(self) -> SharedHttpConnector {
         let authorization = self.authorization.clone();
         SharedHttpConnector::new(PeerConnector {
-            client: LazyLock::new(Box::new(move || self.client())),
+            https: HttpsConnector::new(|| self.tls()),
             authorization,
         })
-    }
-
-    fn client(self) -> HttpsClient {
-        let mut tcp = Tcp::new();
-        tcp.set_connect_timeout(Some(CONNECT_WITHIN));
-        tcp.set_nodelay(true);
-        // The URL decides whether TLS is used. Only simulated peers have none.
-        tcp.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(self.tls())
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .build(connector)
     }
 
     fn tls(self) -> ClientConfig {
@@ -130,11 +105,7 @@ impl Access {
             false => Arc::new(roots(self.authorities)),
             true => SYSTEM.clone(),
         };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring has the suites of the default versions")
-            .with_root_certificates(roots);
+        let config = aws::tls(roots);
         match self.identity {
             None => config.with_no_client_auth(),
             Some(identity) => {
@@ -167,10 +138,8 @@ fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
         .ok()
 }
 
-type HttpsClient = Client<HttpsConnector<Tcp>, SdkBody>;
-
 struct PeerConnector {
-    client: LazyLock<HttpsClient, Box<dyn FnOnce() -> HttpsClient + Send>>,
+    https: HttpsConnector,
     authorization: Option<String>,
 }
 
@@ -185,14 +154,7 @@ impl HttpConnector for PeerConnector {
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert("authorization", authorization.clone());
         }
-        let client = self.client.clone();
-        HttpConnectorFuture::new(async move {
-            let user = |error| ConnectorError::user(Box::new(error));
-            let request = request.try_into_http1x().map_err(user)?;
-            let response = client.request(request).await;
-            let response = response.map_err(|error| ConnectorError::io(error.into()))?;
-            HttpResponse::try_from(response.map(SdkBody::from_body_1_x)).map_err(user)
-        })
+        self.https.call(request)
     }
 }
 

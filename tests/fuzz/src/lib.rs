@@ -6,8 +6,9 @@ use std::fmt::Debug;
 use std::io::{self, Write};
 use std::sync::Once;
 
+use aws::SdkConfig;
 use aws::{Service, ServiceClient};
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_runtime_api::client::auth::AuthSchemeId;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};

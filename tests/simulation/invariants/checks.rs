@@ -213,7 +213,10 @@ impl Monitor {
         if key.1 == "activation" && json_string(item, "kind") == "esim" {
             let after = ProfileRow::of(item, before.as_ref());
             let iccid = json_string(item, "newSim");
-            violations.extend(self.profiles.check_row(fakes, &swap, &iccid, before.as_ref(), &after));
+            violations.extend(
+                self.profiles
+                    .check_row(fakes, &swap, &iccid, before.as_ref(), &after, now),
+            );
             if let Some(state) = self.rows.get_mut(key) {
                 state.profile = after;
             }
@@ -261,6 +264,11 @@ impl Monitor {
             ended_at,
             ended,
             due_at: json_string(item, "dueAt").parse().ok(),
+            claimed_at: if claimed {
+                now
+            } else {
+                before.map_or(0, |state| state.claimed_at)
+            },
             claimed_until: until.max(before.map_or(0, |state| state.claimed_until)),
             line: json_string(item, "line"),
             new_sim: json_string(item, "newSim"),

@@ -139,7 +139,11 @@ fn would_have_been_sent(scheduler: &Scheduler, swap: &Activation, mail: &Deliver
         _ => false,
     };
     let ended = scheduler.monitor.swap_row(&swap.id).and_then(|row| row.ended_at);
-    let written = scheduler.monitor.written_at(&swap.id, mail.number);
+    let written_at = |number| {
+        let row = scheduler.monitor.mail_row(swap.id.as_str(), number);
+        row.map(|row| row.first_written)
+    };
+    let written = written_at(mail.number);
     let first = scheduler.monitor.swap_row(&swap.id).map(|row| row.first_written);
     let (Some(ended), Some(from), Some(written), Some(first)) = (ended, scheduler.ses_accepts_from(), written, first)
     else {
@@ -150,7 +154,9 @@ fn would_have_been_sent(scheduler: &Scheduler, swap: &Activation, mail: &Deliver
         Some("expired") => ended.min(first + u64::try_from(INSTALL_WITHIN.as_millis()).unwrap_or(0)),
         _ => ended,
     };
-    let replaced = scheduler.monitor.written_at(&swap.id, mail.number + 1);
-    let needed_until = replaced.map_or(ended, |replaced| replaced.min(ended));
+    // Neither a replaced mail nor one of an installed eSIM is sent.
+    let replaced = written_at(mail.number + 1);
+    let installed = scheduler.monitor.profiles.installed.get(swap.id.as_str()).copied();
+    let needed_until = replaced.into_iter().chain(installed).fold(ended, u64::min);
     waited && needed_until > from.max(written) + LONG_ENOUGH
 }

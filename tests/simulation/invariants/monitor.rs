@@ -29,6 +29,8 @@ pub(super) struct RowState {
     pub(super) ended: bool,
     /// When it is due for the sweeper, in milliseconds since 1970.
     pub(super) due_at: Option<u64>,
+    /// When it was last written with a claim, in milliseconds since the run began.
+    pub(super) claimed_at: u64,
     /// When the last claim on it expires.
     pub(super) claimed_until: u64,
     /// The line of a swap; empty for a mail.
@@ -419,14 +421,14 @@ impl Monitor {
         due.any(|due| due <= now)
     }
 
-    /// When a mail was first written.
-    pub(super) fn written_at(&self, swap: &ActivationId, number: u32) -> Option<u64> {
+    /// The row of a mail of a swap.
+    pub(super) fn mail_row(&self, swap: &str, number: u32) -> Option<&RowState> {
         let pk = format!("A#{swap}");
         let mut mails = self.rows.iter().filter(|((of, sk), _)| {
             let of_number = sk.strip_prefix("delivery#");
             *of == pk && of_number.and_then(|text| text.parse().ok()) == Some(number)
         });
-        mails.next().map(|(_, state)| state.first_written)
+        mails.next().map(|(_, state)| state)
     }
 
     /// Whether a swap has ended, or is on its way to ERROR.

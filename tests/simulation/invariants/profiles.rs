@@ -16,6 +16,9 @@ use crate::workload::Request;
 
 /// A repeat without an idempotency key changes nothing within this time, in milliseconds.
 const REPEAT_WITHIN: u64 = 60_000;
+/// `deliver-esim` may claim a mail this long after it read the swap, in milliseconds: meanwhile it reads the brand, and
+/// each of its calls to DynamoDB may take 10 s.
+const DECISION_TO_CLAIM: u64 = 20_000;
 /// An idempotency record lives for at least this long, in milliseconds, less what a call may take.
 const KEY_LIFETIME: u64 = 24 * 3_600_000 - 120_000;
 
@@ -33,6 +36,8 @@ pub(crate) struct Profiles {
     new_codes: BTreeMap<(String, u64), Option<String>>,
     /// The number of the last renewal that was completed, by swap.
     renewed: BTreeMap<String, u64>,
+    /// When the last renewal of each swap began, in milliseconds since the run began.
+    renewing_since: BTreeMap<String, u64>,
     /// Swaps whose profile is installed according to somebody who answers for it.
     vouched: BTreeSet<String>,
     /// The swap and the time of the first request with an idempotency key that changed a swap.
@@ -115,6 +120,7 @@ impl Profiles {
             codes: BTreeMap::new(),
             new_codes: BTreeMap::new(),
             renewed: BTreeMap::new(),
+            renewing_since: BTreeMap::new(),
             vouched: BTreeSet::new(),
             keyed: BTreeMap::new(),
             reminded: BTreeSet::new(),
@@ -230,12 +236,16 @@ impl Profiles {
         iccid: &str,
         before: Option<&ProfileRow>,
         after: &ProfileRow,
+        now: u64,
     ) -> Vec<String> {
         let mut violations = Vec::new();
         let none = ProfileRow::default();
         let before = before.unwrap_or(&none);
         if after.witness.is_empty() {
             self.vouched.remove(swap);
+        }
+        if after.renewals > before.renewals {
+            self.renewing_since.insert(swap.to_owned(), now);
         }
         if after.request.0 == "renew" && after.request.1 == "done" && before.is_renewing() {
             let code = self.code_for(swap, after.renewals);
@@ -349,20 +359,30 @@ impl Monitor {
         }
     }
 
-    /// Checks a mail that SES has accepted: its activation code is alive unless it is being renewed.
+    /// Checks a mail that SES has accepted: its activation code is alive, unless the renewal of it began when the function
+    /// had already decided to send the mail.
     pub(crate) fn check_mailed_code(&self, fakes: &Fakes, mail: &Mail, matching_id: &str) -> Option<String> {
         let swap = &mail.activation;
         let key = (format!("A#{swap}"), "activation".to_owned());
         let found = row(fakes, &key.0, &key.1)?;
         let after = ProfileRow::of(&found, None);
-        let number: u64 = mail.attempt.split('-').next()?.parse().ok()?;
+        let number: u32 = mail.attempt.split('-').next()?.parse().ok()?;
         let order = self.profiles.orders.get(matching_id);
         if order.is_none_or(|order| order.renewal > self.profiles.current_renewal(swap)) {
             return Some(format!(
                 "mail {number} of {swap} has an activation code before its renewal is done"
             ));
         }
-        if !after.waits_for_phone() || after.is_renewing() || number != json_number(&found, "mails") {
+        if !after.waits_for_phone() || after.is_renewing() || u64::from(number) != json_number(&found, "mails") {
+            return None;
+        }
+        let claimed_at = self.mail_row(swap, number).map_or(0, |state| state.claimed_at);
+        if self
+            .profiles
+            .renewing_since
+            .get(swap)
+            .is_some_and(|since| claimed_at < since + DECISION_TO_CLAIM)
+        {
             return None;
         }
         let iccid = Iccid::parse(&json_string(&found, "newSim")).expect("an ICCID");
