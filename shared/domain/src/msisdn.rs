@@ -14,20 +14,16 @@ impl Msisdn {
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         const WHAT: Malformed = Malformed("must be a Dutch number (06-12345678) or E.164 (+31612345678)");
         let written: String = text.chars().filter(|c| !is_separator(*c)).collect();
-        let without_brackets = |text: &str| text.replace(['(', ')'], "");
-        let mut compact = without_brackets(&written);
-        let is_international = compact.starts_with('+') || compact.starts_with("00");
-        if is_international && written.matches("(0)").count() == 1 {
-            compact = without_brackets(&written.replace("(0)", ""));
-        }
-        let international = if let Some(rest) = compact.strip_prefix('+') {
-            rest.to_owned()
-        } else if let Some(rest) = compact.strip_prefix("00") {
-            rest.to_owned()
-        } else if let Some(rest) = compact.strip_prefix('0') {
-            format!("31{rest}")
-        } else {
-            return Err(WHAT);
+        // A hyphen stands for `(0)` from here on: no other one is left.
+        let marked = written.replace("(0)", "-").replace(['(', ')'], "");
+        let compact = marked.replace('-', "0");
+        let international = match ["+", "00"].into_iter().find(|prefix| compact.starts_with(prefix)) {
+            Some(prefix) => {
+                let number = &marked[prefix.len()..];
+                let has_national_prefix = number.matches('-').count() == 1 && !number.starts_with('-');
+                number.replace('-', if has_national_prefix { "" } else { "0" })
+            }
+            None => format!("31{}", compact.strip_prefix('0').ok_or(WHAT)?),
         };
         let digits = international.as_bytes();
         let fits = (5..=15).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) && digits[0] != b'0';
@@ -100,6 +96,8 @@ mod tests {
             "0031(0)6.1234.5678",
             "+31 ( 0 ) 612345678",
             "(+31) 6-12345678",
+            "(0)031 612345678",
+            "(0)0 31 (0)6 12345678",
             "(06) 12345678",
             "06/12 34 56 78",
             "06\u{a0}1234\u{202f}5678",
@@ -144,6 +142,7 @@ mod tests {
             "+31 (0)(0)6 12345678",
             "+31 (06) 12345678",
             "+0612345678",
+            "+(0)31612345678",
             "+1234567890123456",
             "+1234",
             "٠٦12345678",

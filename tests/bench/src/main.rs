@@ -33,7 +33,8 @@ const RECORDS: [usize; 2] = [10, 10_000];
 /// Measures the release functions, and writes the figures into README.
 #[derive(Parser)]
 struct Arguments {
-    /// A directory with release binaries of the functions and of `hello`, instead of building them.
+    /// A directory with release binaries of the functions and of `hello`, or the output directory of `cargo lambda
+    /// build`, instead of building them.
     #[arg(long, global = true)]
     functions: Option<PathBuf>,
     #[command(subcommand)]

@@ -114,9 +114,13 @@ impl Programs {
             .arg(requirements))
     }
 
-    /// A function's release binary.
+    /// A function's release binary: the file with its name, or the one in the directory that `cargo lambda build` makes.
     pub(crate) fn binary(&self, function: &str) -> PathBuf {
-        self.functions.join(function)
+        let path = self.functions.join(function);
+        match path.is_dir() {
+            true => path.join("bootstrap"),
+            false => path,
+        }
     }
 
     /// Runs a script of `tests/bench/node` or `tests/bench/python`.
