@@ -140,6 +140,8 @@ pub(crate) enum Mutant {
     OldCodeLeftAlive,
     /// A mail brings the new activation code before the old one is dead.
     NewCodeMailedEarly,
+    /// The mail of a renewal has the old activation code.
+    OldCodeMailed,
     /// A late report that the profile failed under its old activation code counts for the new one.
     OldFailureCounted,
     /// Everybody is believed who reports an installation.
@@ -164,7 +166,7 @@ pub(crate) enum Mutant {
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 72] = [
+    pub(crate) const ALL: [Self; 73] = [
         Self::LineNotLocked,
         Self::SimNotConditioned,
         Self::SimNotReserved,
@@ -227,6 +229,7 @@ impl Mutant {
         Self::LockSetBack,
         Self::OldCodeLeftAlive,
         Self::NewCodeMailedEarly,
+        Self::OldCodeMailed,
         Self::OldFailureCounted,
         Self::EveryReportBelieved,
         Self::ReportTakenForInstallation,
@@ -300,6 +303,7 @@ impl Mutant {
             self,
             Self::OldCodeLeftAlive
                 | Self::NewCodeMailedEarly
+                | Self::OldCodeMailed
                 | Self::OldFailureCounted
                 | Self::EveryReportBelieved
                 | Self::ReportTakenForInstallation
@@ -568,6 +572,13 @@ impl Mutant {
                     }
                 }));
             }
+            Self::OldCodeMailed if function == "fulfil-swap" => alter_swap(call, |item| {
+                let stored = row(fakes, item["pk"]["S"].as_str().unwrap_or_default(), "activation");
+                let renewed = stored.filter(|stored| stored.get("newMatchingId").is_some());
+                if let Some(before) = renewed.filter(|_| item["wantedState"]["S"] == "done") {
+                    item["matchingId"] = before["matchingId"].clone();
+                }
+            }),
             Self::ReportTakenForInstallation if function == "manage-swap" => alter_swap(call, |item| {
                 if item["wanted"]["S"] == "report" && item.get("witness").is_some() {
                     item["profile"] = json!({"S": "installed"});

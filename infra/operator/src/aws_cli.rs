@@ -33,11 +33,9 @@ impl AwsCli {
         }
     }
 
-    /// The region of the profile.
-    pub(crate) async fn region(&self) -> Option<Region> {
-        let printed = self.run(&["configure", "get", "region"]).await.ok()?;
-        let region = printed.trim();
-        (!region.is_empty()).then(|| Region::new(region.to_owned()))
+    /// The region of the profile. The error says why there is none.
+    pub(crate) async fn region(&self) -> Result<Region, String> {
+        self.run(&["configure", "get", "region"]).await.map(Region::new)
     }
 
     async fn credentials(&self) -> provider::Result {
@@ -54,16 +52,22 @@ impl AwsCli {
         Ok(exported.insert(credentials).clone())
     }
 
-    /// What the CLI prints. The error is what it reports instead.
+    /// What the CLI prints. The error is what it reports instead, on one line.
     async fn run(&self, arguments: &[&str]) -> Result<String, String> {
         let mut command = Command::new(&self.program);
-        let output = command.args(arguments).stdin(Stdio::null()).output().await;
+        let output = command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+        let output = output.await;
         let output = output.map_err(|error| format!("the AWS CLI cannot be run: {error}"))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if output.status.success() {
-            Ok(text(&output.stdout))
-        } else {
-            Err(text(&output.stderr))
+        let text = |bytes: &[u8]| {
+            String::from_utf8_lossy(bytes)
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        match (output.status.success(), text(&output.stdout), text(&output.stderr)) {
+            (true, printed, _) if !printed.is_empty() => Ok(printed),
+            (_, _, reported) if !reported.is_empty() => Err(reported),
+            _ => Err("the AWS CLI printed nothing".to_owned()),
         }
     }
 }
@@ -88,15 +92,17 @@ fn parse(printed: &str) -> Option<Credentials> {
     Some(Credentials::new(id, secret, text("SessionToken"), expiry, "AWS CLI"))
 }
 
-/// Writes a program that stands in for the CLI, and returns its path.
+/// Writes a program that stands in for the CLI, and returns its path. A shell writes it, because a file that this process
+/// has open for writing, perhaps through a child that another test starts, cannot be executed.
 #[cfg(test)]
 pub(crate) fn script(directory: &tempfile::TempDir, body: &str) -> std::path::PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-
     let name = std::fs::read_dir(directory.path()).expect("a directory").count();
     let path = directory.path().join(format!("aws-{name}"));
-    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).expect("written");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("executable");
+    let written = std::process::Command::new("sh")
+        .args(["-c", r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 700 "$0""#])
+        .args([path.as_os_str(), body.as_ref()])
+        .status();
+    assert!(written.expect("a shell").success());
     path
 }
 

@@ -59,8 +59,10 @@ async fn load() -> Result<SdkConfig, CommandError> {
 /// name neither the setting nor the way out.
 async fn complete(mut sdk: SdkConfig, cli: AwsCli) -> Result<SdkConfig, CommandError> {
     if sdk.region().is_none() {
-        let region = cli.region().await.ok_or_else(|| {
-            CommandError("no AWS region is set; set AWS_REGION, or the region of your profile".to_owned())
+        let region = cli.region().await.map_err(|error| {
+            CommandError(format!(
+                "no AWS region is set ({error}); set AWS_REGION, or the region of your profile"
+            ))
         })?;
         sdk = sdk.into_builder().region(region).build();
     }
@@ -124,6 +126,11 @@ mod tests {
         let expired = "echo 'The SSO session has expired.' >&2; exit 255";
         for (sdk, cli, named) in [
             (SdkConfig::builder(), script(&directory, "exit 1"), "AWS_REGION"),
+            (
+                SdkConfig::builder(),
+                script(&directory, "echo 'No profile x.' >&2; exit 255"),
+                "No profile x.",
+            ),
             (region(), script(&directory, expired), "The SSO session has expired."),
             (region(), script(&directory, "echo no JSON"), "AWS_PROFILE"),
             (region(), directory.path().join("missing"), "AWS_ACCESS_KEY_ID"),

@@ -24,6 +24,9 @@ use crate::https::{HttpsConnector, tls};
 /// 30 times as many, and reading those is most of the cost of building a client.
 const AWS_ROOTS: &str = include_str!("aws-roots.pem");
 
+/// How long connecting to AWS may take, with the TLS handshake.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+
 /// How long a call to AWS may take: 3 s for each attempt and 10 s with all retries, so that a caller gets the
 /// function's response before API Gateway times out. `deliver-esim` sets its own timeouts for SES.
 pub fn timeouts() -> TimeoutConfig {
@@ -52,14 +55,18 @@ pub fn sdk_config() -> io::Result<SdkConfig> {
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .timeout_config(timeouts());
     config.set_endpoint_url(variable("AWS_ENDPOINT_URL"));
-    config.set_region(variable("AWS_REGION").map(Region::new));
+    config.set_region(
+        variable("AWS_REGION")
+            .or_else(|| variable("AWS_DEFAULT_REGION"))
+            .map(Region::new),
+    );
     config.set_credentials_provider(credentials().map(SharedCredentialsProvider::new));
     Ok(config.build())
 }
 
 /// The HTTP client of AWS clients, which trusts the authorities in `bundle`, or AWS's own.
 pub fn http_client(bundle: Option<RootCertStore>) -> impl HttpClient + Clone + 'static {
-    AwsHttpClient(SharedHttpConnector::new(HttpsConnector::new(|| {
+    AwsHttpClient(SharedHttpConnector::new(HttpsConnector::new(CONNECT_WITHIN, || {
         let own = || roots(AWS_ROOTS.as_bytes()).expect("the roots are PEM");
         tls(bundle.unwrap_or_else(own)).with_no_client_auth()
     })))

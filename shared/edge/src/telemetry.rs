@@ -17,14 +17,13 @@ use crate::metrics::{METRICS, MetricLines};
 
 /// Libraries that log only errors and warnings. At lower levels, the Lambda runtime logs whole events, and the HTTP
 /// clients log headers and bodies.
-const SILENCED: [&str; 7] = [
+const SILENCED: [&str; 6] = [
     "lambda_runtime",
     "lambda_http",
     "aws_smithy",
     "aws_sdk",
     "hyper",
     "rustls",
-    "h2",
 ];
 
 /// The target of log lines about who was shown secrets, which are logged at every level.

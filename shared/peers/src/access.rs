@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use aws::HttpsConnector;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
@@ -12,6 +13,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
+
+/// How long connecting to a peer may take, with the TLS handshake.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// The access to a peer. The default has no client certificate and no token, and trusts the system's certificate
 /// authorities.
@@ -95,7 +99,7 @@ impl Access {
     pub fn connector(self) -> SharedHttpConnector {
         let authorization = self.authorization.clone();
         SharedHttpConnector::new(PeerConnector {
-            https: HttpsConnector::new(|| self.tls()),
+            https: HttpsConnector::new(CONNECT_WITHIN, || self.tls()),
             authorization,
         })
     }

@@ -35,7 +35,7 @@ pub(crate) const BEHIND: [&str; 5] = [
     "sweep-swaps",
 ];
 
-/// The functions that the gate measures. Building all of them takes too long, and the others use the same code.
+/// The functions that the gate measures. The others use the same code.
 pub(crate) const GATED: [&str; 2] = ["submit-swap", "query-activation"];
 
 /// The language of a program.

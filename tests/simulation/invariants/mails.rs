@@ -154,9 +154,10 @@ fn would_have_been_sent(scheduler: &Scheduler, swap: &Activation, mail: &Deliver
         Some("expired") => ended.min(first + u64::try_from(INSTALL_WITHIN.as_millis()).unwrap_or(0)),
         _ => ended,
     };
-    // Neither a replaced mail nor one of an installed eSIM is sent.
+    // Neither a replaced mail nor one of an eSIM that is known to be installed is sent.
     let replaced = written_at(mail.number + 1);
     let installed = scheduler.monitor.profiles.installed.get(swap.id.as_str()).copied();
+    let installed = installed.filter(|_| swap.profile == Some(domain::ProfileState::Installed));
     let needed_until = replaced.into_iter().chain(installed).fold(ended, u64::min);
     waited && needed_until > from.max(written) + LONG_ENOUGH
 }

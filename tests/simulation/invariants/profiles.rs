@@ -16,9 +16,9 @@ use crate::workload::Request;
 
 /// A repeat without an idempotency key changes nothing within this time, in milliseconds.
 const REPEAT_WITHIN: u64 = 60_000;
-/// `deliver-esim` may claim a mail this long after it read the swap, in milliseconds: meanwhile it reads the brand, and
-/// each of its calls to DynamoDB may take 10 s.
-const DECISION_TO_CLAIM: u64 = 20_000;
+/// `deliver-esim` may claim a mail this long after it read the swap, in milliseconds: meanwhile it reads the brand and
+/// decrypts the matching id, and each of its calls may take 10 s.
+const DECISION_TO_CLAIM: u64 = 40_000;
 /// An idempotency record lives for at least this long, in milliseconds, less what a call may take.
 const KEY_LIFETIME: u64 = 24 * 3_600_000 - 120_000;
 
@@ -376,13 +376,11 @@ impl Monitor {
         if !after.waits_for_phone() || after.is_renewing() || u64::from(number) != json_number(&found, "mails") {
             return None;
         }
-        let claimed_at = self.mail_row(swap, number).map_or(0, |state| state.claimed_at);
-        if self
-            .profiles
-            .renewing_since
-            .get(swap)
-            .is_some_and(|since| claimed_at < since + DECISION_TO_CLAIM)
-        {
+        let was_on_its_way = |since: &u64| {
+            let row = self.mail_row(swap, number);
+            row.is_some_and(|row| row.first_written < *since && row.claimed_at < since + DECISION_TO_CLAIM)
+        };
+        if self.profiles.renewing_since.get(swap).is_some_and(was_on_its_way) {
             return None;
         }
         let iccid = Iccid::parse(&json_string(&found, "newSim")).expect("an ICCID");
