@@ -18,7 +18,7 @@ CI = pathlib.Path(__file__).resolve().parent
 DESCRIPTION = CI.parent / "infra" / "openapi.yaml"
 MINIMUM_CASES = 5000
 # Random cases per operation. Cases from boundary values and links are added to these.
-EXAMPLES = 450
+EXAMPLES = 600
 
 
 def main(simswap, schemathesis):
