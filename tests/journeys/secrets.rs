@@ -240,15 +240,18 @@ fn stream(service: &TestStack) -> Vec<Value> {
     }
 }
 
-/// All files below a directory, with their contents.
+/// All files below a directory, with their contents. The stack still works there, so a file may disappear meanwhile.
 fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files(&path));
-        } else {
-            found.push((path.clone(), std::fs::read(&path).unwrap()));
+            continue;
+        }
+        match std::fs::read(&path) {
+            Ok(content) => found.push((path, content)),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}"),
         }
     }
     found
