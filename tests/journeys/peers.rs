@@ -617,6 +617,25 @@ async fn an_order_missing_in_searches_is_looked_up_by_its_id() {
                 },
             );
         }
+        for status in [400, 422] {
+            let act = act.clone();
+            table.row(
+                format!("a card; response lost; {name}; its repeat rejected with {status}"),
+                move |case| async move {
+                    case.behaviour(|behaviour| {
+                        behaviour.sends_events = false;
+                        behaviour.completes_after = Some(Duration::from_millis(300));
+                    });
+                    case.rule(move |call| match (call.operation, call.nth) {
+                        ("place", 1) => Act::LoseResponse,
+                        ("place", _) => Act::status(status),
+                        ("search", 1..=6) => act.clone(),
+                        _ => Act::Comply,
+                    });
+                    case.card_to_done().await;
+                },
+            );
+        }
         table.row(format!("response lost; {name}; an event"), move |case| async move {
             case.behaviour(|behaviour| behaviour.completes_after = Some(Duration::from_millis(500)));
             case.rule(move |call| match (call.operation, call.nth) {

@@ -462,13 +462,10 @@ impl FulfilSwap {
             OrderLookup::NotListed if a.network_order != NetworkOrder::None => {
                 return Ok(Vec::new());
             }
-            // The network does not hold a card's order, so it would have started by now. A call that may still be
-            // carried out does not block the line; the card cools down for that long instead.
-            OrderLookup::NotListed if a.kind == SwapKind::Physical => {
-                return Ok(vec![Fact::NetworkUnseen]);
-            }
+            // An earlier call may have placed one that the search does not show yet, or may still place it.
             OrderLookup::NotListed if a.network_unknown_until > Some(at) => return Ok(Vec::new()),
-            OrderLookup::NotListed if a.missing_since.is_some() => {
+            // Placing a card's order again would move the number.
+            OrderLookup::NotListed if a.kind == SwapKind::Physical || a.missing_since.is_some() => {
                 return Ok(vec![Fact::NetworkUnseen]);
             }
             // The network holds an eSIM's order, so placing it again is safe. The response tells whether the order

@@ -2,12 +2,13 @@
 //! reason that occurred.
 
 use domain::{Activation, Phase, PhoneState, SwapKind};
+use jiff::Timestamp;
 use peers::OrderState;
 use simulators::ProfileState;
 
 use crate::quirks::EarlyStart;
 use crate::sandbox::{INSTALL_WITHIN, ORDER_WITHIN, SETTLE_WITHIN};
-use crate::scheduler::Scheduler;
+use crate::scheduler::{START_TIME, Scheduler};
 
 pub(super) fn check_swap(scheduler: &Scheduler, swap: &Activation, disputed: bool) -> Vec<String> {
     let (fakes, monitor) = (&scheduler.fakes, &scheduler.monitor);
@@ -117,9 +118,10 @@ fn check_failure(scheduler: &Scheduler, swap: &Activation) -> Option<String> {
         let row = monitor.swap_row(&swap.id)?;
         (row.first_written, row.ended_at?)
     };
-    // The monitor sees a write when the write reaches the table, which is some seconds after the time that the row
-    // contains.
-    let lasted = ended - first + 10_000;
+    // The deadlines count from the request; its write may reach the table long after.
+    let begin: Timestamp = START_TIME.parse().expect("a valid time");
+    let requested = swap.created_at.duration_since(begin).as_millis();
+    let lasted = ended - u64::try_from(requested).unwrap_or(0);
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(0);
     let given_up = monitor.orders_abandoned.get(id);
     let given_up = |state| given_up.is_some_and(|states| states.contains(&state));
