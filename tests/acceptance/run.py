@@ -272,12 +272,21 @@ class Deployment:
     def import_file(self, kind, rows, count):
         file = self.directory / f"{kind}.csv"
         file.write_text("\n".join(rows) + "\n")
-        command = [self.options.bin / "simswap", "import", kind, file, "--endpoint", self.aws, "--table", self.table]
-        environment = os.environ | self.credentials | {"KMS_KEY_ID": self.key, "INSTALLATION": self.parameters.get("Installation", "")}
-        process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
+        process = self.simswap("import", kind, file)
         if f"{count} added" not in process.stdout:
             fail(f"import {kind}: {process}")
         report(f"import {kind}")
+
+    def simswap(self, *command):
+        """Runs one of the operator's commands on the table."""
+        command = [self.options.bin / "simswap", *command, "--endpoint", self.aws, "--table", self.table]
+        settings = {
+            "KMS_KEY_ID": self.key,
+            "INSTALLATION": self.parameters.get("Installation", ""),
+            "SEALING_KEY": self.parameters.get("SealingKey", ""),
+        }
+        environment = os.environ | self.credentials | settings
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
 
     def create_data_keys(self):
         """
@@ -478,6 +487,8 @@ class Deployment:
         indexes = [sorted(index["IndexName"] for index in table["GlobalSecondaryIndexes"]) for table in (restored, before)]
         self.expect(indexes[0] == indexes[1], "the restored table has the same indexes", indexes)
         self.parameters |= {"Table": self.table, "TableStream": restored["LatestStreamArn"], "Installation": original}
+        # From here on, functions that only store secrets do without KMS.
+        self.parameters["SealingKey"] = self.simswap("sealing-key").stdout.strip()
         self.physical_ids = self.sam_deploy(STACK, self.parameters)
         report(f"the table is restored and deployed, {time.monotonic() - began:.0f} s after the swap was submitted")
         # The first table must not serve anything any more.

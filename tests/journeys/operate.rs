@@ -1,6 +1,8 @@
 //! The operator's commands that change or list single records: lines and SIMs changed, removed and listed, a data key
 //! added, dead letters replayed. Imports and `show` are in `stock.rs`.
 
+use std::collections::BTreeMap;
+
 use aws::{Service, ServiceClient};
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
@@ -12,14 +14,14 @@ use jiff::Timestamp;
 use jiff::tz::{TimeZone, offset};
 use local::dynoxide::AttributeValue;
 use local::dynoxide::actions::update_item::UpdateItemRequest;
-use operator::commands::{remove_line, remove_sim, rotate_key, set_line};
+use operator::commands::{migrate, remove_line, remove_sim, rotate_key, set_line};
 use operator::line::LineChange;
 use operator::list::{self, LineFilter, SimFilter, SwapFilter};
 use operator::replay::{DeadLetterQueue, replay};
 use operator::show;
 use serde_json::json;
 use store::{Action, Pool, Store, StoreError};
-use tests::{FREE_CARD, TestStack, card, esim, line};
+use tests::{FREE_CARD, TestStack, activation_code, card, esim, line};
 
 const NEW_PHONE: &str = "+31612349900";
 const ANNAS_PHONE: &str = "+31612345601";
@@ -428,11 +430,162 @@ async fn a_new_data_key_encrypts_from_the_next_start_and_the_old_one_still_decry
     rotate_key(store).await.unwrap();
     let kms = client(Service::Kms, &service.stack.endpoints.kms);
     let started_later = store_with(&service, kms);
-    let (number, _) = started_later.keyring().sign("test", "").await.unwrap();
-    assert_eq!(number, 2);
+    let newest = started_later.keyring().newest_sealing_key().await.unwrap();
+    assert_eq!(newest.number(), 2);
     let sim = started_later.sim_with_secrets(&iccid).await.unwrap().unwrap();
     assert_eq!(sim.pin1.unwrap().expose(), "1234");
-    assert_eq!(started_later.keyring().rotate().await.unwrap(), 3);
+    let next = started_later.keyring().rotate().await.unwrap();
+    assert_eq!(next.number(), 3);
+}
+
+/// Without `SEALING_KEY`, the data key encrypts secret fields, as in earlier releases.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_forms_of_secret_fields_are_written_and_read() {
+    let earlier = TestStack::with(&[("SEALING_KEY", "")]).await;
+    for (service, first_byte) in [(&earlier, 0), (&TestStack::new().await, 0x80)] {
+        let (owner, key) = (service.owner("C-100"), [("idempotency-key", "k")]);
+        let submit = async |code: &str| {
+            let mut body = esim(line::ANNA);
+            body["confirmationCode"] = json!(code);
+            service.submit_with(&owner, &key, &body).await
+        };
+        let first = submit("8E9!#").await;
+        assert_eq!(first.status, 200, "{first:?}");
+        let swap = first.json()["id"].as_str().unwrap().to_owned();
+        let rows = service.rows();
+        let row = rows.iter().find(|row| row.contains_key("matchingId")).unwrap();
+        for secret in ["code", "matchingId"] {
+            let AttributeValue::B(sealed) = &row[secret] else {
+                panic!("{secret} is not binary");
+            };
+            assert_eq!(sealed[0], first_byte, "{secret}");
+        }
+        assert_eq!(submit("8E9!#").await.body, first.body);
+        assert_eq!(submit("other").await.status, 422);
+        let code = activation_code(&service.await_mail(&swap).await);
+        service.await_waiting(&swap).await;
+        assert_eq!(service.install(&code, "8E9!#").await.status, 200);
+        service.await_status(&swap, "DONE").await;
+    }
+}
+
+/// Gives the table the indexes and rows that an earlier release has.
+fn make_earlier(service: &TestStack) {
+    const NEW: [&str; 7] = [
+        "byLine1",
+        "byCustomer1",
+        "byReseller1",
+        "all1",
+        "due1",
+        "free1",
+        "byOrder1",
+    ];
+    let (database, table) = (&service.stack.database, &service.stack.endpoints.table);
+    let update_table = |update: serde_json::Value, attributes: &[&str]| {
+        let attributes = attributes.iter().chain(&["pk", "sk"]);
+        let attributes: Vec<_> = attributes
+            .map(|name| json!({"AttributeName": name, "AttributeType": "S"}))
+            .collect();
+        let request = json!({
+            "TableName": table,
+            "AttributeDefinitions": attributes,
+            "GlobalSecondaryIndexUpdates": [update],
+        });
+        database.update_table(serde_json::from_value(request).unwrap()).unwrap();
+    };
+    for name in NEW {
+        update_table(json!({"Delete": {"IndexName": name}}), &[]);
+    }
+    for (name, hash, range) in [("byLine", "line", "listed"), ("due", "type", "dueAt")] {
+        let keys = json!([
+            {"AttributeName": hash, "KeyType": "HASH"},
+            {"AttributeName": range, "KeyType": "RANGE"},
+        ]);
+        let create = json!({"IndexName": name, "KeySchema": keys, "Projection": {"ProjectionType": "KEYS_ONLY"}});
+        update_table(json!({"Create": create}), &[hash, range]);
+    }
+    for row in service.rows() {
+        let key = ["pk", "sk"].map(|name| (name, &row[name]));
+        if !matches!(&row["pk"], AttributeValue::S(pk) if pk.starts_with("A#")) {
+            continue;
+        }
+        let request = json!({
+            "TableName": table,
+            "Key": BTreeMap::from(key),
+            "UpdateExpression": "SET #type = :type, listed = :listed REMOVE #shard, swapId, resellerShard",
+            "ExpressionAttributeNames": {"#type": "type", "#shard": "shard"},
+            "ExpressionAttributeValues": {":type": {"S": "SIMSWAP"}, ":listed": {"S": "2026"}},
+        });
+        database.update_item(serde_json::from_value(request).unwrap()).unwrap();
+    }
+}
+
+/// Whether the table has indexes or attributes of an earlier release, and of this one.
+fn forms(service: &TestStack) -> (bool, bool) {
+    let described = service
+        .stack
+        .database
+        .describe_table(serde_json::from_value(json!({"TableName": service.stack.endpoints.table})).unwrap());
+    let described = serde_json::to_value(described.unwrap()).unwrap();
+    let indexes = described["Table"]["GlobalSecondaryIndexes"].as_array().unwrap();
+    let has_number = |index: &serde_json::Value| index["IndexName"].as_str().unwrap().ends_with('1');
+    let has = |name: &str| service.rows().iter().any(|row| row.contains_key(name));
+    (
+        !indexes.iter().all(has_number) || has("type") || has("listed"),
+        indexes.iter().filter(|index| has_number(index)).count() == 7 && has("shard") && has("swapId"),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_of_an_earlier_release_is_migrated_while_swaps_go_on() {
+    let service = TestStack::new().await;
+    let (admin, store) = (service.admin(), service.stack.store.clone());
+    let done = service.start_swap(&card(line::BRAM, FREE_CARD)).await;
+    service.await_status(&done, "DONE").await;
+    let open = service.start_swap(&esim(line::ANNA)).await;
+    let code = activation_code(&service.await_mail(&open).await);
+    service.await_waiting(&open).await;
+    make_earlier(&service);
+    assert_eq!(forms(&service), (true, false));
+    assert_eq!(service.query(&admin, "").await.status, 500);
+
+    // Killed at each of its steps, and repeated.
+    for killed_at in 1..12 {
+        let (sender, killed) = tokio::sync::oneshot::channel();
+        let (mut sender, mut steps) = (Some(sender), 0);
+        let store = store.clone();
+        let migration = tokio::spawn(async move {
+            let mut count = |_| {
+                steps += 1;
+                if steps == killed_at {
+                    sender.take().map(|sender| sender.send(()));
+                }
+            };
+            store.migrate(&mut count).await.unwrap();
+        });
+        let _ = killed.await;
+        migration.abort();
+    }
+    assert_eq!(service.install(&code, "8E9!#").await.status, 200);
+    migrate(&store, false).await.unwrap();
+    assert_eq!(forms(&service), (true, true));
+    service.await_status(&open, "DONE").await;
+    let listed = service.query(&admin, "").await.json();
+    let ids: Vec<_> = listed["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|swap| &swap["id"])
+        .collect();
+    assert_eq!(ids, [&json!(open), &json!(done)]);
+    assert_eq!(service.mails(&open).len(), 1);
+
+    migrate(&store, true).await.unwrap();
+    assert_eq!(forms(&service), (false, true));
+    migrate(&store, true).await.unwrap();
+    let next = service.start_swap(&esim(line::CARLA)).await;
+    service.await_mail(&next).await;
+    assert_eq!(service.query(&admin, "").await.json()["total"], 3);
 }
 
 /// A table that was restored from a backup has another name than the one with which its data keys were made.

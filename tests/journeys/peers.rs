@@ -1867,7 +1867,8 @@ async fn the_state_of_the_new_sim_after_a_failure() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_state_of_a_sim_that_could_not_be_ordered() {
-    let mut table = Table::new(Scene::new(10, &[&QUICK, &SHORT_ORDER, &COOLDOWNS]).await);
+    let settings = [("CALL_REST", "4s")];
+    let mut table = Table::new(Scene::new(10, &[&QUICK, &SHORT_ORDER, &settings]).await);
     for (name, act) in [
         ("503", Act::status(503)),
         ("401", Act::status(401)),
@@ -1878,7 +1879,10 @@ async fn the_state_of_a_sim_that_could_not_be_ordered() {
             move |case| async move {
                 case.rule(always(&["place"], act));
                 let id = case.start_card_swap(0).await;
-                assert_leaves(&case, &id, "unavailable", Left::Rests(CALL_REST)).await;
+                let sim = case.await_error(&id, "unavailable").await;
+                let ended = case.service().record(&id).await.ended_at.unwrap();
+                let rest = sim.free_from.duration_since(ended);
+                assert_eq!((sim.state.as_str(), rest), ("FREE", SignedDuration::from_secs(4)));
                 let again = case
                     .service()
                     .submit(&case.service().admin(), &card(&case.line, &case.cards[0]))

@@ -3,32 +3,60 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use domain::ActivationId;
 use jiff::{SignedDuration, Timestamp};
 use local::dynoxide::ImportOptions;
 use local::dynoxide::actions::get_item::GetItemRequest;
 use local::dynoxide::actions::query::QueryRequest;
 use local::dynoxide::types::{AttributeValue, Item};
 use serde_json::{Value, json};
+use store::Shard;
 use tests::{FREE_CARD, FaultyProxy, MeteringProxy, TestStack, card, esim, line};
+use ulid::Ulid;
 
 /// A swap that a test writes directly into the table.
 #[derive(Clone)]
 struct Past {
-    id: String,
+    name: String,
     created: Timestamp,
     line: &'static str,
     status: &'static str,
     reference: String,
 }
 
-fn past(id: &str, created: &str, line: &'static str, status: &'static str, reference: &str) -> Past {
+fn past(name: &str, created: &str, line: &'static str, status: &'static str, reference: &str) -> Past {
     Past {
-        id: id.to_owned(),
+        name: name.to_owned(),
         created: created.parse().unwrap(),
         line,
         status,
         reference: reference.to_owned(),
     }
+}
+
+/// The id of a swap that was requested at this time. Its random part is the name.
+fn id_of(name: &str, created: Timestamp) -> ActivationId {
+    let random = name.bytes().fold(0, |random, byte| random << 8 | u128::from(byte));
+    ActivationId::from_random(created, random)
+}
+
+/// The name in an id, or the id of a swap without a name.
+fn name_of(id: &str) -> String {
+    let random = Ulid::from_string(id).unwrap().random().to_be_bytes();
+    let name = String::from_utf8(random.into_iter().skip_while(|byte| *byte == 0).collect());
+    name.ok().filter(|name| name.len() < 8).unwrap_or(id.to_owned())
+}
+
+/// The query with the ids of the [`few`] instead of their names.
+fn with_ids(query: &str) -> String {
+    few().iter().fold(query.to_owned(), |query, swap| {
+        let id = id_of(&swap.name, swap.created);
+        let replace = |query: String, field: &str| {
+            let named = format!("{field}={}", swap.name);
+            query.replace(&named, &format!("{field}={id}"))
+        };
+        replace(replace(query, "id"), "ID")
+    })
 }
 
 /// The phone number, customer and reseller of a sample line.
@@ -72,6 +100,7 @@ async fn template(service: &TestStack) -> Item {
 /// Writes swaps directly into the table, without the functions.
 fn import(service: &TestStack, template: &Item, swaps: &[Past]) {
     let rows = swaps.iter().map(|swap| {
+        let id = id_of(&swap.name, swap.created);
         let (phone, customer, reseller) = owner_of(swap.line);
         let phase = match swap.status {
             "INIT" => "accepted",
@@ -81,8 +110,10 @@ fn import(service: &TestStack, template: &Item, swaps: &[Past]) {
         };
         let mut row = template.clone();
         for (name, value) in [
-            ("pk", format!("A#{}", swap.id)),
-            ("listed", format!("{:.3}#{}", swap.created, swap.id)),
+            ("pk", format!("A#{id}")),
+            ("swapId", id.to_string()),
+            ("shard", Shard::of(&id).key()),
+            ("resellerShard", Shard::of(&id).reseller_key(reseller)),
             ("line", swap.line.to_owned()),
             ("phone", phone.to_owned()),
             ("customer", customer.to_owned()),
@@ -123,17 +154,18 @@ fn few() -> Vec<Past> {
     ]
 }
 
+/// The names of the swaps on a page.
 fn ids(page: &Value) -> Vec<String> {
     let results = page["results"].as_array().unwrap();
     results
         .iter()
-        .map(|swap| swap["id"].as_str().unwrap().to_owned())
+        .map(|swap| name_of(swap["id"].as_str().unwrap()))
         .collect()
 }
 
 /// A page of a query that must succeed.
 async fn page(service: &TestStack, token: &str, query: &str) -> Value {
-    let response = service.query(token, query).await;
+    let response = service.query(token, &with_ids(query)).await;
     assert_eq!(response.status, 200, "{query}: {response:?}");
     response.json()
 }
@@ -275,7 +307,7 @@ async fn what_each_parameter_finds() {
     assert_eq!(found["results"][0]["createdAt"], "2025-03-29T23:59:59.999+01:00");
 }
 
-/// The indexes of customers and resellers have the final states, the other indexes do not. Whether a swap is INIT or
+/// The index of resellers has the final states, the other indexes do not. Whether a swap is INIT or
 /// BUSY is only in its row.
 #[tokio::test]
 async fn a_status_filter_works_for_every_caller() {
@@ -502,7 +534,7 @@ fn many(count: usize) -> Vec<Past> {
     let first: Timestamp = "2024-05-01T08:00:00.123Z".parse().unwrap();
     (0..count)
         .map(|n| Past {
-            id: format!("m{n:04}"),
+            name: format!("m{n:04}"),
             created: first + SignedDuration::from_secs((n / 3) as i64),
             line: [line::ANNA, line::BRAM][n % 2],
             status: ["DONE", "ERROR"][n % 5 / 4],
@@ -513,7 +545,7 @@ fn many(count: usize) -> Vec<Past> {
 
 fn ids_of(swaps: &[Past], fits: impl Fn(&Past) -> bool) -> Vec<String> {
     let fitting = swaps.iter().filter(|swap| fits(swap));
-    fitting.map(|swap| swap.id.clone()).collect()
+    fitting.map(|swap| swap.name.clone()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

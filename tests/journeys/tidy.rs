@@ -17,7 +17,6 @@ use manage_swap::ManageSwap;
 use network_events::NetworkEvents;
 use query_activation::QueryActivation;
 use serde_json::{Value, json};
-use store::Store;
 use submit_swap::SubmitSwap;
 use sweep_swaps::SweepSwaps;
 use tests::TestStack;
@@ -423,6 +422,7 @@ async fn settings_of(function: &str) -> BTreeSet<String> {
     let settings = Settings::new(move |name| {
         record.lock().unwrap().insert(name.to_owned());
         let value = match name {
+            "TABLE" | "KMS_KEY_ID" => "given",
             "SMDP_URL" | "NETWORK_URL" => "https://peer.example",
             "SMDP_ADDRESS" => "smdp.example",
             "SMDP_REQUESTER_ID" => "1.2.3",
@@ -440,9 +440,11 @@ async fn settings_of(function: &str) -> BTreeSet<String> {
         .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
         .http_client(aws::http_client(None))
         .build();
-    let kms = ServiceClient::new(&aws, Service::Kms);
-    let store = Store::new(aws_sdk_dynamodb::Client::new(&aws), kms, "table", "key");
     let (clock, complete) = (ClockAndRng::real(), "the settings are complete");
+    let kms = ServiceClient::new(&aws, Service::Kms);
+    let store = settings
+        .store(aws_sdk_dynamodb::Client::new(&aws), kms)
+        .expect(complete);
     match function {
         "submit-swap" => drop(SubmitSwap::new(store, clock, &settings).expect(complete)),
         "change-sim" => drop(ChangeSim::new(store, clock, &settings).expect(complete)),
@@ -548,6 +550,7 @@ fn each_role_may_read_what_its_function_opens_and_no_more() {
         (
             &[
                 "store.swap(",
+                "store.is_same_request(",
                 "store.swap_with_deliveries(",
                 "store.swaps(",
                 "store.delivery(",
@@ -567,8 +570,9 @@ fn each_role_may_read_what_its_function_opens_and_no_more() {
                 "store.confirmation_code(",
                 "store.renewed_secrets(",
                 "store.seal_renewal(",
-                "store.signed_fingerprint(",
+                "store.fingerprint(",
                 "store.is_same_request(",
+                "store.is_same_change(",
                 ".presenter",
                 "store.keyring()",
             ],

@@ -144,6 +144,10 @@ pub(crate) enum Mutant {
     OldCodeMailed,
     /// A late report that the profile failed under its old activation code counts for the new one.
     OldFailureCounted,
+    /// The sweeper forgets half of the shards.
+    ShardsForgotten,
+    /// Secrets are encrypted with a stranger's public key.
+    StrangersKey,
     /// Everybody is believed who reports an installation.
     EveryReportBelieved,
     /// A report of an installation counts as the SM-DP+'s.
@@ -166,7 +170,7 @@ pub(crate) enum Mutant {
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 73] = [
+    pub(crate) const ALL: [Self; 75] = [
         Self::LineNotLocked,
         Self::SimNotConditioned,
         Self::SimNotReserved,
@@ -231,6 +235,8 @@ impl Mutant {
         Self::NewCodeMailedEarly,
         Self::OldCodeMailed,
         Self::OldFailureCounted,
+        Self::ShardsForgotten,
+        Self::StrangersKey,
         Self::EveryReportBelieved,
         Self::ReportTakenForInstallation,
         Self::RenewalsNotNumbered,
@@ -323,6 +329,7 @@ impl Mutant {
             Self::NeverSettled => Some(("SETTLE_WITHIN", "10000h")),
             Self::OrderingGivenUpEarly => Some(("ORDER_WITHIN", "2h")),
             Self::EveryReportBelieved => Some(("REPORT_INSTALLED", "trust")),
+            Self::StrangersKey => Some(("SEALING_KEY", "1:CQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")),
             _ => None,
         }
     }
@@ -499,6 +506,12 @@ impl Mutant {
                 return Some(with_altered_rows(fakes.perform(call), |row| {
                     row["hasCode"] = json!({"BOOL": true});
                 }));
+            }
+            Self::ShardsForgotten if function == "sweep-swaps" && request["IndexName"] == "due1" => {
+                let shard = request["ExpressionAttributeValues"][":shard"]["S"].as_str();
+                if shard < Some("8") {
+                    return Some(Reply::new(200, r#"{"Items":[],"Count":0,"ScannedCount":0}"#));
+                }
             }
             Self::ShownSimFreed if ends => alter_writes(call, |write| {
                 let update = write["UpdateExpression"].as_str().unwrap_or_default();

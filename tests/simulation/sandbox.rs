@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use store::{OpenSwap, Store, StoreError};
 
 use crate::fakes::SMDP_ADDRESS;
+use crate::stock;
 use crate::transport::{Peer, Transport};
 
 /// The table's name.
@@ -131,6 +132,7 @@ pub(crate) fn start(
             "REPORT_INSTALLED" => policy.reports,
             "SMDP_STATUS" if policy.smdp_has_status => "getProfileStatus",
             "SMDP_POINTS" if policy.has_points => "5=deleted,6=enabled,7=disabled",
+            "SEALING_KEY" => return Some(stock::sealing_key()),
             "SETTLE_WITHIN" => "6h",
             "ASK_AFTER" => "10m",
             "CALL_REST" => "10m",
@@ -147,7 +149,8 @@ pub(crate) fn start(
         Some(value.to_owned())
     });
     let aws = aws_config(transport);
-    let store = store(&aws);
+    let sealing_key = settings.parsed("SEALING_KEY", str::parse);
+    let store = store(&aws).sealing_with(Some(sealing_key.expect("a public key")));
     let ses = aws_sdk_ses::config::Builder::from(&aws)
         .endpoint_url(Peer::Ses.url())
         .allow_no_auth()

@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use local::dynoxide::actions::scan::ScanRequest;
 use local::dynoxide::{ImportOptions, Item};
 use serde_json::{Value, json};
-use store::{NewLine, Store};
+use store::{NewLine, SealingKey, Store};
 use tokio::runtime::Builder;
 
 use crate::fakes::Fakes;
@@ -86,6 +86,8 @@ struct Stock {
     /// that it sees.
     table: Call,
     rows: Vec<Item>,
+    /// The public key of the table's data key.
+    sealing_key: SealingKey,
 }
 
 /// Built once per process: encrypting secrets is the expensive part of a run.
@@ -112,7 +114,12 @@ async fn build() -> Stock {
         assert_eq!(added.expect("a line is added"), NewLine::Added);
     }
     let rows = scan(&fakes);
-    Stock { table, rows }
+    let sealing_key = store.keyring().newest_sealing_key().await.expect("a data key");
+    Stock {
+        table,
+        rows,
+        sealing_key,
+    }
 }
 
 /// All rows of the table.
@@ -134,6 +141,11 @@ pub(crate) fn load(fakes: &Fakes) {
         .database
         .import_items(TABLE, STOCK.rows.clone(), ImportOptions::default());
     imported.expect("the rows are written");
+}
+
+/// The setting `SEALING_KEY` of the functions.
+pub(crate) fn sealing_key() -> String {
+    STOCK.sealing_key.to_string()
 }
 
 /// Whether a row is still one of the initial rows.

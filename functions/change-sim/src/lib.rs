@@ -14,7 +14,8 @@ use lambda_http::{Body, Request, RequestExt, Response};
 use serde::Serialize;
 use serde_json::json;
 use store::{
-    Begun, IdempotencyKey, IdempotencyRecord, RequestedSwap, Store, StoreError, StoredLine, SwapRequest, caller_digest,
+    Begun, CanonicalRequest, IdempotencyKey, IdempotencyRecord, RequestedSwap, Store, StoreError, StoredLine,
+    SwapRequest, caller_digest,
 };
 use tracing::Instrument;
 
@@ -123,8 +124,12 @@ impl ChangeSim {
             .and_then(RequestedSim::parse)
             .ok_or(ErrorCode::Sim)?;
         let canonical = new_sim.canonical(&account);
+        let canonical = CanonicalRequest {
+            text: &canonical,
+            code: None,
+        };
         if let Some(record) = &record {
-            return self.replay(&caller, &found, record, &canonical).await;
+            return self.replay(&caller, &found, record, canonical).await;
         }
         for _ in 0..ROUNDS {
             require_swappable(&found)?;
@@ -134,7 +139,7 @@ impl ChangeSim {
                 return self.held_sim_response(&caller, current, &found, None).await;
             }
             if key.is_none()
-                && let Some(earlier) = self.find_repeated(&found, &caller, &canonical, now).await?
+                && let Some(earlier) = self.find_repeated(&found, &caller, canonical, now).await?
             {
                 let swap = self.store.swap(&earlier.id).await?;
                 let swap = swap.ok_or(StoreError::Corrupt("swap"))?.activation;
@@ -154,8 +159,7 @@ impl ChangeSim {
                 sim: new_sim.card(),
                 shows_codes: true,
                 requested: &new_sim.requested(),
-                code: None,
-                request: &canonical,
+                request: canonical,
                 key: key.as_ref(),
                 lease: self.lease,
                 at: now,
@@ -172,7 +176,7 @@ impl ChangeSim {
                 Begun::Replayed(record) => {
                     let (line, _) = self.find_account(&caller, &account, None, now).await?;
                     require_swappable(&line)?;
-                    return self.replay(&caller, &line, &record, &canonical).await;
+                    return self.replay(&caller, &line, &record, canonical).await;
                 }
                 Begun::LineChanged(Some(line)) if caller.may_see_line(&line.line) => found = *line,
                 Begun::LineChanged(_) => return Err(ErrorCode::Account.into()),
@@ -205,7 +209,7 @@ impl ChangeSim {
         &self,
         found: &'a StoredLine,
         caller: &Caller,
-        canonical: &str,
+        canonical: CanonicalRequest<'_>,
         now: Timestamp,
     ) -> Result<Option<&'a RequestedSwap>, StoreError> {
         let recent = found
@@ -214,7 +218,10 @@ impl ChangeSim {
             .filter(|(_, since)| found.open.is_none() && *since + self.repeat_within > now);
         for earlier in found.open.iter().chain(recent.map(|(swap, _)| swap)) {
             if self.store.is_same_caller(earlier, caller)
-                && self.store.is_same_request(&earlier.request, canonical).await?
+                && self
+                    .store
+                    .is_same_request(&earlier.request, &earlier.id, canonical)
+                    .await?
             {
                 return Ok(Some(earlier));
             }
@@ -228,9 +235,12 @@ impl ChangeSim {
         caller: &Caller,
         found: &StoredLine,
         record: &IdempotencyRecord,
-        canonical: &str,
+        canonical: CanonicalRequest<'_>,
     ) -> Result<Response<Body>, ChangeSimError> {
-        if !self.store.is_same_request(&record.request, canonical).await? {
+        let is_same = self
+            .store
+            .is_same_request(&record.request, &record.activation, canonical);
+        if !is_same.await? {
             return Err(ErrorCode::OtherRequest.into());
         }
         let swap = self.store.swap(&record.activation).await?;

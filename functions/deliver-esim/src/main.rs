@@ -2,23 +2,17 @@
 
 use aws::{Service, ServiceClient};
 use aws_lambda_events::event::dynamodb::Event;
+use aws_sdk_dynamodb::Client;
 use deliver_esim::DeliverEsim;
 use edge::{ClockAndRng, FatalError, Settings, start_logging};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use store::Store;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), FatalError> {
     let settings = Settings::from_environment();
     start_logging(&settings);
     let aws = aws::sdk_config()?;
-    let store = Store::new(
-        aws_sdk_dynamodb::Client::new(&aws),
-        ServiceClient::new(&aws, Service::Kms),
-        settings.text("TABLE")?,
-        settings.text("KMS_KEY_ID")?,
-    )
-    .of_installation(settings.text_or("INSTALLATION", ""));
+    let store = settings.store(Client::new(&aws), ServiceClient::new(&aws, Service::Kms))?;
     let function = DeliverEsim::new(store, &aws_sdk_ses::Config::from(&aws), ClockAndRng::real(), &settings)?;
     run(service_fn(async |event: LambdaEvent<Event>| {
         Ok::<_, Error>(function.handle(event).await)

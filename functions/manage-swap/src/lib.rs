@@ -16,7 +16,7 @@ use edge::{
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
-use store::{IdempotencyKey, Saved, Store, StoreError, StoredSwap, caller_digest, retry_on_conflict};
+use store::{CanonicalRequest, IdempotencyKey, Saved, Store, StoreError, StoredSwap, caller_digest, retry_on_conflict};
 use tracing::Instrument;
 
 use crate::request::{ManageRequest, Operation, Wish};
@@ -125,6 +125,10 @@ impl ManageSwap {
     async fn change_swap(&self, caller: &Caller, request: &ManageRequest) -> Result<Outcome, ApiError> {
         let key = request.key.as_ref().map(|key| IdempotencyKey::new(caller, key));
         let canonical = request.canonical(caller);
+        let canonical = CanonicalRequest {
+            text: &canonical,
+            code: request.code(),
+        };
         retry_on_conflict(|| async {
             let now = self.clock.now();
             // Both reads end, so that a swap that the caller may not see costs the same as one that does not exist.
@@ -132,18 +136,18 @@ impl ManageSwap {
             let (swap, record) = tokio::join!(self.find(caller, &request.id), record);
             let (swap, record) = (swap?, record?);
             // Only now, so that a swap that the caller may not see costs no data key.
-            let fingerprint = match request.has_secret() {
-                true => self.store.signed_fingerprint(&canonical).await?,
-                false => self.store.fingerprint(&canonical),
-            };
+            let fingerprint = self.store.fingerprint(canonical).await?;
             if let Some(record) = record {
-                let is_same = self.store.is_same_request(&record.request, &canonical).await?;
-                return match is_same {
+                let is_same = self.store.is_same_change(&record.request, &swap, canonical);
+                return match is_same.await? {
                     true => Ok(Some(Outcome::Repeated)),
                     false => Err(ErrorResponse::idempotency_mismatch().into()),
                 };
             }
-            if key.is_none() && swap.has_last_request(&fingerprint, now) {
+            if key.is_none()
+                && swap.has_last_request(&fingerprint, now)
+                && self.store.is_same_change(&fingerprint, &swap, canonical).await?
+            {
                 return Ok(Some(Outcome::Repeated));
             }
             let Some(change) = self.change(caller, swap, &request.wish, now).await? else {

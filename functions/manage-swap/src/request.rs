@@ -109,18 +109,18 @@ impl ManageRequest {
         let wish = match &self.wish {
             Wish::Cancel => "cancel".to_owned(),
             Wish::Resend { to } => format!("resend\n{}", email(to)),
-            Wish::Renew { to, code } => {
-                let code = code.as_ref().map_or("", ConfirmationCode::expose);
-                format!("renew\n{}\n{code}", email(to))
-            }
+            Wish::Renew { to, .. } => format!("renew\n{}", email(to)),
             Wish::Report { witness, note } => format!("report\n{}\n{note}", witness.as_str()),
         };
         format!("{}\n{}\n{wish}", caller_digest(caller), self.id)
     }
 
-    /// Whether the canonical text contains a secret.
-    pub(crate) fn has_secret(&self) -> bool {
-        matches!(&self.wish, Wish::Renew { code: Some(_), .. })
+    /// The confirmation code of the request.
+    pub(crate) fn code(&self) -> Option<&ConfirmationCode> {
+        match &self.wish {
+            Wish::Renew { code, .. } => code.as_ref(),
+            Wish::Cancel | Wish::Resend { .. } | Wish::Report { .. } => None,
+        }
     }
 }
 

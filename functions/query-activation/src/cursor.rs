@@ -2,14 +2,17 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use domain::Caller;
-use serde::{Deserialize, Serialize};
+use domain::{ActivationId, Caller};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use store::{Keyring, StoreError};
 
 /// Where a page begins, and the total that the first page counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
-    pub(crate) after: String,
+    /// The id of the last swap before the page.
+    #[serde(serialize_with = "write_id", deserialize_with = "read_id")]
+    pub(crate) after: ActivationId,
     pub(crate) total: usize,
     pub(crate) total_is_lower_bound: bool,
 }
@@ -48,6 +51,15 @@ pub(crate) async fn open(
         .verify(number, "cursor", &signed_text(caller, filters, &body), &tag)
         .await?;
     Ok(serde_json::from_str(&body).ok().filter(|_| verified))
+}
+
+fn write_id<S: Serializer>(id: &ActivationId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(id.as_str())
+}
+
+fn read_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ActivationId, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    ActivationId::parse(&text).map_err(|_| Error::custom("not an id"))
 }
 
 fn split(text: &str) -> Option<(u32, Vec<u8>, String)> {

@@ -61,8 +61,8 @@ struct ListedPage {
     entries: Vec<Entry>,
     total: usize,
     total_is_lower_bound: bool,
-    /// The place after which the next page begins; `None` on the last page.
-    next_after: Option<String>,
+    /// The swap after which the next page begins; `None` on the last page.
+    next_after: Option<ActivationId>,
 }
 
 impl QueryActivation {
@@ -223,7 +223,7 @@ impl QueryActivation {
         let mut entries = self.store.list(listing, &span, limit).await?;
         let more = entries.len() == limit;
         entries.truncate(limit - 1);
-        let last_read = entries.last().map(|entry| entry.place.clone());
+        let last_read = entries.last().map(|entry| entry.id.clone());
         if let Subject::Line(_) = subject {
             entries.retain(|entry| {
                 let customer = entry.customer.as_deref().unwrap_or_default();
@@ -242,7 +242,7 @@ impl QueryActivation {
         let total = entries.len();
         let end = (query.skip + query.take).min(total);
         let next_after = match (end < total, more) {
-            (true, _) => Some(entries[end - 1].place.clone()),
+            (true, _) => Some(entries[end - 1].id.clone()),
             (false, true) => last_read,
             (false, false) => None,
         };

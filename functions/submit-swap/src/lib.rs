@@ -11,7 +11,9 @@ use edge::{
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
-use store::{Begun, IdempotencyKey, IdempotencyRecord, PhoneEntry, Store, StoreError, StoredLine, SwapRequest};
+use store::{
+    Begun, CanonicalRequest, IdempotencyKey, IdempotencyRecord, PhoneEntry, Store, StoreError, StoredLine, SwapRequest,
+};
 use tracing::Instrument;
 
 use crate::request::{Swap, Target};
@@ -56,14 +58,18 @@ impl SubmitSwap {
 
         let (mut found, record) = self.find_line(&caller, &swap.target, key.as_ref(), now).await?;
         let canonical = swap.canonical(&found.line.id);
+        let canonical = CanonicalRequest {
+            text: &canonical,
+            code: swap.code.as_ref(),
+        };
         if let Some(record) = record {
-            return self.replay_first(&caller, &record, &canonical, now).await;
+            return self.replay_first(&caller, &record, canonical, now).await;
         }
         for _ in 0..ROUNDS {
             if key.is_none()
                 && let Some(open) = &found.open
                 && self.store.is_same_caller(open, &caller)
-                && self.store.is_same_request(&open.request, &canonical).await?
+                && self.store.is_same_request(&open.request, &open.id, canonical).await?
             {
                 return self.replay_open(&caller, &open.id, now).await;
             }
@@ -80,8 +86,7 @@ impl SubmitSwap {
                 },
                 shows_codes: false,
                 requested: &swap.requested,
-                code: swap.code.as_ref(),
-                request: &canonical,
+                request: canonical,
                 key: key.as_ref(),
                 lease: self.lease,
                 at: now,
@@ -89,7 +94,7 @@ impl SubmitSwap {
             match self.store.begin(&swap_request, || self.clock.random()).await? {
                 Begun::Accepted(activation) => return Ok(self.accepted(&activation, &swap, now)),
                 Begun::Replayed(record) => {
-                    return self.replay_first(&caller, &record, &canonical, now).await;
+                    return self.replay_first(&caller, &record, canonical, now).await;
                 }
                 Begun::NoSim => return Err(swap.no_sim().into()),
                 Begun::LineChanged(Some(line)) if caller.may_see_line(&line.line) => found = *line,
@@ -161,10 +166,13 @@ impl SubmitSwap {
         &self,
         caller: &Caller,
         record: &IdempotencyRecord,
-        canonical: &str,
+        canonical: CanonicalRequest<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, ApiError> {
-        if !self.store.is_same_request(&record.request, canonical).await? {
+        let is_same = self
+            .store
+            .is_same_request(&record.request, &record.activation, canonical);
+        if !is_same.await? {
             return Err(ErrorResponse::idempotency_mismatch().into());
         }
         record_activation(&record.activation);

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 
 use aws::{Service, ServiceClient};
+use aws_sdk_dynamodb::Client;
 use edge::{ClockAndRng, FatalError, Settings, start_logging};
 use lambda_http::{Request, run, service_fn};
-use store::Store;
 use submit_swap::SubmitSwap;
 
 #[tokio::main(flavor = "current_thread")]
@@ -13,13 +13,7 @@ async fn main() -> Result<(), FatalError> {
     let settings = Settings::from_environment();
     start_logging(&settings);
     let aws = aws::sdk_config()?;
-    let store = Store::new(
-        aws_sdk_dynamodb::Client::new(&aws),
-        ServiceClient::new(&aws, Service::Kms),
-        settings.text("TABLE")?,
-        settings.text("KMS_KEY_ID")?,
-    )
-    .of_installation(settings.text_or("INSTALLATION", ""));
+    let store = settings.store(Client::new(&aws), ServiceClient::new(&aws, Service::Kms))?;
     let function = SubmitSwap::new(store, ClockAndRng::real(), &settings)?;
     run(service_fn(async |request: Request| {
         Ok::<_, Infallible>(function.handle(request).await)

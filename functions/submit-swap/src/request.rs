@@ -139,7 +139,7 @@ fn require_for_esim(fields: &mut Fields, name: &'static str, kind: SwapKind, mis
 
 impl Swap {
     /// The canonical form of the request: that of a repeat is equal. It consists of the parsed fields, with the line
-    /// resolved, and contains the confirmation code.
+    /// resolved and without the confirmation code.
     pub(crate) fn canonical(&self, line: &SubscriptionId) -> String {
         let r = &self.requested;
         json!([
@@ -147,7 +147,6 @@ impl Swap {
             r.reference,
             r.e_sim,
             r.email.as_ref().map(EmailAddress::as_str),
-            self.code.as_ref().map(ConfirmationCode::expose),
             r.new_sim.as_ref().map(Iccid::as_str),
         ])
         .to_string()

@@ -7,16 +7,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use aws::ServiceClient;
 use domain::Malformed;
 use edge::{ClockAndRng, Metric, SettingError, Settings, records_of, span_of_event};
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::LambdaEvent;
 use serde::Serialize;
 use serde::de::IgnoredAny;
-use store::{Due, DueRow, Store, StoreError};
+use store::{ChangedRow, DueRow, Shard, Store, StoreError};
 use tracing::Instrument;
 
-/// Rows of each kind that one sweep wakes at most. The longest overdue rows come first; the next sweep wakes the rest.
-const MAX_ROWS: usize = 10_000;
+/// Rows of each shard that one sweep wakes at most. The longest overdue rows come first; the next sweep wakes the rest.
+const MAX_ROWS: usize = 1_000;
 /// Rows per invocation.
 const BATCH: usize = 25;
 /// Concurrent invocations or counts at most.
@@ -81,19 +82,45 @@ impl SweepSwaps {
         })
     }
 
-    /// Runs one sweep. A failure with the swaps does not stop the mails from being woken.
+    /// Runs one sweep. A failure with one shard or with the swaps does not stop the others from being woken.
     pub async fn handle(&self, event: LambdaEvent<IgnoredAny>) -> Result<Swept, SweepError> {
         let span = span_of_event(&event.context);
-        self.sweep().instrument(span).await
+        // Boxed, because the compiler limits how deeply futures are nested.
+        self.sweep().boxed().instrument(span).await
     }
 
     async fn sweep(&self) -> Result<Swept, SweepError> {
-        let (swaps, mails, ()) = tokio::join!(
-            self.wake(Due::Swaps, &self.fulfil_swap),
-            self.wake(Due::Mails, &self.deliver_esim),
-            self.count_free_sims(),
+        let (result, ()) = tokio::join!(self.wake_all(), self.count_free_sims());
+        result
+    }
+
+    /// Wakes the functions for all rows that are due.
+    async fn wake_all(&self) -> Result<Swept, SweepError> {
+        let now = self.clock.now();
+        let shards = Shard::all().map(|shard| self.store.due(shard, now, MAX_ROWS));
+        let (mut swaps, mut mails, mut failure) = (Vec::new(), Vec::new(), None);
+        for shard in join_all(shards).await {
+            match shard {
+                Ok(rows) => {
+                    for row in rows {
+                        match row.row() {
+                            ChangedRow::Swap(_) => swaps.push(row),
+                            ChangedRow::Delivery(..) => mails.push(row),
+                            ChangedRow::Other => {}
+                        }
+                    }
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        let (swaps_woken, mails_woken) = tokio::join!(
+            self.wake(&mut swaps, &self.fulfil_swap),
+            self.wake(&mut mails, &self.deliver_esim),
         );
-        let (swaps, mails) = (swaps?, mails?);
+        swaps_woken.and(mails_woken)?;
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
         let overdue_since = self.clock.now() - OVERDUE;
         let overdue = swaps.iter().chain(&mails).filter(|row| row.since <= overdue_since);
         let swept = Swept {
@@ -143,18 +170,17 @@ impl SweepSwaps {
         Ok(low)
     }
 
-    /// Wakes a function for all due rows of a kind, without waiting for its result. Returns the rows.
-    async fn wake(&self, kind: Due, function: &str) -> Result<Vec<DueRow>, SweepError> {
-        let rows = self.store.due(kind, self.clock.now(), MAX_ROWS).await?;
+    /// Wakes a function for these rows, the longest overdue first, without waiting for its result.
+    async fn wake(&self, rows: &mut [DueRow], function: &str) -> Result<(), SweepError> {
+        rows.sort_by_key(|row| row.since);
         let mut all_woken = true;
         for round in rows.chunks(BATCH * IN_FLIGHT) {
             let sent = round.chunks(BATCH).map(|rows| self.invoke(function, rows));
             all_woken &= join_all(sent).await.into_iter().all(|sent| sent);
         }
-        if all_woken {
-            Ok(rows)
-        } else {
-            Err(SweepError::NotWoken(function.to_owned()))
+        match all_woken {
+            true => Ok(()),
+            false => Err(SweepError::NotWoken(function.to_owned())),
         }
     }
 

@@ -1,10 +1,10 @@
 //! The Lambda entry point for the sweeper's schedule. The handler is in `lib.rs`.
 
 use aws::{Service, ServiceClient};
+use aws_sdk_dynamodb::Client;
 use edge::{ClockAndRng, FatalError, Settings, start_logging};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde::de::IgnoredAny;
-use store::Store;
 use sweep_swaps::SweepSwaps;
 
 #[tokio::main(flavor = "current_thread")]
@@ -12,13 +12,7 @@ async fn main() -> Result<(), FatalError> {
     let settings = Settings::from_environment();
     start_logging(&settings);
     let aws = aws::sdk_config()?;
-    let store = Store::new(
-        aws_sdk_dynamodb::Client::new(&aws),
-        ServiceClient::new(&aws, Service::Kms),
-        settings.text("TABLE")?,
-        settings.text("KMS_KEY_ID")?,
-    )
-    .of_installation(settings.text_or("INSTALLATION", ""));
+    let store = settings.store(Client::new(&aws), ServiceClient::new(&aws, Service::Kms))?;
     let lambda = ServiceClient::new(&aws, Service::Lambda);
     let function = SweepSwaps::new(store, lambda, ClockAndRng::real(), &settings)?;
     run(service_fn(async |event: LambdaEvent<IgnoredAny>| {

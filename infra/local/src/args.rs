@@ -82,10 +82,25 @@ pub enum Command {
     /// Change or remove a SIM
     #[command(subcommand)]
     Sim(Sim),
-    /// Add a data key, with which secret fields are encrypted from now on
+    /// Add a data key, and print its public key
     RotateKey(Target),
+    /// Print the public key that encrypts secret fields, for the setting SEALING_KEY
+    SealingKey(Target),
+    /// Bring a table of an earlier release to the form of this one, while swaps go on
+    Migrate(Migrate),
     /// Replay the messages of the dead-letter queue
     Replay(Replay),
+}
+
+/// A migration. It can be interrupted and repeated.
+#[derive(Debug, clap::Args)]
+pub struct Migrate {
+    /// Also delete the indexes and attributes that only earlier releases read; their functions fail from then on
+    #[arg(long)]
+    pub finish: bool,
+    /// The table
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// The dead-letter queue: that of the running local stack, unless a URL is given.
@@ -671,6 +686,8 @@ mod tests {
             ("list swaps --zone Mars/Base", false),
             ("show line X --zone Europe/Copenhagen", true),
             ("rotate-key --table t", true),
+            ("sealing-key --table t", true),
+            ("migrate --table t --finish", true),
             ("replay --data-dir d", true),
             (
                 "replay --queue-url https://sqs.eu-central-1.amazonaws.com/1/q --mail-events s-mail-events",

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use dynoxide::Database;
-use store::{Store, StoreError};
+use store::{SealingKey, Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -28,6 +28,8 @@ pub(crate) struct Backend {
     pub(crate) kms: String,
     /// The table.
     pub(crate) store: Store,
+    /// The public key that encrypts secret fields.
+    pub(crate) sealing_key: SealingKey,
     /// Both servers, which end when the signal `closing` is set.
     pub(crate) tasks: Vec<JoinHandle<()>>,
 }
@@ -64,11 +66,21 @@ impl Backend {
             let checked = store.keyring().check().await;
             checked.map_err(|error| unreadable(data_dir, &error))?;
         }
+        if table.is_some() && store.lacks_indexes().await.map_err(StartError::context("the table"))? {
+            let mut quiet = |_| {};
+            let migrated = store.migrate(&mut quiet).await;
+            migrated.map_err(StartError::context("the table"))?;
+            let finished = store.finish_migration(&mut quiet).await;
+            finished.map_err(StartError::context("the table"))?;
+        }
+        let sealing_key = store.keyring().newest_sealing_key().await;
+        let sealing_key = sealing_key.map_err(StartError::context("the table"))?;
         Ok(Self {
             database,
             dynamodb,
             kms,
-            store,
+            store: store.sealing_with(Some(sealing_key.clone())),
+            sealing_key,
             tasks,
         })
     }

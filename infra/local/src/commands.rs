@@ -11,7 +11,7 @@ use operator::table;
 use store::Store;
 use tokio::sync::watch;
 
-use crate::args::{Import, LineCommand, List, Named, Removed, Replay, Show, Sim, Target, base_url};
+use crate::args::{Import, LineCommand, List, Migrate, Named, Removed, Replay, Show, Sim, Target, base_url};
 use crate::backend::{Backend, TABLE};
 use crate::clients::Clients;
 use crate::data_dir::{self, DataDir};
@@ -140,6 +140,24 @@ pub async fn rotate_key(target: &Target) -> Result<(), StartError> {
     Ok(commands::rotate_key(&table.store).await?)
 }
 
+/// Prints the public key that encrypts secret fields.
+///
+/// # Errors
+/// When the table or KMS cannot be used.
+pub async fn sealing_key(target: &Target) -> Result<(), StartError> {
+    let table = open(target).await?;
+    Ok(commands::sealing_key(&table.store).await?)
+}
+
+/// Brings a table to the form of this release.
+///
+/// # Errors
+/// When the table cannot be used.
+pub async fn migrate(migrate: &Migrate) -> Result<(), StartError> {
+    let table = open(&migrate.target).await?;
+    Ok(commands::migrate(&table.store, migrate.finish).await?)
+}
+
 /// Replays the messages of the dead-letter queue.
 ///
 /// # Errors
@@ -184,6 +202,10 @@ async fn open(target: &Target) -> Result<OpenTable, StartError> {
         let endpoint = endpoint.map_err(|fault| StartError(format!("--endpoint {fault}")))?;
         let installation = std::env::var("INSTALLATION").unwrap_or_default();
         let store = table::connect(endpoint.as_deref(), name, kms_key, installation).await?;
+        let sealing_key = std::env::var("SEALING_KEY").ok().filter(|text| !text.is_empty());
+        let sealing_key = sealing_key.map(|text| text.parse()).transpose();
+        let sealing_key = sealing_key.map_err(|fault| StartError(format!("SEALING_KEY {fault}")))?;
+        let store = store.sealing_with(sealing_key);
         return Ok(OpenTable { store, _files: None });
     }
     let data_dir = target.data_dir.as_path();
@@ -210,7 +232,9 @@ fn store_of_running_stack(data_dir: &Path) -> Option<Store> {
     let clients = Clients::of(settings.get("AWS_ENDPOINT_URL_KMS")?);
     let dynamodb = clients.dynamodb(settings.get("AWS_ENDPOINT_URL_DYNAMODB")?);
     let table = settings.get("TABLE")?;
-    Some(Store::new(dynamodb, clients.kms(), table, kms::ALIAS))
+    let store = Store::new(dynamodb, clients.kms(), table, kms::ALIAS);
+    let sealing_key = settings.get("SEALING_KEY")?.parse().ok();
+    Some(store.sealing_with(sealing_key))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use simulators::SMDP_ADDRESS;
+use store::SealingKey;
 
 use crate::endpoints::Endpoints;
 use crate::mtls::Mtls;
@@ -21,7 +22,9 @@ pub(crate) fn settings(
     secrets_url: &str,
     sqs_url: &str,
     mtls: Option<&Mtls>,
+    sealing_key: &SealingKey,
 ) -> Result<BTreeMap<String, String>, StartError> {
+    let sealing_key = sealing_key.to_string();
     let mut settings = BTreeMap::from([
         ("ALLOW_UNAUTHENTICATED_CALLBACKS", "true"),
         ("ASK_AFTER", "2s"),
@@ -49,6 +52,7 @@ pub(crate) fn settings(
         ("MAIL_RETRY_AFTER", "1s"),
         ("NETWORK_URL", &endpoints.network),
         ("RETRY_AFTER", "250ms"),
+        ("SEALING_KEY", &sealing_key),
         ("SETTLE_WITHIN", "30s"),
         ("SMDP_ADDRESS", SMDP_ADDRESS),
         ("SMDP_REQUESTER_ID", "1.3.6.1.4.1.99999.1"),

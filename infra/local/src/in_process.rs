@@ -22,10 +22,9 @@ use store::Store;
 use submit_swap::SubmitSwap;
 use sweep_swaps::SweepSwaps;
 
-use crate::backend::TABLE;
+use crate::StartError;
 use crate::clients::Clients;
 use crate::functions::{Handler, events, http};
-use crate::{StartError, kms};
 
 /// One instance of each function.
 pub struct FunctionSet {
@@ -134,9 +133,10 @@ pub(crate) async fn handlers(
     let ses = clients.ses(&settings["AWS_ENDPOINT_URL_SES"]);
     let lambda = clients.lambda(&settings["AWS_ENDPOINT_URL_LAMBDA"]);
     let secrets = clients.secrets(&settings["AWS_ENDPOINT_URL_SECRETS_MANAGER"]);
-    let store = Store::new(dynamodb, clients.kms(), TABLE, kms::ALIAS);
     let values = settings.clone();
     let settings = &Settings::new(move |name| values.get(name).cloned());
+    let store = settings.store(dynamodb, clients.kms());
+    let store = store.map_err(StartError::context("the functions"))?;
     let peers = Peers::read(secrets, settings)
         .await
         .map_err(StartError::context("fulfil-swap"))?;

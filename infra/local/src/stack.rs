@@ -176,7 +176,11 @@ impl Stack {
         };
         let backend = Backend::open(data_dir, &closing).await?;
         tasks.extend(backend.tasks);
-        let (database, store) = (backend.database, backend.store);
+        let database = backend.database;
+        let store = match options.settings.get("SEALING_KEY").map(String::as_str) {
+            Some("") => backend.store.sealing_with(None),
+            _ => backend.store,
+        };
         let mailbox = Mailbox::open(data_dir)?;
         let tokens = Arc::new(Tokens::open(data_dir)?);
 
@@ -236,7 +240,7 @@ impl Stack {
             &mut tasks,
             &closing,
         )?;
-        let mut settings = environment::settings(&endpoints, &secrets, &sqs, mtls.as_ref())?;
+        let mut settings = environment::settings(&endpoints, &secrets, &sqs, mtls.as_ref(), &backend.sealing_key)?;
         settings.extend(options.settings);
         if let Some(data_dir) = data_dir {
             environment::write(data_dir, &settings)?;

@@ -9,7 +9,7 @@ use domain::{Deadlines, Holder, Iccid, Line, SimState, escaped};
 use edge::Settings;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use store::{Action, OpenSwap, Released, Store, StoredLine};
+use store::{Action, Migration, OpenSwap, Released, Store, StoredLine};
 
 use crate::import::{self, Kind, Report};
 use crate::line::{LineChange, describe, differences};
@@ -225,15 +225,49 @@ pub async fn remove_sim(store: &Store, name: &str, yes: bool) -> Result<(), Comm
     }
 }
 
-/// Adds a data key, with which secret fields are encrypted from now on.
+/// Prints the public key that encrypts secret fields, for the setting `SEALING_KEY`. Creates the first data key.
+///
+/// # Errors
+/// When the table or KMS cannot be used.
+pub async fn sealing_key(store: &Store) -> Result<(), CommandError> {
+    let sealing_key = store.keyring().newest_sealing_key().await.map_err(table_error)?;
+    print(&format!("{sealing_key}\n"))
+}
+
+/// Adds a data key, and prints its public key, with which secret fields are encrypted once the functions have it.
 ///
 /// # Errors
 /// When the table or KMS cannot be used, or when KMS cannot unwrap the new key, which is not written then.
 pub async fn rotate_key(store: &Store) -> Result<(), CommandError> {
-    let number = store.keyring().rotate().await.map_err(table_error)?;
+    let sealing_key = store.keyring().rotate().await.map_err(table_error)?;
     print(&format!(
-        "data key {number} is added; functions that start from now on encrypt with it, and older keys still decrypt\n"
+        "data key {} is added; functions encrypt with it once SEALING_KEY is {sealing_key}, and older keys still \
+         decrypt\n",
+        sealing_key.number()
     ))
+}
+
+/// Brings the table to the form of this release. With `finish`, also deletes what only earlier releases read.
+///
+/// # Errors
+/// When the table cannot be used. The command can then be repeated.
+pub async fn migrate(store: &Store, finish: bool) -> Result<(), CommandError> {
+    let mut progress = Progress::new();
+    let mut index = "";
+    let mut show = |migration| match migration {
+        Migration::Index(name) if name != index => {
+            index = name;
+            progress.print_line(&format!("changing the index {name}"));
+        }
+        Migration::Index(_) => {}
+        Migration::Rows(read, of) => progress.update("rows", read, of),
+    };
+    let mut changed = store.migrate(&mut show).await.map_err(table_error)?;
+    if finish {
+        changed += store.finish_migration(&mut show).await.map_err(table_error)?;
+    }
+    progress.clear();
+    print(&format!("the table is migrated; rows changed: {changed}\n"))
 }
 
 /// Replays the messages of the dead-letter queue.

@@ -197,7 +197,7 @@ pub async fn swaps(store: &Store, zone: &TimeZone, filter: &SwapFilter, limit: u
     while found.len() <= limit {
         let entries = store.list(listing, &span, PAGE).await.map_err(table_error)?;
         let Some(last) = entries.last() else { break };
-        span.after = Some(last.place.clone());
+        span.after = Some(last.id.clone());
         let may_match = entries.iter().filter(|entry| {
             let statuses = entry.statuses;
             filter.status.is_none_or(|status| statuses.contains(&status))

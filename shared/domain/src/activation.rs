@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Name of an activation: an opaque text of `[A-Za-z0-9_-]` with 80 random bits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ActivationId(String);
 
 impl ActivationId {

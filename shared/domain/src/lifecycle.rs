@@ -1049,10 +1049,11 @@ fn advance_profile(a: &mut Activation, state: ProfileState) -> Result<(), Reject
     Ok(())
 }
 
-/// The fact that an event of the network, about its order `order_number`, is for a swap.
+/// What an event about the network's order `order_number` means for a swap.
 ///
 /// If the swap has another order, or its order is not known because the response is outstanding or lost, the event only
-/// causes a poll, and the fact is an owned one. After the swap's end, only a completed order is worth a poll.
+/// causes a poll, and the fact is an owned one. After the swap's end, only a completed order is worth a poll; any other
+/// event is returned as it is, and [`apply`] rejects it.
 pub fn fact_of_event<'a>(a: &Activation, fact: &'a Fact, order_number: &str) -> Cow<'a, Fact> {
     let is_own_order = a.order_number.as_deref() == Some(order_number);
     let worth_a_poll = a.phase.is_open() || matches!(fact, Fact::NetworkCompleted { .. });

@@ -3,9 +3,12 @@
 
 use std::fmt;
 
+use aws::ServiceClient;
+use aws_sdk_dynamodb::Client;
 use domain::{Deadlines, MailDeadlines, Malformed};
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
+use store::Store;
 
 use crate::{CodeEcho, Presenter};
 
@@ -60,6 +63,14 @@ impl Settings {
         parse: impl Fn(&str) -> Result<T, Malformed>,
     ) -> Result<T, SettingError> {
         parse(&self.text(name)?).map_err(|Malformed(what)| SettingError { name, what })
+    }
+
+    /// The store: `TABLE`, `KMS_KEY_ID`, `INSTALLATION` and `SEALING_KEY`.
+    pub fn store(&self, dynamodb: Client, kms: ServiceClient) -> Result<Store, SettingError> {
+        let store = Store::new(dynamodb, kms, self.text("TABLE")?, self.text("KMS_KEY_ID")?);
+        Ok(store
+            .of_installation(self.text_or("INSTALLATION", ""))
+            .sealing_with(self.optional("SEALING_KEY", str::parse)?))
     }
 
     /// An optional setting. An empty one counts as absent.

@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::attributes::{Row, sortable, text};
 use crate::transaction::{condition_failed, put, update};
 use crate::{
-    Fingerprint, IdempotencyKey, IdempotencyRecord, Store, StoreError, StoredLine, StoredSwap, SwapSecrets,
-    caller_digest, keys, rows,
+    CanonicalRequest, Fingerprint, IdempotencyKey, IdempotencyRecord, Store, StoreError, StoredLine, StoredSwap,
+    SwapSecrets, caller_digest, keys, rows,
 };
 
 /// The request for a swap of a line that can be swapped.
@@ -28,10 +28,8 @@ pub struct SwapRequest<'a> {
     pub shows_codes: bool,
     /// What the request contains and responses echo.
     pub requested: &'a Requested,
-    /// The confirmation code, if there is one.
-    pub code: Option<&'a ConfirmationCode>,
-    /// The request as a text that only equal requests have in common.
-    pub request: &'a str,
+    /// The request, with the confirmation code, as a repeat has to be equal to it.
+    pub request: CanonicalRequest<'a>,
     /// The caller's idempotency key, if there is one.
     pub key: Option<&'a IdempotencyKey>,
     /// How long the stream consumer has to claim the swap before the sweeper wakes it.
@@ -79,11 +77,10 @@ impl Store {
         const PAGES_AT_MOST: usize = 10;
         let id = ActivationId::from_random(request.at, random());
         let matching_id = (request.kind == SwapKind::Esim).then(|| MatchingId::from_random(random()));
-        let fingerprint = match request.code {
-            Some(_) => self.signed_fingerprint(request.request).await?,
-            None => self.fingerprint(request.request),
-        };
-        let secrets = self.seal_secrets(&id, request.code, matching_id.as_ref()).await?;
+        let fingerprint = self.fingerprint(request.request).await?;
+        let secrets = self
+            .seal_secrets(&id, request.request.code, matching_id.as_ref())
+            .await?;
         let kept = request.line.kept_sim(request.kind);
         let usable_kept = kept.filter(|kept| kept.from <= request.at);
         let mut unusable = Vec::new();
@@ -216,7 +213,7 @@ impl Store {
             .dynamodb
             .query()
             .table_name(&self.table)
-            .index_name("free")
+            .index_name("free1")
             .key_condition_expression("shelf = :shelf AND freeFrom <= :now")
             .expression_attribute_values(":shelf", text(pool))
             .expression_attribute_values(":now", text(sortable(now)))

@@ -1,18 +1,10 @@
-//! Swaps and mails that are due, from the index `due`. The function that the sweeper wakes reads the row itself.
+//! Swaps and mails that are due, from the index `due1`. The function that the sweeper wakes reads the row itself.
 
 use jiff::Timestamp;
 
 use crate::attributes::{Row, from_sortable, sortable, text};
-use crate::{Store, StoreError, keys};
-
-/// A kind of row that can be due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
-    /// Swaps.
-    Swaps,
-    /// Mails of swaps.
-    Mails,
-}
+use crate::keys::{self, ChangedRow, Shard};
+use crate::{Store, StoreError};
 
 /// The keys of a row that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,13 +17,16 @@ pub struct DueRow {
     pub since: Timestamp,
 }
 
+impl DueRow {
+    /// The swap or mail.
+    pub fn row(&self) -> ChangedRow {
+        ChangedRow::from_keys(&self.pk, &self.sk)
+    }
+}
+
 impl Store {
-    /// Up to `limit` rows that are due, the longest overdue first. The index may lag.
-    pub async fn due(&self, kind: Due, now: Timestamp, limit: usize) -> Result<Vec<DueRow>, StoreError> {
-        let kind = match kind {
-            Due::Swaps => keys::SWAPS,
-            Due::Mails => keys::MAILS,
-        };
+    /// Up to `limit` rows of a shard that are due, the longest overdue first. The index may lag.
+    pub async fn due(&self, shard: Shard, now: Timestamp, limit: usize) -> Result<Vec<DueRow>, StoreError> {
         let mut rows = Vec::new();
         let mut start = None;
         loop {
@@ -40,10 +35,10 @@ impl Store {
                 .dynamodb
                 .query()
                 .table_name(&self.table)
-                .index_name("due")
-                .key_condition_expression("#type = :type AND dueAt <= :now")
-                .expression_attribute_names("#type", "type")
-                .expression_attribute_values(":type", text(kind))
+                .index_name("due1")
+                .key_condition_expression("#shard = :shard AND dueAt <= :now")
+                .expression_attribute_names("#shard", keys::SHARD)
+                .expression_attribute_values(":shard", text(shard.key()))
                 .expression_attribute_values(":now", text(sortable(now)))
                 .set_exclusive_start_key(start)
                 .limit(page_size)

@@ -3,13 +3,13 @@
 
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use aws_sdk_dynamodb::types::builders::PutBuilder;
-use domain::{ActivationId, Caller};
+use domain::{ActivationId, Caller, ConfirmationCode, ProfileRequest, ProfileRequestState};
 use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 
 use crate::attributes::{Item, Row, RowBuilder, number};
 use crate::rows::RequestDigest;
-use crate::{RequestedSwap, Store, StoreError, StoredLine, StoredSwap, keys};
+use crate::{RequestedSwap, Sealed, Store, StoreError, StoredLine, StoredSwap, keys, rows};
 
 /// How long a record is stored: a day, and an hour for clocks that differ.
 const RECORD_LIFETIME: SignedDuration = SignedDuration::from_hours(25);
@@ -56,11 +56,31 @@ impl IdempotencyRecord {
     }
 }
 
-/// Identifies a request: equal requests have equal fingerprints. Written as `<number>:<hex>`. Without a confirmation
-/// code the number is 0 and the rest a SHA-256. With a confirmation code the rest is an HMAC under the data key of that
-/// number, so that a reader of the table cannot test guessed codes against it.
+/// A request, as far as its repeat has to be equal.
+#[derive(Clone, Copy)]
+pub struct CanonicalRequest<'a> {
+    /// Everything but the confirmation code, as a text that only equal requests have in common.
+    pub text: &'a str,
+    /// The confirmation code.
+    pub code: Option<&'a ConfirmationCode>,
+}
+
+/// Identifies a request: equal requests have equal fingerprints. Written as `<number>:<hex>`:
+/// - `0`: the rest is the SHA-256 of a request without a confirmation code.
+/// - `c`: the rest is the SHA-256 of a request without its confirmation code. A hash of the code could be guessed, so the
+///   code is compared with the encrypted one of the swap.
+/// - otherwise: the rest is an HMAC of a request and its confirmation code under the data key of that number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint(pub(crate) String);
+
+/// How a request compares with the fingerprint of an earlier one.
+#[derive(PartialEq, Eq)]
+enum Comparison {
+    Different,
+    Equal,
+    /// Equal, if the confirmation code is.
+    EqualButCode,
+}
 
 impl Fingerprint {
     /// A shorter text that equal fingerprints share.
@@ -121,28 +141,94 @@ impl Store {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
 
-    /// The fingerprint of a request without secrets.
-    pub fn fingerprint(&self, request: &str) -> Fingerprint {
-        Fingerprint(format!("0:{}", hex(digest(&SHA256, request.as_bytes()).as_ref())))
-    }
-
-    /// The fingerprint of a request with a confirmation code.
-    pub async fn signed_fingerprint(&self, request: &str) -> Result<Fingerprint, StoreError> {
-        let (number, tag) = self.keyring.sign("request", request).await?;
-        Ok(Fingerprint(format!("{number}:{}", hex(&tag))))
-    }
-
-    /// Whether `first` is the fingerprint of `request`.
-    pub async fn is_same_request(&self, first: &Fingerprint, request: &str) -> Result<bool, StoreError> {
-        let corrupt = || StoreError::Corrupt("request");
-        let (number, tag) = first.0.split_once(':').ok_or_else(corrupt)?;
-        match number.parse().map_err(|_| corrupt())? {
-            0 => Ok(self.fingerprint(request) == *first),
-            number => {
-                let tag = unhex(tag).ok_or_else(corrupt)?;
-                self.keyring.verify(number, "request", request, &tag).await
+    /// The fingerprint of a request. Needs a data key only for a confirmation code, and only if the store has no
+    /// [`SealingKey`](crate::SealingKey).
+    pub async fn fingerprint(&self, request: CanonicalRequest<'_>) -> Result<Fingerprint, StoreError> {
+        let hash = || hex(digest(&SHA256, request.text.as_bytes()).as_ref());
+        Ok(Fingerprint(match request.code {
+            None => format!("0:{}", hash()),
+            Some(_) if self.keyring.has_sealing_key() => format!("c:{}", hash()),
+            Some(code) => {
+                let (number, tag) = self.keyring.sign("request", &with_code(request.text, code)).await?;
+                format!("{number}:{}", hex(&tag))
             }
+        }))
+    }
+
+    /// Whether `first` is the fingerprint of a request that is equal to `request` and began `swap`. A confirmation code
+    /// that has been erased or replaced is not compared. One call if the rest is equal and there is a code.
+    pub async fn is_same_request(
+        &self,
+        first: &Fingerprint,
+        swap: &ActivationId,
+        request: CanonicalRequest<'_>,
+    ) -> Result<bool, StoreError> {
+        match (self.compare(first, request).await?, request.code) {
+            (Comparison::EqualButCode, Some(code)) => {
+                let swap = self.swap(swap).await?.ok_or(StoreError::Corrupt("swap"))?;
+                Ok(swap.code_by.is_some() || self.is_code(&swap, swap.secrets.code.as_ref(), code).await?)
+            }
+            (comparison, _) => Ok(comparison == Comparison::Equal),
         }
+    }
+
+    /// Whether `first` is the fingerprint of a request that is equal to `request` and has changed `swap` last. A
+    /// confirmation code that is no longer stored is not compared: it has been erased, or its renewal was refused.
+    pub async fn is_same_change(
+        &self,
+        first: &Fingerprint,
+        swap: &StoredSwap,
+        request: CanonicalRequest<'_>,
+    ) -> Result<bool, StoreError> {
+        match (self.compare(first, request).await?, request.code) {
+            (Comparison::EqualButCode, Some(code)) => {
+                let is_done = |request: ProfileRequest| request.state == ProfileRequestState::Done;
+                let newest = match &swap.renewal {
+                    Some(renewal) => renewal.code.as_ref().map(|(code, _)| code),
+                    None if swap.activation.request.is_some_and(is_done) => swap.secrets.code.as_ref(),
+                    None => None,
+                };
+                self.is_code(swap, newest, code).await
+            }
+            (comparison, _) => Ok(comparison == Comparison::Equal),
+        }
+    }
+
+    async fn compare(&self, first: &Fingerprint, request: CanonicalRequest<'_>) -> Result<Comparison, StoreError> {
+        let corrupt = || StoreError::Corrupt("request");
+        let (form, tag) = first.0.split_once(':').ok_or_else(corrupt)?;
+        let tag = unhex(tag).ok_or_else(corrupt)?;
+        let is_equal = match (form, request.code) {
+            ("0", None) | ("c", Some(_)) => digest(&SHA256, request.text.as_bytes()).as_ref() == tag,
+            ("0", Some(_)) | ("c", None) => false,
+            (number, code) => {
+                let number = number.parse().map_err(|_| corrupt())?;
+                let text = code.map(|code| with_code(request.text, code));
+                match text {
+                    Some(text) => self.keyring.verify(number, "request", &text, &tag).await?,
+                    None => false,
+                }
+            }
+        };
+        Ok(match is_equal {
+            false => Comparison::Different,
+            true if form == "c" => Comparison::EqualButCode,
+            true => Comparison::Equal,
+        })
+    }
+
+    /// Whether `code` is this encrypted code of a swap, or the code is erased.
+    async fn is_code(
+        &self,
+        swap: &StoredSwap,
+        stored: Option<&Sealed>,
+        code: &ConfirmationCode,
+    ) -> Result<bool, StoreError> {
+        let Some(stored) = stored else {
+            return Ok(true);
+        };
+        let pk = keys::activation_pk(&swap.activation.id);
+        Ok(self.keyring.open(&pk, rows::CODE, stored).await? == code.expose())
     }
 
     /// Whether `caller` requested this swap of a line.
@@ -159,6 +245,10 @@ impl Store {
     pub fn is_code_of(&self, swap: &StoredSwap, caller: &Caller) -> bool {
         *swap.code_by.as_ref().unwrap_or(&swap.caller) == caller_digest(caller)
     }
+}
+
+fn with_code(text: &str, code: &ConfirmationCode) -> String {
+    format!("{text}\n{}", code.expose())
 }
 
 /// Identifies a caller without naming them: the first half of a SHA-256 of the caller's identity, in hexadecimal. It

@@ -1,5 +1,5 @@
-//! Encrypts secret fields (AES-256-GCM, bound to their row and attribute) and signs texts (HMAC-SHA-256), with keys
-//! derived from data keys that KMS wraps.
+//! The data keys of a table, which KMS wraps, and what is derived from each: the key pair and the older symmetric key
+//! that encrypt secret fields (`sealed`), and a key that signs texts (HMAC-SHA-256).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,25 +8,13 @@ use std::sync::Arc;
 use aws::{ServiceClient, base64};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
-use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::attributes::{Row, text};
+use crate::sealed::{OpeningKey, Sealed, SealingKey, SymmetricKey};
 use crate::{StoreError, keys};
-
-/// A secret field as it is stored: the number of the data key (4 bytes, big-endian), the nonce (12 bytes), the
-/// ciphertext, and the tag (16 bytes).
-#[derive(Clone, PartialEq, Eq)]
-pub struct Sealed(pub(crate) Vec<u8>);
-
-impl fmt::Debug for Sealed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sealed")
-    }
-}
 
 /// The data keys of a table. Each is a row. A process unwraps a data key once, when it first needs the key.
 #[derive(Clone)]
@@ -37,25 +25,26 @@ pub struct Keyring {
     master_key: String,
     /// The value of KMS's encryption context. A data key can be unwrapped only with the value that it was made with.
     installation: String,
+    /// Encrypts new fields. `None`: the newest data key does, and has to be unwrapped first.
+    sealing_key: Option<SealingKey>,
     unwrapped: Arc<Mutex<UnwrappedKeys>>,
 }
 
 #[derive(Default)]
 struct UnwrappedKeys {
-    /// The number of the newest data key, which encrypts new fields.
+    /// The number of the newest data key.
     newest: Option<u32>,
     keys: BTreeMap<u32, Arc<DataKey>>,
 }
 
 struct DataKey {
-    sealing: LessSafeKey,
+    opening: OpeningKey,
+    symmetric: SymmetricKey,
     signing: hmac::Key,
 }
 
 /// The number of a table's first data key.
 const FIRST: u32 = 1;
-
-const NUMBER_LEN: usize = 4;
 
 impl Keyring {
     pub(crate) fn new(dynamodb: Client, kms: ServiceClient, table: String, master_key: String) -> Self {
@@ -65,6 +54,7 @@ impl Keyring {
             installation: table.clone(),
             table,
             master_key,
+            sealing_key: None,
             unwrapped: Arc::default(),
         }
     }
@@ -74,42 +64,42 @@ impl Keyring {
         self.installation = installation;
     }
 
+    /// Sets the key that encrypts new fields.
+    pub(crate) fn set_sealing_key(&mut self, sealing_key: Option<SealingKey>) {
+        self.sealing_key = sealing_key;
+    }
+
+    /// Whether new fields are encrypted without a data key, so that nothing but reading needs KMS.
+    pub(crate) fn has_sealing_key(&self) -> bool {
+        self.sealing_key.is_some()
+    }
+
+    /// The public key of the newest data key. Creates the first data key of a table.
+    pub async fn newest_sealing_key(&self) -> Result<SealingKey, StoreError> {
+        let (number, key) = self.newest().await?;
+        Ok(key.opening.sealing_key(number))
+    }
+
     /// Encrypts `text` for the attribute `field` of a row with the hash key `pk`. The result can be decrypted only for
     /// that row and attribute.
     pub async fn seal(&self, pk: &str, field: &str, text: &str) -> Result<Sealed, StoreError> {
+        let context = associated_data(pk, field);
+        if let Some(sealing_key) = &self.sealing_key {
+            return sealing_key.seal(&context, text);
+        }
         let (number, key) = self.newest().await?;
-        let mut nonce = [0; NONCE_LEN];
-        SystemRandom::new().fill(&mut nonce).map_err(|_| StoreError::Sealing)?;
-        let mut sealed = number.to_be_bytes().to_vec();
-        sealed.extend_from_slice(&nonce);
-        let mut body = text.as_bytes().to_vec();
-        key.sealing
-            .seal_in_place_append_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(associated_data(pk, field)),
-                &mut body,
-            )
-            .map_err(|_| StoreError::Sealing)?;
-        sealed.append(&mut body);
-        Ok(Sealed(sealed))
+        key.symmetric.seal(number, &context, text)
     }
 
     /// Decrypts what [`seal`](Self::seal) returned for the same row and attribute.
     pub async fn open(&self, pk: &str, field: &str, sealed: &Sealed) -> Result<String, StoreError> {
-        let bytes = &sealed.0;
-        let (number, rest) = bytes.split_first_chunk::<NUMBER_LEN>().ok_or(StoreError::Sealing)?;
-        let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(StoreError::Sealing)?;
-        let key = self.key(u32::from_be_bytes(*number)).await?;
-        let mut body = body.to_vec();
-        let text = key
-            .sealing
-            .open_in_place(
-                Nonce::assume_unique_for_key(*nonce),
-                Aad::from(associated_data(pk, field)),
-                &mut body,
-            )
-            .map_err(|_| StoreError::Sealing)?;
-        String::from_utf8(text.to_vec()).map_err(|_| StoreError::Sealing)
+        let context = associated_data(pk, field);
+        let key = self.key(sealed.key_number()?).await?;
+        let text = match sealed.is_symmetric() {
+            true => key.symmetric.open(&context, sealed),
+            false => key.opening.open(&context, sealed),
+        };
+        String::from_utf8(text?).map_err(|_| StoreError::Sealing)
     }
 
     /// Signs `text` for `purpose` with HMAC-SHA-256. Returns the number of the data key, which is the newest one, and
@@ -139,24 +129,24 @@ impl Keyring {
         Ok(())
     }
 
-    /// Adds a data key, and returns its number. Processes that start from now on encrypt with it; older keys still
-    /// decrypt. The key is unwrapped before it is written, because every write of a secret would fail with a key that
+    /// Adds a data key, and returns its public key. Processes that start from now on sign with it, and encrypt with it
+    /// unless they have a [`SealingKey`]; older keys still decrypt. The key is unwrapped before it is written, because every write of a secret would fail with a key that
     /// cannot be unwrapped.
     ///
     /// # Errors
     /// When KMS makes no key or cannot unwrap it, or when another process adds a key at the same time.
-    pub async fn rotate(&self) -> Result<u32, StoreError> {
+    pub async fn rotate(&self) -> Result<SealingKey, StoreError> {
         let number = match self.read_newest().await? {
             Some((newest, _)) => newest + 1,
             None => FIRST,
         };
         let wrapped = self.generate().await?;
-        self.unwrap_key(number, wrapped.clone()).await?;
+        let key = self.unwrap_key(number, wrapped.clone()).await?;
         let is_written = self.write_new(number, wrapped.clone()).await?
             // The SDK repeats a write whose response was lost.
             || self.read_newest().await? == Some((number, wrapped));
         match is_written {
-            true => Ok(number),
+            true => Ok(key.opening.sealing_key(number)),
             false => Err(StoreError::Unavailable(
                 "another process has added a data key at the same time".into(),
             )),
@@ -269,11 +259,11 @@ impl Keyring {
         });
         let decrypted = self.kms.call("TrentService.Decrypt", &input).await?;
         let root = hmac::Key::new(hmac::HMAC_SHA256, &blob(&decrypted["Plaintext"])?);
-        // Encryption and signing use different keys, each derived from the data key.
+        // Each purpose has a key of its own, derived from the data key.
         let derive = |purpose: &str| hmac::sign(&root, format!("simswap {purpose} {number}").as_bytes());
-        let sealing = UnboundKey::new(&AES_256_GCM, derive("sealing").as_ref()).map_err(|_| StoreError::Sealing)?;
         Ok(DataKey {
-            sealing: LessSafeKey::new(sealing),
+            opening: OpeningKey::derive(derive("opening").as_ref()),
+            symmetric: SymmetricKey::new(derive("sealing").as_ref())?,
             signing: hmac::Key::new(hmac::HMAC_SHA256, derive("signing").as_ref()),
         })
     }

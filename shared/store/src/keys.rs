@@ -2,8 +2,9 @@
 //! attributes of a row are in `rows`.
 
 use aws_sdk_dynamodb::types::AttributeValue::S;
-use domain::{Activation, ActivationId, Holder, Iccid, Msisdn, NetworkName, Sim, SubscriptionId, SwapKind};
+use domain::{ActivationId, Holder, Iccid, Msisdn, NetworkName, Sim, SubscriptionId, SwapKind};
 use jiff::Timestamp;
+use ring::digest::{SHA256, digest};
 
 use crate::StoreError;
 use crate::attributes::{Item, Row, sortable};
@@ -33,10 +34,12 @@ pub(crate) const DATA_KEYS: &str = "K#";
 /// Hash key of all pools of free SIMs, so that one query lists them.
 pub(crate) const POOLS: &str = "F#";
 
-/// Attribute `type` of a swap, which is also its activation type in the API.
-pub(crate) const SWAPS: &str = "SIMSWAP";
-/// Attribute `type` of a mail.
-pub(crate) const MAILS: &str = "MAIL";
+/// On a swap: its id, by which listings sort.
+pub(crate) const SWAP_ID: &str = "swapId";
+/// On a swap and its mails: their part of the indexes that all swaps share.
+pub(crate) const SHARD: &str = "shard";
+/// On a swap: its reseller, and its part of the reseller's listing.
+pub(crate) const RESELLER_SHARD: &str = "resellerShard";
 
 /// Hash key of a swap and of its mails.
 pub(crate) fn activation_pk(id: &ActivationId) -> String {
@@ -152,14 +155,38 @@ pub(crate) fn parse_holder(text: &str) -> Result<Holder, domain::Malformed> {
     }
 }
 
-/// Attribute `listed` of a swap, by which listings sort: the time of its request, then its id.
-pub(crate) fn listed(activation: &Activation) -> String {
-    format!("{}#{}", listed_from(activation.created_at), activation.id)
+/// One of the parts into which an index is divided that contains the swaps of many lines, so that their writes do not
+/// meet in one partition of DynamoDB, which takes a thousand writes per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard(u8);
+
+impl Shard {
+    const COUNT: u8 = 16;
+
+    /// All shards.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..Self::COUNT).map(Self)
+    }
+
+    /// The shard of a swap and its mails, by a hash of its id.
+    pub fn of(id: &ActivationId) -> Self {
+        Self(digest(&SHA256, id.as_str().as_bytes()).as_ref()[0] % Self::COUNT)
+    }
+
+    /// Attribute `shard`: a hexadecimal digit.
+    pub fn key(self) -> String {
+        format!("{:x}", self.0)
+    }
+
+    /// Attribute `resellerShard`.
+    pub fn reseller_key(self, reseller: &str) -> String {
+        format!("{reseller}#{:x}", self.0)
+    }
 }
 
-/// A text that sorts directly before every swap requested at `at` or later.
-pub(crate) fn listed_from(at: Timestamp) -> String {
-    format!("{at:.3}")
+/// A text that sorts directly before the id of every swap requested at `at` or later.
+pub(crate) fn first_id_at(at: Timestamp) -> String {
+    ActivationId::from_random(at, 0).to_string()
 }
 
 /// A changed row, identified by the keys in a change record of the table's stream.
@@ -190,6 +217,19 @@ impl ChangedRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn swaps_spread_over_all_shards() {
+        let at = Timestamp::UNIX_EPOCH;
+        let mut counts = [0; Shard::COUNT as usize];
+        for random in 0..16_000 {
+            counts[usize::from(Shard::of(&ActivationId::from_random(at, random)).0)] += 1;
+        }
+        assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
+        let keys: Vec<_> = Shard::all().map(Shard::key).collect();
+        assert_eq!(keys.concat(), "0123456789abcdef");
+        assert_eq!(Shard(15).reseller_key("R#1"), "R#1#f");
+    }
 
     #[test]
     fn mails_sort_by_their_number() {

@@ -15,12 +15,14 @@ mod idempotency;
 mod keyring;
 mod keys;
 mod listing;
+mod migrate;
 mod pool;
 mod read;
 mod retry;
 mod rows;
 mod scan;
 mod schema;
+mod sealed;
 mod stock;
 mod transaction;
 
@@ -29,17 +31,19 @@ pub use advance::Saved;
 pub use begin::{Begun, SwapRequest};
 pub use block::OpenSwap;
 pub use brand::BrandWritten;
-pub use due::{Due, DueRow};
+pub use due::DueRow;
 pub use error::StoreError;
-pub use idempotency::{Fingerprint, IdempotencyKey, IdempotencyRecord, caller_digest};
-pub use keyring::{Keyring, Sealed};
-pub use keys::ChangedRow;
+pub use idempotency::{CanonicalRequest, Fingerprint, IdempotencyKey, IdempotencyRecord, caller_digest};
+pub use keyring::Keyring;
+pub use keys::{ChangedRow, Shard};
 pub use listing::{Entry, Listing, Span};
+pub use migrate::Migration;
 pub use pool::Pool;
 pub use retry::retry_on_conflict;
 pub use rows::{PhoneEntry, Renewal, RequestDigest, RequestedSwap, StoredLine, StoredSwap, SwapSecrets};
 pub use scan::{Page, Place};
 pub use schema::create_table;
+pub use sealed::{Sealed, SealingKey};
 pub use stock::{LINES_AT_ONCE, NewLine, Released, SIMS_AT_ONCE, Written};
 
 use std::collections::HashSet;
@@ -78,6 +82,13 @@ impl Store {
         if !installation.is_empty() {
             self.keyring.set_installation(installation);
         }
+        self
+    }
+
+    /// The store that encrypts new secret fields with this public key. Without one, the newest data key encrypts them, so
+    /// that earlier releases can read them too.
+    pub fn sealing_with(mut self, sealing_key: Option<SealingKey>) -> Self {
+        self.keyring.set_sealing_key(sealing_key);
         self
     }
 

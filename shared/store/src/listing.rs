@@ -1,11 +1,15 @@
 //! Listings of swaps, sorted by the time of their requests: those of one line, customer or reseller, or all. The swaps
 //! themselves are read in `read`.
 
+use std::collections::VecDeque;
+
 use domain::{ActivationId, Status, SubscriptionId};
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
 use crate::attributes::{Item, Row, text};
-use crate::{Store, StoreError, keys, rows};
+use crate::keys::{self, Shard};
+use crate::{Store, StoreError, rows};
 
 /// Which swaps to list.
 #[derive(Debug, Clone, Copy)]
@@ -23,22 +27,25 @@ pub enum Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// The index, the name of its hash key, and the value of the hash key.
-    fn index(&self) -> (&'static str, &'static str, &str) {
+    /// The index, the name of its hash key, and the values of the hash key, one for each shard.
+    fn index(&self) -> (&'static str, &'static str, Vec<String>) {
         match self {
-            Self::Line(id) => ("byLine", "line", id.as_str()),
-            Self::Customer(id) => ("byCustomer", "customer", id),
-            Self::Reseller(id) => ("byReseller", "reseller", id),
-            Self::All => ("all", "type", keys::SWAPS),
+            Self::Line(id) => ("byLine1", "line", vec![id.to_string()]),
+            Self::Customer(id) => ("byCustomer1", "customer", vec![(*id).to_owned()]),
+            Self::Reseller(id) => {
+                let shards = Shard::all().map(|shard| shard.reseller_key(id));
+                ("byReseller1", keys::RESELLER_SHARD, shards.collect())
+            }
+            Self::All => ("all1", keys::SHARD, Shard::all().map(Shard::key).collect()),
             // The id of a line contains no spaces.
-            Self::Nobody => ("byLine", "line", " "),
+            Self::Nobody => ("byLine1", "line", vec![" ".to_owned()]),
         }
     }
 
-    /// Whether the index contains how swaps ended. A line has few swaps, and only operators list all swaps: in these
-    /// indexes, a write at the end of each swap costs more than it saves.
+    /// Whether the index contains how swaps ended. A line and most customers have few swaps, and only operators list all
+    /// swaps: in these indexes, a write at the end of each swap costs more than it saves.
     fn has_outcomes(&self) -> bool {
-        matches!(self, Self::Customer(_) | Self::Reseller(_))
+        matches!(self, Self::Reseller(_))
     }
 }
 
@@ -49,8 +56,8 @@ pub struct Span {
     pub from: Option<Timestamp>,
     /// Only swaps requested before this time.
     pub until: Option<Timestamp>,
-    /// Only swaps that follow the entry with this place, in the order of the listing.
-    pub after: Option<String>,
+    /// Only swaps that follow this one, in the order of the listing.
+    pub after: Option<ActivationId>,
     /// Oldest first, instead of newest first.
     pub oldest_first: bool,
 }
@@ -60,8 +67,6 @@ pub struct Span {
 pub struct Entry {
     /// The swap's id.
     pub id: ActivationId,
-    /// The swap's place in the listing, for [`Span::after`].
-    pub place: String,
     /// The statuses that the swap may have, judging by the index. Which of them it has is in the row.
     pub statuses: &'static [Status],
     /// The reference number; `""` if the request had none.
@@ -72,57 +77,114 @@ pub struct Entry {
     pub reseller: Option<String>,
 }
 
+/// The entries of one shard of a listing, which are read page by page.
+struct ShardEntries {
+    /// The value of the index's hash key.
+    value: String,
+    /// The entries that have been read and not yet taken, in the order of the listing.
+    read: VecDeque<Entry>,
+    /// Where the next page begins.
+    start: Option<Item>,
+    is_read_to_end: bool,
+}
+
+impl ShardEntries {
+    fn next_id(&self) -> Option<&ActivationId> {
+        self.read.front().map(|entry| &entry.id)
+    }
+}
+
 impl Store {
-    /// Reads up to `limit` entries.
+    /// Reads up to `limit` entries, by the time of the requests. The shards of a listing are read side by side, each in
+    /// pages of its share of `limit`.
     pub async fn list(&self, listing: Listing<'_>, span: &Span, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        let (index, hash, value) = listing.index();
-        // "-" sorts before every time, "~" after every time.
-        let from = span.from.map_or("-".to_owned(), keys::listed_from);
-        let until = span.until.map_or("~".to_owned(), keys::listed_from);
-        if from > until {
-            return Ok(Vec::new());
-        }
-        let mut start = span
-            .after
-            .as_ref()
-            .map(|place| start_key(hash, value, place))
-            .transpose()?;
-        let mut entries = Vec::new();
+        let (_, _, values) = listing.index();
+        let page_size = match values.len() {
+            1 => limit,
+            // The shards are not exactly equal.
+            shards => limit / shards + limit / shards / 4 + 8,
+        };
+        let new = |value| ShardEntries {
+            value,
+            read: VecDeque::new(),
+            start: None,
+            is_read_to_end: false,
+        };
+        let mut shards: Vec<_> = values.into_iter().map(new).collect();
+        let mut entries: Vec<Entry> = Vec::new();
         while entries.len() < limit {
-            let page_size = i32::try_from(limit - entries.len()).unwrap_or(i32::MAX);
+            let used_up = shards
+                .iter_mut()
+                .filter(|shard| shard.read.is_empty() && !shard.is_read_to_end);
+            let pages = used_up.map(|shard| self.read_page(listing, span, page_size, shard));
+            try_join_all(pages).await?;
+            let heads = shards.iter_mut().filter(|shard| !shard.read.is_empty());
+            let next = match span.oldest_first {
+                true => heads.min_by(|a, b| a.next_id().cmp(&b.next_id())),
+                false => heads.max_by(|a, b| a.next_id().cmp(&b.next_id())),
+            };
+            let Some(shard) = next else { break };
+            entries.extend(shard.read.pop_front());
+        }
+        Ok(entries)
+    }
+
+    /// Reads the next page of a shard, and more if a page has no entries of the span.
+    async fn read_page(
+        &self,
+        listing: Listing<'_>,
+        span: &Span,
+        page_size: usize,
+        shard: &mut ShardEntries,
+    ) -> Result<(), StoreError> {
+        let (index, hash, _) = listing.index();
+        let (from, until) = span.bounds();
+        if from > until {
+            shard.is_read_to_end = true;
+        }
+        while shard.read.is_empty() && !shard.is_read_to_end {
             let page = self
                 .dynamodb
                 .query()
                 .table_name(&self.table)
                 .index_name(index)
-                .key_condition_expression("#hash = :hash AND listed BETWEEN :from AND :until")
+                .key_condition_expression("#hash = :hash AND swapId BETWEEN :from AND :until")
                 .expression_attribute_names("#hash", hash)
-                .expression_attribute_values(":hash", text(value))
+                .expression_attribute_values(":hash", text(&shard.value))
                 .expression_attribute_values(":from", text(&from))
                 .expression_attribute_values(":until", text(&until))
                 .scan_index_forward(span.oldest_first)
-                .set_exclusive_start_key(start)
-                .limit(page_size)
+                .set_exclusive_start_key(shard.start.take())
+                .limit(i32::try_from(page_size).unwrap_or(i32::MAX))
                 .send()
                 .await?;
             for row in page.items() {
-                entries.push(to_entry(row, listing.has_outcomes())?);
+                let entry = to_entry(row, listing.has_outcomes())?;
+                // `BETWEEN` includes the swap that the span begins after.
+                if span.after.as_ref() != Some(&entry.id) {
+                    shard.read.push_back(entry);
+                }
             }
-            start = page.last_evaluated_key;
-            if start.is_none() {
-                break;
-            }
+            shard.start = page.last_evaluated_key;
+            shard.is_read_to_end = shard.start.is_none();
         }
-        Ok(entries)
+        Ok(())
     }
 }
 
-fn start_key(hash: &str, value: &str, place: &str) -> Result<Item, StoreError> {
-    let id = place.rsplit_once('#').and_then(|(_, id)| ActivationId::parse(id).ok());
-    let mut key = keys::activation_key(&id.ok_or(StoreError::Corrupt("place"))?);
-    key.insert(hash.to_owned(), text(value));
-    key.insert("listed".to_owned(), text(place));
-    Ok(key)
+impl Span {
+    /// The bounds of the ids. A place in a listing is a bound in every shard.
+    fn bounds(&self) -> (String, String) {
+        // "-" sorts before every id, "~" after every id.
+        let mut from = self.from.map_or("-".to_owned(), keys::first_id_at);
+        let mut until = self.until.map_or("~".to_owned(), keys::first_id_at);
+        match &self.after {
+            Some(after) if self.oldest_first => from = from.max(after.to_string()),
+            Some(after) => until = until.min(after.to_string()),
+            None => {}
+        }
+        (from, until)
+    }
 }
 
 fn to_entry(item: &Item, has_outcomes: bool) -> Result<Entry, StoreError> {
@@ -131,7 +193,6 @@ fn to_entry(item: &Item, has_outcomes: bool) -> Result<Entry, StoreError> {
     let row = Row(item);
     Ok(Entry {
         id: row.parsed_pk("A#", ActivationId::parse)?,
-        place: row.text("listed")?.to_owned(),
         statuses: match row.maybe_text(rows::OUTCOME) {
             Some(outcome) if outcome == Status::Done.as_str() => &[Status::Done],
             Some(_) => &[Status::Error],

@@ -91,7 +91,7 @@ impl Store {
                 .dynamodb
                 .query()
                 .table_name(&self.table)
-                .index_name("free")
+                .index_name("free1")
                 .select(Select::Count)
                 .key_condition_expression("shelf = :shelf AND freeFrom <= :now")
                 .expression_attribute_values(":shelf", text(&pool.0))

@@ -113,7 +113,7 @@ impl Store {
             .dynamodb
             .query()
             .table_name(&self.table)
-            .index_name("byOrder")
+            .index_name("byOrder1")
             .key_condition_expression("#number = :number")
             .expression_attribute_names("#number", rows::ORDER_NUMBER)
             .expression_attribute_values(":number", text(number))

@@ -9,7 +9,7 @@ use domain::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::attributes::{Item, Row, RowBuilder, from_sortable, millis, sortable};
-use crate::keys::{self, activation_key, delivery_key, delivery_number, line_key, phone_key, pool_of, sim_key};
+use crate::keys::{self, Shard, activation_key, delivery_key, delivery_number, line_key, phone_key, pool_of, sim_key};
 use crate::{Fingerprint, Sealed, StoreError};
 
 /// A swap as it is stored, its secrets encrypted.
@@ -136,9 +136,14 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
     };
     let phone = (!a.is_anonymous()).then(|| a.phone.as_e164());
     let outcome = (!a.phase.is_open()).then(|| a.status().as_str());
+    let reseller_shard = a
+        .reseller
+        .as_deref()
+        .map(|reseller| Shard::of(&a.id).reseller_key(reseller));
     let mut build = RowBuilder(activation_key(&a.id))
-        .text("type", keys::SWAPS)
-        .text("listed", keys::listed(a))
+        .text(keys::SWAP_ID, a.id.as_str())
+        .text(keys::SHARD, Shard::of(&a.id).key())
+        .maybe_text(keys::RESELLER_SHARD, reseller_shard.as_deref())
         .maybe_text(OUTCOME, outcome)
         .text("line", a.subscription.as_str())
         .maybe_text("phone", phone)
@@ -339,7 +344,7 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
 
 pub(crate) fn from_delivery(d: &Delivery) -> Item {
     RowBuilder(delivery_key(&d.activation, d.number))
-        .text("type", keys::MAILS)
+        .text(keys::SHARD, Shard::of(&d.activation).key())
         .text("to", d.to.as_str())
         .text("language", d.language.as_str())
         .maybe_text("kind", (d.kind != MailKind::Code).then_some(d.kind.as_str()))

@@ -17,7 +17,7 @@ pub struct Page<T> {
 
 /// A place in a listing.
 #[derive(Debug, Clone)]
-pub struct Place(Item);
+pub struct Place(pub(crate) Item);
 
 impl Store {
     /// A page of all lines, in no particular order. One call.
@@ -58,7 +58,7 @@ impl Store {
             .dynamodb
             .query()
             .table_name(&self.table)
-            .index_name("free")
+            .index_name("free1")
             .key_condition_expression("shelf = :shelf")
             .expression_attribute_values(":shelf", text(pool.to_string()))
             .set_exclusive_start_key(from.map(|place| place.0))

@@ -3,62 +3,65 @@
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    AttributeDefinition, BillingMode, CreateGlobalSecondaryIndexAction, DeleteGlobalSecondaryIndexAction,
+    GlobalSecondaryIndex, GlobalSecondaryIndexUpdate, KeySchemaElement, KeyType, Projection, ProjectionType,
     ScalarAttributeType, StreamSpecification, StreamViewType, TimeToLiveSpecification,
 };
 
-use crate::StoreError;
+use crate::{StoreError, keys};
 
 /// An index: its name, its keys, and the further attributes that it contains.
-struct Index {
-    name: &'static str,
+pub(crate) struct Index {
+    pub(crate) name: &'static str,
     hash: &'static str,
     range: Option<&'static str>,
     includes: &'static [&'static str],
 }
 
-/// The first four list swaps by the time of their requests: those of a line, a customer and a reseller, and all. `due`
-/// has the swaps and mails that are to be woken, `free` the free SIMs of each pool, and `byOrder` the swaps by the
-/// network's number for their order. An index contains only rows that have all of its keys.
-const INDEXES: [Index; 7] = [
+/// The first four list swaps by their ids, which begin with the time of the request: those of a line, a customer and a
+/// reseller, and all. `due1` has the swaps and mails that are to be woken, `free1` the free SIMs of each pool, and
+/// `byOrder1` the swaps by the network's number for their order. An index contains only rows that have all of its keys.
+///
+/// The number in a name is that of the index's definition, because neither keys nor projection of an index can change.
+pub(crate) const INDEXES: [Index; 7] = [
     Index {
-        name: "byLine",
+        name: "byLine1",
         hash: "line",
-        range: Some("listed"),
+        range: Some(keys::SWAP_ID),
         includes: &["reference", "customer", "reseller"],
     },
     Index {
-        name: "byCustomer",
+        name: "byCustomer1",
         hash: "customer",
-        range: Some("listed"),
-        includes: &["outcome", "reference"],
-    },
-    Index {
-        name: "byReseller",
-        hash: "reseller",
-        range: Some("listed"),
-        includes: &["outcome", "reference"],
-    },
-    Index {
-        name: "all",
-        hash: "type",
-        range: Some("listed"),
+        range: Some(keys::SWAP_ID),
         includes: &["reference"],
     },
     Index {
-        name: "due",
-        hash: "type",
+        name: "byReseller1",
+        hash: keys::RESELLER_SHARD,
+        range: Some(keys::SWAP_ID),
+        includes: &["outcome", "reference"],
+    },
+    Index {
+        name: "all1",
+        hash: keys::SHARD,
+        range: Some(keys::SWAP_ID),
+        includes: &["reference"],
+    },
+    Index {
+        name: "due1",
+        hash: keys::SHARD,
         range: Some("dueAt"),
         includes: &[],
     },
     Index {
-        name: "free",
+        name: "free1",
         hash: "shelf",
         range: Some("freeFrom"),
         includes: &[],
     },
     Index {
-        name: "byOrder",
+        name: "byOrder1",
         hash: "orderNumber",
         range: None,
         includes: &[],
@@ -70,8 +73,7 @@ const INDEXES: [Index; 7] = [
 pub async fn create_table(dynamodb: &Client, name: &str) -> Result<(), StoreError> {
     let mut attributes = vec!["pk", "sk"];
     for index in &INDEXES {
-        attributes.push(index.hash);
-        attributes.extend(index.range);
+        attributes.extend(index.keys());
     }
     attributes.sort_unstable();
     attributes.dedup();
@@ -79,7 +81,7 @@ pub async fn create_table(dynamodb: &Client, name: &str) -> Result<(), StoreErro
         .create_table()
         .table_name(name)
         .billing_mode(BillingMode::PayPerRequest)
-        .set_key_schema(Some(keys("pk", Some("sk"))))
+        .set_key_schema(Some(key_schema("pk", Some("sk"))))
         .stream_specification(
             StreamSpecification::builder()
                 .stream_enabled(true)
@@ -88,27 +90,14 @@ pub async fn create_table(dynamodb: &Client, name: &str) -> Result<(), StoreErro
                 .expect("stream_enabled is given"),
         );
     for attribute in attributes {
-        request = request.attribute_definitions(
-            AttributeDefinition::builder()
-                .attribute_name(attribute)
-                .attribute_type(ScalarAttributeType::S)
-                .build()
-                .expect("name and type are given"),
-        );
+        request = request.attribute_definitions(string_attribute(attribute));
     }
     for index in &INDEXES {
-        let projection = if index.includes.is_empty() {
-            Projection::builder().projection_type(ProjectionType::KeysOnly)
-        } else {
-            Projection::builder()
-                .projection_type(ProjectionType::Include)
-                .set_non_key_attributes(Some(index.includes.iter().map(|a| (*a).to_owned()).collect()))
-        };
         request = request.global_secondary_indexes(
             GlobalSecondaryIndex::builder()
                 .index_name(index.name)
-                .set_key_schema(Some(keys(index.hash, index.range)))
-                .projection(projection.build())
+                .set_key_schema(Some(key_schema(index.hash, index.range)))
+                .projection(index.projection())
                 .build()
                 .expect("name and keys are given"),
         );
@@ -129,7 +118,64 @@ pub async fn create_table(dynamodb: &Client, name: &str) -> Result<(), StoreErro
     Ok(())
 }
 
-fn keys(hash: &str, range: Option<&str>) -> Vec<KeySchemaElement> {
+/// Has DynamoDB add an index to a table, and fill it.
+pub(crate) async fn add_index(dynamodb: &Client, table: &str, index: &Index) -> Result<(), StoreError> {
+    let create = CreateGlobalSecondaryIndexAction::builder()
+        .index_name(index.name)
+        .set_key_schema(Some(key_schema(index.hash, index.range)))
+        .projection(index.projection())
+        .build()
+        .expect("name and keys are given");
+    let attributes = ["pk", "sk"].into_iter().chain(index.keys());
+    dynamodb
+        .update_table()
+        .table_name(table)
+        .set_attribute_definitions(Some(attributes.map(string_attribute).collect()))
+        .global_secondary_index_updates(GlobalSecondaryIndexUpdate::builder().create(create).build())
+        .send()
+        .await?;
+    Ok(())
+}
+
+/// Has DynamoDB delete an index of a table.
+pub(crate) async fn delete_index(dynamodb: &Client, table: &str, name: &str) -> Result<(), StoreError> {
+    let delete = DeleteGlobalSecondaryIndexAction::builder().index_name(name).build();
+    let delete = delete.expect("the name is given");
+    dynamodb
+        .update_table()
+        .table_name(table)
+        .global_secondary_index_updates(GlobalSecondaryIndexUpdate::builder().delete(delete).build())
+        .send()
+        .await?;
+    Ok(())
+}
+
+impl Index {
+    fn keys(&self) -> impl Iterator<Item = &'static str> + use<> {
+        [self.hash].into_iter().chain(self.range)
+    }
+
+    fn projection(&self) -> Projection {
+        if self.includes.is_empty() {
+            return Projection::builder().projection_type(ProjectionType::KeysOnly).build();
+        }
+        let includes = self.includes.iter().map(|name| (*name).to_owned()).collect();
+        Projection::builder()
+            .projection_type(ProjectionType::Include)
+            .set_non_key_attributes(Some(includes))
+            .build()
+    }
+}
+
+fn string_attribute(name: &str) -> AttributeDefinition {
+    AttributeDefinition::builder()
+        .attribute_name(name)
+        .attribute_type(ScalarAttributeType::S)
+        .build()
+        .expect("name and type are given")
+}
+
+fn key_schema(hash: &str, range: Option<&str>) -> Vec<KeySchemaElement> {
     [(hash, KeyType::Hash)]
         .into_iter()
         .chain(range.map(|range| (range, KeyType::Range)))

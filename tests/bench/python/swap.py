@@ -5,7 +5,6 @@ import json
 import random
 import secrets
 import time
-from datetime import UTC, datetime
 
 from boto3.dynamodb.conditions import Key
 from ulid import ULID
@@ -20,7 +19,7 @@ ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 def free_sims(line, kind, now):
     shelf = f"{line['network']}#{line.get('reseller', '')}#{kind}"
     condition = Key("shelf").eq(shelf) & Key("freeFrom").lte(sortable(now))
-    found = table.query(IndexName="free", KeyConditionExpression=condition, Limit=32)
+    found = table.query(IndexName="free1", KeyConditionExpression=condition, Limit=32)
     return [row["pk"].removeprefix("S#") for row in found["Items"]]
 
 
@@ -29,6 +28,7 @@ def begin(caller, line, kind, asked, code=None, request=None):
     now = int(time.time() * 1000)
     swap_id = str(ULID.from_timestamp(now / 1000))
     pk = f"A#{swap_id}"
+    shard = f"{hashlib.sha256(swap_id.encode()).digest()[0] % 16:x}"
     esim = kind == "esim"
     sealed = {}
     if code:
@@ -41,8 +41,8 @@ def begin(caller, line, kind, asked, code=None, request=None):
     client = table.meta.client
     for new_sim in candidates[start:] + candidates[:start]:
         swap = {
-            "pk": pk, "sk": "activation", "type": "SIMSWAP", "kind": kind, "phase": "accepted",
-            "listed": f"{datetime.fromtimestamp(now / 1000, UTC):%Y-%m-%dT%H:%M:%S}.{now % 1000:03}Z#{swap_id}",
+            "pk": pk, "sk": "activation", "kind": kind, "phase": "accepted",
+            "swapId": swap_id, "shard": shard, "resellerShard": f"{line.get('reseller', '')}#{shard}",
             "line": line["pk"].removeprefix("L#"), "oldSim": line["sim"], "newSim": new_sim,
             "createdAt": now, "modifiedAt": now, "version": 1, "dueAt": sortable(now + LEASE),
             "smdpOrder": "none", "order": "none", "timeline": [f"{now} {caller['role']} {caller['sub']} asked"],

@@ -22,6 +22,10 @@ const CALL_TIMEOUT: u64 = 30_000;
 impl Scheduler {
     /// Draws the fault of a call, and schedules its arrival at the peer.
     pub(super) fn decide_fault(&mut self, exchange: Exchange) {
+        if let Some(reply) = self.quiet_shard(&exchange.call) {
+            let _ = exchange.reply_to.send(Ok(reply));
+            return;
+        }
         let number = self.exchanges;
         self.exchanges += 1;
         let invocation = exchange.invocation;
@@ -73,6 +77,18 @@ impl Scheduler {
             latency + extra_delay,
             Event::CallArrives(Box::new(exchange), fault, number),
         );
+    }
+
+    /// The reply to the sweeper's query of a shard that has never had a row that was due. Such queries are most of all
+    /// calls, and their faults change nothing.
+    fn quiet_shard(&self, call: &Call) -> Option<Reply> {
+        let is_of_shard = call.is_index_query() && index_key(call).starts_with("\"due1\"");
+        if !is_of_shard || self.index_replies.contains_key(&index_key(call)) {
+            return None;
+        }
+        let reply = self.fakes.perform(call);
+        let rows: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        (rows["Count"] == 0).then_some(reply)
     }
 
     /// Performs a call that has reached its peer, as its fault and the mutant allow, and schedules the reply.
@@ -397,7 +413,7 @@ impl Scheduler {
 fn index_key(call: &Call) -> String {
     let request: Value = serde_json::from_slice(&call.body).unwrap_or_default();
     let values = &request["ExpressionAttributeValues"];
-    let value = [":shelf", ":type", ":line"]
+    let value = [":shelf", ":shard", ":hash"]
         .iter()
         .find_map(|name| values[*name]["S"].as_str());
     format!("{} {}", request["IndexName"], value.unwrap_or_default())

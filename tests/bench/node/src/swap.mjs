@@ -15,7 +15,7 @@ const sortable = (at) => String(at).padStart(14, '0')
 async function freeSims(line, kind, now) {
   const { Items } = await table.send(new QueryCommand({
     TableName: TABLE,
-    IndexName: 'free',
+    IndexName: 'free1',
     KeyConditionExpression: 'shelf = :shelf AND freeFrom <= :now',
     ExpressionAttributeValues: { ':shelf': `${line.network}#${line.reseller ?? ''}#${kind}`, ':now': sortable(now) },
     Limit: 32,
@@ -28,6 +28,7 @@ export async function begin({ caller, line, kind, asked, code, request }) {
   const now = Date.now()
   const id = ulid(now)
   const pk = `A#${id}`
+  const shard = (createHash('sha256').update(id).digest()[0] % 16).toString(16)
   const subscription = line.pk.slice('L#'.length)
   const esim = kind === 'esim'
   const symbols = [...randomBytes(15)].map((byte) => ALPHABET[byte & 31]).join('')
@@ -40,7 +41,7 @@ export async function begin({ caller, line, kind, asked, code, request }) {
   const start = candidates.length && randomInt(candidates.length)
   for (const newSim of [...candidates.slice(start), ...candidates.slice(0, start)]) {
     const swap = {
-      pk, sk: 'activation', type: 'SIMSWAP', listed: `${new Date(now).toISOString()}#${id}`,
+      pk, sk: 'activation', swapId: id, shard, resellerShard: `${line.reseller ?? ''}#${shard}`,
       line: subscription, phone: line.phone, customer: line.customer, reseller: line.reseller, network: line.network,
       language: line.language, kind, oldSim: line.sim, newSim, createdAt: now, modifiedAt: now, phase: 'accepted', version: 1,
       dueAt: sortable(now + LEASE), smdpOrder: 'none', order: 'none',
