@@ -97,20 +97,19 @@ impl SweepSwaps {
     /// Wakes the functions for all rows that are due.
     async fn wake_all(&self) -> Result<Swept, SweepError> {
         let now = self.clock.now();
-        let shards = Shard::all().map(|shard| self.store.due(shard, now, MAX_ROWS));
+        let shards: Vec<Shard> = Shard::all().collect();
         let (mut swaps, mut mails, mut failure) = (Vec::new(), Vec::new(), None);
-        for shard in join_all(shards).await {
-            match shard {
-                Ok(rows) => {
-                    for row in rows {
-                        match row.row() {
-                            ChangedRow::Swap(_) => swaps.push(row),
-                            ChangedRow::Delivery(..) => mails.push(row),
-                            ChangedRow::Other => {}
-                        }
-                    }
+        for shards in shards.chunks(Shard::AT_ONCE) {
+            let reads = shards.iter().map(|shard| self.store.due(*shard, now, MAX_ROWS));
+            for shard in join_all(reads).await {
+                match shard {
+                    Ok(rows) => rows.into_iter().for_each(|row| match row.row() {
+                        ChangedRow::Swap(_) => swaps.push(row),
+                        ChangedRow::Delivery(..) => mails.push(row),
+                        ChangedRow::Other => {}
+                    }),
+                    Err(error) => failure = Some(error),
                 }
-                Err(error) => failure = Some(error),
             }
         }
         let (swaps_woken, mails_woken) = tokio::join!(

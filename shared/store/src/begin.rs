@@ -159,21 +159,21 @@ impl Store {
     }
 
     /// Encrypts the secrets of a swap for its row.
-    async fn seal_secrets(
+    pub(crate) async fn seal_secrets(
         &self,
         id: &ActivationId,
         code: Option<&ConfirmationCode>,
         matching_id: Option<&MatchingId>,
     ) -> Result<SwapSecrets, StoreError> {
         let pk = keys::activation_pk(id);
-        let mut secrets = SwapSecrets::default();
-        if let Some(code) = code {
-            secrets.code = Some(self.keyring.seal(&pk, rows::CODE, code.expose()).await?);
-        }
-        if let Some(id) = matching_id {
-            secrets.matching_id = Some(self.keyring.seal(&pk, rows::MATCHING_ID, id.expose()).await?);
-        }
-        Ok(secrets)
+        let code_text = code.map(|code| (rows::CODE, code.expose()));
+        let matching_text = matching_id.map(|id| (rows::MATCHING_ID, id.expose()));
+        let texts: Vec<_> = code_text.into_iter().chain(matching_text).collect();
+        let mut sealed = self.keyring.seal(&pk, &texts).await?.into_iter();
+        Ok(SwapSecrets {
+            code: code.and_then(|_| sealed.next()),
+            matching_id: matching_id.and_then(|_| sealed.next()),
+        })
     }
 
     /// SIMs of this kind that can be assigned to a line. The index may lag, so each may have been taken already.

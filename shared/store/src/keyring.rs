@@ -80,20 +80,26 @@ impl Keyring {
         Ok(key.opening.sealing_key(number))
     }
 
-    /// Encrypts `text` for the attribute `field` of a row with the hash key `pk`. The result can be decrypted only for
-    /// that row and attribute.
-    pub async fn seal(&self, pk: &str, field: &str, text: &str) -> Result<Sealed, StoreError> {
-        let context = associated_data(pk, field);
+    /// Encrypts the texts of different attributes of a row with the hash key `pk`. A result can be decrypted only for that
+    /// row and its attribute.
+    pub async fn seal(&self, pk: &str, texts: &[(&str, &str)]) -> Result<Vec<Sealed>, StoreError> {
+        let texts: Vec<_> = texts.iter().map(|(field, text)| (context(pk, field), *text)).collect();
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
         if let Some(sealing_key) = &self.sealing_key {
-            return sealing_key.seal(&context, text);
+            return sealing_key.seal(&texts);
         }
         let (number, key) = self.newest().await?;
-        key.symmetric.seal(number, &context, text)
+        let sealed = texts
+            .iter()
+            .map(|(context, text)| key.symmetric.seal(number, context, text));
+        sealed.collect()
     }
 
     /// Decrypts what [`seal`](Self::seal) returned for the same row and attribute.
     pub async fn open(&self, pk: &str, field: &str, sealed: &Sealed) -> Result<String, StoreError> {
-        let context = associated_data(pk, field);
+        let context = context(pk, field);
         let key = self.key(sealed.key_number()?).await?;
         let text = match sealed.is_symmetric() {
             true => key.symmetric.open(&context, sealed),
@@ -281,8 +287,8 @@ fn blob(field: &Value) -> Result<Vec<u8>, StoreError> {
     base64::decode(text).map_err(|_| StoreError::Sealing)
 }
 
-/// The associated data that binds a ciphertext to its row and attribute.
-fn associated_data(pk: &str, field: &str) -> Vec<u8> {
+/// What binds a ciphertext to its row and attribute.
+fn context(pk: &str, field: &str) -> Vec<u8> {
     format!("{pk}\n{field}").into_bytes()
 }
 

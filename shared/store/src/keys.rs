@@ -163,6 +163,9 @@ pub struct Shard(u8);
 impl Shard {
     const COUNT: u8 = 16;
 
+    /// Shards that are read side by side. Each read at a time needs a connection of its own, with a TLS handshake.
+    pub const AT_ONCE: usize = 4;
+
     /// All shards.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..Self::COUNT).map(Self)

@@ -113,11 +113,14 @@ impl Store {
         let mut shards: Vec<_> = values.into_iter().map(new).collect();
         let mut entries: Vec<Entry> = Vec::new();
         while entries.len() < limit {
-            let used_up = shards
-                .iter_mut()
-                .filter(|shard| shard.read.is_empty() && !shard.is_read_to_end);
-            let pages = used_up.map(|shard| self.read_page(listing, span, page_size, shard));
-            try_join_all(pages).await?;
+            let is_used_up = |shard: &&mut ShardEntries| shard.read.is_empty() && !shard.is_read_to_end;
+            let mut used_up: Vec<_> = shards.iter_mut().filter(is_used_up).collect();
+            for shards in used_up.chunks_mut(Shard::AT_ONCE) {
+                let pages = shards
+                    .iter_mut()
+                    .map(|shard| self.read_page(listing, span, page_size, shard));
+                try_join_all(pages).await?;
+            }
             let heads = shards.iter_mut().filter(|shard| !shard.read.is_empty());
             let next = match span.oldest_first {
                 true => heads.min_by(|a, b| a.next_id().cmp(&b.next_id())),

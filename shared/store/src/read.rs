@@ -234,16 +234,11 @@ impl Store {
         code: Option<&domain::ConfirmationCode>,
         caller: &domain::Caller,
     ) -> Result<Renewal, StoreError> {
-        let pk = keys::activation_pk(swap);
-        let code = match code {
-            None => None,
-            Some(code) => {
-                let sealed = self.keyring.seal(&pk, rows::CODE, code.expose()).await?;
-                Some((sealed, caller_digest(caller)))
-            }
-        };
-        let matching_id = self.keyring.seal(&pk, rows::MATCHING_ID, matching_id.expose()).await?;
-        Ok(Renewal { matching_id, code })
+        let sealed = self.seal_secrets(swap, code, Some(matching_id)).await?;
+        Ok(Renewal {
+            matching_id: sealed.matching_id.ok_or(StoreError::Sealing)?,
+            code: sealed.code.map(|code| (code, caller_digest(caller))),
+        })
     }
 
     /// Decrypts the matching id and the confirmation code that a swap gets with its renewal.

@@ -1,16 +1,17 @@
-//! Secret fields as they are stored. New ones are encrypted with a public key: HPKE (RFC 9180) in base mode with
-//! DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and ChaCha20Poly1305. So a function that only stores secrets needs no KMS.
-//! Older ones are encrypted with AES-256-GCM. Both are bound to their row and attribute.
+//! Secret fields as they are stored, encrypted with AES-256-GCM. The key of a new field comes from a public key: HPKE
+//! (RFC 9180) in base mode with DHKEM(X25519, HKDF-SHA256) and HKDF-SHA256 exports a key for each field (section 5.3), so
+//! the fields of a row share one key encapsulation. A function that only stores secrets therefore needs no KMS. The key
+//! of an older field is the data key's. Either way, a field can be decrypted only for its row and attribute.
 
 use std::fmt;
 use std::str::FromStr;
 
 use aws::base64;
 use domain::Malformed;
-use hpke::aead::ChaCha20Poly1305;
+use hpke::aead::ExportOnlyAead;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
-use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable, single_shot_open, single_shot_seal};
+use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable, setup_receiver, setup_sender};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -20,6 +21,10 @@ use crate::StoreError;
 const INFO: &[u8] = b"simswap secret field";
 /// Bytes of an encapsulated key (RFC 9180 section 7.1).
 const ENCAPSULATED_LEN: usize = 32;
+/// Bytes of a key for AES-256-GCM.
+const KEY_LEN: usize = 32;
+/// The nonce of a field whose key encrypts nothing else.
+const ONLY_NONCE: [u8; NONCE_LEN] = [0; NONCE_LEN];
 /// Bytes of the number of the data key.
 const NUMBER_LEN: usize = 4;
 /// Set in the number of the data key if the field is encrypted with its public key.
@@ -75,16 +80,19 @@ impl SealingKey {
         self.number
     }
 
-    pub(crate) fn seal(&self, context: &[u8], text: &str) -> Result<Sealed, StoreError> {
-        let (encapsulated, body) = single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
-            &OpModeS::Base,
-            &self.public,
-            INFO,
-            text.as_bytes(),
-            context,
-        )
-        .map_err(|_| StoreError::Sealing)?;
-        Ok(Sealed::new(self.number | PUBLIC, &encapsulated.to_bytes(), &body))
+    /// Encrypts these texts, each for its context. The contexts have to be different, because equal ones have one key.
+    pub(crate) fn seal(&self, texts: &[(Vec<u8>, &str)]) -> Result<Vec<Sealed>, StoreError> {
+        let sender = setup_sender::<ExportOnlyAead, HkdfSha256, X25519HkdfSha256>(&OpModeS::Base, &self.public, INFO);
+        let (encapsulated, sender) = sender.map_err(|_| StoreError::Sealing)?;
+        let encapsulated = encapsulated.to_bytes();
+        let sealed = texts.iter().map(|(context, text)| {
+            let mut secret = [0; KEY_LEN];
+            let exported = sender.export(context, &mut secret);
+            exported.map_err(|_| StoreError::Sealing)?;
+            let body = SymmetricKey::new(&secret)?.encrypt(ONLY_NONCE, &[], text)?;
+            Ok(Sealed::new(self.number | PUBLIC, &encapsulated, &body))
+        });
+        sealed.collect()
     }
 }
 
@@ -129,19 +137,20 @@ impl OpeningKey {
         let (_, rest) = sealed.split()?;
         let (encapsulated, body) = rest.split_at_checked(ENCAPSULATED_LEN).ok_or(StoreError::Sealing)?;
         let encapsulated = Deserializable::from_bytes(encapsulated).map_err(|_| StoreError::Sealing)?;
-        single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+        let receiver = setup_receiver::<ExportOnlyAead, HkdfSha256, X25519HkdfSha256>(
             &OpModeR::Base,
             &self.0,
             &encapsulated,
             INFO,
-            body,
-            context,
-        )
-        .map_err(|_| StoreError::Sealing)
+        );
+        let mut secret = [0; KEY_LEN];
+        let exported = receiver.and_then(|receiver| receiver.export(context, &mut secret));
+        exported.map_err(|_| StoreError::Sealing)?;
+        SymmetricKey::new(&secret)?.decrypt(ONLY_NONCE, &[], body)
     }
 }
 
-/// A data key's key for AES-256-GCM.
+/// A key for AES-256-GCM: a data key's, or that of one field.
 pub(crate) struct SymmetricKey(LessSafeKey);
 
 impl SymmetricKey {
@@ -153,18 +162,27 @@ impl SymmetricKey {
     pub(crate) fn seal(&self, number: u32, context: &[u8], text: &str) -> Result<Sealed, StoreError> {
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).map_err(|_| StoreError::Sealing)?;
-        let mut body = text.as_bytes().to_vec();
-        self.0
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut body)
-            .map_err(|_| StoreError::Sealing)?;
-        Ok(Sealed::new(number, &nonce, &body))
+        Ok(Sealed::new(number, &nonce, &self.encrypt(nonce, context, text)?))
     }
 
     pub(crate) fn open(&self, context: &[u8], sealed: &Sealed) -> Result<Vec<u8>, StoreError> {
         let (_, rest) = sealed.split()?;
         let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(StoreError::Sealing)?;
+        self.decrypt(*nonce, context, body)
+    }
+
+    /// The ciphertext and the tag.
+    fn encrypt(&self, nonce: [u8; NONCE_LEN], context: &[u8], text: &str) -> Result<Vec<u8>, StoreError> {
+        let mut body = text.as_bytes().to_vec();
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let sealed = self.0.seal_in_place_append_tag(nonce, Aad::from(context), &mut body);
+        sealed.map_err(|_| StoreError::Sealing)?;
+        Ok(body)
+    }
+
+    fn decrypt(&self, nonce: [u8; NONCE_LEN], context: &[u8], body: &[u8]) -> Result<Vec<u8>, StoreError> {
         let mut body = body.to_vec();
-        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let nonce = Nonce::assume_unique_for_key(nonce);
         let text = self.0.open_in_place(nonce, Aad::from(context), &mut body);
         Ok(text.map_err(|_| StoreError::Sealing)?.to_vec())
     }
@@ -174,6 +192,10 @@ impl SymmetricKey {
 mod tests {
     use super::*;
 
+    fn seal(key: &SealingKey, context: &[u8], text: &str) -> Sealed {
+        key.seal(&[(context.to_vec(), text)]).unwrap().remove(0)
+    }
+
     fn key_pair() -> (SealingKey, OpeningKey) {
         let opening = OpeningKey::derive(&[7; 32]);
         (opening.sealing_key(3), opening)
@@ -182,7 +204,7 @@ mod tests {
     #[test]
     fn only_the_private_key_opens_what_the_public_key_sealed() {
         let (sealing, opening) = key_pair();
-        let sealed = sealing.seal(b"row", "8E9!#").unwrap();
+        let sealed = seal(&sealing, b"row", "8E9!#");
         assert_eq!((sealed.key_number().unwrap(), sealed.is_symmetric()), (3, false));
         assert_eq!(opening.open(b"row", &sealed).unwrap(), b"8E9!#");
         assert!(opening.open(b"other row", &sealed).is_err());
@@ -197,7 +219,21 @@ mod tests {
                 "byte {changed}"
             );
         }
-        assert_ne!(sealing.seal(b"row", "8E9!#").unwrap(), sealed);
+        assert_ne!(seal(&sealing, b"row", "8E9!#"), sealed);
+    }
+
+    #[test]
+    fn fields_of_a_row_have_keys_of_their_own() {
+        let (sealing, opening) = key_pair();
+        let texts = [(b"one".to_vec(), "same"), (b"two".to_vec(), "same")];
+        let sealed = sealing.seal(&texts).unwrap();
+        let head = NUMBER_LEN + ENCAPSULATED_LEN;
+        assert_eq!(sealed[0].0[..head], sealed[1].0[..head]);
+        assert_ne!(sealed[0].0[head..], sealed[1].0[head..]);
+        for ((context, text), sealed) in texts.iter().zip(&sealed) {
+            assert_eq!(opening.open(context, sealed).unwrap(), text.as_bytes());
+        }
+        assert!(opening.open(b"one", &sealed[1]).is_err());
     }
 
     #[test]

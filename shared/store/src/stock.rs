@@ -238,13 +238,12 @@ impl Store {
     async fn sim_row(&self, sim: &Sim) -> Result<Item, StoreError> {
         let pk = keys::sim_pk(&sim.iccid);
         let secrets = [&sim.pin1, &sim.pin2, &sim.puk1, &sim.puk2, &sim.supplier_code];
-        let mut sealed = Vec::new();
-        for (field, secret) in rows::SIM_SECRETS.into_iter().zip(secrets) {
-            if let Some(secret) = secret {
-                sealed.push((field, self.keyring.seal(&pk, field, secret.expose()).await?));
-            }
-        }
-        Ok(rows::from_sim(sim, &sealed))
+        let given = rows::SIM_SECRETS.into_iter().zip(secrets);
+        let given = given.filter_map(|(field, secret)| Some((field, secret.as_ref()?.expose())));
+        let texts: Vec<_> = given.collect();
+        let sealed = self.keyring.seal(&pk, &texts).await?;
+        let fields = texts.iter().map(|(field, _)| *field);
+        Ok(rows::from_sim(sim, &fields.zip(sealed).collect::<Vec<_>>()))
     }
 
     /// A put of this row that fails if the row exists, and then returns the existing row.
