@@ -210,13 +210,15 @@ impl Monitor {
         let before = self.rows.get(key).map(|state| state.profile.clone());
         let first = before.is_none();
         let mut violations: Vec<_> = self.record_version(key, item, now).into_iter().collect();
-        if key.1 == "activation" && json_string(item, "kind") == "esim" {
+        if key.1 == "activation" {
             let after = ProfileRow::of(item, before.as_ref());
             let iccid = json_string(item, "newSim");
-            violations.extend(
-                self.profiles
-                    .check_row(fakes, &swap, &iccid, before.as_ref(), &after, now),
-            );
+            if json_string(item, "kind") == "esim" {
+                violations.extend(
+                    self.profiles
+                        .check_row(fakes, &swap, &iccid, before.as_ref(), &after, now),
+                );
+            }
             if let Some(state) = self.rows.get_mut(key) {
                 state.profile = after;
             }
