@@ -109,7 +109,7 @@ impl ManageRequest {
         let wish = match &self.wish {
             Wish::Cancel => "cancel".to_owned(),
             Wish::Resend { to } => format!("resend\n{}", email(to)),
-            Wish::Renew { to, .. } => format!("renew\n{}", email(to)),
+            Wish::Renew { to, .. } => format!("renew\n{}\n", email(to)),
             Wish::Report { witness, note } => format!("report\n{}\n{note}", witness.as_str()),
         };
         format!("{}\n{}\n{wish}", caller_digest(caller), self.id)

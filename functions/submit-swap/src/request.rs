@@ -147,6 +147,8 @@ impl Swap {
             r.reference,
             r.e_sim,
             r.email.as_ref().map(EmailAddress::as_str),
+            // The place of the confirmation code.
+            null,
             r.new_sim.as_ref().map(Iccid::as_str),
         ])
         .to_string()

@@ -17,7 +17,7 @@ use store::{ChangedRow, DueRow, Shard, Store, StoreError};
 use tracing::Instrument;
 
 /// Rows of each shard that one sweep wakes at most. The longest overdue rows come first; the next sweep wakes the rest.
-const MAX_ROWS: usize = 1_000;
+const MAX_ROWS: usize = 5_000;
 /// Rows per invocation.
 const BATCH: usize = 25;
 /// Concurrent invocations or counts at most.

@@ -97,9 +97,9 @@ pub async fn import(
         return Ok(counts);
     }
     if kind == Kind::Sims {
-        // Opens the data key, so that a key that cannot be opened is reported once and not for every row.
-        let opened = store.keyring().sign("import", "").await;
-        opened.map_err(|error| CommandError::with_causes(&error))?;
+        // A key that cannot be used is reported once and not for every row.
+        let checked = store.keyring().check_sealing().await;
+        checked.map_err(|error| CommandError::with_causes(&error))?;
     }
     let mut rows = file.rows().filter_map(|NumberedRow { line, row }| {
         let is_good = faulty.binary_search(&line).is_err();

@@ -3,7 +3,7 @@
 
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use aws_sdk_dynamodb::types::builders::PutBuilder;
-use domain::{ActivationId, Caller, ConfirmationCode, ProfileRequest, ProfileRequestState};
+use domain::{ActivationId, Caller, ConfirmationCode, ProfileRequest, ProfileRequestKind, ProfileRequestState};
 use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 
@@ -182,11 +182,14 @@ impl Store {
     ) -> Result<bool, StoreError> {
         match (self.compare(first, request).await?, request.code) {
             (Comparison::EqualButCode, Some(code)) => {
-                let is_done = |request: ProfileRequest| request.state == ProfileRequestState::Done;
+                let refused = ProfileRequest {
+                    kind: ProfileRequestKind::Renew,
+                    state: ProfileRequestState::Refused,
+                };
                 let newest = match &swap.renewal {
                     Some(renewal) => renewal.code.as_ref().map(|(code, _)| code),
-                    None if swap.activation.request.is_some_and(is_done) => swap.secrets.code.as_ref(),
-                    None => None,
+                    None if swap.activation.request == Some(refused) => None,
+                    None => swap.secrets.code.as_ref(),
                 };
                 self.is_code(swap, newest, code).await
             }

@@ -80,6 +80,19 @@ impl Keyring {
         Ok(key.opening.sealing_key(number))
     }
 
+    /// Checks that what is encrypted now can be decrypted later: the data key can be unwrapped, and the public key, if it
+    /// is a setting, is its own.
+    pub async fn check_sealing(&self) -> Result<(), StoreError> {
+        let Some(given) = &self.sealing_key else {
+            return self.newest().await.map(|_| ());
+        };
+        let own = self.key(given.number()).await?.opening.sealing_key(given.number());
+        match own == *given {
+            true => Ok(()),
+            false => Err(StoreError::Sealing),
+        }
+    }
+
     /// Encrypts the texts of different attributes of a row with the hash key `pk`. A result can be decrypted only for that
     /// row and its attribute.
     pub async fn seal(&self, pk: &str, texts: &[(&str, &str)]) -> Result<Vec<Sealed>, StoreError> {

@@ -100,7 +100,8 @@ impl Store {
     pub async fn list(&self, listing: Listing<'_>, span: &Span, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let (_, _, values) = listing.index();
         let page_size = match values.len() {
-            1 => limit,
+            // `BETWEEN` includes the swap that the span begins after.
+            1 => limit + usize::from(span.after.is_some()),
             // The shards are not exactly equal.
             shards => limit / shards + limit / shards / 4 + 8,
         };
@@ -163,7 +164,6 @@ impl Store {
                 .await?;
             for row in page.items() {
                 let entry = to_entry(row, listing.has_outcomes())?;
-                // `BETWEEN` includes the swap that the span begins after.
                 if span.after.as_ref() != Some(&entry.id) {
                     shard.read.push_back(entry);
                 }

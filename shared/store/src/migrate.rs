@@ -3,20 +3,24 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{IndexStatus, TableDescription};
+use aws_sdk_dynamodb::types::{IndexStatus, TableDescription, TableStatus};
 use domain::ActivationId;
 use futures_util::future::join_all;
 
 use crate::attributes::{Item, Row, text};
 use crate::keys::{self, Shard};
 use crate::scan::Place;
+use crate::transaction::backoff;
 use crate::{Store, StoreError, schema};
 
 /// What earlier releases read and this one does not: the names of indexes, and attributes of swaps and mails.
 const OLD_INDEXES: [&str; 7] = ["byLine", "byCustomer", "byReseller", "all", "due", "free", "byOrder"];
 const OLD_ATTRIBUTES: [&str; 2] = ["type", "listed"];
 
+/// How often a row is written while transactions on it are in the way.
+const ATTEMPTS: u32 = 8;
 /// Rows that are written side by side.
 const WRITES_AT_ONCE: usize = 16;
 
@@ -110,11 +114,13 @@ impl Store {
                 .global_secondary_indexes()
                 .iter()
                 .find(|index| is_busy(index.index_status()));
-            let Some(busy) = busy else {
+            let is_active = table.table_status().is_none_or(|status| *status == TableStatus::Active);
+            if busy.is_none() && is_active {
                 return Ok(table);
-            };
+            }
             let known = schema::INDEXES.iter().map(|index| index.name).chain(OLD_INDEXES);
-            let name = known.into_iter().find(|name| Some(*name) == busy.index_name());
+            let busy = busy.and_then(|index| index.index_name());
+            let name = known.into_iter().find(|name| Some(*name) == busy);
             progress(Migration::Index(name.unwrap_or("another index")));
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
@@ -146,6 +152,7 @@ impl Store {
                 .expression_attribute_names(&name, attribute)
                 .expression_attribute_values(":swap", text("A#"))
                 .set_exclusive_start_key(place.map(|place| place.0))
+                .consistent_read(true)
                 .send()
                 .await?;
             read += u64::try_from(page.scanned_count).unwrap_or(0);
@@ -160,23 +167,35 @@ impl Store {
                             .key("sk", row["sk"].clone())
                             .condition_expression(format!("attribute_exists(pk) AND {condition}"))
                             .expression_attribute_names(&name, attribute);
-                        updates.push(update.send());
+                        updates.push(write_if(update));
                     }
                 }
                 for updated in join_all(updates).await {
-                    match updated {
-                        Ok(_) => changed += 1,
-                        Err(error) => match error.as_service_error() {
-                            Some(error) if error.is_conditional_check_failed_exception() => {}
-                            _ => return Err(error.into()),
-                        },
-                    }
+                    changed += u64::from(updated?);
                 }
             }
             place = page.last_evaluated_key.map(Place);
             if place.is_none() {
                 return Ok(changed);
             }
+        }
+    }
+}
+
+/// Sends an update, and repeats it while a transaction writes the row. Returns `false` if its condition fails.
+async fn write_if(update: UpdateItemFluentBuilder) -> Result<bool, StoreError> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let Err(error) = update.clone().send().await else {
+            return Ok(true);
+        };
+        match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(_)) => return Ok(false),
+            Some(UpdateItemError::TransactionConflictException(_)) if attempts < ATTEMPTS => {
+                tokio::time::sleep(backoff(attempts)).await;
+            }
+            _ => return Err(error.into()),
         }
     }
 }
