@@ -503,6 +503,9 @@ class Deployment:
         self.account_swaps()
         self.list_swaps()
         self.swap_without_stream()
+        # The checks of the roles that may follow need all that the functions call without the public key.
+        del self.parameters["SealingKey"]
+        self.physical_ids = self.sam_deploy(STACK, self.parameters)
 
     def sweep(self):
         """Invokes the sweeper at once, instead of at the next minute."""
