@@ -510,8 +510,10 @@ class Deployment:
         return response["StatusCode"] == 200
 
     def stock_is_counted(self):
+        """A count before the first import finds no pools, and reads no index."""
+        read = any(b'"free1"' in body for _, _, body in self.proxies["SweepSwaps"].requests)
         log = self.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{STACK}-sweep-swaps")
-        return any('"PoolsLow"' in event["message"] for event in log["events"])
+        return read and any('"PoolsLow"' in event["message"] for event in log["events"])
 
     def submit(self, line, **fields):
         return self.call("/api/SimSwapSubscription", {"subscriptionId": self.line(line)} | fields)
