@@ -106,8 +106,8 @@ pub(crate) enum Mutant {
     UnreadableDateRefused,
     /// `Retry-After` is ignored.
     RetryAfterIgnored,
-    /// A card becomes free at once, although its order may still be executed.
-    CardFreedAtOnce,
+    /// A swap to a card ends without waiting for an order that may still be executed.
+    CardOrderForgotten,
     /// An eSIM that is on a phone becomes free.
     PhoneProfileFreed,
     /// Throttling by SES counts as a rejection of the mail.
@@ -216,7 +216,7 @@ impl Mutant {
         Self::EarlyClockRefused,
         Self::UnreadableDateRefused,
         Self::RetryAfterIgnored,
-        Self::CardFreedAtOnce,
+        Self::CardOrderForgotten,
         Self::PhoneProfileFreed,
         Self::ThrottlingCounted,
         Self::FourthMail,
@@ -264,7 +264,7 @@ impl Mutant {
             Self::ConflictTakenForRefusal => "409 to every start",
             Self::EmptySearchEnds => "search empty",
             Self::NotFoundEnds => "search 404",
-            Self::LateOrderForgotten | Self::CardFreedAtOnce => "belated, rejected",
+            Self::LateOrderForgotten | Self::CardOrderForgotten => "belated, rejected",
             Self::NeverSettled | Self::RefusedCancelTaken => "cancelOrder rejected 8.2.6",
             Self::OrderingGivenUpEarly => "HTML",
             Self::EightTries => "overload",
@@ -456,11 +456,17 @@ impl Mutant {
                 let body = String::from_utf8_lossy(&call.body);
                 call.body = body.replace("disputed", "other").into_bytes();
             }
-            Self::CardFreedAtOnce if ends => alter_writes(call, |write| {
-                if writes_to(write, "S#") && write["ExpressionAttributeValues"].get(":from").is_some() {
-                    write["ExpressionAttributeValues"][":from"] = json!({"S": "00000000000000"});
-                }
-            }),
+            Self::CardOrderForgotten
+                if function == "fulfil-swap" && call.operation == "GetItem" && writes_to(&request, "A#") =>
+            {
+                return Some(with_altered_rows(fakes.perform(call), |row| {
+                    if row["kind"]["S"] == "physical"
+                        && let Some(row) = row.as_object_mut()
+                    {
+                        row.remove("orderDoubt");
+                    }
+                }));
+            }
             Self::PhoneProfileFreed if ends => alter_writes(call, |write| {
                 let values = &mut write["ExpressionAttributeValues"];
                 if values.get(":disabled").is_some() && values.get(":swap").is_some() {
