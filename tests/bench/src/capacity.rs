@@ -443,7 +443,7 @@ const WHOLE_SWAP: &str = "a whole eSIM swap, submit to DONE";
 
 /// The operations that take more units than recorded or allowed, or more write units with many records than with few.
 pub(crate) async fn gate(programs: &Arc<Programs>) -> Result<Vec<String>, BenchError> {
-    let kept = report::recorded("capacity")?;
+    let recorded = report::recorded("capacity")?;
     let few = measure(programs, 10).await?;
     let many = measure(programs, 10_000).await?;
     let mut faults = Vec::new();
@@ -456,7 +456,7 @@ pub(crate) async fn gate(programs: &Arc<Programs>) -> Result<Vec<String>, BenchE
             bill.writes
         );
         report::print(&units);
-        let kept = &kept[name];
+        let kept = &recorded[name];
         let over = |now: f64, kept: &Value| now > kept.as_f64().unwrap_or_default();
         if over(bill.reads, &kept["reads"]) || over(bill.writes, &kept["writes"]) {
             faults.push(format!("{units}; {kept} was recorded"));
@@ -470,7 +470,7 @@ pub(crate) async fn gate(programs: &Arc<Programs>) -> Result<Vec<String>, BenchE
             if bill.writes > SWAP_AT_MOST {
                 faults.push(format!("{units}; {SWAP_AT_MOST} are allowed"));
             }
-            faults.extend(hot_keys(bill, &kept["hottest keys"]));
+            faults.extend(hot_keys(bill, &recorded["hottest keys"]));
         }
     }
     Ok(faults)
