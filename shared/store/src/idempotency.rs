@@ -65,24 +65,20 @@ pub struct CanonicalRequest<'a> {
     pub code: Option<&'a ConfirmationCode>,
 }
 
-/// Identifies a request: equal requests have equal fingerprints. Written as `<number>:<hex>`:
+/// Identifies a request: equal requests have equal fingerprints. Written as `<form>:<hex>`. The form is
 /// - `0`: the rest is the SHA-256 of a request without a confirmation code.
 /// - `c`: the rest is the SHA-256 of a request without its confirmation code. A hash of the code could be guessed, so the
 ///   code is compared with the encrypted one of the swap.
-/// - otherwise: the rest is an HMAC of a request and its confirmation code under the data key of that number.
+/// - the number of a data key: the rest is an HMAC of a request and its confirmation code under that key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint(pub(crate) String);
 
-/// How a request compares with the fingerprint of an earlier one.
-#[derive(PartialEq, Eq)]
-enum Comparison {
-    Different,
-    Equal,
-    /// Equal, if the confirmation code is.
-    EqualButCode,
-}
-
 impl Fingerprint {
+    /// Whether the confirmation code has to be compared apart.
+    fn leaves_code_out(&self) -> bool {
+        self.0.starts_with("c:")
+    }
+
     /// A shorter text that equal fingerprints share.
     pub(crate) fn short(&self) -> RequestDigest {
         RequestDigest(hex(&digest(&SHA256, self.0.as_bytes()).as_ref()[..8]))
@@ -163,13 +159,14 @@ impl Store {
         swap: &ActivationId,
         request: CanonicalRequest<'_>,
     ) -> Result<bool, StoreError> {
-        match (self.compare(first, request).await?, request.code) {
-            (Comparison::EqualButCode, Some(code)) => {
-                let swap = self.swap(swap).await?.ok_or(StoreError::Corrupt("swap"))?;
-                Ok(swap.code_by.is_some() || self.is_code(&swap, swap.secrets.code.as_ref(), code).await?)
-            }
-            (comparison, _) => Ok(comparison == Comparison::Equal),
+        if !self.is_equal(first, request).await? {
+            return Ok(false);
         }
+        let Some(code) = request.code.filter(|_| first.leaves_code_out()) else {
+            return Ok(true);
+        };
+        let swap = self.swap(swap).await?.ok_or(StoreError::Corrupt("swap"))?;
+        Ok(swap.code_by.is_some() || self.is_code(&swap, swap.secrets.code.as_ref(), code).await?)
     }
 
     /// Whether `first` is the fingerprint of a request that is equal to `request` and has changed `swap` last. A
@@ -180,44 +177,39 @@ impl Store {
         swap: &StoredSwap,
         request: CanonicalRequest<'_>,
     ) -> Result<bool, StoreError> {
-        match (self.compare(first, request).await?, request.code) {
-            (Comparison::EqualButCode, Some(code)) => {
-                let refused = ProfileRequest {
-                    kind: ProfileRequestKind::Renew,
-                    state: ProfileRequestState::Refused,
-                };
-                let newest = match &swap.renewal {
-                    Some(renewal) => renewal.code.as_ref().map(|(code, _)| code),
-                    None if swap.activation.request == Some(refused) => None,
-                    None => swap.secrets.code.as_ref(),
-                };
-                self.is_code(swap, newest, code).await
-            }
-            (comparison, _) => Ok(comparison == Comparison::Equal),
+        if !self.is_equal(first, request).await? {
+            return Ok(false);
         }
+        let Some(code) = request.code.filter(|_| first.leaves_code_out()) else {
+            return Ok(true);
+        };
+        let refused = ProfileRequest {
+            kind: ProfileRequestKind::Renew,
+            state: ProfileRequestState::Refused,
+        };
+        let newest = match &swap.renewal {
+            Some(renewal) => renewal.code.as_ref().map(|(code, _)| code),
+            None if swap.activation.request == Some(refused) => None,
+            None => swap.secrets.code.as_ref(),
+        };
+        self.is_code(swap, newest, code).await
     }
 
-    async fn compare(&self, first: &Fingerprint, request: CanonicalRequest<'_>) -> Result<Comparison, StoreError> {
+    /// Whether `first` is the fingerprint of a request that is equal to `request`, as far as a fingerprint tells.
+    async fn is_equal(&self, first: &Fingerprint, request: CanonicalRequest<'_>) -> Result<bool, StoreError> {
         let corrupt = || StoreError::Corrupt("request");
         let (form, tag) = first.0.split_once(':').ok_or_else(corrupt)?;
         let tag = unhex(tag).ok_or_else(corrupt)?;
-        let is_equal = match (form, request.code) {
-            ("0", None) | ("c", Some(_)) => digest(&SHA256, request.text.as_bytes()).as_ref() == tag,
-            ("0", Some(_)) | ("c", None) => false,
+        match (form, request.code) {
+            ("0", None) | ("c", Some(_)) => Ok(digest(&SHA256, request.text.as_bytes()).as_ref() == tag),
+            ("0", Some(_)) | ("c", None) => Ok(false),
             (number, code) => {
                 let number = number.parse().map_err(|_| corrupt())?;
-                let text = code.map(|code| with_code(request.text, code));
-                match text {
-                    Some(text) => self.keyring.verify(number, "request", &text, &tag).await?,
-                    None => false,
-                }
+                let Some(code) = code else { return Ok(false) };
+                let text = with_code(request.text, code);
+                self.keyring.verify(number, "request", &text, &tag).await
             }
-        };
-        Ok(match is_equal {
-            false => Comparison::Different,
-            true if form == "c" => Comparison::EqualButCode,
-            true => Comparison::Equal,
-        })
+        }
     }
 
     /// Whether `code` is this encrypted code of a swap, or the code is erased.

@@ -149,8 +149,8 @@ impl Keyring {
     }
 
     /// Adds a data key, and returns its public key. Processes that start from now on sign with it, and encrypt with it
-    /// unless they have a [`SealingKey`]; older keys still decrypt. The key is unwrapped before it is written, because every write of a secret would fail with a key that
-    /// cannot be unwrapped.
+    /// unless they have a [`SealingKey`]; older keys still decrypt. The key is unwrapped before it is written, because
+    /// every write of a secret would fail with a key that cannot be unwrapped.
     ///
     /// # Errors
     /// When KMS makes no key or cannot unwrap it, or when another process adds a key at the same time.

@@ -27,18 +27,25 @@ pub enum Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// The index, the name of its hash key, and the values of the hash key, one for each shard.
-    fn index(&self) -> (&'static str, &'static str, Vec<String>) {
+    /// The index and the name of its hash key.
+    fn index(&self) -> (&'static str, &'static str) {
         match self {
-            Self::Line(id) => ("byLine1", "line", vec![id.to_string()]),
-            Self::Customer(id) => ("byCustomer1", "customer", vec![(*id).to_owned()]),
-            Self::Reseller(id) => {
-                let shards = Shard::all().map(|shard| shard.reseller_key(id));
-                ("byReseller1", keys::RESELLER_SHARD, shards.collect())
-            }
-            Self::All => ("all1", keys::SHARD, Shard::all().map(Shard::key).collect()),
+            Self::Line(_) | Self::Nobody => ("byLine1", "line"),
+            Self::Customer(_) => ("byCustomer1", "customer"),
+            Self::Reseller(_) => ("byReseller1", keys::RESELLER_SHARD),
+            Self::All => ("all1", keys::SHARD),
+        }
+    }
+
+    /// The values of the hash key, one for each shard.
+    fn hash_values(&self) -> Vec<String> {
+        match self {
+            Self::Line(id) => vec![id.to_string()],
+            Self::Customer(id) => vec![(*id).to_owned()],
+            Self::Reseller(id) => Shard::all().map(|shard| shard.reseller_key(id)).collect(),
+            Self::All => Shard::all().map(Shard::key).collect(),
             // The id of a line contains no spaces.
-            Self::Nobody => ("byLine1", "line", vec![" ".to_owned()]),
+            Self::Nobody => vec![" ".to_owned()],
         }
     }
 
@@ -98,7 +105,11 @@ impl Store {
     /// Reads up to `limit` entries, by the time of the requests. The shards of a listing are read side by side, each in
     /// pages of its share of `limit`.
     pub async fn list(&self, listing: Listing<'_>, span: &Span, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        let (_, _, values) = listing.index();
+        let bounds = span.bounds();
+        if bounds.0 > bounds.1 {
+            return Ok(Vec::new());
+        }
+        let values = listing.hash_values();
         let page_size = match values.len() {
             // `BETWEEN` includes the swap that the span begins after.
             1 => limit + usize::from(span.after.is_some()),
@@ -119,7 +130,7 @@ impl Store {
             for shards in used_up.chunks_mut(Shard::AT_ONCE) {
                 let pages = shards
                     .iter_mut()
-                    .map(|shard| self.read_page(listing, span, page_size, shard));
+                    .map(|shard| self.read_page(listing, span, &bounds, page_size, shard));
                 try_join_all(pages).await?;
             }
             let heads = shards.iter_mut().filter(|shard| !shard.read.is_empty());
@@ -138,14 +149,11 @@ impl Store {
         &self,
         listing: Listing<'_>,
         span: &Span,
+        (from, until): &(String, String),
         page_size: usize,
         shard: &mut ShardEntries,
     ) -> Result<(), StoreError> {
-        let (index, hash, _) = listing.index();
-        let (from, until) = span.bounds();
-        if from > until {
-            shard.is_read_to_end = true;
-        }
+        let (index, hash) = listing.index();
         while shard.read.is_empty() && !shard.is_read_to_end {
             let page = self
                 .dynamodb
@@ -155,8 +163,8 @@ impl Store {
                 .key_condition_expression("#hash = :hash AND swapId BETWEEN :from AND :until")
                 .expression_attribute_names("#hash", hash)
                 .expression_attribute_values(":hash", text(&shard.value))
-                .expression_attribute_values(":from", text(&from))
-                .expression_attribute_values(":until", text(&until))
+                .expression_attribute_values(":from", text(from))
+                .expression_attribute_values(":until", text(until))
                 .scan_index_forward(span.oldest_first)
                 .set_exclusive_start_key(shard.start.take())
                 .limit(i32::try_from(page_size).unwrap_or(i32::MAX))

@@ -364,6 +364,13 @@ const PARTITION: f64 = 1000.0;
 /// The indexes in which the entry of a swap is in one of the shards.
 const SHARDED: [&str; 3] = ["all1", "byReseller1", "due1"];
 
+fn shards_of(index: &str) -> f64 {
+    match SHARDED.contains(&index) {
+        true => Shard::all().count() as f64,
+        false => 1.0,
+    }
+}
+
 /// The write units of a swap to the hottest key of each index, and of each kind of row, which has the first letter of
 /// its hash key. A swap has one key in each index.
 fn hottest_keys(swap: &Bill) -> BTreeMap<String, f64> {
@@ -401,14 +408,18 @@ fn keys_table(swap: &Bill) -> Table {
             0.0 => "–".to_owned(),
             units => (PARTITION / units * shards).floor().to_string(),
         };
-        let (one, all) = match key {
-            "A" | "byOrder1" => ("a swap", "–".to_owned()),
-            "L" | "byLine1" => ("a line", "–".to_owned()),
-            "S" => ("a SIM", "–".to_owned()),
-            "byCustomer1" => ("a customer", "–".to_owned()),
-            "free1" => ("a pool", "–".to_owned()),
-            "byReseller1" => ("a shard of a reseller", per_second(Shard::all().count() as f64)),
-            _ => ("a shard", per_second(Shard::all().count() as f64)),
+        let one = match key {
+            "A" | "byOrder1" => "a swap",
+            "L" | "byLine1" => "a line",
+            "S" => "a SIM",
+            "byCustomer1" => "a customer",
+            "free1" => "a pool",
+            "byReseller1" => "a shard of a reseller",
+            _ => "a shard",
+        };
+        let all = match SHARDED.contains(&key) {
+            true => per_second(shards_of(key)),
+            false => "–".to_owned(),
         };
         table.row(&[name.to_owned(), one.to_owned(), units.to_string(), per_second(1.0), all]);
     }
@@ -425,13 +436,8 @@ fn hot_keys(swap: &Bill, kept: &Value) -> Vec<String> {
         if units > kept[&key].as_f64().unwrap_or_default() {
             faults.push(format!("{line}; {} was recorded", kept[&key]));
         }
-        let shards = if SHARDED.contains(&key.as_str()) {
-            Shard::all().count()
-        } else {
-            1
-        };
         let is_shared = key.contains('1') && !["byLine1", "byOrder1"].contains(&key.as_str());
-        if is_shared && units > shards as f64 {
+        if is_shared && units > shards_of(&key) {
             faults.push(format!("{line}, which allows less than 1,000 swaps per second"));
         }
     }
