@@ -20,6 +20,7 @@ mod operate;
 mod page;
 mod peers;
 mod query;
+mod releases;
 mod renew;
 mod roles;
 mod scale;

@@ -1,8 +1,6 @@
 //! The operator's commands that change or list single records: lines and SIMs changed, removed and listed, a data key
 //! added, dead letters replayed. Imports and `show` are in `stock.rs`.
 
-use std::collections::BTreeMap;
-
 use aws::{Service, ServiceClient};
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
@@ -14,7 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::{TimeZone, offset};
 use local::dynoxide::AttributeValue;
 use local::dynoxide::actions::update_item::UpdateItemRequest;
-use operator::commands::{migrate, remove_line, remove_sim, rotate_key, set_line};
+use operator::commands::{remove_line, remove_sim, rotate_key, set_line};
 use operator::line::LineChange;
 use operator::list::{self, LineFilter, SimFilter, SwapFilter};
 use operator::replay::{DeadLetterQueue, replay};
@@ -469,125 +467,6 @@ async fn both_forms_of_secret_fields_are_written_and_read() {
     }
 }
 
-/// Gives the table the indexes and rows that an earlier release has.
-fn make_earlier(service: &TestStack) {
-    const NEW: [&str; 7] = [
-        "byLine1",
-        "byCustomer1",
-        "byReseller1",
-        "all1",
-        "due1",
-        "free1",
-        "byOrder1",
-    ];
-    let (database, table) = (&service.stack.database, &service.stack.endpoints.table);
-    let update_table = |update: serde_json::Value, attributes: &[&str]| {
-        let attributes = attributes.iter().chain(&["pk", "sk"]);
-        let attributes: Vec<_> = attributes
-            .map(|name| json!({"AttributeName": name, "AttributeType": "S"}))
-            .collect();
-        let request = json!({
-            "TableName": table,
-            "AttributeDefinitions": attributes,
-            "GlobalSecondaryIndexUpdates": [update],
-        });
-        database.update_table(serde_json::from_value(request).unwrap()).unwrap();
-    };
-    for name in NEW {
-        update_table(json!({"Delete": {"IndexName": name}}), &[]);
-    }
-    for (name, hash, range) in [("byLine", "line", "listed"), ("due", "type", "dueAt")] {
-        let keys = json!([
-            {"AttributeName": hash, "KeyType": "HASH"},
-            {"AttributeName": range, "KeyType": "RANGE"},
-        ]);
-        let create = json!({"IndexName": name, "KeySchema": keys, "Projection": {"ProjectionType": "KEYS_ONLY"}});
-        update_table(json!({"Create": create}), &[hash, range]);
-    }
-    for row in service.rows() {
-        let key = ["pk", "sk"].map(|name| (name, &row[name]));
-        if !matches!(&row["pk"], AttributeValue::S(pk) if pk.starts_with("A#")) {
-            continue;
-        }
-        let request = json!({
-            "TableName": table,
-            "Key": BTreeMap::from(key),
-            "UpdateExpression": "SET #type = :type, listed = :listed REMOVE #shard, swapId, resellerShard",
-            "ExpressionAttributeNames": {"#type": "type", "#shard": "shard"},
-            "ExpressionAttributeValues": {":type": {"S": "SIMSWAP"}, ":listed": {"S": "2026"}},
-        });
-        database.update_item(serde_json::from_value(request).unwrap()).unwrap();
-    }
-}
-
-/// Whether the table has indexes or attributes of an earlier release, and of this one.
-fn forms(service: &TestStack) -> (bool, bool) {
-    let described = service
-        .stack
-        .database
-        .describe_table(serde_json::from_value(json!({"TableName": service.stack.endpoints.table})).unwrap());
-    let described = serde_json::to_value(described.unwrap()).unwrap();
-    let indexes = described["Table"]["GlobalSecondaryIndexes"].as_array().unwrap();
-    let has_number = |index: &serde_json::Value| index["IndexName"].as_str().unwrap().ends_with('1');
-    let has = |name: &str| service.rows().iter().any(|row| row.contains_key(name));
-    (
-        !indexes.iter().all(has_number) || has("type") || has("listed"),
-        indexes.iter().filter(|index| has_number(index)).count() == 7 && has("shard") && has("swapId"),
-    )
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_of_an_earlier_release_is_migrated_while_swaps_go_on() {
-    let service = TestStack::new().await;
-    let (admin, store) = (service.admin(), service.stack.store.clone());
-    let done = service.start_swap(&card(line::BRAM, FREE_CARD)).await;
-    service.await_status(&done, "DONE").await;
-    let open = service.start_swap(&esim(line::ANNA)).await;
-    let code = activation_code(&service.await_mail(&open).await);
-    service.await_waiting(&open).await;
-    make_earlier(&service);
-    assert_eq!(forms(&service), (true, false));
-    assert_eq!(service.query(&admin, "").await.status, 500);
-
-    // Killed at each of its steps, and repeated.
-    for killed_at in 1..12 {
-        let (sender, killed) = tokio::sync::oneshot::channel();
-        let (mut sender, mut steps) = (Some(sender), 0);
-        let store = store.clone();
-        let migration = tokio::spawn(async move {
-            let mut count = |_| {
-                steps += 1;
-                if steps == killed_at {
-                    sender.take().map(|sender| sender.send(()));
-                }
-            };
-            store.migrate(&mut count).await.unwrap();
-        });
-        let _ = killed.await;
-        migration.abort();
-    }
-    assert_eq!(service.install(&code, "8E9!#").await.status, 200);
-    migrate(&store, false).await.unwrap();
-    assert_eq!(forms(&service), (true, true));
-    service.await_status(&open, "DONE").await;
-    let listed = service.query(&admin, "").await.json();
-    let ids: Vec<_> = listed["results"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|swap| &swap["id"])
-        .collect();
-    assert_eq!(ids, [&json!(open), &json!(done)]);
-    assert_eq!(service.mails(&open).len(), 1);
-
-    migrate(&store, true).await.unwrap();
-    assert_eq!(forms(&service), (false, true));
-    migrate(&store, true).await.unwrap();
-    let next = service.start_swap(&esim(line::CARLA)).await;
-    service.await_mail(&next).await;
-    assert_eq!(service.query(&admin, "").await.json()["total"], 3);
-}
-
 /// A table that was restored from a backup has another name than the one with which its data keys were made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_keys_open_only_in_the_name_of_their_installation() {
@@ -731,7 +610,7 @@ pub(crate) fn client(service: Service, url: &str) -> ServiceClient {
 }
 
 /// A store as another process would open it.
-fn store_with(service: &TestStack, kms: ServiceClient) -> Store {
+pub(crate) fn store_with(service: &TestStack, kms: ServiceClient) -> Store {
     let endpoints = &service.stack.endpoints;
     let dynamodb = aws_sdk_dynamodb::config::Builder::from(&sdk()).endpoint_url(&endpoints.dynamodb);
     let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());

@@ -328,6 +328,37 @@ async fn a_repeated_request_has_no_second_effect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_is_recognised_as_a_repeat_after_a_later_renewal() {
+    let service = TestStack::new().await;
+    let bearer = format!("Bearer {}", service.owner("C-100"));
+    let (id, _) = waiting(&service, line::ANNA).await;
+    let send = async |key: &str, code: &str| {
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+            ("idempotency-key", key),
+        ];
+        let body = json!({"confirmationCode": code}).to_string();
+        service
+            .send("POST", &format!("/api/{RENEW}?id={id}"), &headers, body)
+            .await
+    };
+    assert_eq!(send("k1", "abc").await.status, 200);
+    code_of_mail(&service, &id, 2).await;
+    // The time of a record has no milliseconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert_eq!(send("k2", "def").await.status, 200);
+    code_of_mail(&service, &id, 3).await;
+    for (key, code) in [("k1", "abc"), ("k2", "def")] {
+        let repeated = send(key, code).await;
+        assert_eq!(repeated.status, 200, "{repeated:?}");
+        assert!(repeated.headers.contains_key("idempotency-replayed"), "{repeated:?}");
+    }
+    assert_rejected(&send("k2", "abc").await, 422, "IdempotencyMismatch");
+    assert_eq!(mails(&service, &id).len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_without_a_download_is_believed_only_from_an_agent() {
     let service = TestStack::new().await;
     smdp(&service).send_callbacks(CallbackMode::Lost);

@@ -138,7 +138,9 @@ impl ManageSwap {
             // Only now, so that a swap that the caller may not see costs no data key.
             let fingerprint = self.store.fingerprint(canonical).await?;
             if let Some(record) = record {
-                let is_same = self.store.is_same_change(&record.request, &swap, canonical);
+                let is_same = self
+                    .store
+                    .is_same_change(&record.request, Some(record.at), &swap, canonical);
                 return match is_same.await? {
                     true => Ok(Some(Outcome::Repeated)),
                     false => Err(ErrorResponse::idempotency_mismatch().into()),
@@ -146,7 +148,7 @@ impl ManageSwap {
             }
             if key.is_none()
                 && swap.has_last_request(&fingerprint, now)
-                && self.store.is_same_change(&fingerprint, &swap, canonical).await?
+                && self.store.is_same_change(&fingerprint, None, &swap, canonical).await?
             {
                 return Ok(Some(Outcome::Repeated));
             }

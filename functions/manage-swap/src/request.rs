@@ -103,7 +103,7 @@ impl ManageRequest {
         Ok(Self { id, wish, key })
     }
 
-    /// A text that equal requests of one caller have in common. It contains the confirmation code.
+    /// A text that equal requests of one caller have in common. The confirmation code is not in it.
     pub(crate) fn canonical(&self, caller: &Caller) -> String {
         let email = |to: &Option<EmailAddress>| to.as_ref().map_or_else(String::new, |to| to.as_str().to_lowercase());
         let wish = match &self.wish {

@@ -96,6 +96,7 @@ impl SweepSwaps {
 
     /// Wakes the functions for all rows that are due.
     async fn wake_all(&self) -> Result<Swept, SweepError> {
+        self.store.check_form().await?;
         let now = self.clock.now();
         let shards: Vec<Shard> = Shard::all().collect();
         let (mut swaps, mut mails, mut failure) = (Vec::new(), Vec::new(), None);

@@ -66,15 +66,14 @@ impl Backend {
             let checked = store.keyring().check().await;
             checked.map_err(|error| unreadable(data_dir, &error))?;
         }
-        if table.is_some() && store.lacks_indexes().await.map_err(StartError::context("the table"))? {
-            let mut quiet = |_| {};
-            let migrated = store.migrate(&mut quiet).await;
-            migrated.map_err(StartError::context("the table"))?;
-            let finished = store.finish_migration(&mut quiet).await;
-            finished.map_err(StartError::context("the table"))?;
+        let context = || StartError::context("the table");
+        store.check_form().await.map_err(context())?;
+        if table.is_none() {
+            store.record_form_of_new_table().await.map_err(context())?;
+        } else if store.needs_migration().await.map_err(context())? {
+            store.finish_migration(&mut |_| {}).await.map_err(context())?;
         }
-        let sealing_key = store.keyring().newest_sealing_key().await;
-        let sealing_key = sealing_key.map_err(StartError::context("the table"))?;
+        let sealing_key = store.keyring().newest_sealing_key().await.map_err(context())?;
         Ok(Self {
             database,
             dynamodb,
@@ -109,6 +108,7 @@ fn unreadable(data_dir: &Path, error: &StoreError) -> StartError {
             "{} is not the key with which the table's secrets were encrypted; {WAY_OUT}",
             data_dir.join(KMS_KEY).display()
         )),
+        StoreError::NewerForm(_) | StoreError::NoSealingKey => StartError(error.to_string()),
         StoreError::Unavailable(_) | StoreError::Corrupt(_) => damaged(Some(data_dir)),
     }
 }

@@ -221,7 +221,7 @@ async fn open(target: &Target) -> Result<OpenTable, StartError> {
         }
         // The owner is a stack, whose settings say where its parts listen, or another command.
         Err(owned_by_other) => match store_of_running_stack(data_dir) {
-            Some(store) if store.reach().await.is_ok() => Ok(OpenTable { store, _files: None }),
+            Some(store) if store.check_form().await.is_ok() => Ok(OpenTable { store, _files: None }),
             _ => Err(owned_by_other),
         },
     }

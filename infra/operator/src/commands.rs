@@ -230,6 +230,7 @@ pub async fn remove_sim(store: &Store, name: &str, yes: bool) -> Result<(), Comm
 /// # Errors
 /// When the table or KMS cannot be used.
 pub async fn sealing_key(store: &Store) -> Result<(), CommandError> {
+    store.record_form_of_new_table().await.map_err(table_error)?;
     let sealing_key = store.keyring().newest_sealing_key().await.map_err(table_error)?;
     print(&format!("{sealing_key}\n"))
 }
@@ -262,10 +263,11 @@ pub async fn migrate(store: &Store, finish: bool) -> Result<(), CommandError> {
         Migration::Index(_) => {}
         Migration::Rows(read, of) => progress.update("rows", read, of),
     };
-    let mut changed = store.migrate(&mut show).await.map_err(table_error)?;
-    if finish {
-        changed += store.finish_migration(&mut show).await.map_err(table_error)?;
-    }
+    let changed = match finish {
+        false => store.migrate(&mut show).await,
+        true => store.finish_migration(&mut show).await,
+    };
+    let changed = changed.map_err(table_error)?;
     progress.clear();
     print(&format!("the table is migrated; rows changed: {changed}\n"))
 }

@@ -96,6 +96,8 @@ pub async fn import(
     if !faulty.is_empty() && !skip_faulty {
         return Ok(counts);
     }
+    let checked = store.check_written_form().await;
+    checked.map_err(|error| CommandError::with_causes(&error))?;
     if kind == Kind::Sims {
         // A key that cannot be used is reported once and not for every row.
         let checked = store.keyring().check_sealing().await;

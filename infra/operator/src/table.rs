@@ -31,7 +31,10 @@ pub async fn connect(
         kms_key,
     )
     .of_installation(installation);
-    store.reach().await.map_err(|error| CommandError::with_causes(&error))?;
+    store
+        .check_form()
+        .await
+        .map_err(|error| CommandError::with_causes(&error))?;
     Ok(store)
 }
 

@@ -26,7 +26,7 @@ pub enum Saved {
 impl Store {
     /// Writes a swap after a fact was applied to it.
     pub async fn save(&self, before: &StoredSwap, after: &Activation) -> Result<Saved, StoreError> {
-        self.put_version(next_row(before, after), before.activation.version)
+        self.put_version(self.next_row(before, after), before.activation.version)
             .await
     }
 
@@ -43,10 +43,10 @@ impl Store {
             last_requests: Vec::new(),
             ..bare(before)
         };
-        let row = next_row(&anonymous, after);
+        let row = self.next_row(&anonymous, after);
         let mut writes = vec![put(self.put_next_version(row.clone(), before.activation.version))?];
         for mail in &before.deliveries {
-            let mail_row = rows::from_delivery(&mail.anonymised());
+            let mail_row = rows::from_delivery(self.form(), &mail.anonymised());
             writes.push(put(self.put_next_version(mail_row, mail.version))?);
         }
         // A mail may have changed since it was read, for example by a report.
@@ -60,10 +60,10 @@ impl Store {
         after: &Activation,
         mail: &Delivery,
     ) -> Result<Saved, StoreError> {
-        let row = next_row(before, after);
+        let row = self.next_row(before, after);
         let writes = vec![
             put(self.put_next_version(row.clone(), before.activation.version))?,
-            put(self.put_new_row(rows::from_delivery(mail)))?,
+            put(self.put_new_row(rows::from_delivery(self.form(), mail)))?,
         ];
         contradicted_as_error(self.commit(row, writes).await?)
     }
@@ -79,13 +79,13 @@ impl Store {
         request: &Fingerprint,
     ) -> Result<Saved, StoreError> {
         let at = after.modified_at;
-        let row = next_row(&before.with_request(request, at), after);
+        let row = self.next_row(&before.with_request(request, at), after);
         if mail.is_none() && key.is_none() {
             return self.put_version(row, before.activation.version).await;
         }
         let mut writes = vec![put(self.put_next_version(row.clone(), before.activation.version))?];
         if let Some(mail) = mail {
-            writes.push(put(self.put_new_row(rows::from_delivery(mail)))?);
+            writes.push(put(self.put_new_row(rows::from_delivery(self.form(), mail)))?);
         }
         if let Some(key) = key {
             writes.push(put(self.put_idempotency_record(key, &after.id, request, at))?);
@@ -286,13 +286,13 @@ impl Store {
         updates: impl IntoIterator<Item = UpdateBuilder>,
         mail: Option<&Delivery>,
     ) -> Result<Saved, StoreError> {
-        let row = next_row(before, after);
+        let row = self.next_row(before, after);
         let mut writes = vec![put(self.put_next_version(row.clone(), before.activation.version))?];
         for line_or_sim in updates {
             writes.push(update(line_or_sim)?);
         }
         if let Some(mail) = mail {
-            writes.push(put(self.put_new_row(rows::from_delivery(mail)))?);
+            writes.push(put(self.put_new_row(rows::from_delivery(self.form(), mail)))?);
         }
         self.commit(row, writes).await
     }
@@ -315,11 +315,21 @@ impl Store {
 
     /// Writes a mail after a fact was applied to it.
     pub async fn save_delivery(&self, before: &Delivery, after: &Delivery) -> Result<Saved, StoreError> {
-        self.put_version(rows::from_delivery(after), before.version).await
+        let row = rows::from_delivery(self.form(), after);
+        let saved = self.put_version(row.clone(), before.version).await?;
+        // The mail may have the key of the other form.
+        let [_, other] = self.form().and_other();
+        let other = keys::delivery_key(other, &after.activation, after.number);
+        if saved == Saved::Stale && self.get(other.clone()).await?.is_some() {
+            return self
+                .put_version(row.into_iter().chain(other).collect(), before.version)
+                .await;
+        }
+        Ok(saved)
     }
 
     /// Writes a row, on the condition that it is stored with this version.
-    async fn put_version(&self, row: Item, version: u64) -> Result<Saved, StoreError> {
+    pub(crate) async fn put_version(&self, row: Item, version: u64) -> Result<Saved, StoreError> {
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -351,6 +361,11 @@ impl Store {
                 _ => Err(error.into()),
             };
         }
+    }
+
+    /// The row of a swap after a step.
+    pub(crate) fn next_row(&self, before: &StoredSwap, after: &Activation) -> Item {
+        rows::from_swap(self.form(), &before.advanced(after.clone()))
     }
 
     /// A put of this row, on the condition that it is stored with this version.
@@ -391,9 +406,4 @@ fn bare(swap: &StoredSwap) -> StoredSwap {
         renewal: None,
         ..swap.clone()
     }
-}
-
-/// The row of a swap after a step.
-pub(crate) fn next_row(before: &StoredSwap, after: &Activation) -> Item {
-    rows::from_swap(&before.advanced(after.clone()))
 }

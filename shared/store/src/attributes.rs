@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::types::AttributeValue::{B, L, N, S};
 use domain::TimelineEntry;
 use jiff::Timestamp;
 
+use crate::form::{self, Form};
 use crate::{Sealed, StoreError};
 
 /// A row, or the key of one.
@@ -17,6 +18,12 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 pub(crate) struct Row<'a>(pub(crate) &'a Item);
 
 impl<'a> Row<'a> {
+    /// The row, if this release can read its form.
+    pub(crate) fn read(item: &'a Item) -> Result<Self, StoreError> {
+        form::check(item)?;
+        Ok(Self(item))
+    }
+
     pub(crate) fn text(&self, name: &'static str) -> Result<&'a str, StoreError> {
         self.maybe_text(name).ok_or(StoreError::Corrupt(name))
     }
@@ -132,6 +139,11 @@ impl<'a> Row<'a> {
 pub(crate) struct RowBuilder(pub(crate) Item);
 
 impl RowBuilder {
+    /// A row of this form with this key.
+    pub(crate) fn new(form: Form, key: Item) -> Self {
+        Self(key.into_iter().chain(form.attributes()).collect())
+    }
+
     pub(crate) fn put(mut self, name: &str, value: AttributeValue) -> Self {
         self.0.insert(name.to_owned(), value);
         self
@@ -174,21 +186,26 @@ impl RowBuilder {
     /// The timeline, one text for each entry. Times are in milliseconds since `created_at`. An entry that occurred
     /// several times has its first time, the milliseconds from the first to the last time, and how often it occurred:
     /// `5230 smdp: installed`, `5230+60000x3 network: 503`.
-    pub(crate) fn timeline(self, created_at: Timestamp, timeline: &[TimelineEntry]) -> Self {
+    pub(crate) fn timeline(self, form: Form, created_at: Timestamp, timeline: &[TimelineEntry]) -> Self {
         let between = |from: Timestamp, to: Timestamp| to.as_millisecond() - from.as_millisecond();
-        let entries = timeline
-            .iter()
-            .map(|entry| {
-                let at = between(created_at, entry.at);
-                S(match entry.count {
-                    1 => format!("{at} {}", entry.what),
-                    count => {
-                        let last = between(entry.at, entry.last);
-                        format!("{at}+{last}x{count} {}", entry.what)
-                    }
+        let entries = match form {
+            Form::Earlier => form::without_counts(timeline)
+                .map(|entry| S(format!("{} {}", entry.at.as_millisecond(), entry.what)))
+                .collect(),
+            Form::One => timeline
+                .iter()
+                .map(|entry| {
+                    let at = between(created_at, entry.at);
+                    S(match entry.count {
+                        1 => format!("{at} {}", entry.what),
+                        count => {
+                            let last = between(entry.at, entry.last);
+                            format!("{at}+{last}x{count} {}", entry.what)
+                        }
+                    })
                 })
-            })
-            .collect();
+                .collect(),
+        };
         self.put("timeline", L(entries))
     }
 
@@ -227,9 +244,12 @@ pub(crate) fn from_sortable(text: &str) -> Result<Timestamp, StoreError> {
 }
 
 fn parse_timeline_entry(created_at: Timestamp, text: &str) -> Option<TimelineEntry> {
+    // A larger number is a time since 1970, as the earlier form has it.
+    const THREE_YEARS: i64 = 100_000_000_000;
     let after = |from: Timestamp, millis: &str| {
-        let millis = from.as_millisecond().checked_add(millis.parse().ok()?)?;
-        Timestamp::from_millisecond(millis).ok()
+        let millis: i64 = millis.parse().ok()?;
+        let base = if millis < THREE_YEARS { from.as_millisecond() } else { 0 };
+        Timestamp::from_millisecond(base.checked_add(millis)?).ok()
     };
     let (times, what) = text.split_once(' ')?;
     let Some((first, repeats)) = times.split_once('+') else {

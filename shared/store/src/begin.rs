@@ -232,7 +232,7 @@ impl Store {
         const RECORD: usize = 3;
         let swap = &new.swap.activation;
         let mut writes = vec![
-            put(self.put_new_row(rows::from_swap(&new.swap)))?,
+            put(self.put_new_row(rows::from_swap(self.form(), &new.swap)))?,
             update(self.set_open_swap(&new))?,
             update(self.reserve_sim(swap, new.takes_kept))?,
         ];

@@ -8,8 +8,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use domain::{ActivationId, Deadlines, Fact, FailureCode, Line, SwapKind, apply};
 use jiff::Timestamp;
 
-use crate::advance::next_row;
 use crate::attributes::text;
+use crate::form::Form;
 use crate::transaction::{put, update};
 use crate::{Store, StoreError, keys, rows};
 
@@ -73,7 +73,7 @@ impl Store {
         let blocked = Fact::LineBlocked(bar);
         let stopped = apply(&swap.activation, &blocked, deadlines, now()).ok();
         if let Some(stopped) = &stopped {
-            let row = next_row(&swap, stopped);
+            let row = self.next_row(&swap, stopped);
             writes.push(put(self.put_next_version(row, swap.activation.version))?);
         }
         if self.transact(writes).await?.is_some() {
@@ -92,7 +92,7 @@ impl Store {
     /// Writes every attribute that an operator may change, on the condition that none of them has changed since the line
     /// was read, nor its SIMs and its open swap. What concerns the previous owner is removed when the owner changes.
     fn set_line(&self, before: &Line, after: &Line) -> UpdateBuilder {
-        let is = rows::from_line(after);
+        let is = rows::from_line(Form::One, after);
         let Unchanged {
             condition,
             names,
@@ -145,7 +145,7 @@ pub(crate) struct Unchanged {
 
 /// The condition that a line is as an operator has seen it: what operators may change, its SIMs and its open swap.
 pub(crate) fn unchanged(line: &Line) -> Unchanged {
-    let mut row = rows::from_line(line);
+    let mut row = rows::from_line(Form::One, line);
     let mut seen = WRITTEN.to_vec();
     seen.push("sim");
     for kind in [SwapKind::Esim, SwapKind::Physical] {

@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::types::ReturnValue;
 use domain::{Brand, BrandName, Colour, EmailAddress, Logo, SupportContact};
 
 use crate::attributes::{Item, Row, RowBuilder};
+use crate::form::Form;
 use crate::{Store, StoreError, keys};
 
 /// The result of writing a brand.
@@ -44,7 +45,7 @@ impl Store {
                 None => BrandWritten::Same,
             });
         };
-        let row = from_brand(reseller, brand);
+        let row = from_brand(self.form(), reseller, brand);
         let put = self
             .dynamodb
             .put_item()
@@ -59,8 +60,8 @@ impl Store {
     }
 }
 
-fn from_brand(reseller: &str, brand: &Brand) -> Item {
-    let row = RowBuilder(keys::brand_key(reseller))
+fn from_brand(form: Form, reseller: &str, brand: &Brand) -> Item {
+    let row = RowBuilder::new(form, keys::brand_key(reseller))
         .text("name", brand.name.as_str())
         .maybe_text("sender", brand.sender.as_ref().map(BrandName::as_str))
         .maybe_text("colour", brand.colour.map(|colour| colour.to_string()).as_deref())
@@ -73,7 +74,7 @@ fn from_brand(reseller: &str, brand: &Brand) -> Item {
 }
 
 fn to_brand(item: &Item) -> Result<Brand, StoreError> {
-    let row = Row(item);
+    let row = Row::read(item)?;
     let logo = match item.get("logo") {
         Some(_) => Some(Logo::parse(row.bytes("logo")?).map_err(|_| StoreError::Corrupt("logo"))?),
         None => None,
@@ -112,7 +113,7 @@ mod tests {
             ..bare.clone()
         };
         for brand in [bare, full.clone()] {
-            assert_eq!(to_brand(&from_brand("R-10", &brand)).unwrap(), brand);
+            assert_eq!(to_brand(&from_brand(Form::One, "R-10", &brand)).unwrap(), brand);
         }
         for (attribute, value) in [
             ("name", "<script>"),
@@ -122,7 +123,9 @@ mod tests {
             ("replyTo", "a@example.com\r\nBcc: x@example.com"),
             ("logo", "not bytes"),
         ] {
-            let row = RowBuilder(from_brand("R-10", &full)).text(attribute, value).0;
+            let row = RowBuilder(from_brand(Form::One, "R-10", &full))
+                .text(attribute, value)
+                .0;
             let read = to_brand(&row).unwrap_err();
             assert!(matches!(read, StoreError::Corrupt(name) if name == attribute), "{read}");
         }

@@ -16,6 +16,16 @@ pub enum StoreError {
     /// A row is missing, or it lacks this attribute, or the attribute is malformed or contradicts another row.
     #[error("a stored attribute is missing or malformed: {0}")]
     Corrupt(&'static str),
+    /// A row, or the whole table, has this form, which only a later release can read.
+    #[error(
+        "the table has rows of form {0}, and this release reads them up to form {newest}: use the release that has \
+         migrated the table, or a later one",
+        newest = crate::form::NEWEST
+    )]
+    NewerForm(u32),
+    /// The table has form 1, and this store would write the earlier form.
+    #[error("the table is migrated, so SEALING_KEY has to be set: the command `sealing-key` prints its value")]
+    NoSealingKey,
     /// A secret field could not be encrypted or decrypted.
     #[error("a secret field could not be encrypted or decrypted")]
     Sealing,

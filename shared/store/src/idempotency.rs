@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 
 use crate::attributes::{Item, Row, RowBuilder, number};
+use crate::form;
 use crate::rows::RequestDigest;
 use crate::{RequestedSwap, Sealed, Store, StoreError, StoredLine, StoredSwap, keys, rows};
 
@@ -39,19 +40,23 @@ pub struct IdempotencyRecord {
     pub activation: ActivationId,
     /// Fingerprint of the first request.
     pub request: Fingerprint,
+    /// When the first request was accepted, in seconds.
+    pub at: Timestamp,
 }
 
 impl IdempotencyRecord {
     /// Reads a row. `None` if the record has expired.
     pub(crate) fn from_row(item: &Item, now: Timestamp) -> Result<Option<Self>, StoreError> {
-        let row = Row(item);
+        let row = Row::read(item)?;
+        let expires = Timestamp::from_second(row.number("expires")?).map_err(|_| StoreError::Corrupt("expires"))?;
         // DynamoDB deletes expired rows with a delay.
-        if row.number::<i64>("expires")? <= now.as_second() {
+        if expires.as_second() <= now.as_second() {
             return Ok(None);
         }
         Ok(Some(Self {
             activation: row.parsed("swap", ActivationId::parse)?,
             request: Fingerprint(row.text("request")?.to_owned()),
+            at: expires - RECORD_LIFETIME,
         }))
     }
 }
@@ -127,7 +132,7 @@ impl Store {
         at: Timestamp,
     ) -> PutBuilder {
         let expires = (at + RECORD_LIFETIME).as_second();
-        let row = RowBuilder(keys::idempotency_key(key.digest()))
+        let row = RowBuilder::new(self.form(), keys::idempotency_key(key.digest()))
             .text("swap", swap.as_str())
             .text("request", &request.0)
             .number("expires", expires);
@@ -145,7 +150,10 @@ impl Store {
             None => format!("0:{}", hash()),
             Some(_) if self.keyring.has_sealing_key() => format!("c:{}", hash()),
             Some(code) => {
-                let (number, tag) = self.keyring.sign("request", &with_code(request.text, code)).await?;
+                let (number, tag) = self
+                    .keyring
+                    .sign("request", &form::with_code(request.text, code))
+                    .await?;
                 format!("{number}:{}", hex(&tag))
             }
         }))
@@ -169,11 +177,13 @@ impl Store {
         Ok(swap.code_by.is_some() || self.is_code(&swap, swap.secrets.code.as_ref(), code).await?)
     }
 
-    /// Whether `first` is the fingerprint of a request that is equal to `request` and has changed `swap` last. A
-    /// confirmation code that is no longer stored is not compared: it has been erased, or its renewal was refused.
+    /// Whether `first` is the fingerprint of a request that is equal to `request` and has changed `swap`, at this time if
+    /// it had an idempotency key. A confirmation code that is no longer stored is not compared: it has been erased or
+    /// replaced, or its renewal was refused.
     pub async fn is_same_change(
         &self,
         first: &Fingerprint,
+        at: Option<Timestamp>,
         swap: &StoredSwap,
         request: CanonicalRequest<'_>,
     ) -> Result<bool, StoreError> {
@@ -183,6 +193,11 @@ impl Store {
         let Some(code) = request.code.filter(|_| first.leaves_code_out()) else {
             return Ok(true);
         };
+        // The time of a record has no milliseconds.
+        let is_later = |renewed: &Timestamp| at.is_some_and(|at| *renewed > at + SignedDuration::from_secs(1));
+        if swap.activation.renewals.last().is_some_and(is_later) {
+            return Ok(true);
+        }
         let refused = ProfileRequest {
             kind: ProfileRequestKind::Renew,
             state: ProfileRequestState::Refused,
@@ -206,7 +221,7 @@ impl Store {
             (number, code) => {
                 let number = number.parse().map_err(|_| corrupt())?;
                 let Some(code) = code else { return Ok(false) };
-                let text = with_code(request.text, code);
+                let text = form::with_code(request.text, code);
                 self.keyring.verify(number, "request", &text, &tag).await
             }
         }
@@ -242,14 +257,13 @@ impl Store {
     }
 }
 
-fn with_code(text: &str, code: &ConfirmationCode) -> String {
-    format!("{text}\n{}", code.expose())
-}
+/// Characters of a [`caller_digest`].
+pub(crate) const CALLER_DIGEST_LEN: usize = 32;
 
 /// Identifies a caller without naming them: the first half of a SHA-256 of the caller's identity, in hexadecimal. It
 /// reveals nothing to a reader who does not know the token's subject, role and claim.
 pub fn caller_digest(caller: &Caller) -> String {
-    hex(&digest(&SHA256, caller.identity().as_bytes()).as_ref()[..16])
+    hex(&digest(&SHA256, caller.identity().as_bytes()).as_ref()[..CALLER_DIGEST_LEN / 2])
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -12,7 +12,8 @@ use ring::hmac;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::attributes::{Row, text};
+use crate::attributes::{Row, RowBuilder, text};
+use crate::form::Form;
 use crate::sealed::{OpeningKey, Sealed, SealingKey, SymmetricKey};
 use crate::{StoreError, keys};
 
@@ -72,6 +73,19 @@ impl Keyring {
     /// Whether new fields are encrypted without a data key, so that nothing but reading needs KMS.
     pub(crate) fn has_sealing_key(&self) -> bool {
         self.sealing_key.is_some()
+    }
+
+    /// The form that new rows get. A later form needs the public key.
+    pub(crate) fn form(&self) -> Form {
+        match self.has_sealing_key() {
+            true => Form::One,
+            false => Form::Earlier,
+        }
+    }
+
+    /// Whether the table has a data key.
+    pub(crate) async fn has_data_keys(&self) -> Result<bool, StoreError> {
+        Ok(self.read_newest().await?.is_some())
     }
 
     /// The public key of the newest data key. Creates the first data key of a table.
@@ -202,7 +216,7 @@ impl Keyring {
             .await?
             .item
             .ok_or(StoreError::Corrupt("data key"))?;
-        let key = Arc::new(self.unwrap_key(number, Row(&row).bytes("wrapped")?).await?);
+        let key = Arc::new(self.unwrap_key(number, Row::read(&row)?.bytes("wrapped")?).await?);
         unwrapped.keys.insert(number, key.clone());
         Ok(key)
     }
@@ -222,7 +236,7 @@ impl Keyring {
         let Some(row) = page.items().first() else {
             return Ok(None);
         };
-        Ok(Some((keys::data_key_number(row)?, Row(row).bytes("wrapped")?)))
+        Ok(Some((keys::data_key_number(row)?, Row::read(row)?.bytes("wrapped")?)))
     }
 
     /// Creates the first data key. If another process does so at the same time, both use the one that was written
@@ -252,7 +266,7 @@ impl Keyring {
             .dynamodb
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(keys::data_key(number)))
+            .set_item(Some(RowBuilder::new(self.form(), keys::data_key(number)).0))
             .item("wrapped", AttributeValue::B(wrapped.into()))
             .condition_expression("attribute_not_exists(pk)")
             .send()

@@ -8,6 +8,7 @@ use ring::digest::{SHA256, digest};
 
 use crate::StoreError;
 use crate::attributes::{Item, Row, sortable};
+use crate::form::Form;
 
 // Each kind of row has its own sort key, so that a filter on the stream needs nothing else.
 
@@ -24,6 +25,9 @@ const IDEMPOTENCY: &str = "idempotency";
 pub(crate) const POOL: &str = "pool#";
 /// Beginning of the sort key of a data key. The key's number follows.
 const DATA_KEY: &str = "key#";
+
+/// Sort key of the row that says which form the table has.
+const FORM: &str = "form";
 
 /// Beginning of the sort key of an operator's action on the line or SIM with the same hash key. Its time follows.
 pub(crate) const ACTION: &str = "action#";
@@ -64,9 +68,8 @@ pub(crate) fn activation_key(id: &ActivationId) -> Item {
     key(activation_pk(id), ACTIVATION)
 }
 
-pub(crate) fn delivery_key(id: &ActivationId, number: u32) -> Item {
-    // Padded, so that the tenth mail sorts after the ninth.
-    key(activation_pk(id), &format!("{DELIVERY}{number:04}"))
+pub(crate) fn delivery_key(form: Form, id: &ActivationId, number: u32) -> Item {
+    key(activation_pk(id), &format!("{DELIVERY}{}", form.mail_number(number)))
 }
 
 /// The number of a mail, from its sort key.
@@ -106,6 +109,11 @@ pub(crate) fn data_key_number(item: &Item) -> Result<u32, StoreError> {
     sk.strip_prefix(DATA_KEY)
         .and_then(|number| number.parse().ok())
         .ok_or(StoreError::Corrupt("sk"))
+}
+
+/// Key of the row that says which form the table has.
+pub(crate) fn form_key() -> Item {
+    key("V#".to_owned(), FORM)
 }
 
 /// `pk` is the hash key of a line or a SIM.
@@ -237,7 +245,7 @@ mod tests {
     #[test]
     fn mails_sort_by_their_number() {
         let id = ActivationId::parse("X").unwrap();
-        let sk = |number| delivery_key(&id, number)["sk"].as_s().unwrap().clone();
+        let sk = |number| delivery_key(Form::One, &id, number)["sk"].as_s().unwrap().clone();
         assert_eq!(sk(2), "delivery#0002");
         assert!(sk(9) < sk(10));
         for number in [1, 10, 12345] {

@@ -11,6 +11,7 @@ mod block;
 mod brand;
 mod due;
 mod error;
+mod form;
 mod idempotency;
 mod keyring;
 mod keys;

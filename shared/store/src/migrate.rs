@@ -9,15 +9,15 @@ use aws_sdk_dynamodb::types::{IndexStatus, TableDescription, TableStatus};
 use domain::ActivationId;
 use futures_util::future::join_all;
 
-use crate::attributes::{Item, Row, text};
+use crate::attributes::{Item, Row, number, text};
+use crate::form::{self, Form};
 use crate::keys::{self, Shard};
 use crate::scan::Place;
-use crate::transaction::backoff;
-use crate::{Store, StoreError, schema};
+use crate::transaction::{backoff, delete, put};
+use crate::{Saved, Store, StoreError, rows, schema};
 
-/// What earlier releases read and this one does not: the names of indexes, and attributes of swaps and mails.
+/// The indexes that only earlier releases read.
 const OLD_INDEXES: [&str; 7] = ["byLine", "byCustomer", "byReseller", "all", "due", "free", "byOrder"];
-const OLD_ATTRIBUTES: [&str; 2] = ["type", "listed"];
 
 /// How often a row is written while transactions on it are in the way.
 const ATTEMPTS: u32 = 8;
@@ -33,41 +33,44 @@ pub enum Migration {
     Rows(u64, u64),
 }
 
+/// A change of all rows that need it.
+#[derive(Clone, Copy)]
+enum Pass {
+    /// Adds the attributes by which the indexes of this release contain swaps and mails.
+    AddShards,
+    /// Writes rows of the earlier form in form 1.
+    SetForm,
+}
+
 impl Store {
-    /// Whether the table lacks an index of this release.
-    pub async fn lacks_indexes(&self) -> Result<bool, StoreError> {
+    /// Whether the table lacks an index of this release, or has rows of the earlier form.
+    pub async fn needs_migration(&self) -> Result<bool, StoreError> {
+        let finished = self
+            .form_row()
+            .await?
+            .is_some_and(|row| !row.contains_key(form::UNFINISHED));
         let table = self.await_indexes(&mut |_| {}).await?;
         let present = index_names(&table);
-        Ok(schema::INDEXES.iter().any(|index| !present.contains(&index.name)))
+        Ok(!finished || schema::INDEXES.iter().any(|index| !present.contains(&index.name)))
     }
 
-    /// Gives swaps and mails the attributes by which the indexes of this release contain them, then adds the indexes that
-    /// the table lacks, one after another. Returns how many rows changed.
+    /// Gives swaps and mails the attributes by which the indexes of this release contain them, lists the pools of free
+    /// SIMs, then adds the indexes that the table lacks, one after another. Returns how many rows changed.
     ///
     /// It can be interrupted and repeated at any time. Functions of the earlier release may run meanwhile. What they
     /// write lacks the attributes, so it has to be repeated once they are replaced.
     pub async fn migrate(&self, progress: &mut (dyn FnMut(Migration) + Send)) -> Result<u64, StoreError> {
-        let changed = self
-            .update_rows("attribute_not_exists", keys::SHARD, progress, |row, update| {
-                let row = Row(row);
-                let id = row.parsed_pk("A#", ActivationId::parse)?;
-                let shard = Shard::of(&id);
-                let mut set = vec![(keys::SHARD, shard.key())];
-                if row.text("sk")? == keys::ACTIVATION {
-                    set.push((keys::SWAP_ID, id.to_string()));
-                    let reseller = row.maybe_text("reseller");
-                    set.extend(reseller.map(|reseller| (keys::RESELLER_SHARD, shard.reseller_key(reseller))));
-                }
-                let assignments: Vec<_> = set.iter().map(|(name, _)| format!("#{name} = :{name}")).collect();
-                let mut update = update.update_expression(format!("SET {}", assignments.join(", ")));
-                for (name, value) in set {
-                    update = update
-                        .expression_attribute_names(format!("#{name}"), name)
-                        .expression_attribute_values(format!(":{name}"), text(value));
-                }
-                Ok(update)
-            })
-            .await?;
+        self.check_form().await?;
+        let changed = self.run(Pass::AddShards, progress).await?;
+        let mut place = None;
+        loop {
+            let page = self.scan_sims(place).await?;
+            self.record_pools(&page.rows.iter().collect::<Vec<_>>()).await?;
+            place = page.next;
+            if place.is_none() {
+                break;
+            }
+        }
         loop {
             let table = self.await_indexes(progress).await?;
             let present = index_names(&table);
@@ -79,9 +82,12 @@ impl Store {
         }
     }
 
-    /// Deletes the indexes and attributes that only earlier releases read, after [`migrate`](Self::migrate). Functions of
-    /// earlier releases fail from here on. Returns how many rows changed. It can be interrupted and repeated at any time.
+    /// Migrates the table, then deletes the indexes that only earlier releases read, and gives all rows form 1. Functions
+    /// of earlier releases fail from here on. Returns how many rows changed. It can be interrupted and repeated at any
+    /// time.
     pub async fn finish_migration(&self, progress: &mut (dyn FnMut(Migration) + Send)) -> Result<u64, StoreError> {
+        let migrated = self.migrate(progress).await?;
+        self.set_form("SET #v = :v, #unfinished = :v").await?;
         loop {
             let table = self.await_indexes(progress).await?;
             let present = index_names(&table);
@@ -91,14 +97,111 @@ impl Store {
             progress(Migration::Index(index));
             schema::delete_index(&self.dynamodb, &self.table, index).await?;
         }
-        self.update_rows("attribute_exists", OLD_ATTRIBUTES[0], progress, |_, update| {
-            let mut update = update.update_expression("REMOVE #type, #listed");
-            for name in OLD_ATTRIBUTES {
-                update = update.expression_attribute_names(format!("#{name}"), name);
+        let finished = self.run(Pass::SetForm, progress).await?;
+        self.set_form("SET #v = :v REMOVE #unfinished").await?;
+        Ok(migrated + finished)
+    }
+
+    /// Writes the row with the table's form.
+    async fn set_form(&self, expression: &str) -> Result<(), StoreError> {
+        let row = self.dynamodb.update_item().table_name(&self.table);
+        form::set(row.set_key(Some(keys::form_key())))
+            .update_expression(expression)
+            .expression_attribute_names("#unfinished", form::UNFINISHED)
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    /// Adds to a swap or a mail the attributes by which the indexes of this release contain it. No other attribute is
+    /// touched. Returns whether the row lacked them.
+    async fn add_shard(&self, row: &Item) -> Result<bool, StoreError> {
+        let read = Row(row);
+        let sk = read.text("sk")?;
+        if sk != keys::ACTIVATION && keys::delivery_number(sk).is_none() {
+            return Ok(false);
+        }
+        let id = read.parsed_pk("A#", ActivationId::parse)?;
+        let shard = Shard::of(&id);
+        let mut set = vec![(keys::SHARD, shard.key())];
+        if sk == keys::ACTIVATION {
+            set.push((keys::SWAP_ID, id.to_string()));
+            let reseller = read.maybe_text("reseller");
+            set.extend(reseller.map(|reseller| (keys::RESELLER_SHARD, shard.reseller_key(reseller))));
+        }
+        let assignments: Vec<_> = set.iter().map(|(name, _)| format!("#{name} = :{name}")).collect();
+        let mut update = self
+            .update_of(row)
+            .update_expression(format!("SET {}", assignments.join(", ")))
+            .condition_expression("attribute_exists(pk) AND attribute_not_exists(#shard)");
+        for (name, value) in set {
+            update = update
+                .expression_attribute_names(format!("#{name}"), name)
+                .expression_attribute_values(format!(":{name}"), text(value));
+        }
+        write_if(update).await
+    }
+
+    /// Writes a row of the earlier form in form 1. Returns `false` if the row is gone or has form 1 meanwhile.
+    async fn rewrite(&self, row: &Item) -> Result<bool, StoreError> {
+        const READS: u32 = 8;
+        let key = Item::from(["pk", "sk"].map(|name| (name.to_owned(), row[name].clone())));
+        let mut stored = Some(row.clone());
+        // Swaps and mails go on meanwhile.
+        for _ in 0..READS {
+            let Some(row) = stored.filter(|row| !row.contains_key(form::ATTRIBUTE)) else {
+                return Ok(false);
+            };
+            let saved = match Row(&row).text("sk")? {
+                keys::ACTIVATION => {
+                    let swap = rows::to_swap(&row)?;
+                    let version = swap.activation.version;
+                    self.put_version(rows::from_swap(Form::One, &swap), version).await?
+                }
+                sk if keys::delivery_number(sk).is_some() => self.rewrite_mail(&row).await?,
+                _ => return self.set_form_of(&row).await,
+            };
+            if saved == Saved::Written {
+                return Ok(true);
             }
-            Ok(update)
+            stored = self.get(key.clone()).await?;
+        }
+        Err(StoreError::Unavailable("a swap or a mail changes too often".into()))
+    }
+
+    /// Writes a mail in form 1, whose key has the mail's number with leading zeros.
+    async fn rewrite_mail(&self, row: &Item) -> Result<Saved, StoreError> {
+        let mail = rows::to_delivery(row)?;
+        let new = rows::from_delivery(Form::One, &mail);
+        if new["sk"] == row["sk"] {
+            return self.put_version(new, mail.version).await;
+        }
+        let old = keys::delivery_key(Form::Earlier, &mail.activation, mail.number);
+        let old = self
+            .delete_row(old)
+            .condition_expression("version = :version")
+            .expression_attribute_values(":version", number(mail.version));
+        let writes = vec![put(self.put_new_row(new))?, delete(old)?];
+        Ok(match self.transact(writes).await? {
+            None => Saved::Written,
+            Some(_) => Saved::Stale,
+        })
+    }
+
+    /// Gives any other row form 1, which it differs from in little.
+    async fn set_form_of(&self, row: &Item) -> Result<bool, StoreError> {
+        let update = form::set(self.update_of(row)).condition_expression("attribute_exists(pk)");
+        write_if(match row.contains_key("lastSwap") && row.contains_key("simSince") {
+            // The earlier form of a line has only the time at which the network activated the SIM.
+            true => update.update_expression("SET #v = :v, lastDoneAt = if_not_exists(lastDoneAt, simSince)"),
+            false => update,
         })
         .await
+    }
+
+    fn update_of(&self, row: &Item) -> UpdateItemFluentBuilder {
+        let update = self.dynamodb.update_item().table_name(&self.table);
+        update.key("pk", row["pk"].clone()).key("sk", row["sk"].clone())
     }
 
     /// The table's description, once none of its indexes is being added or deleted: only one can be at a time.
@@ -126,17 +229,8 @@ impl Store {
         }
     }
 
-    /// Updates the swaps and mails for which `condition`, a function of DynamoDB's expressions, is true of `attribute`,
-    /// page by page. A row for which it is no longer true when it is written stays as it is.
-    async fn update_rows(
-        &self,
-        condition: &str,
-        attribute: &str,
-        progress: &mut (dyn FnMut(Migration) + Send),
-        change: impl Fn(&Item, UpdateItemFluentBuilder) -> Result<UpdateItemFluentBuilder, StoreError>,
-    ) -> Result<u64, StoreError> {
-        let name = format!("#{attribute}");
-        let condition = format!("{condition}({name})");
+    /// Runs a pass over all rows that need it, page by page and several rows at a time. Returns how many it changed.
+    async fn run(&self, pass: Pass, progress: &mut (dyn FnMut(Migration) + Send)) -> Result<u64, StoreError> {
         let described = self.dynamodb.describe_table().table_name(&self.table).send().await?;
         let about = described.table.and_then(|table| table.item_count).unwrap_or(0);
         let about = u64::try_from(about).unwrap_or(0);
@@ -144,34 +238,29 @@ impl Store {
         let mut place: Option<Place> = None;
         loop {
             progress(Migration::Rows(read, about.max(read)));
-            let page = self
-                .dynamodb
-                .scan()
-                .table_name(&self.table)
-                .filter_expression(format!("begins_with(pk, :swap) AND {condition}"))
-                .expression_attribute_names(&name, attribute)
-                .expression_attribute_values(":swap", text("A#"))
+            let scan = self.dynamodb.scan().table_name(&self.table);
+            let page = match pass {
+                Pass::AddShards => scan
+                    .filter_expression("begins_with(pk, :swap) AND attribute_not_exists(#shard)")
+                    .expression_attribute_names("#shard", keys::SHARD)
+                    .expression_attribute_values(":swap", text("A#")),
+                Pass::SetForm => scan
+                    .filter_expression("attribute_not_exists(#v)")
+                    .expression_attribute_names("#v", form::ATTRIBUTE),
+            };
+            let page = page
                 .set_exclusive_start_key(place.map(|place| place.0))
                 .consistent_read(true)
                 .send()
                 .await?;
             read += u64::try_from(page.scanned_count).unwrap_or(0);
             for rows in page.items().chunks(WRITES_AT_ONCE) {
-                let mut updates = Vec::new();
-                for row in rows {
-                    let sk = Row(row).text("sk")?;
-                    if sk == keys::ACTIVATION || keys::delivery_number(sk).is_some() {
-                        let update = self.dynamodb.update_item().table_name(&self.table);
-                        let update = change(row, update)?
-                            .key("pk", row["pk"].clone())
-                            .key("sk", row["sk"].clone())
-                            .condition_expression(format!("attribute_exists(pk) AND {condition}"))
-                            .expression_attribute_names(&name, attribute);
-                        updates.push(write_if(update));
-                    }
-                }
-                for updated in join_all(updates).await {
-                    changed += u64::from(updated?);
+                let writes = rows.iter().map(async |row| match pass {
+                    Pass::AddShards => self.add_shard(row).await,
+                    Pass::SetForm => self.rewrite(row).await,
+                });
+                for written in join_all(writes).await {
+                    changed += u64::from(written?);
                 }
             }
             place = page.last_evaluated_key.map(Place);

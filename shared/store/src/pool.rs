@@ -9,6 +9,7 @@ use domain::{Malformed, Sim, SimState};
 use jiff::Timestamp;
 
 use crate::attributes::{Row, sortable, text};
+use crate::form::{self, Form};
 use crate::{Store, StoreError, keys};
 
 /// A pool of interchangeable SIMs: those of one network, of one reseller or none, and of one kind. A card that is
@@ -44,13 +45,13 @@ impl Store {
             if known_pools().contains(&pool) {
                 continue;
             }
-            // An update without an expression creates the row, or changes nothing if the row exists.
-            self.dynamodb
-                .update_item()
-                .table_name(&self.table)
-                .set_key(Some(keys::pool_key(&pool.0)))
-                .send()
-                .await?;
+            // An update creates the row, or changes nothing if the row exists.
+            let row = self.dynamodb.update_item().table_name(&self.table);
+            let row = row.set_key(Some(keys::pool_key(&pool.0)));
+            match self.form() {
+                Form::Earlier => row.send().await?,
+                Form::One => form::set(row).send().await?,
+            };
             known_pools().insert(pool);
         }
         Ok(())

@@ -1,6 +1,9 @@
 //! Each record as a row: its attributes, and how it is written to and read from a DynamoDB item. Keys are in `keys`,
 //! the encoding of single attributes in `attributes`.
 
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::types::AttributeValue::{Bool, L, S};
 use domain::{
     Activation, ActivationId, Attempt, Claim, Delivery, EmailAddress, Iccid, Imsi, KeptSim, Line, MailKind, Msisdn,
@@ -9,6 +12,8 @@ use domain::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::attributes::{Item, Row, RowBuilder, from_sortable, millis, sortable};
+use crate::form::{self, Form};
+use crate::idempotency::CALLER_DIGEST_LEN;
 use crate::keys::{self, Shard, activation_key, delivery_key, delivery_number, line_key, phone_key, pool_of, sim_key};
 use crate::{Fingerprint, Sealed, StoreError};
 
@@ -29,6 +34,8 @@ pub struct StoredSwap {
     pub last_requests: Vec<(RequestDigest, Timestamp)>,
     /// The swap's mails, oldest first. Empty if only the swap's own row was read.
     pub deliveries: Vec<Delivery>,
+    /// Attributes that a later release has added, and that this one writes back.
+    pub unknown: HashMap<String, AttributeValue>,
 }
 
 /// The first 8 bytes of a SHA-256 of a request's fingerprint, in hexadecimal: enough to recognise a repeat.
@@ -64,6 +71,7 @@ impl StoredSwap {
             renewal: None,
             last_requests: Vec::new(),
             deliveries: Vec::new(),
+            unknown: HashMap::new(),
         }
     }
 
@@ -127,7 +135,8 @@ pub(crate) const MATCHING_ID: &str = "matchingId";
 const NEW_CODE: &str = "newCode";
 const NEW_MATCHING_ID: &str = "newMatchingId";
 
-pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
+/// The row of a swap in this form.
+pub(crate) fn from_swap(form: Form, swap: &StoredSwap) -> Item {
     let a = &swap.activation;
     let r = &a.requested;
     let kind = match a.kind {
@@ -140,7 +149,7 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
         .reseller
         .as_deref()
         .map(|reseller| Shard::of(&a.id).reseller_key(reseller));
-    let mut build = RowBuilder(activation_key(&a.id))
+    let mut build = RowBuilder::new(form, activation_key(&a.id))
         .text(keys::SWAP_ID, a.id.as_str())
         .text(keys::SHARD, Shard::of(&a.id).key())
         .maybe_text(keys::RESELLER_SHARD, reseller_shard.as_deref())
@@ -193,7 +202,7 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
         .maybe_text("renewTo", a.renew_to.as_ref().map(EmailAddress::as_str))
         .maybe_time("renewedAt", a.renewed_at)
         .maybe_text("codeBy", swap.code_by.as_deref())
-        .timeline(a.created_at, &a.timeline)
+        .timeline(form, a.created_at, &a.timeline)
         .maybe_sealed(CODE, swap.secrets.code.as_ref())
         .maybe_sealed(MATCHING_ID, swap.secrets.matching_id.as_ref());
     if !r.reference.is_empty() {
@@ -237,11 +246,95 @@ pub(crate) fn from_swap(swap: &StoredSwap) -> Item {
         let texts = requests.map(|(digest, at)| S(format!("{} {}", at.as_millisecond(), digest.0)));
         build = build.put("asked", L(texts.collect()));
     }
+    if form == Form::Earlier {
+        build = build
+            .text(form::TYPE, form::SWAP_TYPE)
+            .text(form::LISTED, form::listed(a));
+    }
+    build.0.extend(swap.unknown.clone());
     build.0
 }
 
+/// All attributes of a swap that this release knows.
+const SWAP_ATTRIBUTES: [&str; 74] = [
+    "activatedAt",
+    "asked",
+    "caller",
+    "codeBy",
+    "codeDead",
+    "codesShown",
+    "contact",
+    "createdAt",
+    "customer",
+    "dueAt",
+    "eSim",
+    "eid",
+    "email",
+    "endedAt",
+    "failure",
+    "hasCode",
+    "heardNumber",
+    "kind",
+    "language",
+    "line",
+    "mails",
+    "missingSince",
+    "modifiedAt",
+    "movedAt",
+    "network",
+    "newCodeBy",
+    "newSim",
+    "newSimGiven",
+    "oldSim",
+    "order",
+    "orderDoubt",
+    "phase",
+    "phone",
+    "phoneState",
+    "pk",
+    "profile",
+    "profileFailure",
+    "reference",
+    "reminded",
+    "renewTo",
+    "renewalDoubt",
+    "renewals",
+    "renewedAt",
+    "reports",
+    "reseller",
+    "resends",
+    "since",
+    "sk",
+    "smdp",
+    "smdpDoubt",
+    "smdpOrder",
+    "startCall",
+    "timeline",
+    "token",
+    "tries",
+    "until",
+    "version",
+    "wakeAt",
+    "wanted",
+    "wantedState",
+    "witness",
+    keys::SWAP_ID,
+    keys::SHARD,
+    keys::RESELLER_SHARD,
+    OUTCOME,
+    ORDER_NUMBER,
+    DISPUTED,
+    CODE,
+    MATCHING_ID,
+    NEW_CODE,
+    NEW_MATCHING_ID,
+    form::ATTRIBUTE,
+    form::TYPE,
+    form::LISTED,
+];
+
 pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
-    let row = Row(item);
+    let row = Row::read(item)?;
     let kind = row.parsed("kind", |text| match text {
         "esim" => Ok(SwapKind::Esim),
         "physical" => Ok(SwapKind::Physical),
@@ -287,7 +380,11 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
         wake_at: row.maybe_time("wakeAt"),
         due_at: row.maybe_parsed("dueAt", from_sortable)?,
         ordering_since: row.maybe_time("since"),
-        progressed_at: row.time("movedAt")?,
+        progressed_at: match row.maybe_time("movedAt") {
+            Some(at) => at,
+            // Rows of the earlier form lack it.
+            None => row.time("modifiedAt")?,
+        },
         profile_order: row.parsed("smdpOrder", str::parse)?,
         profile_unknown_until: row.maybe_time("smdpDoubt"),
         profile: row.maybe_parsed("profile", str::parse)?,
@@ -339,11 +436,19 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
             Some((RequestDigest(digest.to_owned()), at))
         })?,
         deliveries: Vec::new(),
+        unknown: item
+            .iter()
+            .filter(|(name, _)| !SWAP_ATTRIBUTES.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
     })
 }
 
-pub(crate) fn from_delivery(d: &Delivery) -> Item {
-    RowBuilder(delivery_key(&d.activation, d.number))
+/// The row of a mail in this form.
+pub(crate) fn from_delivery(form: Form, d: &Delivery) -> Item {
+    let mail_type = (form == Form::Earlier).then_some(form::MAIL_TYPE);
+    RowBuilder::new(form, delivery_key(form, &d.activation, d.number))
+        .maybe_text(form::TYPE, mail_type)
         .text(keys::SHARD, Shard::of(&d.activation).key())
         .text("to", d.to.as_str())
         .text("language", d.language.as_str())
@@ -361,12 +466,12 @@ pub(crate) fn from_delivery(d: &Delivery) -> Item {
         .time("createdAt", d.created_at)
         .time("modifiedAt", d.modified_at)
         .number("version", d.version)
-        .timeline(d.created_at, &d.timeline)
+        .timeline(form, d.created_at, &d.timeline)
         .0
 }
 
 pub(crate) fn to_delivery(item: &Item) -> Result<Delivery, StoreError> {
-    let row = Row(item);
+    let row = Row::read(item)?;
     let number = delivery_number(row.text("sk")?).ok_or(StoreError::Corrupt("sk"))?;
     let attempt = row
         .maybe_string("token")
@@ -424,8 +529,8 @@ pub struct StoredLine {
 }
 
 /// The row of a new line. Only `begin` writes the attributes of an open swap.
-pub(crate) fn from_line(line: &Line) -> Item {
-    RowBuilder(line_key(&line.id))
+pub(crate) fn from_line(form: Form, line: &Line) -> Item {
+    RowBuilder::new(form, line_key(&line.id))
         .text("phone", line.phone.as_e164())
         .text("customer", &line.customer)
         .maybe_text("reseller", line.reseller.as_deref())
@@ -449,20 +554,24 @@ pub(crate) fn kept_sim_attributes(kind: SwapKind) -> [&'static str; 2] {
 }
 
 pub(crate) fn to_line(item: &Item) -> Result<StoredLine, StoreError> {
-    let row = Row(item);
+    let row = Row::read(item)?;
     let requested_swap = |swap, caller, request| {
         row.maybe_parsed(swap, ActivationId::parse)?
             .map(|id| {
+                // The digests of the earlier form are twice as long.
+                let caller = row.text(caller)?;
                 Ok::<_, StoreError>(RequestedSwap {
                     id,
-                    caller: row.text(caller)?.to_owned(),
+                    caller: caller.get(..CALLER_DIGEST_LEN).unwrap_or(caller).to_owned(),
                     request: Fingerprint(row.text(request)?.to_owned()),
                 })
             })
             .transpose()
     };
     let open = requested_swap("swap", "swapCaller", "swapRequest")?;
-    let last = requested_swap("lastSwap", "lastCaller", "lastRequest")?.zip(row.maybe_time("lastDoneAt"));
+    let last = requested_swap("lastSwap", "lastCaller", "lastRequest")?;
+    // Rows of the earlier form have only the time at which the network activated the SIM.
+    let last = last.zip(row.maybe_time("lastDoneAt").or(row.maybe_time("simSince")));
     let disputed_by = row.maybe_parsed(DISPUTED, ActivationId::parse)?;
     let kept = |kind| {
         let [iccid, from] = kept_sim_attributes(kind);
@@ -505,8 +614,8 @@ pub struct PhoneEntry {
     pub reseller: Option<String>,
 }
 
-pub(crate) fn from_phone(line: &Line) -> Item {
-    RowBuilder(phone_key(&line.phone))
+pub(crate) fn from_phone(form: Form, line: &Line) -> Item {
+    RowBuilder::new(form, phone_key(&line.phone))
         .text("line", line.id.as_str())
         .text("customer", &line.customer)
         .maybe_text("reseller", line.reseller.as_deref())
@@ -514,7 +623,7 @@ pub(crate) fn from_phone(line: &Line) -> Item {
 }
 
 pub(crate) fn to_phone(item: &Item) -> Result<PhoneEntry, StoreError> {
-    let row = Row(item);
+    let row = Row::read(item)?;
     Ok(PhoneEntry {
         subscription: row.parsed("line", SubscriptionId::parse)?,
         customer: row.text("customer")?.to_owned(),
@@ -526,8 +635,8 @@ pub(crate) fn to_phone(item: &Item) -> Result<PhoneEntry, StoreError> {
 pub(crate) const SIM_SECRETS: [&str; 5] = ["pin1", "pin2", "puk1", "puk2", "supplierCode"];
 
 /// `sealed` are the encrypted secrets by their attributes.
-pub(crate) fn from_sim(sim: &Sim, sealed: &[(&'static str, Sealed)]) -> Item {
-    let mut build = RowBuilder(sim_key(&sim.iccid))
+pub(crate) fn from_sim(form: Form, sim: &Sim, sealed: &[(&'static str, Sealed)]) -> Item {
+    let mut build = RowBuilder::new(form, sim_key(&sim.iccid))
         .text("network", sim.network.as_str())
         .text("form", sim.form_factor.as_str())
         .text("state", sim.state.as_str())
@@ -549,7 +658,7 @@ pub(crate) fn from_sim(sim: &Sim, sealed: &[(&'static str, Sealed)]) -> Item {
 
 /// The SIM without its secrets.
 pub(crate) fn to_sim(item: &Item) -> Result<Sim, StoreError> {
-    let row = Row(item);
+    let row = Row::read(item)?;
     Ok(Sim {
         iccid: row.parsed_pk("S#", Iccid::parse)?,
         imsi: row.maybe_parsed("imsi", Imsi::parse)?,
@@ -572,7 +681,7 @@ pub(crate) fn to_sim(item: &Item) -> Result<Sim, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_dynamodb::types::AttributeValue::{self, B, L, N, S};
+    use aws_sdk_dynamodb::types::AttributeValue::{B, L, N, S};
     use domain::{
         DeliveryState, FailureCode, FormFactor, Holder, Language, LineState, NetworkOrder, Phase, PhoneState,
         ProfileOrder, ProfileRequestKind, ProfileRequestState, ProfileState, SimState, TimelineEntry, Witness,
@@ -659,8 +768,8 @@ mod tests {
         }
         let full = StoredSwap {
             secrets: SwapSecrets {
-                code: Some(Sealed(vec![7; 4 + 12 + 10 + 16])),
-                matching_id: Some(Sealed(vec![8; 4 + 12 + 17 + 16])),
+                code: Some(Sealed(vec![7; 4 + 32 + 10 + 16])),
+                matching_id: Some(Sealed(vec![8; 4 + 32 + 17 + 16])),
             },
             ..StoredSwap::new(full, "0123456789abcdef0123456789abcdef")
         };
@@ -720,13 +829,14 @@ mod tests {
                 matching_id: Sealed(vec![2]),
                 code,
             });
-            let back = to_swap(&from_swap(&swap)).unwrap();
+            let back = to_swap(&from_swap(Form::One, &swap)).unwrap();
             assert_eq!(back.activation, swap.activation);
             assert_eq!(
                 (back.renewal, back.code_by),
                 (swap.renewal.clone(), swap.code_by.clone())
             );
             assert_eq!(back.last_requests, swap.last_requests);
+            assert_eq!(back.unknown, HashMap::new());
         }
     }
 
@@ -786,16 +896,34 @@ mod tests {
     #[test]
     fn swaps_round_trip() {
         for swap in swaps() {
-            let back = to_swap(&from_swap(&swap)).unwrap();
+            let back = to_swap(&from_swap(Form::One, &swap)).unwrap();
             assert_eq!(back.activation, swap.activation);
             assert_eq!(back.secrets, swap.secrets);
+            assert_eq!(back.unknown, HashMap::new());
         }
     }
 
     #[test]
     fn the_row_of_a_swap_fits_in_one_write_unit() {
-        let size = size(&from_swap(&swaps()[0]));
-        assert!(size <= 1024, "{size} bytes");
+        // Room for a hold, the state of two notices and a reason. Anything longer gets a row of its own.
+        const ROOM: usize = "holdUntil".len() + 8 + "notices".len() + 8 + "reason".len() + 12;
+        // A swap that is done has no claim, nothing to try again, and no failure.
+        let [mut swap, _] = swaps();
+        let a = &mut swap.activation;
+        (a.claim, a.wake_at, a.tries, a.failure) = (None, None, 0, None);
+        let size = size(&from_swap(Form::One, &swap));
+        assert!(size + ROOM <= 1024, "{size} bytes");
+    }
+
+    #[test]
+    fn attributes_of_a_later_release_are_written_back() {
+        let [mut swap, _] = swaps();
+        swap.unknown
+            .insert("holdUntil".into(), millis(at("2026-11-22T14:20:11Z")));
+        let row = from_swap(Form::One, &swap);
+        let back = to_swap(&row).unwrap();
+        assert_eq!(back.unknown, swap.unknown);
+        assert_eq!(from_swap(Form::One, &back.advanced(back.activation.clone())), row);
     }
 
     #[test]
@@ -829,7 +957,7 @@ mod tests {
             ..new.clone()
         };
         for mail in [new, full] {
-            assert_eq!(to_delivery(&from_delivery(&mail)).unwrap(), mail);
+            assert_eq!(to_delivery(&from_delivery(Form::One, &mail)).unwrap(), mail);
         }
     }
 
@@ -843,9 +971,9 @@ mod tests {
             ..line()
         };
         for line in [line(), bare] {
-            let back = to_line(&from_line(&line)).unwrap();
+            let back = to_line(&from_line(Form::One, &line)).unwrap();
             assert_eq!((back.line, back.open), (line.clone(), None));
-            let entry = to_phone(&from_phone(&line)).unwrap();
+            let entry = to_phone(&from_phone(Form::One, &line)).unwrap();
             assert_eq!((entry.subscription, entry.reseller), (line.id, line.reseller));
         }
         let iccid = Iccid::parse("8931086000000002019").unwrap();
@@ -857,7 +985,7 @@ mod tests {
             tag: Some("batch 7".into()),
             ..Sim::free(iccid, NetworkName::parse("KPN").unwrap(), FormFactor::Esim)
         };
-        let row = from_sim(&sim, &[("pin1", Sealed(vec![1]))]);
+        let row = from_sim(Form::One, &sim, &[("pin1", Sealed(vec![1]))]);
         assert_eq!(row["shelf"], S("KPN#R-10#esim".into()));
         assert_eq!(to_sim(&row).unwrap(), sim);
         let held = Sim {
@@ -865,14 +993,14 @@ mod tests {
             holder: Some(Holder::Swap(ActivationId::parse("X").unwrap())),
             ..sim
         };
-        let row = from_sim(&held, &[]);
+        let row = from_sim(Form::One, &held, &[]);
         assert!(!row.contains_key("shelf"));
         assert_eq!(to_sim(&row).unwrap(), held);
     }
 
     #[test]
     fn an_error_names_the_malformed_attribute() {
-        let mut row = from_swap(&swaps()[0]);
+        let mut row = from_swap(Form::One, &swaps()[0]);
         row.insert("phase".into(), S("flying".into()));
         assert!(matches!(to_swap(&row), Err(StoreError::Corrupt("phase"))));
         row.remove("oldSim");
