@@ -167,10 +167,12 @@ pub(crate) enum Mutant {
     /// The SM-DP+ rejects a repeated cancelOrder, because the first one was executed, and the profile counts as on a
     /// phone.
     RejectedRepeatTakenForPhone,
+    /// A row without a form, as the first release wrote it, is treated as corrupt.
+    EarlierFormUnreadable,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 75] = [
+    pub(crate) const ALL: [Self; 76] = [
         Self::LineNotLocked,
         Self::SimNotConditioned,
         Self::SimNotReserved,
@@ -246,6 +248,7 @@ impl Mutant {
         Self::FailedCodeReminded,
         Self::EndNotTold,
         Self::RejectedRepeatTakenForPhone,
+        Self::EarlierFormUnreadable,
     ];
 
     /// Some that are detected within a few seeds.
@@ -645,6 +648,13 @@ impl Mutant {
                     item.remove("renewalDoubt");
                 }
             }),
+            Self::EarlierFormUnreadable if call.operation == "GetItem" => {
+                return Some(with_altered_rows(fakes.perform(call), |row| {
+                    if row.get("v").is_none() {
+                        row["network"] = json!({"NULL": true});
+                    }
+                }));
+            }
             Self::CodeInClear if transaction => alter_writes(call, add_code_in_clear),
             Self::CodeInClear if put => {
                 let mut request = request;

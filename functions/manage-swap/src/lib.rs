@@ -138,18 +138,12 @@ impl ManageSwap {
             // Only now, so that a swap that the caller may not see costs no data key.
             let fingerprint = self.store.fingerprint(canonical).await?;
             if let Some(record) = record {
-                let is_same = self
-                    .store
-                    .is_same_change(&record.request, Some(record.at), &swap, canonical);
-                return match is_same.await? {
+                return match self.store.is_same_change(&record, &request.id, canonical).await? {
                     true => Ok(Some(Outcome::Repeated)),
                     false => Err(ErrorResponse::idempotency_mismatch().into()),
                 };
             }
-            if key.is_none()
-                && swap.has_last_request(&fingerprint, now)
-                && self.store.is_same_change(&fingerprint, None, &swap, canonical).await?
-            {
+            if key.is_none() && self.store.has_just_changed(&swap, &fingerprint, canonical, now).await? {
                 return Ok(Some(Outcome::Repeated));
             }
             let Some(change) = self.change(caller, swap, &request.wish, now).await? else {

@@ -40,7 +40,6 @@ impl Store {
         let anonymous = StoredSwap {
             caller: String::new(),
             code_by: None,
-            last_requests: Vec::new(),
             ..bare(before)
         };
         let row = self.next_row(&anonymous, after);
@@ -79,7 +78,9 @@ impl Store {
         request: &Fingerprint,
     ) -> Result<Saved, StoreError> {
         let at = after.modified_at;
-        let row = self.next_row(&before.with_request(request, at), after);
+        let renewal = before.renewal.as_ref().filter(|_| request.leaves_code_out());
+        let code = renewal.and_then(|renewal| renewal.code.as_ref()).map(|(code, _)| code);
+        let row = self.next_row(&before.with_request(request, code, at), after);
         if mail.is_none() && key.is_none() {
             return self.put_version(row, before.activation.version).await;
         }
@@ -88,7 +89,7 @@ impl Store {
             writes.push(put(self.put_new_row(rows::from_delivery(self.form(), mail)))?);
         }
         if let Some(key) = key {
-            writes.push(put(self.put_idempotency_record(key, &after.id, request, at))?);
+            writes.push(put(self.put_idempotency_record(key, &after.id, request, code, at))?);
         }
         Ok(contradicted_as_stale(self.commit(row, writes).await?))
     }
@@ -101,7 +102,7 @@ impl Store {
         request: &Fingerprint,
         at: Timestamp,
     ) -> Result<Saved, StoreError> {
-        let writes = vec![put(self.put_idempotency_record(key, swap, request, at))?];
+        let writes = vec![put(self.put_idempotency_record(key, swap, request, None, at))?];
         Ok(match self.transact(writes).await? {
             None => Saved::Written,
             Some(_) => Saved::Stale,
@@ -404,6 +405,7 @@ fn bare(swap: &StoredSwap) -> StoredSwap {
     StoredSwap {
         secrets: SwapSecrets::default(),
         renewal: None,
+        last_requests: Vec::new(),
         ..swap.clone()
     }
 }

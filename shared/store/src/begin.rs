@@ -241,6 +241,7 @@ impl Store {
                 key,
                 &swap.id,
                 new.request,
+                None,
                 swap.created_at,
             ))?);
         }

@@ -3,13 +3,12 @@
 
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use aws_sdk_dynamodb::types::builders::PutBuilder;
-use domain::{ActivationId, Caller, ConfirmationCode, ProfileRequest, ProfileRequestKind, ProfileRequestState};
+use domain::{ActivationId, Caller, ConfirmationCode};
 use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 
 use crate::attributes::{Item, Row, RowBuilder, number};
 use crate::form;
-use crate::rows::RequestDigest;
 use crate::{RequestedSwap, Sealed, Store, StoreError, StoredLine, StoredSwap, keys, rows};
 
 /// How long a record is stored: a day, and an hour for clocks that differ.
@@ -40,23 +39,22 @@ pub struct IdempotencyRecord {
     pub activation: ActivationId,
     /// Fingerprint of the first request.
     pub request: Fingerprint,
-    /// When the first request was accepted, in seconds.
-    pub at: Timestamp,
+    /// The confirmation code of the first request, if it was a renewal and the fingerprint leaves the code out.
+    pub code: Option<Sealed>,
 }
 
 impl IdempotencyRecord {
     /// Reads a row. `None` if the record has expired.
     pub(crate) fn from_row(item: &Item, now: Timestamp) -> Result<Option<Self>, StoreError> {
         let row = Row::read(item)?;
-        let expires = Timestamp::from_second(row.number("expires")?).map_err(|_| StoreError::Corrupt("expires"))?;
         // DynamoDB deletes expired rows with a delay.
-        if expires.as_second() <= now.as_second() {
+        if row.number::<i64>("expires")? <= now.as_second() {
             return Ok(None);
         }
         Ok(Some(Self {
             activation: row.parsed("swap", ActivationId::parse)?,
             request: Fingerprint(row.text("request")?.to_owned()),
-            at: expires - RECORD_LIFETIME,
+            code: row.sealed(rows::CODE),
         }))
     }
 }
@@ -80,13 +78,13 @@ pub struct Fingerprint(pub(crate) String);
 
 impl Fingerprint {
     /// Whether the confirmation code has to be compared apart.
-    fn leaves_code_out(&self) -> bool {
+    pub(crate) fn leaves_code_out(&self) -> bool {
         self.0.starts_with("c:")
     }
 
     /// A shorter text that equal fingerprints share.
-    pub(crate) fn short(&self) -> RequestDigest {
-        RequestDigest(hex(&digest(&SHA256, self.0.as_bytes()).as_ref()[..8]))
+    pub(crate) fn short(&self) -> String {
+        hex(&digest(&SHA256, self.0.as_bytes()).as_ref()[..8])
     }
 }
 
@@ -129,12 +127,14 @@ impl Store {
         key: &IdempotencyKey,
         swap: &ActivationId,
         request: &Fingerprint,
+        code: Option<&Sealed>,
         at: Timestamp,
     ) -> PutBuilder {
         let expires = (at + RECORD_LIFETIME).as_second();
         let row = RowBuilder::new(self.form(), keys::idempotency_key(key.digest()))
             .text("swap", swap.as_str())
             .text("request", &request.0)
+            .maybe_sealed(rows::CODE, code)
             .number("expires", expires);
         self.put_row(row.0)
             .condition_expression("attribute_not_exists(pk) OR expires <= :now")
@@ -170,44 +170,41 @@ impl Store {
         if !self.is_equal(first, request).await? {
             return Ok(false);
         }
-        let Some(code) = request.code.filter(|_| first.leaves_code_out()) else {
+        if !first.leaves_code_out() {
             return Ok(true);
-        };
-        let swap = self.swap(swap).await?.ok_or(StoreError::Corrupt("swap"))?;
-        Ok(swap.code_by.is_some() || self.is_code(&swap, swap.secrets.code.as_ref(), code).await?)
+        }
+        let stored = self.swap(swap).await?.ok_or(StoreError::Corrupt("swap"))?;
+        // A renewal may have replaced the code.
+        let code = stored.secrets.code.as_ref().filter(|_| stored.code_by.is_none());
+        self.is_code_of_request(swap, code, request).await
     }
 
-    /// Whether `first` is the fingerprint of a request that is equal to `request` and has changed `swap`, at this time if
-    /// it had an idempotency key. A confirmation code that is no longer stored is not compared: it has been erased or
-    /// replaced, or its renewal was refused.
+    /// Whether this is the record of a request about `swap` that is equal to `request`.
     pub async fn is_same_change(
         &self,
-        first: &Fingerprint,
-        at: Option<Timestamp>,
-        swap: &StoredSwap,
+        record: &IdempotencyRecord,
+        swap: &ActivationId,
         request: CanonicalRequest<'_>,
     ) -> Result<bool, StoreError> {
-        if !self.is_equal(first, request).await? {
-            return Ok(false);
+        let is_equal = self.is_equal(&record.request, request).await?;
+        Ok(is_equal && self.is_code_of_request(swap, record.code.as_ref(), request).await?)
+    }
+
+    /// Whether an equal request with this fingerprint has just changed the swap.
+    pub async fn has_just_changed(
+        &self,
+        swap: &StoredSwap,
+        fingerprint: &Fingerprint,
+        request: CanonicalRequest<'_>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        for last in swap.repeats(fingerprint, now) {
+            let code = last.code.as_ref();
+            if self.is_code_of_request(&swap.activation.id, code, request).await? {
+                return Ok(true);
+            }
         }
-        let Some(code) = request.code.filter(|_| first.leaves_code_out()) else {
-            return Ok(true);
-        };
-        // The time of a record has no milliseconds.
-        let is_later = |renewed: &Timestamp| at.is_some_and(|at| *renewed > at + SignedDuration::from_secs(1));
-        if swap.activation.renewals.last().is_some_and(is_later) {
-            return Ok(true);
-        }
-        let refused = ProfileRequest {
-            kind: ProfileRequestKind::Renew,
-            state: ProfileRequestState::Refused,
-        };
-        let newest = match &swap.renewal {
-            Some(renewal) => renewal.code.as_ref().map(|(code, _)| code),
-            None if swap.activation.request == Some(refused) => None,
-            None => swap.secrets.code.as_ref(),
-        };
-        self.is_code(swap, newest, code).await
+        Ok(false)
     }
 
     /// Whether `first` is the fingerprint of a request that is equal to `request`, as far as a fingerprint tells.
@@ -227,17 +224,18 @@ impl Store {
         }
     }
 
-    /// Whether `code` is this encrypted code of a swap, or the code is erased.
-    async fn is_code(
+    /// Whether the confirmation code of `request` is this encrypted code of `swap`. A code that is no longer stored, or
+    /// that the fingerprint contains, is not compared.
+    async fn is_code_of_request(
         &self,
-        swap: &StoredSwap,
+        swap: &ActivationId,
         stored: Option<&Sealed>,
-        code: &ConfirmationCode,
+        request: CanonicalRequest<'_>,
     ) -> Result<bool, StoreError> {
-        let Some(stored) = stored else {
+        let (Some(stored), Some(code)) = (stored, request.code) else {
             return Ok(true);
         };
-        let pk = keys::activation_pk(&swap.activation.id);
+        let pk = keys::activation_pk(swap);
         Ok(self.keyring.open(&pk, rows::CODE, stored).await? == code.expose())
     }
 

@@ -41,7 +41,7 @@ pub use listing::{Entry, Listing, Span};
 pub use migrate::Migration;
 pub use pool::Pool;
 pub use retry::retry_on_conflict;
-pub use rows::{PhoneEntry, Renewal, RequestDigest, RequestedSwap, StoredLine, StoredSwap, SwapSecrets};
+pub use rows::{LastRequest, PhoneEntry, Renewal, RequestedSwap, StoredLine, StoredSwap, SwapSecrets};
 pub use scan::{Page, Place};
 pub use schema::create_table;
 pub use sealed::{Sealed, SealingKey};

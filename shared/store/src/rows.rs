@@ -11,6 +11,8 @@ use domain::{
 };
 use jiff::{SignedDuration, Timestamp};
 
+use aws::base64;
+
 use crate::attributes::{Item, Row, RowBuilder, from_sortable, millis, sortable};
 use crate::form::{self, Form};
 use crate::idempotency::CALLER_DIGEST_LEN;
@@ -30,34 +32,45 @@ pub struct StoredSwap {
     pub secrets: SwapSecrets,
     /// The new activation code, while it is being ordered.
     pub renewal: Option<Renewal>,
-    /// The last requests of callers that changed the swap, and their times.
-    pub last_requests: Vec<(RequestDigest, Timestamp)>,
+    /// The last requests of callers that changed the swap.
+    pub last_requests: Vec<LastRequest>,
     /// The swap's mails, oldest first. Empty if only the swap's own row was read.
     pub deliveries: Vec<Delivery>,
     /// Attributes that a later release has added, and that this one writes back.
     pub unknown: HashMap<String, AttributeValue>,
 }
 
-/// The first 8 bytes of a SHA-256 of a request's fingerprint, in hexadecimal: enough to recognise a repeat.
+/// A request that changed a swap, as far as a repeat is recognised by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestDigest(pub(crate) String);
+pub struct LastRequest {
+    /// The first 8 bytes of a SHA-256 of the request's fingerprint, in hexadecimal.
+    pub(crate) digest: String,
+    /// When it was accepted.
+    pub(crate) at: Timestamp,
+    /// Its confirmation code, if the fingerprint leaves it out.
+    pub(crate) code: Option<Sealed>,
+}
 
 impl StoredSwap {
     /// How long the same request of the same caller counts as a repeat, without an idempotency key.
     const REPEAT_WITHIN: SignedDuration = SignedDuration::from_mins(1);
 
-    /// Whether this request has just changed the swap.
-    pub fn has_last_request(&self, request: &Fingerprint, now: Timestamp) -> bool {
-        let is_same =
-            |(digest, at): &(RequestDigest, Timestamp)| *digest == request.short() && *at >= now - Self::REPEAT_WITHIN;
-        self.last_requests.iter().any(is_same)
+    /// The requests with this fingerprint that have just changed the swap.
+    pub(crate) fn repeats(&self, request: &Fingerprint, now: Timestamp) -> impl Iterator<Item = &LastRequest> {
+        let digest = request.short();
+        let requests = self.last_requests.iter();
+        requests.filter(move |last| last.digest == digest && last.at >= now - Self::REPEAT_WITHIN)
     }
 
     /// The swap with this request among its last ones.
-    pub(crate) fn with_request(&self, request: &Fingerprint, at: Timestamp) -> Self {
+    pub(crate) fn with_request(&self, request: &Fingerprint, code: Option<&Sealed>, at: Timestamp) -> Self {
         let mut next = self.clone();
-        next.last_requests.retain(|(_, then)| *then >= at - Self::REPEAT_WITHIN);
-        next.last_requests.push((request.short(), at));
+        next.last_requests.retain(|last| last.at >= at - Self::REPEAT_WITHIN);
+        next.last_requests.push(LastRequest {
+            digest: request.short(),
+            at,
+            code: code.cloned(),
+        });
         next
     }
 
@@ -242,8 +255,11 @@ pub(crate) fn from_swap(form: Form, swap: &StoredSwap) -> Item {
         }
     }
     if !swap.last_requests.is_empty() {
-        let requests = swap.last_requests.iter();
-        let texts = requests.map(|(digest, at)| S(format!("{} {}", at.as_millisecond(), digest.0)));
+        let texts = swap.last_requests.iter().map(|last| {
+            let (at, code) = (last.at.as_millisecond(), last.code.as_ref());
+            let code = code.map_or_else(String::new, |code| format!(" {}", base64::encode(&code.0)));
+            S(format!("{at} {}{code}", last.digest))
+        });
         build = build.put("asked", L(texts.collect()));
     }
     if form == Form::Earlier {
@@ -431,9 +447,15 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
         },
         renewal,
         last_requests: row.parsed_list("asked", |text| {
-            let (at, digest) = text.split_once(' ')?;
-            let at = Timestamp::from_millisecond(at.parse().ok()?).ok()?;
-            Some((RequestDigest(digest.to_owned()), at))
+            let mut parts = text.split(' ');
+            Some(LastRequest {
+                at: Timestamp::from_millisecond(parts.next()?.parse().ok()?).ok()?,
+                digest: parts.next()?.to_owned(),
+                code: match parts.next() {
+                    Some(code) => Some(Sealed(base64::decode(code).ok()?)),
+                    None => None,
+                },
+            })
         })?,
         deliveries: Vec::new(),
         unknown: item
@@ -820,10 +842,13 @@ mod tests {
         swap.code_by = Some("fedc".into());
         a.reports = 3;
         a.code_dead = true;
-        swap.last_requests = vec![
-            (RequestDigest("ab".into()), at("2026-11-22T14:21:11Z")),
-            (RequestDigest("cd".into()), at("2026-11-22T14:21:12.5Z")),
-        ];
+        swap.last_requests = [None, Some(Sealed(vec![3; 50]))]
+            .map(|code| LastRequest {
+                digest: "ab".into(),
+                at: at("2026-11-22T14:21:12.5Z"),
+                code,
+            })
+            .to_vec();
         for code in [None, Some((Sealed(vec![1]), "abcd".to_owned()))] {
             swap.renewal = Some(Renewal {
                 matching_id: Sealed(vec![2]),

@@ -122,7 +122,8 @@ fn check_mail_of_end(scheduler: &Scheduler, swap: &Activation, mails: &[Delivery
 fn would_have_been_sent(scheduler: &Scheduler, swap: &Activation, mail: &Delivery) -> bool {
     const LONG_ENOUGH: u64 = 100 * 60_000;
     // While the activation code is renewed, the mail is not sent. The mail about the end is not waited for.
-    if mail.kind == MailKind::End || swap.renewals.iter().any(|renewal| *renewal >= mail.created_at) {
+    let is_renewed = swap.is_renewing() || swap.renewals.iter().any(|renewal| *renewal >= mail.created_at);
+    if mail.kind == MailKind::End || is_renewed {
         return false;
     }
     let waited = match swap.failure.map(|failure| failure.as_str()) {

@@ -441,6 +441,12 @@ impl Monitor {
         self.rows.get(&(format!("A#{swap}"), "activation".to_owned()))
     }
 
+    /// All swaps.
+    pub(crate) fn swaps(&self) -> impl Iterator<Item = ActivationId> {
+        let swaps = self.rows.keys().filter(|(_, sk)| sk == "activation");
+        swaps.filter_map(|(pk, _)| ActivationId::parse(pk.strip_prefix("A#")?).ok())
+    }
+
     /// The newest swap of a line: ids begin with the time.
     pub(crate) fn newest_swap(&self, line: &str) -> Option<String> {
         let of_line = self.rows.iter().filter(|(_, state)| state.line == line);
