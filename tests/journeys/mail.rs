@@ -503,7 +503,7 @@ async fn a_batch_is_sent_at_the_accounts_rate() {
         await_holds(&service, id, 1).await;
     }
     let rows: Vec<String> = ids.iter().map(|id| format!("A#{id}")).collect();
-    let batch = records_of(rows.iter().map(|row| (row.as_str(), "delivery#0001")));
+    let batch = records_of(rows.iter().map(|row| (row.as_str(), "delivery#1")));
     let sent = |of: &[String]| of.iter().filter(|id| !service.mails(id).is_empty()).count();
     // At most this many mails in a thousand seconds; the last function sends all that are left, one after another.
     for (rate, expected) in [("0.001", 1), ("0.001", 2), ("1000", 4)] {

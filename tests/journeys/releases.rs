@@ -176,13 +176,9 @@ impl Upgraded {
     fn is_readable_by_the_first_release(&self) {
         let old: Vec<Item> = rows("18da83a").collect();
         for row in self.service.rows() {
-            assert!(!row.contains_key("v"), "{row:?}");
-            let kind = |row: &Item| match &row["sk"] {
-                AttributeValue::S(sk) => sk.split('#').next().unwrap().to_owned(),
-                _ => panic!("{row:?}"),
-            };
             // What all rows of its kind had.
-            let alike: Vec<_> = old.iter().filter(|old| kind(old) == kind(&row)).collect();
+            let (kind, _) = form(&row);
+            let alike: Vec<_> = old.iter().filter(|old| form(old).0 == kind).collect();
             for name in alike.iter().flat_map(|old| old.keys()) {
                 let is_needed = alike.iter().all(|old| old.contains_key(name));
                 assert!(!is_needed || row.contains_key(name), "{name} in {row:?}");
@@ -196,11 +192,8 @@ impl Upgraded {
                     assert!(at.parse::<i64>().unwrap() > 1_700_000_000_000, "{text}");
                 }
             }
-            if kind(&row) == "delivery" {
-                let AttributeValue::S(sk) = &row["sk"] else {
-                    panic!("{row:?}")
-                };
-                assert_eq!(sk.len(), "delivery#1".len(), "{row:?}");
+            if kind == "activation" || kind == "delivery" {
+                assert!(!row.contains_key("v"), "{row:?}");
             }
         }
     }
@@ -338,7 +331,14 @@ async fn swaps_of_the_first_release_end_while_its_table_is_migrated() {
             break;
         }
     }
-    migrate(&store, true).await.unwrap();
+    // The functions have no key, so what they write meanwhile has the earlier form.
+    for _ in 0..50 {
+        migrate(&store, true).await.unwrap();
+        if service.rows().iter().all(|row| row.contains_key("v")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert!(upgraded.indexes().iter().all(|name| name.ends_with('1')));
     for row in service.rows() {
         assert_eq!(row.get("v"), Some(&AttributeValue::N("1".into())), "{row:?}");
@@ -446,7 +446,7 @@ fn forms<'a>(rows: impl IntoIterator<Item = &'a Item>) -> BTreeMap<String, BTree
 /// The last release whose table is recorded.
 const LAST: &str = "1";
 
-/// Swaps of every kind and end, a renewal, an operator's action and a brand.
+/// Swaps of every kind and end, and a renewal.
 async fn written_by_this_release() -> TestStack {
     let service = TestStack::new().await;
     let admin = service.admin();

@@ -96,10 +96,13 @@ impl SweepSwaps {
 
     /// Wakes the functions for all rows that are due.
     async fn wake_all(&self) -> Result<Swept, SweepError> {
-        self.store.check_form().await?;
+        let mut failure = match self.store.check_form().await {
+            Err(error @ StoreError::NewerForm(_)) => return Err(error.into()),
+            checked => checked.err(),
+        };
         let now = self.clock.now();
         let shards: Vec<Shard> = Shard::all().collect();
-        let (mut swaps, mut mails, mut failure) = (Vec::new(), Vec::new(), None);
+        let (mut swaps, mut mails) = (Vec::new(), Vec::new());
         for shards in shards.chunks(Shard::AT_ONCE) {
             let reads = shards.iter().map(|shard| self.store.due(*shard, now, MAX_ROWS));
             for shard in join_all(reads).await {

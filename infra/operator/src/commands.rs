@@ -124,6 +124,7 @@ pub async fn list(store: &Store, zone: &TimeZone, records: &Records, limit: usiz
 /// # Errors
 /// When the operator does not agree, when the change is not possible, or when the table cannot be used.
 pub async fn set_line(store: &Store, name: &str, change: &LineChange, yes: bool) -> Result<(), CommandError> {
+    store.check_written_form().await.map_err(table_error)?;
     let before = existing_line(store, name).await?;
     let after = change.apply(&before)?;
     let id = &before.id;
@@ -262,6 +263,11 @@ pub async fn migrate(store: &Store, finish: bool) -> Result<(), CommandError> {
         }
         Migration::Index(_) => {}
         Migration::Rows(read, of) => progress.update("rows", read, of),
+        Migration::Unreadable(key, attribute) => {
+            progress.print_line(&format!(
+                "the row {key} is not migrated: {attribute} is missing or malformed"
+            ));
+        }
     };
     let changed = match finish {
         false => store.migrate(&mut show).await,

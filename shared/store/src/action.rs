@@ -8,7 +8,6 @@ use jiff::Timestamp;
 
 use crate::attributes::{Item, Row, RowBuilder, text};
 use crate::block::{Unchanged, unchanged};
-use crate::form::Form;
 use crate::transaction::{delete, put, update};
 use crate::{OpenSwap, Store, StoreError, keys, rows};
 
@@ -37,17 +36,16 @@ impl Store {
         now: impl Fn() -> Timestamp,
     ) -> Result<Option<OpenSwap>, StoreError> {
         let mut writes = vec![put(self.put_row(action_row(
-            self.form(),
             keys::line_pk(&before.id),
             action,
             deadlines,
         )))?];
         if before.phone != after.phone {
             writes.push(delete(self.delete_phone(before))?);
-            writes.push(put(self.put_new_row(rows::from_phone(self.form(), after)))?);
+            writes.push(put(self.put_new_row(rows::from_phone(after)))?);
         } else if before.customer != after.customer || before.reseller != after.reseller {
             let phone = self
-                .put_row(rows::from_phone(self.form(), after))
+                .put_row(rows::from_phone(after))
                 .condition_expression("line = :line");
             let line = text(before.id.as_str());
             writes.push(put(phone.expression_attribute_values(":line", line))?);
@@ -88,7 +86,7 @@ impl Store {
             delete(row)?,
             delete(self.delete_phone(line))?,
             update(current_sim)?,
-            put(self.put_row(action_row(self.form(), keys::line_pk(&line.id), action, deadlines)))?,
+            put(self.put_row(action_row(keys::line_pk(&line.id), action, deadlines)))?,
         ];
         for kept in [&line.kept_card, &line.kept_esim].into_iter().flatten() {
             writes.push(self.let_go(&kept.iccid, &line.id)?);
@@ -104,7 +102,7 @@ impl Store {
             .condition_expression("attribute_not_exists(holder) AND #state = :state")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":state", text(sim.state.as_str()));
-        let record = action_row(self.form(), keys::sim_pk(&sim.iccid), action, deadlines);
+        let record = action_row(keys::sim_pk(&sim.iccid), action, deadlines);
         let written = self.transact(vec![delete(row)?, put(self.put_row(record))?]).await?;
         Ok(written.is_none())
     }
@@ -168,8 +166,8 @@ impl Store {
 }
 
 /// The record of an action. DynamoDB deletes it after `RECORDS_KEPT`, as the data of a swap that ended at the same time.
-pub(crate) fn action_row(form: Form, pk: String, action: &Action, deadlines: &Deadlines) -> Item {
-    RowBuilder::new(form, keys::action_key(pk, action.at))
+pub(crate) fn action_row(pk: String, action: &Action, deadlines: &Deadlines) -> Item {
+    RowBuilder::new(keys::action_key(pk, action.at))
         .time("at", action.at)
         .text("by", &action.by)
         .text("what", &action.what)

@@ -1,6 +1,8 @@
 //! Writes each step of a swap or mail that exists, on the condition that the row still has the version that was read.
 //! How a swap begins is in `begin`.
 
+use std::collections::HashMap;
+
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::builders::{PutBuilder, UpdateBuilder};
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
@@ -40,6 +42,8 @@ impl Store {
         let anonymous = StoredSwap {
             caller: String::new(),
             code_by: None,
+            // A later release may identify a person there.
+            unknown: HashMap::new(),
             ..bare(before)
         };
         let row = self.next_row(&anonymous, after);
@@ -316,17 +320,8 @@ impl Store {
 
     /// Writes a mail after a fact was applied to it.
     pub async fn save_delivery(&self, before: &Delivery, after: &Delivery) -> Result<Saved, StoreError> {
-        let row = rows::from_delivery(self.form(), after);
-        let saved = self.put_version(row.clone(), before.version).await?;
-        // The mail may have the key of the other form.
-        let [_, other] = self.form().and_other();
-        let other = keys::delivery_key(other, &after.activation, after.number);
-        if saved == Saved::Stale && self.get(other.clone()).await?.is_some() {
-            return self
-                .put_version(row.into_iter().chain(other).collect(), before.version)
-                .await;
-        }
-        Ok(saved)
+        self.put_version(rows::from_delivery(self.form(), after), before.version)
+            .await
     }
 
     /// Writes a row, on the condition that it is stored with this version.

@@ -126,12 +126,15 @@ impl<'a> Row<'a> {
         const CORRUPT: StoreError = StoreError::Corrupt("timeline");
         let list = self.0.get("timeline").and_then(|v| v.as_l().ok()).ok_or(CORRUPT)?;
         let created_at = self.time("createdAt")?;
-        list.iter()
-            .map(|entry| {
-                let text = entry.as_s().map_err(|_| CORRUPT)?;
-                parse_timeline_entry(created_at, text).ok_or(CORRUPT)
-            })
-            .collect()
+        let entries = list.iter().map(|entry| {
+            let text = entry.as_s().map_err(|_| CORRUPT)?;
+            parse_timeline_entry(created_at, text).ok_or(CORRUPT)
+        });
+        let entries = entries.collect::<Result<Vec<_>, _>>()?;
+        Ok(match self.0.contains_key(form::ATTRIBUTE) {
+            true => entries,
+            false => form::with_counts(entries),
+        })
     }
 }
 
@@ -139,9 +142,9 @@ impl<'a> Row<'a> {
 pub(crate) struct RowBuilder(pub(crate) Item);
 
 impl RowBuilder {
-    /// A row of this form with this key.
-    pub(crate) fn new(form: Form, key: Item) -> Self {
-        Self(key.into_iter().chain(form.attributes()).collect())
+    /// A row of the newest form with this key.
+    pub(crate) fn new(key: Item) -> Self {
+        Self(key).number(form::ATTRIBUTE, form::NEWEST)
     }
 
     pub(crate) fn put(mut self, name: &str, value: AttributeValue) -> Self {

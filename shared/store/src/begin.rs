@@ -7,6 +7,8 @@ use domain::{Activation, ActivationId, Caller, ConfirmationCode, Iccid, Line, Ma
 use jiff::{SignedDuration, Timestamp};
 
 use crate::attributes::{Row, sortable, text};
+use crate::form::Form;
+use crate::idempotency::long_caller_digest;
 use crate::transaction::{condition_failed, put, update};
 use crate::{
     CanonicalRequest, Fingerprint, IdempotencyKey, IdempotencyRecord, Store, StoreError, StoredLine, StoredSwap,
@@ -54,6 +56,8 @@ pub enum Begun {
 struct NewSwap<'a> {
     /// The swap in its first phase.
     swap: StoredSwap,
+    /// Digest of the caller, as the line has it.
+    caller: String,
     /// Fingerprint of the request.
     request: &'a Fingerprint,
     /// The caller's idempotency key.
@@ -128,6 +132,10 @@ impl Store {
                 };
                 let new = NewSwap {
                     swap: stored,
+                    caller: match self.form() {
+                        Form::Earlier => long_caller_digest(request.caller),
+                        Form::One => caller_digest(request.caller),
+                    },
                     request: &fingerprint,
                     key: request.key,
                     takes_kept,
@@ -288,7 +296,7 @@ impl Store {
             .condition_expression(condition)
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":swap", text(a.id.as_str()))
-            .expression_attribute_values(":caller", text(&new.swap.caller))
+            .expression_attribute_values(":caller", text(&new.caller))
             .expression_attribute_values(":request", text(&new.request.0))
             .expression_attribute_values(":active", text("ACTIVE"))
             .expression_attribute_values(":no", AttributeValue::Bool(false))

@@ -9,7 +9,6 @@ use domain::{ActivationId, Deadlines, Fact, FailureCode, Line, SwapKind, apply};
 use jiff::Timestamp;
 
 use crate::attributes::text;
-use crate::form::Form;
 use crate::transaction::{put, update};
 use crate::{Store, StoreError, keys, rows};
 
@@ -92,7 +91,7 @@ impl Store {
     /// Writes every attribute that an operator may change, on the condition that none of them has changed since the line
     /// was read, nor its SIMs and its open swap. What concerns the previous owner is removed when the owner changes.
     fn set_line(&self, before: &Line, after: &Line) -> UpdateBuilder {
-        let is = rows::from_line(Form::One, after);
+        let is = rows::from_line(after);
         let Unchanged {
             condition,
             names,
@@ -145,7 +144,7 @@ pub(crate) struct Unchanged {
 
 /// The condition that a line is as an operator has seen it: what operators may change, its SIMs and its open swap.
 pub(crate) fn unchanged(line: &Line) -> Unchanged {
-    let mut row = rows::from_line(Form::One, line);
+    let mut row = rows::from_line(line);
     let mut seen = WRITTEN.to_vec();
     seen.push("sim");
     for kind in [SwapKind::Esim, SwapKind::Physical] {

@@ -6,7 +6,6 @@ use aws_sdk_dynamodb::types::ReturnValue;
 use domain::{Brand, BrandName, Colour, EmailAddress, Logo, SupportContact};
 
 use crate::attributes::{Item, Row, RowBuilder};
-use crate::form::Form;
 use crate::{Store, StoreError, keys};
 
 /// The result of writing a brand.
@@ -45,7 +44,7 @@ impl Store {
                 None => BrandWritten::Same,
             });
         };
-        let row = from_brand(self.form(), reseller, brand);
+        let row = from_brand(reseller, brand);
         let put = self
             .dynamodb
             .put_item()
@@ -60,8 +59,8 @@ impl Store {
     }
 }
 
-fn from_brand(form: Form, reseller: &str, brand: &Brand) -> Item {
-    let row = RowBuilder::new(form, keys::brand_key(reseller))
+fn from_brand(reseller: &str, brand: &Brand) -> Item {
+    let row = RowBuilder::new(keys::brand_key(reseller))
         .text("name", brand.name.as_str())
         .maybe_text("sender", brand.sender.as_ref().map(BrandName::as_str))
         .maybe_text("colour", brand.colour.map(|colour| colour.to_string()).as_deref())
@@ -113,7 +112,7 @@ mod tests {
             ..bare.clone()
         };
         for brand in [bare, full.clone()] {
-            assert_eq!(to_brand(&from_brand(Form::One, "R-10", &brand)).unwrap(), brand);
+            assert_eq!(to_brand(&from_brand("R-10", &brand)).unwrap(), brand);
         }
         for (attribute, value) in [
             ("name", "<script>"),
@@ -123,9 +122,7 @@ mod tests {
             ("replyTo", "a@example.com\r\nBcc: x@example.com"),
             ("logo", "not bytes"),
         ] {
-            let row = RowBuilder(from_brand(Form::One, "R-10", &full))
-                .text(attribute, value)
-                .0;
+            let row = RowBuilder(from_brand("R-10", &full)).text(attribute, value).0;
             let read = to_brand(&row).unwrap_err();
             assert!(matches!(read, StoreError::Corrupt(name) if name == attribute), "{read}");
         }

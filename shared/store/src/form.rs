@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use domain::{Activation, ConfirmationCode, TimelineEntry};
 use serde_json::{Value, json};
 
-use crate::attributes::{Item, Row, number};
+use crate::attributes::{Item, Row, RowBuilder, number};
 use crate::{Store, StoreError, keys};
 
 /// Attribute with the number of a row's form. Rows of the earlier form lack it.
@@ -19,41 +19,14 @@ pub(crate) const UNFINISHED: &str = "unfinished";
 /// The newest form that this release reads.
 pub(crate) const NEWEST: u32 = 1;
 
-/// A form that this release writes.
+/// A form in which this release writes swaps and mails. The other rows have not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// The form of the first release, which had no numbers: other indexes, the numbers of mails without leading zeros,
-    /// and a timeline whose entries have their times since 1970 and do not count repeats.
+    /// The form of the first release, which had no numbers: other indexes, and a timeline whose entries have their times
+    /// since 1970 and do not count repeats.
     Earlier,
     /// Form 1.
     One,
-}
-
-impl Form {
-    /// This form and the other one. A mail may have the key of either.
-    pub(crate) fn and_other(self) -> [Self; 2] {
-        match self {
-            Self::Earlier => [Self::Earlier, Self::One],
-            Self::One => [Self::One, Self::Earlier],
-        }
-    }
-
-    /// The attributes of every row of this form.
-    pub(crate) fn attributes(self) -> Item {
-        match self {
-            Self::Earlier => Item::new(),
-            Self::One => Item::from([(ATTRIBUTE.to_owned(), number(NEWEST))]),
-        }
-    }
-
-    /// The sort key of a mail of this form, without its beginning.
-    pub(crate) fn mail_number(self, mail: u32) -> String {
-        match self {
-            Self::Earlier => mail.to_string(),
-            // Padded, so that the tenth mail sorts after the ninth.
-            Self::One => format!("{mail:04}"),
-        }
-    }
 }
 
 /// Attribute `type` of swaps and mails of the earlier form, which was the hash key of the indexes `all` and `due`.
@@ -77,18 +50,34 @@ pub(crate) fn without_counts(timeline: &[TimelineEntry]) -> impl Iterator<Item =
     })
 }
 
-/// The update that gives a row form 1, which changes nothing else.
-pub(crate) fn set(row: UpdateItemFluentBuilder) -> UpdateItemFluentBuilder {
-    row.update_expression("SET #v = :v")
+/// The entries of the earlier form, those that follow each other and are equal as one.
+pub(crate) fn with_counts(entries: Vec<TimelineEntry>) -> Vec<TimelineEntry> {
+    let mut counted: Vec<TimelineEntry> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        match counted.last_mut() {
+            Some(last) if last.what == entry.what => {
+                last.count += entry.count;
+                last.last = entry.last;
+            }
+            _ => counted.push(entry),
+        }
+    }
+    counted
+}
+
+/// An update of a row with this expression, in which `#v = :v` gives the row the newest form.
+pub(crate) fn set(row: UpdateItemFluentBuilder, expression: &str) -> UpdateItemFluentBuilder {
+    row.update_expression(expression)
         .expression_attribute_names("#v", ATTRIBUTE)
         .expression_attribute_values(":v", number(NEWEST))
 }
 
-/// The text of a request that the earlier form signs. In a request for a swap, which is a JSON array, the confirmation code
-/// has the place of the first `null`.
+/// The text of a request that the earlier form signs. A request for a swap is a JSON array with a place for the
+/// confirmation code.
 pub(crate) fn with_code(request: &str, code: &ConfirmationCode) -> String {
+    const PLACE: usize = 4;
     let mut fields: Vec<Value> = serde_json::from_str(request).unwrap_or_default();
-    match fields.iter_mut().find(|field| field.is_null()) {
+    match fields.get_mut(PLACE) {
         Some(place) => {
             *place = json!(code.expose());
             json!(fields).to_string()
@@ -106,7 +95,7 @@ pub(crate) fn check(row: &Item) -> Result<(), StoreError> {
 }
 
 impl Store {
-    /// The form that new rows get.
+    /// The form in which swaps and mails are written.
     pub(crate) fn form(&self) -> Form {
         self.keyring.form()
     }
@@ -138,13 +127,13 @@ impl Store {
         }
     }
 
-    /// Records that a new table has the newest form. Changes nothing in a table that has data keys or a record already.
-    /// At most three calls.
+    /// Records that a new table has the newest form. Changes nothing in a table that has data keys, indexes of the first
+    /// release, or a record already. At most four calls.
     pub async fn record_form_of_new_table(&self) -> Result<(), StoreError> {
-        if self.form_row().await?.is_some() || self.keyring.has_data_keys().await? {
+        if self.form_row().await?.is_some() || self.keyring.has_data_keys().await? || self.has_old_indexes().await? {
             return Ok(());
         }
-        let row = keys::form_key().into_iter().chain(Form::One.attributes()).collect();
+        let row = RowBuilder::new(keys::form_key()).0;
         let put = self.dynamodb.put_item().table_name(&self.table).set_item(Some(row));
         match put.condition_expression("attribute_not_exists(pk)").send().await {
             Ok(_) => Ok(()),
@@ -152,6 +141,44 @@ impl Store {
                 Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(()),
                 _ => Err(error.into()),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earlier_form_counts_no_repeats() {
+        let at = |seconds| jiff::Timestamp::from_second(seconds).unwrap();
+        let failed = TimelineEntry {
+            count: 3,
+            last: at(9),
+            ..TimelineEntry::new(at(5), "network: 503")
+        };
+        let timeline = [failed, TimelineEntry::new(at(10), "ordered")];
+        let written: Vec<_> = without_counts(&timeline).collect();
+        let times: Vec<_> = written.iter().map(|entry| entry.at.as_second()).collect();
+        assert_eq!(times, [5, 9, 9, 10]);
+        assert_eq!(with_counts(written), timeline);
+    }
+
+    #[test]
+    fn a_confirmation_code_has_its_place_in_the_text_of_a_request() {
+        let code = ConfirmationCode::parse("8E9!#").unwrap();
+        for (request, expected) in [
+            (
+                r#"["L","",true,"a@b.nl",null,null]"#,
+                r#"["L","",true,"a@b.nl","8E9!#",null]"#,
+            ),
+            (
+                r#"["L","",null,null,null,"893"]"#,
+                r#"["L","",null,null,"8E9!#","893"]"#,
+            ),
+            ("renew\n", "renew\n\n8E9!#"),
+        ] {
+            assert_eq!(with_code(request, &code), expected);
         }
     }
 }

@@ -131,7 +131,7 @@ impl Store {
         at: Timestamp,
     ) -> PutBuilder {
         let expires = (at + RECORD_LIFETIME).as_second();
-        let row = RowBuilder::new(self.form(), keys::idempotency_key(key.digest()))
+        let row = RowBuilder::new(keys::idempotency_key(key.digest()))
             .text("swap", swap.as_str())
             .text("request", &request.0)
             .maybe_sealed(rows::CODE, code)
@@ -258,10 +258,17 @@ impl Store {
 /// Characters of a [`caller_digest`].
 pub(crate) const CALLER_DIGEST_LEN: usize = 32;
 
+/// The [`caller_digest`] as a line of the earlier form has it, which contains the whole hash.
+pub(crate) fn long_caller_digest(caller: &Caller) -> String {
+    hex(digest(&SHA256, caller.identity().as_bytes()).as_ref())
+}
+
 /// Identifies a caller without naming them: the first half of a SHA-256 of the caller's identity, in hexadecimal. It
 /// reveals nothing to a reader who does not know the token's subject, role and claim.
 pub fn caller_digest(caller: &Caller) -> String {
-    hex(&digest(&SHA256, caller.identity().as_bytes()).as_ref()[..CALLER_DIGEST_LEN / 2])
+    let mut digest = long_caller_digest(caller);
+    digest.truncate(CALLER_DIGEST_LEN);
+    digest
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -266,7 +266,7 @@ impl Keyring {
             .dynamodb
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(RowBuilder::new(self.form(), keys::data_key(number)).0))
+            .set_item(Some(RowBuilder::new(keys::data_key(number)).0))
             .item("wrapped", AttributeValue::B(wrapped.into()))
             .condition_expression("attribute_not_exists(pk)")
             .send()

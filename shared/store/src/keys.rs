@@ -8,7 +8,6 @@ use ring::digest::{SHA256, digest};
 
 use crate::StoreError;
 use crate::attributes::{Item, Row, sortable};
-use crate::form::Form;
 
 // Each kind of row has its own sort key, so that a filter on the stream needs nothing else.
 
@@ -68,13 +67,18 @@ pub(crate) fn activation_key(id: &ActivationId) -> Item {
     key(activation_pk(id), ACTIVATION)
 }
 
-pub(crate) fn delivery_key(form: Form, id: &ActivationId, number: u32) -> Item {
-    key(activation_pk(id), &format!("{DELIVERY}{}", form.mail_number(number)))
+pub(crate) fn delivery_key(id: &ActivationId, number: u32) -> Item {
+    // A letter before a number of several digits makes the tenth mail sort after the ninth.
+    let digits = number.to_string();
+    let length = b"ABCDEFGHI".get(digits.len().wrapping_sub(2));
+    let length = length.map_or(String::new(), |letter| char::from(*letter).to_string());
+    key(activation_pk(id), &format!("{DELIVERY}{length}{digits}"))
 }
 
 /// The number of a mail, from its sort key.
 pub(crate) fn delivery_number(sk: &str) -> Option<u32> {
-    sk.strip_prefix(DELIVERY)?.parse().ok()
+    let number = sk.strip_prefix(DELIVERY)?;
+    number.trim_start_matches(char::is_alphabetic).parse().ok()
 }
 
 pub(crate) fn line_key(id: &SubscriptionId) -> Item {
@@ -245,10 +249,10 @@ mod tests {
     #[test]
     fn mails_sort_by_their_number() {
         let id = ActivationId::parse("X").unwrap();
-        let sk = |number| delivery_key(Form::One, &id, number)["sk"].as_s().unwrap().clone();
-        assert_eq!(sk(2), "delivery#0002");
-        assert!(sk(9) < sk(10));
-        for number in [1, 10, 12345] {
+        let sk = |number| delivery_key(&id, number)["sk"].as_s().unwrap().clone();
+        assert_eq!((sk(2), sk(10)), ("delivery#2".to_owned(), "delivery#A10".to_owned()));
+        assert!(sk(9) < sk(10) && sk(99) < sk(100));
+        for number in [1, 10, 12345, u32::MAX] {
             assert_eq!(delivery_number(&sk(number)), Some(number));
         }
     }

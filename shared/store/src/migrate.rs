@@ -9,11 +9,11 @@ use aws_sdk_dynamodb::types::{IndexStatus, TableDescription, TableStatus};
 use domain::ActivationId;
 use futures_util::future::join_all;
 
-use crate::attributes::{Item, Row, number, text};
+use crate::attributes::{Item, Row, text};
 use crate::form::{self, Form};
 use crate::keys::{self, Shard};
 use crate::scan::Place;
-use crate::transaction::{backoff, delete, put};
+use crate::transaction::backoff;
 use crate::{Saved, Store, StoreError, rows, schema};
 
 /// The indexes that only earlier releases read.
@@ -25,12 +25,14 @@ const ATTEMPTS: u32 = 8;
 const WRITES_AT_ONCE: usize = 16;
 
 /// How far a migration is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Migration {
     /// DynamoDB adds or deletes this index.
     Index(&'static str),
     /// This many of about so many rows are read.
     Rows(u64, u64),
+    /// The row with this key is not migrated, because this attribute is missing or malformed. The others are.
+    Unreadable(String, &'static str),
 }
 
 /// A change of all rows that need it.
@@ -105,8 +107,7 @@ impl Store {
     /// Writes the row with the table's form.
     async fn set_form(&self, expression: &str) -> Result<(), StoreError> {
         let row = self.dynamodb.update_item().table_name(&self.table);
-        form::set(row.set_key(Some(keys::form_key())))
-            .update_expression(expression)
+        form::set(row.set_key(Some(keys::form_key())), expression)
             .expression_attribute_names("#unfinished", form::UNFINISHED)
             .send()
             .await?;
@@ -154,12 +155,24 @@ impl Store {
             };
             let saved = match Row(&row).text("sk")? {
                 keys::ACTIVATION => {
-                    let swap = rows::to_swap(&row)?;
-                    let version = swap.activation.version;
+                    let mut swap = rows::to_swap(&row)?;
+                    let a = &mut swap.activation;
+                    if !a.phase.is_open() && a.due_at.is_none() && !a.is_anonymous() {
+                        // The first release forgot such a swap, and that its data has to be erased.
+                        a.due_at = a.ended_at;
+                    }
+                    let version = a.version;
                     self.put_version(rows::from_swap(Form::One, &swap), version).await?
                 }
-                sk if keys::delivery_number(sk).is_some() => self.rewrite_mail(&row).await?,
-                _ => return self.set_form_of(&row).await,
+                sk if keys::delivery_number(sk).is_some() => {
+                    let mail = rows::to_delivery(&row)?;
+                    self.put_version(rows::from_delivery(Form::One, &mail), mail.version)
+                        .await?
+                }
+                _ => {
+                    let update = form::set(self.update_of(&row), "SET #v = :v");
+                    return write_if(update.condition_expression("attribute_exists(pk)")).await;
+                }
             };
             if saved == Saved::Written {
                 return Ok(true);
@@ -169,39 +182,15 @@ impl Store {
         Err(StoreError::Unavailable("a swap or a mail changes too often".into()))
     }
 
-    /// Writes a mail in form 1, whose key has the mail's number with leading zeros.
-    async fn rewrite_mail(&self, row: &Item) -> Result<Saved, StoreError> {
-        let mail = rows::to_delivery(row)?;
-        let new = rows::from_delivery(Form::One, &mail);
-        if new["sk"] == row["sk"] {
-            return self.put_version(new, mail.version).await;
-        }
-        let old = keys::delivery_key(Form::Earlier, &mail.activation, mail.number);
-        let old = self
-            .delete_row(old)
-            .condition_expression("version = :version")
-            .expression_attribute_values(":version", number(mail.version));
-        let writes = vec![put(self.put_new_row(new))?, delete(old)?];
-        Ok(match self.transact(writes).await? {
-            None => Saved::Written,
-            Some(_) => Saved::Stale,
-        })
-    }
-
-    /// Gives any other row form 1, which it differs from in little.
-    async fn set_form_of(&self, row: &Item) -> Result<bool, StoreError> {
-        let update = form::set(self.update_of(row)).condition_expression("attribute_exists(pk)");
-        write_if(match row.contains_key("lastSwap") && row.contains_key("simSince") {
-            // The earlier form of a line has only the time at which the network activated the SIM.
-            true => update.update_expression("SET #v = :v, lastDoneAt = if_not_exists(lastDoneAt, simSince)"),
-            false => update,
-        })
-        .await
-    }
-
     fn update_of(&self, row: &Item) -> UpdateItemFluentBuilder {
         let update = self.dynamodb.update_item().table_name(&self.table);
         update.key("pk", row["pk"].clone()).key("sk", row["sk"].clone())
+    }
+
+    /// Whether the table has an index of the first release.
+    pub(crate) async fn has_old_indexes(&self) -> Result<bool, StoreError> {
+        let table = self.await_indexes(&mut |_| {}).await?;
+        Ok(index_names(&table).iter().any(|name| OLD_INDEXES.contains(name)))
     }
 
     /// The table's description, once none of its indexes is being added or deleted: only one can be at a time.
@@ -234,7 +223,7 @@ impl Store {
         let described = self.dynamodb.describe_table().table_name(&self.table).send().await?;
         let about = described.table.and_then(|table| table.item_count).unwrap_or(0);
         let about = u64::try_from(about).unwrap_or(0);
-        let (mut read, mut changed) = (0, 0);
+        let (mut read, mut changed, mut unreadable) = (0, 0, None);
         let mut place: Option<Place> = None;
         loop {
             progress(Migration::Rows(read, about.max(read)));
@@ -259,13 +248,21 @@ impl Store {
                     Pass::AddShards => self.add_shard(row).await,
                     Pass::SetForm => self.rewrite(row).await,
                 });
-                for written in join_all(writes).await {
-                    changed += u64::from(written?);
+                for (row, written) in rows.iter().zip(join_all(writes).await) {
+                    match written {
+                        Ok(written) => changed += u64::from(written),
+                        Err(StoreError::Corrupt(attribute)) => {
+                            let key = ["pk", "sk"].map(|name| Row(row).maybe_text(name).unwrap_or_default());
+                            progress(Migration::Unreadable(key.join(" "), attribute));
+                            unreadable = Some(StoreError::Corrupt(attribute));
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
             }
             place = page.last_evaluated_key.map(Place);
             if place.is_none() {
-                return Ok(changed);
+                return unreadable.map_or(Ok(changed), Err);
             }
         }
     }

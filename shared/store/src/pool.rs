@@ -9,7 +9,7 @@ use domain::{Malformed, Sim, SimState};
 use jiff::Timestamp;
 
 use crate::attributes::{Row, sortable, text};
-use crate::form::{self, Form};
+use crate::form;
 use crate::{Store, StoreError, keys};
 
 /// A pool of interchangeable SIMs: those of one network, of one reseller or none, and of one kind. A card that is
@@ -48,10 +48,7 @@ impl Store {
             // An update creates the row, or changes nothing if the row exists.
             let row = self.dynamodb.update_item().table_name(&self.table);
             let row = row.set_key(Some(keys::pool_key(&pool.0)));
-            match self.form() {
-                Form::Earlier => row.send().await?,
-                Form::One => form::set(row).send().await?,
-            };
+            form::set(row, "SET #v = :v").send().await?;
             known_pools().insert(pool);
         }
         Ok(())

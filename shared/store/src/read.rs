@@ -1,6 +1,6 @@
 //! Reads of rows by their keys. They are consistent, except for the lookup by order number. Listings are in `listing`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use aws_sdk_dynamodb::types::KeysAndAttributes;
@@ -103,7 +103,6 @@ impl Store {
                 deliveries.push(rows::to_delivery(row)?);
             }
         }
-        deliveries.sort_unstable_by_key(|mail: &Delivery| mail.number);
         Ok(swap.map(|swap| StoredSwap { deliveries, ..swap }))
     }
 
@@ -144,18 +143,14 @@ impl Store {
         wanted: impl Fn(u32) -> RangeInclusive<u32>,
     ) -> Result<Vec<StoredSwap>, StoreError> {
         let mut swaps = self.swaps(ids).await?;
-        let mut wanted: HashSet<_> = swaps
-            .values()
-            .flat_map(|swap| wanted(swap.activation.mails).map(|number| (swap.activation.id.clone(), number)))
-            .collect();
-        for form in self.form().and_other() {
-            let keys = wanted.iter().map(|(id, number)| keys::delivery_key(form, id, *number));
-            for row in self.get_many(keys.collect()).await? {
-                let delivery = rows::to_delivery(&row)?;
-                wanted.remove(&(delivery.activation.clone(), delivery.number));
-                if let Some(swap) = swaps.get_mut(&delivery.activation) {
-                    swap.deliveries.push(delivery);
-                }
+        let keys = swaps.values().flat_map(|swap| {
+            let a = &swap.activation;
+            wanted(a.mails).map(|number| keys::delivery_key(&a.id, number))
+        });
+        for row in self.get_many(keys.collect()).await? {
+            let delivery = rows::to_delivery(&row)?;
+            if let Some(swap) = swaps.get_mut(&delivery.activation) {
+                swap.deliveries.push(delivery);
             }
         }
         let mut found: Vec<_> = ids.iter().filter_map(|id| swaps.remove(id)).collect();
@@ -213,14 +208,10 @@ impl Store {
         Ok(found)
     }
 
-    /// Reads a mail. One call, or two if there is none with the key of this form.
+    /// Reads a mail. One call.
     pub async fn delivery(&self, activation: &ActivationId, number: u32) -> Result<Option<Delivery>, StoreError> {
-        for form in self.form().and_other() {
-            if let Some(row) = self.get(keys::delivery_key(form, activation, number)).await? {
-                return rows::to_delivery(&row).map(Some);
-            }
-        }
-        Ok(None)
+        let row = self.get(keys::delivery_key(activation, number)).await?;
+        row.as_ref().map(rows::to_delivery).transpose()
     }
 
     /// Decrypts the confirmation code of a swap. `None` if the request had none or it is erased.

@@ -162,7 +162,7 @@ pub(crate) fn from_swap(form: Form, swap: &StoredSwap) -> Item {
         .reseller
         .as_deref()
         .map(|reseller| Shard::of(&a.id).reseller_key(reseller));
-    let mut build = RowBuilder::new(form, activation_key(&a.id))
+    let mut build = RowBuilder::new(activation_key(&a.id))
         .text(keys::SWAP_ID, a.id.as_str())
         .text(keys::SHARD, Shard::of(&a.id).key())
         .maybe_text(keys::RESELLER_SHARD, reseller_shard.as_deref())
@@ -266,6 +266,7 @@ pub(crate) fn from_swap(form: Form, swap: &StoredSwap) -> Item {
         build = build
             .text(form::TYPE, form::SWAP_TYPE)
             .text(form::LISTED, form::listed(a));
+        build.0.remove(form::ATTRIBUTE);
     }
     build.0.extend(swap.unknown.clone());
     build.0
@@ -468,9 +469,7 @@ pub(crate) fn to_swap(item: &Item) -> Result<StoredSwap, StoreError> {
 
 /// The row of a mail in this form.
 pub(crate) fn from_delivery(form: Form, d: &Delivery) -> Item {
-    let mail_type = (form == Form::Earlier).then_some(form::MAIL_TYPE);
-    RowBuilder::new(form, delivery_key(form, &d.activation, d.number))
-        .maybe_text(form::TYPE, mail_type)
+    let mut row = RowBuilder::new(delivery_key(&d.activation, d.number))
         .text(keys::SHARD, Shard::of(&d.activation).key())
         .text("to", d.to.as_str())
         .text("language", d.language.as_str())
@@ -488,8 +487,12 @@ pub(crate) fn from_delivery(form: Form, d: &Delivery) -> Item {
         .time("createdAt", d.created_at)
         .time("modifiedAt", d.modified_at)
         .number("version", d.version)
-        .timeline(form, d.created_at, &d.timeline)
-        .0
+        .timeline(form, d.created_at, &d.timeline);
+    if form == Form::Earlier {
+        row = row.text(form::TYPE, form::MAIL_TYPE);
+        row.0.remove(form::ATTRIBUTE);
+    }
+    row.0
 }
 
 pub(crate) fn to_delivery(item: &Item) -> Result<Delivery, StoreError> {
@@ -551,8 +554,8 @@ pub struct StoredLine {
 }
 
 /// The row of a new line. Only `begin` writes the attributes of an open swap.
-pub(crate) fn from_line(form: Form, line: &Line) -> Item {
-    RowBuilder::new(form, line_key(&line.id))
+pub(crate) fn from_line(line: &Line) -> Item {
+    RowBuilder::new(line_key(&line.id))
         .text("phone", line.phone.as_e164())
         .text("customer", &line.customer)
         .maybe_text("reseller", line.reseller.as_deref())
@@ -592,8 +595,8 @@ pub(crate) fn to_line(item: &Item) -> Result<StoredLine, StoreError> {
     };
     let open = requested_swap("swap", "swapCaller", "swapRequest")?;
     let last = requested_swap("lastSwap", "lastCaller", "lastRequest")?;
-    // Rows of the earlier form have only the time at which the network activated the SIM.
-    let last = last.zip(row.maybe_time("lastDoneAt").or(row.maybe_time("simSince")));
+    // The first release writes only the time at which the network activated the SIM.
+    let last = last.zip(row.maybe_time("lastDoneAt").max(row.maybe_time("simSince")));
     let disputed_by = row.maybe_parsed(DISPUTED, ActivationId::parse)?;
     let kept = |kind| {
         let [iccid, from] = kept_sim_attributes(kind);
@@ -636,8 +639,8 @@ pub struct PhoneEntry {
     pub reseller: Option<String>,
 }
 
-pub(crate) fn from_phone(form: Form, line: &Line) -> Item {
-    RowBuilder::new(form, phone_key(&line.phone))
+pub(crate) fn from_phone(line: &Line) -> Item {
+    RowBuilder::new(phone_key(&line.phone))
         .text("line", line.id.as_str())
         .text("customer", &line.customer)
         .maybe_text("reseller", line.reseller.as_deref())
@@ -657,8 +660,8 @@ pub(crate) fn to_phone(item: &Item) -> Result<PhoneEntry, StoreError> {
 pub(crate) const SIM_SECRETS: [&str; 5] = ["pin1", "pin2", "puk1", "puk2", "supplierCode"];
 
 /// `sealed` are the encrypted secrets by their attributes.
-pub(crate) fn from_sim(form: Form, sim: &Sim, sealed: &[(&'static str, Sealed)]) -> Item {
-    let mut build = RowBuilder::new(form, sim_key(&sim.iccid))
+pub(crate) fn from_sim(sim: &Sim, sealed: &[(&'static str, Sealed)]) -> Item {
+    let mut build = RowBuilder::new(sim_key(&sim.iccid))
         .text("network", sim.network.as_str())
         .text("form", sim.form_factor.as_str())
         .text("state", sim.state.as_str())
@@ -996,9 +999,9 @@ mod tests {
             ..line()
         };
         for line in [line(), bare] {
-            let back = to_line(&from_line(Form::One, &line)).unwrap();
+            let back = to_line(&from_line(&line)).unwrap();
             assert_eq!((back.line, back.open), (line.clone(), None));
-            let entry = to_phone(&from_phone(Form::One, &line)).unwrap();
+            let entry = to_phone(&from_phone(&line)).unwrap();
             assert_eq!((entry.subscription, entry.reseller), (line.id, line.reseller));
         }
         let iccid = Iccid::parse("8931086000000002019").unwrap();
@@ -1010,7 +1013,7 @@ mod tests {
             tag: Some("batch 7".into()),
             ..Sim::free(iccid, NetworkName::parse("KPN").unwrap(), FormFactor::Esim)
         };
-        let row = from_sim(Form::One, &sim, &[("pin1", Sealed(vec![1]))]);
+        let row = from_sim(&sim, &[("pin1", Sealed(vec![1]))]);
         assert_eq!(row["shelf"], S("KPN#R-10#esim".into()));
         assert_eq!(to_sim(&row).unwrap(), sim);
         let held = Sim {
@@ -1018,7 +1021,7 @@ mod tests {
             holder: Some(Holder::Swap(ActivationId::parse("X").unwrap())),
             ..sim
         };
-        let row = from_sim(Form::One, &held, &[]);
+        let row = from_sim(&held, &[]);
         assert!(!row.contains_key("shelf"));
         assert_eq!(to_sim(&row).unwrap(), held);
     }

@@ -108,8 +108,8 @@ impl Store {
             let mut writes = Vec::with_capacity(3 * pending.len());
             for place in &pending {
                 let (line, _) = lines[*place];
-                writes.push(put(self.put_new_row_or_return(rows::from_line(self.form(), line)))?);
-                writes.push(put(self.put_new_row_or_return(rows::from_phone(self.form(), line)))?);
+                writes.push(put(self.put_new_row_or_return(rows::from_line(line)))?);
+                writes.push(put(self.put_new_row_or_return(rows::from_phone(line)))?);
                 writes.push(sims[*place].0.clone());
             }
             let Some(reasons) = self.transact(writes).await? else {
@@ -184,12 +184,7 @@ impl Store {
             }
             _ => return Ok(Released::NotFree(Box::new(sim))),
         };
-        writes.push(put(self.put_row(action_row(
-            self.form(),
-            keys::sim_pk(iccid),
-            action,
-            deadlines,
-        )))?);
+        writes.push(put(self.put_row(action_row(keys::sim_pk(iccid), action, deadlines)))?);
         if self.transact(writes).await?.is_none() {
             return Ok(Released::Free);
         }
@@ -237,11 +232,7 @@ impl Store {
         let texts: Vec<_> = given.collect();
         let sealed = self.keyring.seal(&pk, &texts).await?;
         let fields = texts.iter().map(|(field, _)| *field);
-        Ok(rows::from_sim(
-            self.form(),
-            sim,
-            &fields.zip(sealed).collect::<Vec<_>>(),
-        ))
+        Ok(rows::from_sim(sim, &fields.zip(sealed).collect::<Vec<_>>()))
     }
 
     /// A put of this row that fails if the row exists, and then returns the existing row.

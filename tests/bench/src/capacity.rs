@@ -205,9 +205,7 @@ impl Counted {
         self.stream(&swap, &mut delivered).await?;
         if body["eSim"] == true {
             // For a mail's row, only its creation is delivered.
-            self.lambda
-                .invoke("deliver-esim", changed(&swap, "delivery#0001"))
-                .await?;
+            self.lambda.invoke("deliver-esim", changed(&swap, "delivery#1")).await?;
             let mail = self.service.await_mail(&swap).await;
             // SES publishes its events by itself. The same event again changes nothing, but it must not be the first.
             while self.lambda.count("mail-events") == 0 {

@@ -47,7 +47,7 @@ impl Cold<'_> {
         let swap = fixture.swap_of(&line).await?;
         self.start(Language::Rust, "fulfil-swap", fixture::changed(&swap, "activation"))
             .await?;
-        self.start(Language::Rust, "deliver-esim", fixture::changed(&swap, "delivery#0001"))
+        self.start(Language::Rust, "deliver-esim", fixture::changed(&swap, "delivery#1"))
             .await?;
         self.start(Language::Rust, "mail-events", fixture::delivered(&swap))
             .await?;
@@ -87,7 +87,7 @@ async fn resident(fixture: &Fixture, programs: &Programs, function: &str, calls:
     };
     let event = match function {
         "fulfil-swap" => fixture::changed(&event, "activation"),
-        "deliver-esim" => fixture::changed(&event, "delivery#0001"),
+        "deliver-esim" => fixture::changed(&event, "delivery#1"),
         "mail-events" => fixture::delivered(&event),
         "network-events" => fixture.installed(&event).await?,
         "manage-swap" => fixture::cancel(&event),

@@ -157,7 +157,7 @@ pub(crate) fn cancel(swap: &str) -> String {
     event.to_string()
 }
 
-/// A change record of a swap's row: `activation`, or `delivery#0001`.
+/// A change record of a swap's row: `activation`, or `delivery#1`.
 pub(crate) fn changed(swap: &str, row: &str) -> String {
     let mut event = parse(FULFIL);
     event["Records"][0]["dynamodb"]["Keys"] = json!({"pk": {"S": format!("A#{swap}")}, "sk": {"S": row}});

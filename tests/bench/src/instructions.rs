@@ -69,7 +69,7 @@ async fn measure(programs: &Programs, functions: &[&'static str], keep: Option<&
         let event = match function {
             "submit-swap" => fixture::submit(&line),
             "fulfil-swap" => fixture::changed(&swap, "activation"),
-            "deliver-esim" => fixture::changed(&swap, "delivery#0001"),
+            "deliver-esim" => fixture::changed(&swap, "delivery#1"),
             "mail-events" => fixture::delivered(&swap),
             "network-events" => fixture.installed(&swap).await?,
             "change-sim" => {
