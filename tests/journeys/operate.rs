@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::{TimeZone, offset};
 use local::dynoxide::AttributeValue;
 use local::dynoxide::actions::update_item::UpdateItemRequest;
-use operator::commands::{remove_line, remove_sim, rotate_key, set_line};
+use operator::commands::{remove_line, remove_sim, rewrap_keys, rotate_key, set_line};
 use operator::line::LineChange;
 use operator::list::{self, LineFilter, SimFilter, SwapFilter};
 use operator::replay::{DeadLetterQueue, replay};
@@ -479,6 +479,60 @@ async fn data_keys_open_only_in_the_name_of_their_installation() {
         assert_eq!(opened.is_ok(), opens, "{installation:?}: {:?}", opened.err());
     }
     assert_eq!(service.stack.endpoints.table, "simswap");
+}
+
+/// The KMS of the stack has one master key, so damaged bytes stand for those of a master key that is no longer allowed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_keys_are_wrapped_with_another_master_key_while_functions_use_either() {
+    let service = TestStack::new().await;
+    let iccid = Iccid::parse(FREE_CARD).unwrap();
+    let store = || store_with(&service, client(Service::Kms, &service.stack.endpoints.kms));
+    store().keyring().rotate().await.unwrap();
+    let keys = || {
+        let rows = service.rows().into_iter();
+        let rows: Vec<_> = rows.filter(|row| row.contains_key("wrapped")).collect();
+        assert_eq!(rows.len(), 2);
+        rows
+    };
+    let damage = |name: &str| {
+        for mut row in keys() {
+            if let Some(AttributeValue::B(bytes)) = row.get_mut(name) {
+                bytes[40] ^= 1;
+            }
+            let request = json!({"TableName": service.stack.endpoints.table, "Item": row});
+            let database = &service.stack.database;
+            database.put_item(serde_json::from_value(request).unwrap()).unwrap();
+        }
+    };
+    let opens = async || store().sim_with_secrets(&iccid).await.is_ok();
+
+    let before = keys();
+    let rejected = rewrap_keys(&store(), "alias/other", false).await.unwrap_err();
+    assert!(rejected.to_string().contains("NotFoundException"), "{rejected}");
+    assert_eq!(keys(), before);
+    // With nothing to finish, the data keys have to be wrapped with the new master key already.
+    assert!(rewrap_keys(&store(), "alias/other", true).await.is_err());
+    assert_eq!(keys(), before);
+
+    rewrap_keys(&store(), local::kms::ALIAS, false).await.unwrap();
+    rewrap_keys(&store(), local::kms::ALIAS, false).await.unwrap();
+    assert!(opens().await);
+    damage("wrapped");
+    assert!(opens().await);
+    damage("wrapped");
+    damage("rewrapped");
+    assert!(opens().await);
+    assert!(rewrap_keys(&store(), local::kms::ALIAS, true).await.is_err());
+    damage("rewrapped");
+    for _ in 0..2 {
+        rewrap_keys(&store(), local::kms::ALIAS, true).await.unwrap();
+    }
+    for (now, before) in keys().iter().zip(&before) {
+        assert!(!now.contains_key("rewrapped") && now["wrapped"] != before["wrapped"]);
+    }
+    assert!(opens().await);
+    damage("wrapped");
+    assert!(!opens().await);
 }
 
 #[tokio::test]

@@ -86,10 +86,26 @@ pub enum Command {
     RotateKey(Target),
     /// Print the public key that encrypts secret fields, for the setting SEALING_KEY
     SealingKey(Target),
+    /// Wrap the data keys with another master key of KMS, while swaps go on
+    RewrapKeys(RewrapKeys),
     /// Bring a table of an earlier release to the form of this one, while swaps go on
     Migrate(Migrate),
     /// Replay the messages of the dead-letter queue
     Replay(Replay),
+}
+
+/// A change of the master key. It can be interrupted and repeated.
+#[derive(Debug, clap::Args)]
+pub struct RewrapKeys {
+    /// Id, alias or ARN of the new master key
+    #[arg(long, value_name = "KEY")]
+    pub to: String,
+    /// Remove what the earlier master key has wrapped; functions that still have that key fail from then on
+    #[arg(long)]
+    pub finish: bool,
+    /// The table
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// A migration. It can be interrupted and repeated.

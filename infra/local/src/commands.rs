@@ -11,7 +11,9 @@ use operator::table;
 use store::Store;
 use tokio::sync::watch;
 
-use crate::args::{Import, LineCommand, List, Migrate, Named, Removed, Replay, Show, Sim, Target, base_url};
+use crate::args::{
+    Import, LineCommand, List, Migrate, Named, Removed, Replay, RewrapKeys, Show, Sim, Target, base_url,
+};
 use crate::backend::{Backend, TABLE};
 use crate::clients::Clients;
 use crate::data_dir::{self, DataDir};
@@ -147,6 +149,15 @@ pub async fn rotate_key(target: &Target) -> Result<(), StartError> {
 pub async fn sealing_key(target: &Target) -> Result<(), StartError> {
     let table = open(target).await?;
     Ok(commands::sealing_key(&table.store).await?)
+}
+
+/// Wraps the data keys of a table with another master key.
+///
+/// # Errors
+/// When the table or KMS cannot be used.
+pub async fn rewrap_keys(rewrap: &RewrapKeys) -> Result<(), StartError> {
+    let table = open(&rewrap.target).await?;
+    Ok(commands::rewrap_keys(&table.store, &rewrap.to, rewrap.finish).await?)
 }
 
 /// Brings a table to the form of this release.

@@ -39,7 +39,7 @@ struct MasterKey {
     random: SystemRandom,
 }
 
-/// The parameters of the three operations.
+/// The parameters of the operations.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Input {
@@ -47,9 +47,14 @@ struct Input {
     key_spec: Option<String>,
     number_of_bytes: Option<usize>,
     /// Sorted by name, because the order in the request does not matter.
-    encryption_context: BTreeMap<String, String>,
+    encryption_context: Context,
     ciphertext_blob: Option<String>,
+    destination_key_id: Option<String>,
+    source_encryption_context: Context,
+    destination_encryption_context: Context,
 }
+
+type Context = BTreeMap<String, String>;
 
 /// The type and the message of an error.
 type KmsError = (&'static str, &'static str);
@@ -104,7 +109,7 @@ async fn handle_request(State(kms): State<Kms>, headers: HeaderMap, body: Bytes)
 
 impl MasterKey {
     fn execute(&self, operation: &str, input: &Input) -> Result<Value, KmsError> {
-        let key_is_ours = match &input.key_id {
+        let key_is_ours = match input.key_id.as_ref().or(input.destination_key_id.as_ref()) {
             None => operation == "Decrypt",
             Some(id) => *id == ALIAS || *id == self.id() || *id == self.arn() || id.ends_with(&format!(":{ALIAS}")),
         };
@@ -121,7 +126,7 @@ impl MasterKey {
                         ));
                     }
                 });
-                let wrapped = STANDARD.encode(self.wrap(&key, input));
+                let wrapped = STANDARD.encode(self.wrap(&key, &input.encryption_context));
                 let mut output = json!({"CiphertextBlob": wrapped, "KeyId": self.arn()});
                 if operation == "GenerateDataKey" {
                     output["Plaintext"] = STANDARD.encode(&key).into();
@@ -131,18 +136,27 @@ impl MasterKey {
             ("Decrypt", true) => {
                 let blob = input.ciphertext_blob.as_deref().unwrap_or_default();
                 let blob = STANDARD.decode(blob).map_err(|_| BAD_CIPHERTEXT)?;
-                let key = self.unwrap(&blob, input).ok_or(BAD_CIPHERTEXT)?;
+                let key = self.unwrap(&blob, &input.encryption_context).ok_or(BAD_CIPHERTEXT)?;
                 Ok(json!({
                     "Plaintext": STANDARD.encode(key),
                     "KeyId": self.arn(),
                     "EncryptionAlgorithm": "SYMMETRIC_DEFAULT",
                 }))
             }
+            ("ReEncrypt", true) => {
+                let blob = input.ciphertext_blob.as_deref().unwrap_or_default();
+                let blob = STANDARD.decode(blob).map_err(|_| BAD_CIPHERTEXT)?;
+                let key = self
+                    .unwrap(&blob, &input.source_encryption_context)
+                    .ok_or(BAD_CIPHERTEXT)?;
+                let wrapped = STANDARD.encode(self.wrap(&key, &input.destination_encryption_context));
+                Ok(json!({"CiphertextBlob": wrapped, "KeyId": self.arn(), "SourceKeyId": self.arn()}))
+            }
             ("Decrypt", false) => Err((
                 "IncorrectKeyException",
                 "The key ID in the request does not identify a CMK that can perform this operation.",
             )),
-            ("GenerateDataKey" | "GenerateDataKeyWithoutPlaintext", false) => {
+            ("GenerateDataKey" | "GenerateDataKeyWithoutPlaintext" | "ReEncrypt", false) => {
                 Err(("NotFoundException", "The key does not exist; this one is alias/simswap"))
             }
             _ => Err(("UnknownOperationException", "")),
@@ -164,28 +178,31 @@ impl MasterKey {
     }
 
     /// Key id, nonce, ciphertext and tag. The encryption context is authenticated, so unwrapping requires the same one.
-    fn wrap(&self, key: &[u8], input: &Input) -> Vec<u8> {
+    fn wrap(&self, key: &[u8], context: &Context) -> Vec<u8> {
         let nonce = self.random_bytes(NONCE_LEN);
         let mut sealed = key.to_vec();
         let nonce_value = Nonce::try_assume_unique_for_key(&nonce).expect("a nonce has the right length");
         self.key
-            .seal_in_place_append_tag(nonce_value, context(input), &mut sealed)
+            .seal_in_place_append_tag(nonce_value, authenticated(context), &mut sealed)
             .expect("a data key is short enough");
         [&self.id[..], &nonce, &sealed].concat()
     }
 
-    fn unwrap(&self, blob: &[u8], input: &Input) -> Option<Vec<u8>> {
+    fn unwrap(&self, blob: &[u8], context: &Context) -> Option<Vec<u8>> {
         let sealed = blob.strip_prefix(&self.id)?;
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut sealed = sealed.to_vec();
-        let key = self.key.open_in_place(nonce, context(input), &mut sealed).ok()?;
+        let key = self
+            .key
+            .open_in_place(nonce, authenticated(context), &mut sealed)
+            .ok()?;
         Some(key.to_vec())
     }
 }
 
-fn context(input: &Input) -> Aad<Vec<u8>> {
-    Aad::from(json!(input.encryption_context).to_string().into_bytes())
+fn authenticated(context: &Context) -> Aad<Vec<u8>> {
+    Aad::from(json!(context).to_string().into_bytes())
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ async fn main() -> ExitCode {
         Some(Command::Sim(sim)) => local::commands::sim(&sim).await,
         Some(Command::RotateKey(target)) => local::commands::rotate_key(&target).await,
         Some(Command::SealingKey(target)) => local::commands::sealing_key(&target).await,
+        Some(Command::RewrapKeys(rewrap)) => local::commands::rewrap_keys(&rewrap).await,
         Some(Command::Migrate(migrate)) => local::commands::migrate(&migrate).await,
         Some(Command::Replay(replay)) => local::commands::replay(&replay).await,
     };

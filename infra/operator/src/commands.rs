@@ -249,6 +249,24 @@ pub async fn rotate_key(store: &Store) -> Result<(), CommandError> {
     ))
 }
 
+/// Wraps the data keys with another master key of KMS. With `finish`, the earlier one is no longer needed.
+///
+/// # Errors
+/// When the table cannot be used, or KMS rejects one of the master keys. The command can then be repeated.
+pub async fn rewrap_keys(store: &Store, to: &str, finish: bool) -> Result<(), CommandError> {
+    let keyring = store.keyring();
+    print(&match finish {
+        false => {
+            let keys = keyring.rewrap(to).await.map_err(table_error)?;
+            format!("both master keys unwrap the data keys: {keys}\n")
+        }
+        true => {
+            let keys = keyring.finish_rewrap(to).await.map_err(table_error)?;
+            format!("only {to} unwraps the data keys: {keys}\n")
+        }
+    })
+}
+
 /// Brings the table to the form of this release. With `finish`, also deletes what only earlier releases read.
 ///
 /// # Errors

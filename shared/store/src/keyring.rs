@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use aws::{ServiceClient, base64};
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use ring::hmac;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::attributes::{Row, RowBuilder, text};
+use crate::attributes::{Item, Row, RowBuilder, text};
 use crate::form::Form;
 use crate::sealed::{OpeningKey, Sealed, SealingKey, SymmetricKey};
 use crate::{StoreError, keys};
@@ -157,7 +158,7 @@ impl Keyring {
     /// Checks that the newest data key, if there is one, can be unwrapped. The key is not kept.
     pub async fn check(&self) -> Result<(), StoreError> {
         if let Some((number, wrapped)) = self.read_newest().await? {
-            self.unwrap_key(number, wrapped).await?;
+            self.unwrap_key(number, &wrapped).await?;
         }
         Ok(())
     }
@@ -174,8 +175,8 @@ impl Keyring {
             None => FIRST,
         };
         let wrapped = self.generate().await?;
-        let key = self.unwrap_key(number, wrapped.clone()).await?;
-        let is_written = self.write_new(number, wrapped.clone()).await?
+        let key = self.unwrap_key(number, &wrapped).await?;
+        let is_written = self.write_new(number, &wrapped).await?
             // The SDK repeats a write whose response was lost.
             || self.read_newest().await? == Some((number, wrapped));
         match is_written {
@@ -184,6 +185,90 @@ impl Keyring {
                 "another process has added a data key at the same time".into(),
             )),
         }
+    }
+
+    /// Has KMS wrap each data key with the master key `to` as well, so that functions with either master key can unwrap
+    /// it. Returns how many data keys there are. It can be interrupted and repeated.
+    ///
+    /// # Errors
+    /// When KMS rejects one of the master keys.
+    pub async fn rewrap(&self, to: &str) -> Result<usize, StoreError> {
+        let rows = self.rows().await?;
+        for row in &rows {
+            let key = WrappedKey::from_row(row)?;
+            let input = json!({
+                "SourceKeyId": self.master_key,
+                "DestinationKeyId": to,
+                "CiphertextBlob": base64::encode(&key.wrapped),
+                "SourceEncryptionContext": {"table": self.installation},
+                "DestinationEncryptionContext": {"table": self.installation},
+            });
+            let rewrapped = blob(&self.kms.call("TrentService.ReEncrypt", &input).await?["CiphertextBlob"])?;
+            self.decrypt(to, &rewrapped).await?;
+            self.update_row(row, "SET rewrapped = :rewrapped", "#wrapped = :wrapped")
+                .expression_attribute_values(":rewrapped", AttributeValue::B(rewrapped.into()))
+                .expression_attribute_values(":wrapped", AttributeValue::B(key.wrapped.into()))
+                .send()
+                .await?;
+        }
+        Ok(rows.len())
+    }
+
+    /// Removes what the earlier master key has wrapped, after [`rewrap`](Self::rewrap). Functions that still have that
+    /// master key can unwrap no data key from here on. Returns how many data keys there are. It can be interrupted and
+    /// repeated.
+    ///
+    /// # Errors
+    /// When KMS cannot unwrap one of the data keys with the master key `to`.
+    pub async fn finish_rewrap(&self, to: &str) -> Result<usize, StoreError> {
+        let rows = self.rows().await?;
+        for row in &rows {
+            let key = WrappedKey::from_row(row)?;
+            self.decrypt(to, key.rewrapped.as_ref().unwrap_or(&key.wrapped)).await?;
+            if let Some(rewrapped) = key.rewrapped {
+                self.update_row(
+                    row,
+                    "SET #wrapped = :rewrapped REMOVE rewrapped",
+                    "rewrapped = :rewrapped",
+                )
+                .expression_attribute_values(":rewrapped", AttributeValue::B(rewrapped.into()))
+                .send()
+                .await?;
+            }
+        }
+        Ok(rows.len())
+    }
+
+    /// The rows of all data keys.
+    async fn rows(&self) -> Result<Vec<Item>, StoreError> {
+        let page = self
+            .dynamodb
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", text(keys::DATA_KEYS))
+            .consistent_read(true)
+            .send()
+            .await?;
+        Ok(page.items.unwrap_or_default())
+    }
+
+    fn update_row(&self, row: &Item, expression: &str, condition: &str) -> UpdateItemFluentBuilder {
+        let update = self.dynamodb.update_item().table_name(&self.table);
+        let update = update.key("pk", row["pk"].clone()).key("sk", row["sk"].clone());
+        let update = update.update_expression(expression).condition_expression(condition);
+        // The name is reserved.
+        update.expression_attribute_names("#wrapped", WRAPPED)
+    }
+
+    /// Has KMS unwrap a data key with this master key.
+    async fn decrypt(&self, master_key: &str, wrapped: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let input = json!({
+            "KeyId": master_key,
+            "CiphertextBlob": base64::encode(wrapped),
+            "EncryptionContext": {"table": self.installation},
+        });
+        blob(&self.kms.call("TrentService.Decrypt", &input).await?["Plaintext"])
     }
 
     async fn newest(&self) -> Result<(u32, Arc<DataKey>), StoreError> {
@@ -195,7 +280,7 @@ impl Keyring {
             Some(found) => found,
             None => self.create_first().await?,
         };
-        let key = Arc::new(self.unwrap_key(number, wrapped).await?);
+        let key = Arc::new(self.unwrap_key(number, &wrapped).await?);
         unwrapped.keys.insert(number, key.clone());
         unwrapped.newest = Some(number);
         Ok((number, key))
@@ -216,12 +301,12 @@ impl Keyring {
             .await?
             .item
             .ok_or(StoreError::Corrupt("data key"))?;
-        let key = Arc::new(self.unwrap_key(number, Row::read(&row)?.bytes("wrapped")?).await?);
+        let key = Arc::new(self.unwrap_key(number, &WrappedKey::from_row(&row)?).await?);
         unwrapped.keys.insert(number, key.clone());
         Ok(key)
     }
 
-    async fn read_newest(&self) -> Result<Option<(u32, Vec<u8>)>, StoreError> {
+    async fn read_newest(&self) -> Result<Option<(u32, WrappedKey)>, StoreError> {
         let page = self
             .dynamodb
             .query()
@@ -236,38 +321,41 @@ impl Keyring {
         let Some(row) = page.items().first() else {
             return Ok(None);
         };
-        Ok(Some((keys::data_key_number(row)?, Row::read(row)?.bytes("wrapped")?)))
+        Ok(Some((keys::data_key_number(row)?, WrappedKey::from_row(row)?)))
     }
 
     /// Creates the first data key. If another process does so at the same time, both use the one that was written
     /// first.
-    async fn create_first(&self) -> Result<(u32, Vec<u8>), StoreError> {
+    async fn create_first(&self) -> Result<(u32, WrappedKey), StoreError> {
         let wrapped = self.generate().await?;
-        match self.write_new(FIRST, wrapped.clone()).await? {
+        match self.write_new(FIRST, &wrapped).await? {
             true => Ok((FIRST, wrapped)),
             false => self.read_newest().await?.ok_or(StoreError::Corrupt("data key")),
         }
     }
 
     /// A new data key, wrapped by KMS.
-    async fn generate(&self) -> Result<Vec<u8>, StoreError> {
+    async fn generate(&self) -> Result<WrappedKey, StoreError> {
         let input = json!({
             "KeyId": self.master_key,
             "KeySpec": "AES_256",
             "EncryptionContext": {"table": self.installation},
         });
         let generated = self.kms.call("TrentService.GenerateDataKeyWithoutPlaintext", &input);
-        blob(&generated.await?["CiphertextBlob"])
+        Ok(WrappedKey {
+            wrapped: blob(&generated.await?["CiphertextBlob"])?,
+            rewrapped: None,
+        })
     }
 
     /// Writes a wrapped data key. Returns `false` if there is one with this number.
-    async fn write_new(&self, number: u32, wrapped: Vec<u8>) -> Result<bool, StoreError> {
+    async fn write_new(&self, number: u32, key: &WrappedKey) -> Result<bool, StoreError> {
         let written = self
             .dynamodb
             .put_item()
             .table_name(&self.table)
             .set_item(Some(RowBuilder::new(keys::data_key(number)).0))
-            .item("wrapped", AttributeValue::B(wrapped.into()))
+            .item(WRAPPED, AttributeValue::B(key.wrapped.clone().into()))
             .condition_expression("attribute_not_exists(pk)")
             .send()
             .await;
@@ -284,20 +372,41 @@ impl Keyring {
         }
     }
 
-    async fn unwrap_key(&self, number: u32, wrapped: Vec<u8>) -> Result<DataKey, StoreError> {
-        let input = json!({
-            "KeyId": self.master_key,
-            "CiphertextBlob": base64::encode(wrapped),
-            "EncryptionContext": {"table": self.installation},
-        });
-        let decrypted = self.kms.call("TrentService.Decrypt", &input).await?;
-        let root = hmac::Key::new(hmac::HMAC_SHA256, &blob(&decrypted["Plaintext"])?);
+    async fn unwrap_key(&self, number: u32, key: &WrappedKey) -> Result<DataKey, StoreError> {
+        let root = match (self.decrypt(&self.master_key, &key.wrapped).await, &key.rewrapped) {
+            // The master key may be the one to which the table changes.
+            (Err(StoreError::Rejected(_)), Some(rewrapped)) => self.decrypt(&self.master_key, rewrapped).await?,
+            (root, _) => root?,
+        };
+        let root = hmac::Key::new(hmac::HMAC_SHA256, &root);
         // Each purpose has a key of its own, derived from the data key.
         let derive = |purpose: &str| hmac::sign(&root, format!("simswap {purpose} {number}").as_bytes());
         Ok(DataKey {
             opening: OpeningKey::derive(derive("opening").as_ref()),
             symmetric: SymmetricKey::new(derive("sealing").as_ref())?,
             signing: hmac::Key::new(hmac::HMAC_SHA256, derive("signing").as_ref()),
+        })
+    }
+}
+
+/// A data key as its row has it.
+#[derive(Clone, PartialEq, Eq)]
+struct WrappedKey {
+    wrapped: Vec<u8>,
+    /// Wrapped with the master key to which the table changes.
+    rewrapped: Option<Vec<u8>>,
+}
+
+/// Attributes of a data key.
+const WRAPPED: &str = "wrapped";
+const REWRAPPED: &str = "rewrapped";
+
+impl WrappedKey {
+    fn from_row(item: &Item) -> Result<Self, StoreError> {
+        let row = Row::read(item)?;
+        Ok(Self {
+            wrapped: row.bytes(WRAPPED)?,
+            rewrapped: row.sealed(REWRAPPED).map(|sealed| sealed.0),
         })
     }
 }
