@@ -576,7 +576,7 @@ async fn rows_of_a_later_release_are_refused_in_a_sentence() {
     }
     let before = service.table();
     let store = &service.stack.store;
-    let expected = "the table has rows of form 2, and this release reads them up to form 1: use the release that has \
+    let expected = "the table has rows of form 2, but this release can read forms only up to 1: use the release that \
                     migrated the table, or a later one";
     let id = ActivationId::parse(&id).unwrap();
     for refused in [

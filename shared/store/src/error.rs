@@ -18,13 +18,15 @@ pub enum StoreError {
     Corrupt(&'static str),
     /// A row, or the whole table, has this form, which only a later release can read.
     #[error(
-        "the table has rows of form {0}, and this release reads them up to form {newest}: use the release that has \
+        "the table has rows of form {0}, but this release can read forms only up to {newest}: use the release that \
          migrated the table, or a later one",
         newest = crate::form::NEWEST
     )]
     NewerForm(u32),
     /// The table has form 1, and this store would write the earlier form.
-    #[error("the table is migrated, so SEALING_KEY has to be set: the command `sealing-key` prints its value")]
+    #[error(
+        "the migration of the table is finished, so set SEALING_KEY to the key that the command `sealing-key` prints"
+    )]
     NoSealingKey,
     /// A secret field could not be encrypted or decrypted.
     #[error("a secret field could not be encrypted or decrypted")]

@@ -1,6 +1,6 @@
 //! The form of the rows. Each row has its form in the attribute `v`, and one row says which form the table has. A release
-//! reads the form before its own, and writes that one until it has a [`SealingKey`](crate::SealingKey). What only the
-//! earlier form needs is in this module and in `migrate`.
+//! reads the form before its own, and writes that one until it has a [`SealingKey`](crate::SealingKey). How the earlier
+//! form differs is in this module; `migrate` replaces it.
 
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
@@ -13,13 +13,13 @@ use crate::{Store, StoreError, keys};
 /// Attribute with the number of a row's form. Rows of the earlier form lack it.
 pub(crate) const ATTRIBUTE: &str = "v";
 
-/// Attribute of the row that says which form the table has: rows of the earlier form may be left.
+/// Attribute of the row that records the form of the table. Present while rows of the earlier form may remain.
 pub(crate) const UNFINISHED: &str = "unfinished";
 
 /// The newest form that this release reads.
 pub(crate) const NEWEST: u32 = 1;
 
-/// A form in which this release writes swaps and mails. The other rows have not changed.
+/// A form in which this release writes swaps and mails. Other rows have the same form, but for a line's caller digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// The form of the first release, which had no numbers: other indexes, and a timeline whose entries have their times
@@ -42,7 +42,8 @@ pub(crate) fn listed(swap: &Activation) -> String {
     format!("{:.3}#{}", swap.created_at, swap.id)
 }
 
-/// The entries with one for each repeat: the first at its time, the others at the last time.
+/// Replaces each counted entry by one entry for each occurrence: the first with the time of the first occurrence, all
+/// others with the time of the last.
 pub(crate) fn without_counts(timeline: &[TimelineEntry]) -> impl Iterator<Item = TimelineEntry> {
     timeline.iter().flat_map(|entry| {
         let times = (0..entry.count).map(|repeat| if repeat == 0 { entry.at } else { entry.last });
@@ -50,7 +51,7 @@ pub(crate) fn without_counts(timeline: &[TimelineEntry]) -> impl Iterator<Item =
     })
 }
 
-/// The entries of the earlier form, those that follow each other and are equal as one.
+/// Merges consecutive equal entries of the earlier form into one entry with a count.
 pub(crate) fn with_counts(entries: Vec<TimelineEntry>) -> Vec<TimelineEntry> {
     let mut counted: Vec<TimelineEntry> = Vec::with_capacity(entries.len());
     for entry in entries {

@@ -71,7 +71,7 @@ pub struct CanonicalRequest<'a> {
 /// Identifies a request: equal requests have equal fingerprints. Written as `<form>:<hex>`. The form is
 /// - `0`: the rest is the SHA-256 of a request without a confirmation code.
 /// - `c`: the rest is the SHA-256 of a request without its confirmation code. A hash of the code could be guessed, so the
-///   code is compared with the encrypted one of the swap.
+///   code is compared with an encrypted one: that of the swap, or that of the renewal.
 /// - the number of a data key: the rest is an HMAC of a request and its confirmation code under that key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint(pub(crate) String);

@@ -143,7 +143,7 @@ impl Store {
         write_if(update).await
     }
 
-    /// Writes a row of the earlier form in form 1. Returns `false` if the row is gone or has form 1 meanwhile.
+    /// Writes a row of the earlier form in form 1. Returns `false` if the row has been deleted or already has form 1.
     async fn rewrite(&self, row: &Item) -> Result<bool, StoreError> {
         const READS: u32 = 8;
         let key = Item::from(["pk", "sk"].map(|name| (name.to_owned(), row[name].clone())));
@@ -158,7 +158,7 @@ impl Store {
                     let mut swap = rows::to_swap(&row)?;
                     let a = &mut swap.activation;
                     if !a.phase.is_open() && a.due_at.is_none() && !a.is_anonymous() {
-                        // The first release forgot such a swap, and that its data has to be erased.
+                        // The first release left such a swap without a due time, so its data was never erased.
                         a.due_at = a.ended_at;
                     }
                     let version = a.version;
@@ -179,7 +179,9 @@ impl Store {
             }
             stored = self.get(key.clone()).await?;
         }
-        Err(StoreError::Unavailable("a swap or a mail changes too often".into()))
+        Err(StoreError::Unavailable(
+            "a row changed during every attempt to migrate it; run the command again".into(),
+        ))
     }
 
     fn update_of(&self, row: &Item) -> UpdateItemFluentBuilder {
