@@ -418,10 +418,10 @@ async fn the_sweep_counts_the_free_sims_every_five_minutes() {
         let lines = logged.take();
         (bill.calls.len(), bill.reads, firing(&lines), pool_counts(&lines))
     };
-    let quiet = (16, 8.0, Vec::new(), BTreeMap::new());
+    let quiet = (17, 8.5, Vec::new(), BTreeMap::new());
     let low = |pools: &[(&str, u64)]| {
         let pools = pools.iter().map(|(name, free)| ((*name).to_owned(), *free));
-        (23, 11.5, vec!["StockRunsLow".to_owned()], pools.collect())
+        (24, 12.0, vec!["StockRunsLow".to_owned()], pools.collect())
     };
     assert_eq!(minute(0).await, quiet);
     let tens = [("KPN#R-10#card", 10), ("TELENOR#R-20#card", 10)];
