@@ -1,4 +1,5 @@
-//! The initial rows of every run: three lines, their SIMs and a few free ones, encrypted once per process. What is
+//! The initial rows of every run, as the first release wrote them: three lines, their SIMs and a few free ones, encrypted
+//! once per process. What is
 //! requested is in `workload`.
 
 use std::sync::{Arc, LazyLock, Mutex};
@@ -113,7 +114,11 @@ async fn build() -> Stock {
         let added = store.add_line(&line.line(), sim).await;
         assert_eq!(added.expect("a line is added"), NewLine::Added);
     }
-    let rows = scan(&fakes);
+    let mut rows = scan(&fakes);
+    // Rows as the first release wrote them have no form.
+    for row in &mut rows {
+        row.remove("v");
+    }
     let sealing_key = store.keyring().newest_sealing_key().await.expect("a data key");
     Stock {
         table,
