@@ -1,6 +1,5 @@
-//! The operator's commands: import, show, list, line, sim, migrate, rotate-key, rewrap-keys,
-//! sealing-key, replay. They work on a [`store::Store`]; parsing
-//! arguments and opening the files of a stopped local stack are in `infra/local`.
+//! The operator's commands: import, show, list, line, sim, migrate, rotate-key, rewrap-keys, sealing-key, replay. They
+//! work on a [`store::Store`]; parsing arguments and opening the files of a stopped local stack are in `infra/local`.
 
 pub mod commands;
 pub mod import;

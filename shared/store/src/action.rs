@@ -160,7 +160,7 @@ impl Store {
             .expression_attribute_values(":line", text(line.id.as_str()))
     }
 
-    pub(crate) fn delete_row(&self, key: Item) -> DeleteBuilder {
+    fn delete_row(&self, key: Item) -> DeleteBuilder {
         Delete::builder().table_name(&self.table).set_key(Some(key))
     }
 }

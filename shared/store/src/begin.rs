@@ -57,7 +57,7 @@ struct NewSwap<'a> {
     /// The swap in its first phase.
     swap: StoredSwap,
     /// Digest of the caller, as the line has it.
-    caller: String,
+    caller: &'a str,
     /// Fingerprint of the request.
     request: &'a Fingerprint,
     /// The caller's idempotency key.
@@ -85,6 +85,11 @@ impl Store {
         let secrets = self
             .seal_secrets(&id, request.request.code, matching_id.as_ref())
             .await?;
+        let caller = caller_digest(request.caller);
+        let caller_on_line = match self.form() {
+            Form::Earlier => long_caller_digest(request.caller),
+            Form::One => caller.clone(),
+        };
         let kept = request.line.kept_sim(request.kind);
         let usable_kept = kept.filter(|kept| kept.from <= request.at);
         let mut unusable = Vec::new();
@@ -125,17 +130,14 @@ impl Store {
                     codes_shown: takes_kept || request.shows_codes,
                     ..activation
                 };
-                let stored = StoredSwap::new(activation, caller_digest(request.caller));
+                let stored = StoredSwap::new(activation, &caller);
                 let stored = StoredSwap {
                     secrets: secrets.clone(),
                     ..stored
                 };
                 let new = NewSwap {
                     swap: stored,
-                    caller: match self.form() {
-                        Form::Earlier => long_caller_digest(request.caller),
-                        Form::One => caller_digest(request.caller),
-                    },
+                    caller: &caller_on_line,
                     request: &fingerprint,
                     key: request.key,
                     takes_kept,
@@ -296,7 +298,7 @@ impl Store {
             .condition_expression(condition)
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":swap", text(a.id.as_str()))
-            .expression_attribute_values(":caller", text(&new.caller))
+            .expression_attribute_values(":caller", text(new.caller))
             .expression_attribute_values(":request", text(&new.request.0))
             .expression_attribute_values(":active", text("ACTIVE"))
             .expression_attribute_values(":no", AttributeValue::Bool(false))

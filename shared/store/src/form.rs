@@ -96,9 +96,12 @@ pub(crate) fn check(row: &Item) -> Result<(), StoreError> {
 }
 
 impl Store {
-    /// The form in which swaps and mails are written.
+    /// The form in which swaps and mails are written. A later form needs the public key.
     pub(crate) fn form(&self) -> Form {
-        self.keyring.form()
+        match self.keyring.has_sealing_key() {
+            true => Form::One,
+            false => Form::Earlier,
+        }
     }
 
     /// Checks that the table can be read, and that this release can read its rows. One call.

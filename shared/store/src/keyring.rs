@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use aws::{ServiceClient, base64};
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use ring::hmac;
@@ -14,7 +15,6 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::attributes::{Item, Row, RowBuilder, text};
-use crate::form::Form;
 use crate::sealed::{OpeningKey, Sealed, SealingKey, SymmetricKey};
 use crate::{StoreError, keys};
 
@@ -74,14 +74,6 @@ impl Keyring {
     /// Whether new fields are encrypted without a data key, so that nothing but reading needs KMS.
     pub(crate) fn has_sealing_key(&self) -> bool {
         self.sealing_key.is_some()
-    }
-
-    /// The form that new rows get. A later form needs the public key.
-    pub(crate) fn form(&self) -> Form {
-        match self.has_sealing_key() {
-            true => Form::One,
-            false => Form::Earlier,
-        }
     }
 
     /// Whether the table has a data key.
@@ -241,16 +233,16 @@ impl Keyring {
 
     /// The rows of all data keys.
     async fn rows(&self) -> Result<Vec<Item>, StoreError> {
-        let page = self
-            .dynamodb
-            .query()
-            .table_name(&self.table)
+        Ok(self.query().send().await?.items.unwrap_or_default())
+    }
+
+    /// A query of the data keys.
+    fn query(&self) -> QueryFluentBuilder {
+        let query = self.dynamodb.query().table_name(&self.table);
+        query
             .key_condition_expression("pk = :pk")
             .expression_attribute_values(":pk", text(keys::DATA_KEYS))
             .consistent_read(true)
-            .send()
-            .await?;
-        Ok(page.items.unwrap_or_default())
     }
 
     fn update_row(&self, row: &Item, expression: &str, condition: &str) -> UpdateItemFluentBuilder {
@@ -307,17 +299,7 @@ impl Keyring {
     }
 
     async fn read_newest(&self) -> Result<Option<(u32, WrappedKey)>, StoreError> {
-        let page = self
-            .dynamodb
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", text(keys::DATA_KEYS))
-            .scan_index_forward(false)
-            .limit(1)
-            .consistent_read(true)
-            .send()
-            .await?;
+        let page = self.query().scan_index_forward(false).limit(1).send().await?;
         let Some(row) = page.items().first() else {
             return Ok(None);
         };
