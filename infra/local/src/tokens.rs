@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use getrandom::SysRng;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use ring::digest::{SHA256, digest};
-use rsa::RsaPrivateKey;
+use rsa::PrivateKey;
 use rsa::pkcs1::{EncodeRsaPrivateKey, EncodeRsaPublicKey};
 use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding};
 use serde_json::{Map, Value, json};
@@ -38,7 +39,7 @@ impl Tokens {
     }
 
     fn from_pem(pem: &[u8]) -> Option<Self> {
-        let private = RsaPrivateKey::from_pkcs8_pem(str::from_utf8(pem).ok()?).ok()?;
+        let private = PrivateKey::from_pkcs8_pem(str::from_utf8(pem).ok()?).ok()?;
         let public = private.to_public_key();
         let public_der = public.to_public_key_der().ok()?;
         let fingerprint = digest(&SHA256, public_der.as_bytes());
@@ -107,7 +108,7 @@ impl Tokens {
 }
 
 fn new_key() -> io::Result<Vec<u8>> {
-    let key = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).map_err(io::Error::other)?;
+    let key = PrivateKey::new(&mut SysRng, 2048).map_err(io::Error::other)?;
     let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other)?;
     Ok(pem.as_bytes().to_vec())
 }

@@ -120,7 +120,8 @@ impl Connected<IncomingStream<'_, TlsListener>> for TlsCaller {
 /// The distinguished name in a certificate, with its parts in the order of the certificate, such as
 /// `CN=smdp,O=Simswap`. `None` if the certificate cannot be parsed.
 pub fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
-    let subject = Certificate::from_der(certificate).ok()?.tbs_certificate.subject;
-    let parts: Vec<_> = subject.0.iter().map(ToString::to_string).collect();
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let names = certificate.tbs_certificate().subject().iter_rdn();
+    let parts: Vec<_> = names.map(ToString::to_string).collect();
     Some(parts.join(","))
 }

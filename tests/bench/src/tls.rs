@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use getrandom::SysRng;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rsa::RsaPrivateKey;
+use rsa::PrivateKey;
 use rsa::pkcs8::EncodePrivateKey;
-use rsa::rand_core::OsRng;
 use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -47,7 +47,7 @@ fn address(door: u8) -> Ipv4Addr {
 }
 
 fn rsa_key() -> Result<KeyPair, BenchError> {
-    let key = RsaPrivateKey::new(&mut OsRng, 2048)?.to_pkcs8_der()?;
+    let key = PrivateKey::new(&mut SysRng, 2048)?.to_pkcs8_der()?;
     Ok(KeyPair::try_from(key.as_bytes())?)
 }
 
