@@ -19,6 +19,8 @@ struct Cold<'a> {
     fixture: &'a Fixture,
     programs: &'a Programs,
     times: Times,
+    /// For how much of these times the local stack worked on the calls.
+    stack: Times,
 }
 
 impl Cold<'_> {
@@ -26,15 +28,19 @@ impl Cold<'_> {
     async fn start(&mut self, language: Language, function: &'static str, event: String) -> Result<(), BenchError> {
         let command = self.programs.command(language, function);
         let environment = environment(self.fixture, language);
+        self.fixture.tls.take_worked();
         let spawned = Instant::now();
         let mut sandbox = Sandbox::start(&command, &environment, event).await?;
         let response = sandbox.response().await?;
         let took = spawned.elapsed();
+        let stack = self.fixture.tls.take_worked();
+        sandbox.kill().await?;
         if function != "hello" {
             check(function, &response)?;
         }
-        let times = self.times.entry((language.name(), function)).or_default();
-        times.push(took);
+        let program = (language.name(), function);
+        self.times.entry(program).or_default().push(took);
+        self.stack.entry(program).or_default().push(stack);
         Ok(())
     }
 
@@ -69,11 +75,11 @@ impl Cold<'_> {
         }
         Ok(())
     }
+}
 
-    fn median(&self, language: Language, function: &'static str) -> f64 {
-        let times = &self.times[&(language.name(), function)];
-        millis(quantile(times, 0.5))
-    }
+/// The median of a program's times, in milliseconds.
+fn median(times: &Times, language: Language, function: &'static str) -> f64 {
+    millis(quantile(&times[&(language.name(), function)], 0.5))
 }
 
 /// The bytes in memory after many calls. A step that a function does once happens once; the other calls are repeats.
@@ -116,10 +122,12 @@ pub(crate) async fn run(programs: &Programs, runs: usize, calls: usize) -> Resul
         fixture,
         programs,
         times: Times::new(),
+        stack: Times::new(),
     };
     // The first round fills the machine's file cache.
     cold.round().await?;
     cold.times.clear();
+    cold.stack.clear();
     for _ in 0..runs {
         cold.round().await?;
     }
@@ -129,6 +137,7 @@ pub(crate) async fn run(programs: &Programs, runs: usize, calls: usize) -> Resul
         "",
         "ms, median",
         "ms, p95",
+        "of which the local stack, median",
         "binary, MB",
         "zip, MB",
         &format!("memory after {} calls, MB", thousands(&calls.to_string())),
@@ -137,11 +146,13 @@ pub(crate) async fn run(programs: &Programs, runs: usize, calls: usize) -> Resul
         let times = &cold.times[&(Language::Rust.name(), *function)];
         let (binary, zip) = programs.sizes(function)?;
         let memory = resident(fixture, programs, function, calls).await?;
-        let median = cold.median(Language::Rust, function);
-        figures["rust"][function] = json!({"ms": median, "binary": binary, "zip": zip, "memory": memory});
+        let took = median(&cold.times, Language::Rust, function);
+        let stack = median(&cold.stack, Language::Rust, function);
+        figures["rust"][function] = json!({"ms": took, "stack": stack, "binary": binary, "zip": zip, "memory": memory});
         let cells = [
-            median,
+            took,
             millis(quantile(times, 0.95)),
+            stack,
             megabytes(binary),
             megabytes(zip),
             megabytes(memory),
@@ -159,12 +170,12 @@ pub(crate) async fn run(programs: &Programs, runs: usize, calls: usize) -> Resul
     for language in Language::ALL {
         let mut row = vec![language.name().to_owned()];
         for function in COMPARED {
-            let ours = cold.median(Language::Rust, function);
-            let median = cold.median(language, function);
-            figures["compared"][language.name()][function] = json!(median);
+            let ours = median(&cold.times, Language::Rust, function);
+            let took = median(&cold.times, language, function);
+            figures["compared"][language.name()][function] = json!(took);
             row.push(match language {
-                Language::Rust => short(median),
-                _ => format!("{} ({} ×)", short(median), short(median / ours)),
+                Language::Rust => short(took),
+                _ => format!("{} ({} ×)", short(took), short(took / ours)),
             });
         }
         table.row(&row);

@@ -110,6 +110,11 @@ impl Sandbox {
         processor(&self.process.id().ok_or("the process ended")?.to_string())
     }
 
+    /// Ends the process at once, so that it does not disturb the next one.
+    pub(crate) async fn kill(mut self) -> Result<(), BenchError> {
+        Ok(self.process.kill().await?)
+    }
+
     /// Sends the process the signal that Lambda sends, and waits for its end.
     pub(crate) async fn end(mut self) -> Result<(), BenchError> {
         let id = self.process.id().ok_or("the process ended")?;

@@ -1,23 +1,25 @@
 //! TLS in front of the local stack's parts: a certificate authority made for this run, and TLS proxies that forward
-//! bytes.
+//! bytes and measure how long the stack works on requests.
 
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use getrandom::SysRng;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rsa::PrivateKey;
 use rsa::pkcs8::EncodePrivateKey;
 use tempfile::TempDir;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{CipherSuite, ServerConfig};
+use tokio_rustls::server::TlsStream;
 
 use crate::BenchError;
 
@@ -36,6 +38,7 @@ pub(crate) struct Tls {
     pub(crate) aws: PathBuf,
     acceptor: TlsAcceptor,
     doors: AtomicU8,
+    work: Arc<Work>,
     _directory: TempDir,
 }
 
@@ -90,6 +93,7 @@ impl Tls {
             aws: write("aws.pem", &[AWS_ROOTS, &ours])?,
             acceptor: TlsAcceptor::from(Arc::new(config)),
             doors: AtomicU8::new(0),
+            work: Arc::default(),
             _directory: directory,
         })
     }
@@ -101,20 +105,91 @@ impl Tls {
         let door = 1 + self.doors.fetch_add(1, Ordering::Relaxed) % DOORS;
         let listener = TcpListener::bind((address(door), 0)).await?;
         let door = format!("https://{}", listener.local_addr()?);
-        let acceptor = self.acceptor.clone();
+        let (acceptor, work) = (self.acceptor.clone(), self.work.clone());
         tokio::spawn(async move {
             while let Ok((outside, _)) = listener.accept().await {
-                let (acceptor, behind) = (acceptor.clone(), behind.clone());
+                let (acceptor, behind, work) = (acceptor.clone(), behind.clone(), work.clone());
                 tokio::spawn(async move {
                     outside.set_nodelay(true)?;
-                    let mut outside = acceptor.accept(outside).await?;
-                    let mut inside = TcpStream::connect(behind).await?;
+                    let outside = acceptor.accept(outside).await?;
+                    let inside = TcpStream::connect(behind).await?;
                     inside.set_nodelay(true)?;
-                    // A process that is ended closes its connections.
-                    copy_bidirectional(&mut outside, &mut inside).await
+                    forward(outside, inside, &work).await
                 });
             }
         });
         Ok(door)
+    }
+
+    /// How long the services behind the proxies have worked since this was last read.
+    pub(crate) fn take_worked(&self) -> Duration {
+        std::mem::take(&mut self.work.lock().total)
+    }
+}
+
+/// The time in which at least one request has no response yet.
+#[derive(Default)]
+struct Work(Mutex<Requests>);
+
+#[derive(Default)]
+struct Requests {
+    open: usize,
+    /// When the first of the open requests began.
+    since: Option<Instant>,
+    total: Duration,
+}
+
+impl Work {
+    fn lock(&self) -> MutexGuard<'_, Requests> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request as open until the guard is dropped.
+    fn begin(&self) -> OpenRequest<'_> {
+        let mut requests = self.lock();
+        requests.open += 1;
+        requests.since.get_or_insert_with(Instant::now);
+        OpenRequest(self)
+    }
+}
+
+struct OpenRequest<'a>(&'a Work);
+
+impl Drop for OpenRequest<'_> {
+    fn drop(&mut self) {
+        let mut requests = self.0.lock();
+        requests.open -= 1;
+        if requests.open == 0
+            && let Some(since) = requests.since.take()
+        {
+            requests.total += since.elapsed();
+        }
+    }
+}
+
+/// Forwards the requests and responses of a connection until one side closes it.
+async fn forward(mut outside: TlsStream<TcpStream>, mut inside: TcpStream, work: &Work) -> std::io::Result<()> {
+    let (mut request, mut response) = ([0; 16 * 1024], [0; 16 * 1024]);
+    let mut open = None;
+    loop {
+        tokio::select! {
+            read = outside.read(&mut request) => match read? {
+                0 => return Ok(()),
+                read => {
+                    open.get_or_insert_with(|| work.begin());
+                    inside.write_all(&request[..read]).await?;
+                }
+            },
+            read = inside.read(&mut response) => {
+                open = None;
+                match read? {
+                    0 => return outside.shutdown().await,
+                    read => {
+                        outside.write_all(&response[..read]).await?;
+                        outside.flush().await?;
+                    }
+                }
+            }
+        }
     }
 }
