@@ -144,15 +144,14 @@ const FUNCTIONS: [&str; 10] = [
     "sweep-swaps",
 ];
 
-/// Runs every `stride`th plan on all cores, or every plan with `WHOLE`. With `WHOLE`, also asserts that each function
-/// was interrupted, and that each of `others` ran while it waited.
+/// Runs every `stride`th plan on all cores. With `WHOLE`, also asserts that each function was interrupted, and that each
+/// of `others` ran while it waited.
 fn run_interrupted(
     plans: &[(Plan, &'static str)],
     stride: usize,
     others: &[&'static str],
     fits: impl Fn(&Run, &str) -> bool + Sync,
 ) {
-    let stride = if crate::run_everything() { 1 } else { stride };
     let chosen: Vec<_> = plans.iter().step_by(stride).collect();
     let totals = crate::run_all(0..chosen.len() as u64, |n| chosen[n as usize].0.clone());
     if let Some((n, violation)) = totals.failed.iter().min() {
@@ -185,7 +184,7 @@ fn run_interrupted(
     if !others.is_empty() {
         println!("{} pairs of functions ran concurrently", pairs.len());
     }
-    if crate::run_everything() {
+    if crate::whole().is_some() {
         assert_eq!(counts.into_keys().collect::<Vec<_>>(), FUNCTIONS);
         for function in FUNCTIONS {
             for other in others {
@@ -203,7 +202,7 @@ fn run_interrupted(
 #[test]
 fn a_process_may_die_at_every_await() {
     let plans = interruptions(|_| vec![Interruption::KillBefore, Interruption::KillAfter]);
-    run_interrupted(&plans, 101, &[], |run, end| {
+    run_interrupted(&plans, crate::whole().map_or(101, |_| 1), &[], |run, end| {
         run.swaps.len() == 1
             && run.swaps.get(end) == Some(&1)
             // An interrupted mail need not be sent if another mail replaces it, or if the swap is cancelled.
@@ -232,7 +231,7 @@ fn everybody_may_come_in_at_every_await() {
         "network-events",
         "sweep-swaps",
     ];
-    run_interrupted(&plans, 401, &others, |run, end| {
+    run_interrupted(&plans, crate::whole().map_or(401, |_| 1), &others, |run, end| {
         run.swaps.len() == 1 && run.swaps.get(end) == Some(&1) && run.mails.iter().all(|(_, sent)| *sent == 1)
     });
 }
@@ -270,7 +269,7 @@ fn callers_may_come_in_at_every_await() {
         .collect()
     });
     let others = ["change-sim", "import", "manage-swap", "query-activation", "submit-swap"];
-    run_interrupted(&plans, 901, &others, |run, _| {
+    run_interrupted(&plans, crate::whole().unwrap_or(901), &others, |run, _| {
         // The swap may be cancelled before the mail is sent.
         let fits = |mail: &(Fate, usize)| matches!(mail, (_, 1) | (Fate::GivenUp, 0));
         run.mails.iter().all(fits)
