@@ -183,7 +183,7 @@ named_enum! {
         NetworkFailed = "networkFailed",
         /// The network cancelled the order on its own.
         NetworkCancelled = "networkCancelled",
-        /// A peer could not be reached in time.
+        /// A peer gave no usable response in time.
         Unavailable = "unavailable",
         /// A peer did not settle the orders in time: their state is unknown.
         Unsettled = "unsettled",

@@ -133,7 +133,8 @@ pub enum SwapBlocker {
 }
 
 impl Line {
-    /// Why no new swap of the line can begin; `None` if one can.
+    /// Why no new swap of the line can begin; `None` if one can. The transaction of a new swap repeats this as conditions
+    /// on the line's row, so that of two requests at the same moment only one begins a swap.
     pub fn swap_blocker(&self) -> Option<SwapBlocker> {
         let open = self.open_swap.clone().map(SwapBlocker::SwapInProgress);
         open.or_else(|| self.line_blocker())

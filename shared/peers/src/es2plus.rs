@@ -43,7 +43,7 @@ pub enum Es2PlusError {
         /// When the SM-DP+ responded, by its own clock, in whole seconds.
         date: Option<Timestamp>,
     },
-    /// The call decided nothing about the order and has to be retried later. It may have been carried out.
+    /// The call decided nothing about the order and has to be retried later.
     #[error("no usable response from the SM-DP+: {0}")]
     Transient(TransientFailure),
 }

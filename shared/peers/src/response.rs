@@ -42,7 +42,7 @@ impl FailureClass {
 }
 
 /// A call that decided nothing about the order: there was no response, or one that concerns our access or the
-/// transport. The call has to be retried later. It may have been carried out.
+/// transport. The call has to be retried later. Depending on the class, it may have been carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct TransientFailure {
     /// The peer that was called.

@@ -44,7 +44,7 @@ pub enum OrderingError {
     /// The network has no order with this id.
     #[error("the network does not know the order")]
     NotFound,
-    /// The call decided nothing about the order and has to be retried later. It may have been carried out.
+    /// The call decided nothing about the order and has to be retried later.
     #[error("no usable response from the network: {0}")]
     Transient(TransientFailure),
 }

@@ -1,5 +1,6 @@
 //! Begins a swap for either dialect: chooses its SIM, encrypts its secrets, and writes the swap in one transaction with
-//! its line, its SIM and the record of its idempotency key. Whether the line may be swapped is checked before.
+//! its line, its SIM and the record of its idempotency key. The transaction repeats as conditions what
+//! [`swap_blocker`](Line::swap_blocker) has checked.
 
 use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
