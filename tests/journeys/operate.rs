@@ -7,7 +7,7 @@ use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
 use domain::{Iccid, LineState, Msisdn, SimState, Status};
-use edge::Settings;
+use edge::{ClockAndRng, Settings};
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, offset};
 use local::dynoxide::AttributeValue;
@@ -19,6 +19,7 @@ use operator::replay::{DeadLetterQueue, replay};
 use operator::show;
 use serde_json::json;
 use store::{Action, Pool, Store, StoreError};
+use submit_swap::SubmitSwap;
 use tests::{FREE_CARD, TestStack, activation_code, card, esim, line};
 
 const NEW_PHONE: &str = "+31612349900";
@@ -434,6 +435,20 @@ async fn a_new_data_key_encrypts_from_the_next_start_and_the_old_one_still_decry
     assert_eq!(sim.pin1.unwrap().expose(), "1234");
     let next = started_later.keyring().rotate().await.unwrap();
     assert_eq!(next.number(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_submit_makes_no_call_to_kms() {
+    let service = TestStack::new().await;
+    let values = service.stack.settings.clone();
+    let settings = Settings::new(move |name| values.get(name).cloned());
+    let sealing_key = settings.parsed("SEALING_KEY", str::parse).unwrap();
+    // Nothing listens on this port.
+    let kms = client(Service::Kms, "http://127.0.0.1:9");
+    let store = store_with(&service, kms).sealing_with(Some(sealing_key));
+    let function = SubmitSwap::new(store, ClockAndRng::real(), &settings).unwrap();
+    let event = lambda_http::request::from_str(include_str!("../events/submit-swap.json")).unwrap();
+    assert_eq!(function.handle(event).await.status(), 200);
 }
 
 /// Without `SEALING_KEY`, the data key encrypts secret fields, as in earlier releases.

@@ -599,6 +599,47 @@ async fn rows_of_a_later_release_are_refused_in_a_sentence() {
     assert_eq!(service.table(), before);
 }
 
+/// While a deployment replaces the functions, the old ones meet rows that the new ones wrote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_a_later_kind_are_skipped() {
+    let service = TestStack::new().await;
+    let id = service.start_swap(&esim(line::ANNA)).await;
+    let code = service.await_waiting(&id).await;
+    let (database, table) = (&service.stack.database, &service.stack.endpoints.table);
+    let later: Vec<Item> = [
+        (format!("A#{id}"), "delivery-note#1"),
+        (format!("A#{id}"), "event#1"),
+        (format!("A#{id}"), "notice#1"),
+        (format!("L#{}", line::ANNA), "note"),
+        ("T#0123456789abcdef".to_owned(), "limit#29730000"),
+        ("W#0123456789abcdef".to_owned(), "webhook#1"),
+    ]
+    .into_iter()
+    .map(|(pk, sk)| {
+        let due = [("shard", "0"), ("dueAt", "2026-01-01T00:00:00.000Z")];
+        let text = |(name, value): (&str, &str)| (name.to_owned(), AttributeValue::S(value.to_owned()));
+        let keys = [("pk", pk.as_str()), ("sk", sk), ("kind", "later")];
+        Item::from_iter(keys.into_iter().chain(due).map(text))
+    })
+    .collect();
+    for row in &later {
+        let request = json!({"TableName": table, "Item": row});
+        database.put_item(serde_json::from_value(request).unwrap()).unwrap();
+    }
+    let query = format!("id={id}&include=timeline");
+    assert_eq!(service.query(&service.admin(), &query).await.status, 200);
+    assert_eq!(
+        service.manage(&service.admin(), "ResendEsim", &id, "").await.status,
+        200
+    );
+    service.await_mail_number(&id, 2).await;
+    assert_eq!(service.install(&code, "8E9!#").await.status, 200);
+    service.await_status(&id, "DONE").await;
+    assert_eq!(service.mails(&id).len(), 2);
+    let rows = service.rows();
+    assert!(later.iter().all(|row| rows.contains(row)));
+}
+
 /// Migrates the table until the step with this number, and there stops as if the process were killed. Returns whether the
 /// migration was over before.
 async fn killed_at_step(store: &Store, finish: bool, number: usize) -> bool {

@@ -2,6 +2,7 @@
 //! is reported by a caller or found out, and what a phone does with the eSIM is shown.
 
 use domain::{Iccid, SimState};
+use jiff::{SignedDuration, Timestamp};
 use mail_parser::MessageParser;
 use serde_json::{Value, json};
 use simulators::{CallbackMode, InstallFault, MAX_WRONG_CODES, Smdp};
@@ -275,6 +276,40 @@ async fn a_code_is_renewed_three_times_a_day() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_request_about_a_swap_is_recognised_as_a_repeat() {
+    let service = TestStack::new().await;
+    let bearer = format!("Bearer {}", service.admin());
+    for (operation, body) in [
+        ("ResendEsim", ""),
+        (RENEW, ""),
+        (REPORT, r#"{"witness":"agent"}"#),
+        ("CancelActivation", ""),
+    ] {
+        for key in [None, Some(operation)] {
+            let (id, _) = waiting(&service, line::ANNA).await;
+            let path = format!("/api/{operation}?id={id}");
+            let mut headers = vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
+            headers.extend(key.map(|key| ("idempotency-key", key)));
+            for is_replay in [false, true] {
+                let response = service.send("POST", &path, &headers, body.to_owned()).await;
+                let replayed = response.headers.contains_key("idempotency-replayed");
+                assert_eq!(
+                    (response.status, replayed),
+                    (200, is_replay),
+                    "{operation} {key:?}: {response:?}"
+                );
+            }
+            if operation == REPORT {
+                service.await_status(&id, "DONE").await;
+            } else {
+                service.manage(&service.admin(), "CancelActivation", &id, "").await;
+                service.await_status(&id, "ERROR").await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_request_has_no_second_effect() {
     let service = TestStack::new().await;
     let token = service.owner("C-100");
@@ -506,6 +541,15 @@ async fn a_reminder_comes_once_before_the_code_expires() {
 async fn what_a_phone_does_with_the_esim_is_shown_after_the_end() {
     let service = TestStack::with(&[("SMDP_POINTS", "5=deleted,6=enabled,7=disabled")]).await;
     let (id, code) = waiting(&service, line::ANNA).await;
+    let swap = service.activation(&id).await;
+    let esim = &swap["info"]["esim"];
+    let time = |text: &Value| text.as_str().unwrap().parse::<Timestamp>().unwrap();
+    let [created, since, expires] = [&swap["createdAt"], &esim["stateAt"], &esim["expiresAt"]].map(time);
+    assert_eq!(
+        (&esim["state"], expires.duration_since(created)),
+        (&json!("released"), SignedDuration::from_hours(336))
+    );
+    assert!(created < since && since < Timestamp::now(), "{swap}");
     assert_eq!(service.install(&code, CODE).await.status, 200);
     let done = service.await_status(&id, "DONE").await;
     let esim = &done["info"]["esim"];

@@ -415,6 +415,29 @@ fn the_template_and_the_cost_table_have_the_same_memory_sizes() {
     }
 }
 
+/// The anchor that GitHub gives a heading.
+fn anchor_of(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// Each instance of `deliver-esim` sends its share of the account's rate, so it has to know how many there can be.
+#[test]
+fn the_setting_of_the_mails_rate_is_the_reserved_concurrency() {
+    let template = read("infra/template.yaml");
+    let (_, globals) = template.split_once("\nGlobals:\n").unwrap();
+    let reserved = property(
+        globals,
+        "ReservedConcurrentExecutions: !If [ConcurrencyIsReserved, !Ref",
+    );
+    let resources = resources();
+    let setting = property(&resources["DeliverEsim"], "MAIL_CONCURRENCY: !Ref");
+    assert_eq!(reserved.split(',').next(), Some(setting));
+}
+
 /// The settings that a function reads when it is created, apart from those of its process.
 async fn settings_of(function: &str) -> BTreeSet<String> {
     let read = Arc::new(Mutex::new(BTreeSet::new()));
@@ -730,10 +753,20 @@ fn no_document_is_cited_that_is_not_here() {
         let text = fs::read_to_string(&path).unwrap();
         for link in text.split("](").skip(1) {
             let link = link.split(')').next().unwrap_or_default();
-            let file = link.split('#').next().unwrap_or_default();
-            if !file.is_empty() && !link.contains("://") {
-                let target = path.with_file_name(file);
-                assert!(target.exists(), "{} links to {link}", path.display());
+            if link.contains("://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => path.clone(),
+                file => path.with_file_name(file),
+            };
+            assert!(target.exists(), "{} links to {link}", path.display());
+            if target.extension().is_some_and(|extension| extension == "md") && !anchor.is_empty() {
+                let linked = fs::read_to_string(&target).unwrap();
+                let headings = linked.lines().filter(|line| line.starts_with('#'));
+                let found = headings.map(anchor_of).any(|heading| heading == anchor);
+                assert!(found, "{} links to {link}", path.display());
             }
         }
     }

@@ -3,6 +3,7 @@
 
 mod checks;
 mod lines;
+mod listings;
 mod mails;
 mod monitor;
 mod profiles;
@@ -18,6 +19,7 @@ use peers::Order;
 use serde_json::{Value, json};
 
 use self::lines::check_lines_and_sims;
+use self::listings::check_listings;
 use self::mails::check_mails;
 use self::secrets::check_secrets;
 use self::swaps::check_swap;
@@ -178,6 +180,7 @@ pub(crate) async fn check_final_state(scheduler: &Scheduler, rows: &[Item], logs
             violations.push(format!("the network has an order of {id}, which is not a swap"));
         }
     }
+    violations.extend(check_listings(scheduler, &swaps).await);
     violations.extend(check_secrets(scheduler, rows, logs));
     for (message, _) in NEVER_LOGGED {
         if let Some(line) = logs.lines().find(|line| line.contains(message)) {

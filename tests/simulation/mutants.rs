@@ -1,7 +1,9 @@
 //! Mutants: planted bugs. Each alters calls and replies so that the service behaves as if its code had the bug. They
 //! show that the invariants would detect such a bug.
 
+use domain::ActivationId;
 use edge::ClockAndRng;
+use local::dynoxide::AttributeValue;
 use memchr::memmem;
 use serde_json::{Value, json};
 use simulators::Callback;
@@ -10,6 +12,7 @@ use crate::fakes::Fakes;
 use crate::faults::FaultPlan;
 use crate::invariants::{row, swap_of_call};
 use crate::scheduler::EARLIER_LIFE;
+use crate::stock;
 use crate::transport::{Call, Peer, Reply};
 
 /// A planted bug.
@@ -146,6 +149,8 @@ pub(crate) enum Mutant {
     OldFailureCounted,
     /// The sweeper forgets half of the shards.
     ShardsForgotten,
+    /// A page begins after the swap that should be its first.
+    CursorSkips,
     /// Secrets are encrypted with a stranger's public key.
     StrangersKey,
     /// Everybody is believed who reports an installation.
@@ -172,7 +177,7 @@ pub(crate) enum Mutant {
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 76] = [
+    pub(crate) const ALL: [Self; 77] = [
         Self::LineNotLocked,
         Self::SimNotConditioned,
         Self::SimNotReserved,
@@ -238,6 +243,7 @@ impl Mutant {
         Self::OldCodeMailed,
         Self::OldFailureCounted,
         Self::ShardsForgotten,
+        Self::CursorSkips,
         Self::StrangersKey,
         Self::EveryReportBelieved,
         Self::ReportTakenForInstallation,
@@ -520,6 +526,21 @@ impl Mutant {
                 let shard = request["ExpressionAttributeValues"][":shard"]["S"].as_str();
                 if shard < Some("8") {
                     return Some(Reply::new(200, r#"{"Items":[],"Count":0,"ScannedCount":0}"#));
+                }
+            }
+            Self::CursorSkips if function == "query-activation" => {
+                let until = &request["ExpressionAttributeValues"][":until"]["S"];
+                if let Ok(cursor) = ActivationId::parse(until.as_str().unwrap_or_default()) {
+                    let ids = stock::scan(fakes).into_iter().filter_map(|row| match &row["pk"] {
+                        AttributeValue::S(pk) => pk.strip_prefix("A#").map(str::to_owned),
+                        _ => None,
+                    });
+                    let skipped = ids.filter(|id| id.as_str() < cursor.as_str()).max();
+                    // A prefix sorts before the id, and after all smaller ids.
+                    let before = skipped.map_or(String::new(), |id| id[..id.len() - 1].to_owned());
+                    let mut request = request;
+                    request["ExpressionAttributeValues"][":until"]["S"] = before.into();
+                    call.body = request.to_string().into_bytes();
                 }
             }
             Self::ShownSimFreed if ends => alter_writes(call, |write| {

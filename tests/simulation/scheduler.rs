@@ -14,6 +14,7 @@ use domain::Iccid;
 use edge::ClockAndRng;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
+use local::functions::Handler;
 use peers::OrderState;
 use serde_json::{Value, json};
 use store::Store;
@@ -490,6 +491,25 @@ impl Scheduler {
 
     pub(crate) fn lets_everything_settle(&self) -> bool {
         self.plan.faults.lets_everything_settle()
+    }
+
+    /// The function `query-activation` of a new process, whose calls get their replies at once. `None` if this run does not
+    /// check listings: every sixteenth does, because that takes as long as the rest of a run.
+    pub(crate) fn unscheduled_query(&self) -> Option<Handler> {
+        let mutant = self.plan.mutant;
+        if mutant.map_or(!self.plan.seed.is_multiple_of(16), |mutant| {
+            mutant != Mutant::CursorSkips
+        }) {
+            return None;
+        }
+        let fakes = self.fakes.clone();
+        let transport = stock::direct_transport(move |call| {
+            let mut call = call.clone();
+            let reply = mutant.and_then(|mutant| mutant.alter(&fakes, "query-activation", false, &mut call));
+            reply.unwrap_or_else(|| fakes.perform(&call))
+        });
+        let sandbox = sandbox::start(&transport, &self.clock, self.ses_reports, self.plan.policy, None);
+        Some(sandbox["query-activation"].clone())
     }
 
     pub(crate) fn is_prompt(&self) -> bool {

@@ -164,7 +164,8 @@ pub(crate) fn observer(fakes: &Arc<Fakes>) -> Store {
     store(&aws_config(&direct_transport(move |call| fakes.perform(call))))
 }
 
-fn direct_transport(handler: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Transport {
+/// A transport that replies at once.
+pub(crate) fn direct_transport(handler: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Transport {
     Transport {
         pending: Arc::new(PendingCalls::default()),
         direct: Arc::new(handler),

@@ -2,7 +2,7 @@
 //! The plan of a run says when.
 
 use fastrand::Rng;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use simulators::InstallFault;
 
 use crate::stock::{FREE, LINES, StockLine};
@@ -310,6 +310,15 @@ impl Request {
         }
     }
 
+    /// A query of the swaps that the desk or the reseller of the first lines may see.
+    pub(crate) fn listing(by_desk: bool, query: String) -> Self {
+        Self {
+            caller: CALLERS[if by_desk { 3 } else { 2 }],
+            query,
+            ..Self::query(&LINES[0])
+        }
+    }
+
     /// The same request, with an idempotency key.
     pub(crate) fn with_key(self, key: &str) -> Self {
         Self {
@@ -355,8 +364,12 @@ impl Request {
         if let Some([account, new_sim]) = &self.parameters {
             event["pathParameters"] = json!({"accountId": account, "newSim": new_sim});
         }
-        if let Some((name, value)) = self.query.split_once('=') {
-            event["queryStringParameters"] = json!({name: value});
+        let parameters = self.query.split('&').filter_map(|pair| pair.split_once('='));
+        let parameters: Map<_, _> = parameters
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        if !parameters.is_empty() {
+            event["queryStringParameters"] = parameters.into();
         }
         event
     }

@@ -35,13 +35,13 @@ impl Table {
         self.0.push_str("|\n");
     }
 
-    /// Writes the table between its markers, and prints it. The repository's README has the cold starts, this crate's
-    /// README has the other tables.
+    /// Writes the table between its markers, and prints it. The repository's README has the cold starts, the operator's
+    /// README has the keys, and this crate's README has the other tables.
     pub(crate) fn publish(&self, name: &str) -> Result<(), BenchError> {
-        let file = if name == "cold" {
-            "README.md"
-        } else {
-            "tests/bench/README.md"
+        let file = match name {
+            "cold" => "README.md",
+            "keys" => "infra/README.md",
+            _ => "tests/bench/README.md",
         };
         insert(file, name, &self.0)
     }

@@ -1251,6 +1251,32 @@ fn a_wrong_code_is_written_once_and_the_end_is_never_dropped() {
 }
 
 #[test]
+fn an_esim_that_is_not_heard_of_for_an_hour_is_unknown() {
+    let minutes = SignedDuration::from_mins;
+    let (ordered, at) = play(SwapKind::Esim, "claimed ordered");
+    let since = Some(at);
+    for (story, mailed, now, expected) in [
+        ("claimed ordered", Some(at), minutes(59), EsimState::Released),
+        ("claimed ordered", Some(at), minutes(60), EsimState::Unknown),
+        // The customer has no mail yet.
+        ("claimed ordered", None, minutes(60), EsimState::Released),
+        ("claimed ordered wrong-code", Some(at), minutes(60), EsimState::Released),
+        (
+            "claimed ordered cancel profile-settled ended finished",
+            Some(at),
+            minutes(60),
+            EsimState::Released,
+        ),
+    ] {
+        let (a, _) = play(SwapKind::Esim, story);
+        assert_eq!(a.esim_state(mailed, at + now), (expected, since), "{story} {now:?}");
+    }
+    let downloaded = apply(&ordered, &fact("downloaded", at), &DEADLINES, at).unwrap();
+    let (state, since) = downloaded.esim_state(Some(at), at + minutes(60));
+    assert_eq!((state, since.is_some()), (EsimState::Downloaded, true));
+}
+
+#[test]
 fn callers_see_four_statuses() {
     for (kind, story, expected) in [
         (SwapKind::Esim, "", "INIT"),
