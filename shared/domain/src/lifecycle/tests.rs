@@ -1271,9 +1271,15 @@ fn an_esim_that_is_not_heard_of_for_an_hour_is_unknown() {
         let (a, _) = play(SwapKind::Esim, story);
         assert_eq!(a.esim_state(mailed, at + now), (expected, since), "{story} {now:?}");
     }
-    let downloaded = apply(&ordered, &fact("downloaded", at), &DEADLINES, at).unwrap();
-    let (state, since) = downloaded.esim_state(Some(at), at + minutes(60));
-    assert_eq!((state, since.is_some()), (EsimState::Downloaded, true));
+    for (name, expected) in [
+        ("downloaded", EsimState::Downloaded),
+        ("installed", EsimState::Installed),
+        ("profile-failed", EsimState::Failed),
+    ] {
+        let reported = apply(&ordered, &fact(name, at), &DEADLINES, at).unwrap();
+        let (state, since) = reported.esim_state(Some(at), at + minutes(60));
+        assert_eq!((state, since.is_some()), (expected, true));
+    }
 }
 
 #[test]
