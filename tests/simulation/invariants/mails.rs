@@ -123,7 +123,9 @@ fn would_have_been_sent(scheduler: &Scheduler, swap: &Activation, mail: &Deliver
     const LONG_ENOUGH: u64 = 100 * 60_000;
     // While the activation code is renewed, the mail is not sent. The mail about the end is not waited for.
     let is_renewed = swap.is_renewing() || swap.renewals.iter().any(|renewal| *renewal >= mail.created_at);
-    if mail.kind == MailKind::End || is_renewed {
+    // A mail with an unknown outcome is not sent again once a phone has downloaded the profile.
+    let is_done_with = mail.unknown_attempts > 0 && swap.profile >= Some(domain::ProfileState::Downloaded);
+    if mail.kind == MailKind::End || is_renewed || is_done_with {
         return false;
     }
     let waited = match swap.failure.map(|failure| failure.as_str()) {
