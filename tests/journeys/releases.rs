@@ -53,6 +53,13 @@ impl Release {
     }
 }
 
+/// Writes a row as it is.
+fn put(service: &TestStack, row: &Item) {
+    let request = json!({"TableName": service.stack.endpoints.table, "Item": row});
+    let request = serde_json::from_value(request).unwrap();
+    service.stack.database.put_item(request).unwrap();
+}
+
 /// Moves the times of a row of the table as if the table had been written `by` milliseconds later.
 fn moved(mut row: Item, by: i64) -> Item {
     const MILLIS: [&str; 8] = [
@@ -145,9 +152,7 @@ impl Upgraded {
         }
         let by = Timestamp::now().as_millisecond() - self.release.at;
         for row in rows(name) {
-            let row = moved(row, by);
-            let request = json!({"TableName": table, "Item": row});
-            database.put_item(serde_json::from_value(request).unwrap()).unwrap();
+            put(&self.service, &moved(row, by));
         }
     }
 
@@ -526,9 +531,7 @@ async fn this_release_reads_what_the_last_ones_wrote() {
         let store = &service.stack.store;
         service.end_stream();
         for row in rows(release) {
-            let (database, table) = (&service.stack.database, &service.stack.endpoints.table);
-            let request = json!({"TableName": table, "Item": row});
-            database.put_item(serde_json::from_value(request).unwrap()).unwrap();
+            put(&service, &row);
             let AttributeValue::S(pk) = &row["pk"] else {
                 panic!("{row:?}")
             };
@@ -568,11 +571,9 @@ async fn rows_of_a_later_release_are_refused_in_a_sentence() {
     let service = TestStack::new().await;
     let id = service.start_swap(&esim(line::ANNA)).await;
     service.await_waiting(&id).await;
-    let (database, table) = (&service.stack.database, &service.stack.endpoints.table);
     for row in service.rows() {
-        let row = Item::from_iter(row.into_iter().chain([("v".to_owned(), AttributeValue::N("2".into()))]));
-        let request = json!({"TableName": table, "Item": row});
-        database.put_item(serde_json::from_value(request).unwrap()).unwrap();
+        let form = [("v".to_owned(), AttributeValue::N("2".into()))];
+        put(&service, &Item::from_iter(row.into_iter().chain(form)));
     }
     let before = service.table();
     let store = &service.stack.store;
@@ -605,7 +606,6 @@ async fn rows_of_a_later_kind_are_skipped() {
     let service = TestStack::new().await;
     let id = service.start_swap(&esim(line::ANNA)).await;
     let code = service.await_waiting(&id).await;
-    let (database, table) = (&service.stack.database, &service.stack.endpoints.table);
     let later: Vec<Item> = [
         (format!("A#{id}"), "delivery-note#1"),
         (format!("A#{id}"), "event#1"),
@@ -623,8 +623,7 @@ async fn rows_of_a_later_kind_are_skipped() {
     })
     .collect();
     for row in &later {
-        let request = json!({"TableName": table, "Item": row});
-        database.put_item(serde_json::from_value(request).unwrap()).unwrap();
+        put(&service, row);
     }
     let query = format!("id={id}&include=timeline");
     assert_eq!(service.query(&service.admin(), &query).await.status, 200);

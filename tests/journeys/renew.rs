@@ -278,31 +278,28 @@ async fn a_code_is_renewed_three_times_a_day() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_request_about_a_swap_is_recognised_as_a_repeat() {
     let service = TestStack::new().await;
-    let bearer = format!("Bearer {}", service.admin());
+    let admin = service.admin();
     for (operation, body) in [
         ("ResendEsim", ""),
         (RENEW, ""),
         (REPORT, r#"{"witness":"agent"}"#),
         ("CancelActivation", ""),
     ] {
-        for key in [None, Some(operation)] {
+        for headers in [&[][..], &[("idempotency-key", operation)]] {
             let (id, _) = waiting(&service, line::ANNA).await;
-            let path = format!("/api/{operation}?id={id}");
-            let mut headers = vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
-            headers.extend(key.map(|key| ("idempotency-key", key)));
             for is_replay in [false, true] {
-                let response = service.send("POST", &path, &headers, body.to_owned()).await;
+                let response = service.manage_with(&admin, headers, operation, &id, body).await;
                 let replayed = response.headers.contains_key("idempotency-replayed");
                 assert_eq!(
                     (response.status, replayed),
                     (200, is_replay),
-                    "{operation} {key:?}: {response:?}"
+                    "{operation} {headers:?}: {response:?}"
                 );
             }
             if operation == REPORT {
                 service.await_status(&id, "DONE").await;
             } else {
-                service.manage(&service.admin(), "CancelActivation", &id, "").await;
+                service.manage(&admin, "CancelActivation", &id, "").await;
                 service.await_status(&id, "ERROR").await;
             }
         }
@@ -313,15 +310,11 @@ async fn each_request_about_a_swap_is_recognised_as_a_repeat() {
 async fn a_repeated_request_has_no_second_effect() {
     let service = TestStack::new().await;
     let token = service.owner("C-100");
-    let bearer = format!("Bearer {token}");
     let (id, _) = waiting(&service, line::ANNA).await;
     let send = async |operation: &str, key: &str, body: &str| {
-        let mut headers = vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
-        if !key.is_empty() {
-            headers.push(("idempotency-key", key));
-        }
-        let path = format!("/api/{operation}?id={id}");
-        service.send("POST", &path, &headers, body.to_owned()).await
+        let headers = [("idempotency-key", key)];
+        let headers = if key.is_empty() { &[][..] } else { &headers };
+        service.manage_with(&token, headers, operation, &id, body).await
     };
     let is_replay = |response: &TestResponse| response.headers.contains_key("idempotency-replayed");
 
@@ -365,18 +358,12 @@ async fn a_repeated_request_has_no_second_effect() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renewal_is_recognised_as_a_repeat_after_a_later_renewal() {
     let service = TestStack::new().await;
-    let bearer = format!("Bearer {}", service.owner("C-100"));
+    let token = service.owner("C-100");
     let (id, _) = waiting(&service, line::ANNA).await;
     let send = async |key: &str, code: &str| {
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("content-type", "application/json"),
-            ("idempotency-key", key),
-        ];
         let body = json!({"confirmationCode": code}).to_string();
-        service
-            .send("POST", &format!("/api/{RENEW}?id={id}"), &headers, body)
-            .await
+        let headers = [("idempotency-key", key)];
+        service.manage_with(&token, &headers, RENEW, &id, &body).await
     };
     assert_eq!(send("k1", "abc").await.status, 200);
     code_of_mail(&service, &id, 2).await;

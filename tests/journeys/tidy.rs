@@ -36,6 +36,11 @@ fn functions() -> BTreeSet<String> {
         .collect()
 }
 
+/// The text from the section that applies to all functions of a template.
+fn globals(template: &str) -> &str {
+    template.split_once("\nGlobals:\n").unwrap().1
+}
+
 /// The resources of the template of the functions: the text of each, by its name.
 fn resources() -> BTreeMap<String, String> {
     resources_of("infra/template.yaml")
@@ -399,7 +404,7 @@ fn the_template_and_the_cost_table_have_the_same_memory_sizes() {
     let (_, behind) = programs.split_once("const BEHIND: ").unwrap();
     let (behind, _) = behind.split_once("];\n").unwrap();
     let template = read("infra/template.yaml");
-    let (_, globals) = template.split_once("\nGlobals:\n").unwrap();
+    let globals = globals(&template);
     let default = property(globals, "MemorySize:");
     for text in of_type("AWS::Serverless::Function").values() {
         let function = property(text, "CodeUri: ../target/lambda/");
@@ -428,7 +433,7 @@ fn anchor_of(heading: &str) -> String {
 #[test]
 fn the_setting_of_the_mails_rate_is_the_reserved_concurrency() {
     let template = read("infra/template.yaml");
-    let (_, globals) = template.split_once("\nGlobals:\n").unwrap();
+    let globals = globals(&template);
     let reserved = property(
         globals,
         "ReservedConcurrentExecutions: !If [ConcurrencyIsReserved, !Ref",
@@ -538,7 +543,7 @@ async fn every_setting_is_read_deployed_and_documented_for_the_same_functions() 
     assert_eq!(documented, readers);
 
     let template = read("infra/template.yaml");
-    let (_, globals) = template.split_once("\nGlobals:\n").unwrap();
+    let globals = globals(&template);
     let variables = |text: &str| -> BTreeSet<String> {
         let Some((_, after)) = text.split_once("        Variables:\n") else {
             return BTreeSet::new();

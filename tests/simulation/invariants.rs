@@ -191,7 +191,7 @@ pub(crate) async fn check_final_state(scheduler: &Scheduler, rows: &[Item], logs
 }
 
 /// A string attribute; empty if the row has none of this name.
-fn string_attribute<'a>(row: &'a Item, name: &str) -> &'a str {
+pub(crate) fn string_attribute<'a>(row: &'a Item, name: &str) -> &'a str {
     match row.get(name) {
         Some(AttributeValue::S(text)) => text,
         _ => "",

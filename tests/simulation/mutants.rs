@@ -3,14 +3,13 @@
 
 use domain::ActivationId;
 use edge::ClockAndRng;
-use local::dynoxide::AttributeValue;
 use memchr::memmem;
 use serde_json::{Value, json};
 use simulators::Callback;
 
 use crate::fakes::Fakes;
 use crate::faults::FaultPlan;
-use crate::invariants::{row, swap_of_call};
+use crate::invariants::{row, string_attribute, swap_of_call};
 use crate::scheduler::EARLIER_LIFE;
 use crate::stock;
 use crate::transport::{Call, Peer, Reply};
@@ -531,13 +530,13 @@ impl Mutant {
             Self::CursorSkips if function == "query-activation" => {
                 let until = &request["ExpressionAttributeValues"][":until"]["S"];
                 if let Ok(cursor) = ActivationId::parse(until.as_str().unwrap_or_default()) {
-                    let ids = stock::scan(fakes).into_iter().filter_map(|row| match &row["pk"] {
-                        AttributeValue::S(pk) => pk.strip_prefix("A#").map(str::to_owned),
-                        _ => None,
-                    });
-                    let skipped = ids.filter(|id| id.as_str() < cursor.as_str()).max();
+                    let rows = stock::scan(fakes);
+                    let ids = rows
+                        .iter()
+                        .filter_map(|row| string_attribute(row, "pk").strip_prefix("A#"));
+                    let skipped = ids.filter(|id| *id < cursor.as_str()).max();
                     // A prefix sorts before the id, and after all smaller ids.
-                    let before = skipped.map_or(String::new(), |id| id[..id.len() - 1].to_owned());
+                    let before = skipped.map_or("", |id| &id[..id.len() - 1]);
                     let mut request = request;
                     request["ExpressionAttributeValues"][":until"]["S"] = before.into();
                     call.body = request.to_string().into_bytes();

@@ -497,9 +497,11 @@ impl Scheduler {
     /// check listings: every sixteenth does, because that takes as long as the rest of a run.
     pub(crate) fn unscheduled_query(&self) -> Option<Handler> {
         let mutant = self.plan.mutant;
-        if mutant.map_or(!self.plan.seed.is_multiple_of(16), |mutant| {
-            mutant != Mutant::CursorSkips
-        }) {
+        let checks_listings = match mutant {
+            Some(mutant) => mutant == Mutant::CursorSkips,
+            None => self.plan.seed.is_multiple_of(16),
+        };
+        if !checks_listings {
             return None;
         }
         let fakes = self.fakes.clone();

@@ -254,11 +254,16 @@ impl TestStack {
 
     /// `POST /api/SimSwapSubscription` with more headers.
     pub async fn submit_with(&self, token: &str, headers: &[(&str, &str)], body: &Value) -> TestResponse {
+        self.post(token, "/api/SimSwapSubscription", headers, body.to_string())
+            .await
+    }
+
+    /// Sends JSON with a token and more headers.
+    async fn post(&self, token: &str, path: &str, headers: &[(&str, &str)], body: String) -> TestResponse {
         let bearer = format!("Bearer {token}");
         let mut all = vec![("authorization", bearer.as_str()), ("content-type", "application/json")];
         all.extend(headers);
-        self.send("POST", "/api/SimSwapSubscription", &all, body.to_string())
-            .await
+        self.send("POST", path, &all, body).await
     }
 
     /// Sends these bodies with their tokens and headers at the same time; the responses are in the same order.
@@ -296,14 +301,20 @@ impl TestStack {
 
     /// `POST /api/{operation}?id={id}`: `CancelActivation`, `ResendEsim`, `RenewEsim` or `ReportInstalled`.
     pub async fn manage(&self, token: &str, operation: &str, id: &str, body: &str) -> TestResponse {
-        let bearer = format!("Bearer {token}");
-        self.send(
-            "POST",
-            &format!("/api/{operation}?id={id}"),
-            &[("authorization", &bearer), ("content-type", "application/json")],
-            body.to_owned(),
-        )
-        .await
+        self.manage_with(token, &[], operation, id, body).await
+    }
+
+    /// The same with more headers.
+    pub async fn manage_with(
+        &self,
+        token: &str,
+        headers: &[(&str, &str)],
+        operation: &str,
+        id: &str,
+        body: &str,
+    ) -> TestResponse {
+        let path = format!("/api/{operation}?id={id}");
+        self.post(token, &path, headers, body.to_owned()).await
     }
 
     /// `GET /api/QueryActivation?{query}`.
